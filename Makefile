@@ -1,0 +1,47 @@
+# sriovkit: run `make` for the list of targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
+# Tests named TestNode* need the emulated node and run inside it (see e2e/node);
+# everything else runs on the machine itself.
+HOST_TESTS := -skip '^TestNode'
+foreach = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Compile every module
+	go build work
+
+.PHONY: test
+test: check test-host ## Everything: what CI runs
+
+.PHONY: check
+check: ## Vet the workspace; build, vet and tidy each module on its own
+	go vet work
+	@export GOWORK=off; $(call foreach,go build ./... && go vet ./... && go mod tidy -diff)
+
+.PHONY: test-host
+test-host: ## Tests that need no emulated hardware
+	go test $(HOST_TESTS) work
+
+.PHONY: lint
+lint: ## golangci-lint over every module
+	@GOWORK=off go -C .tools build -o ../bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@$(call foreach,../bin/golangci-lint run --config ../.golangci.yml ./...)
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZTIME (default 60s) each
+	@$(call foreach,go list ./... | while read -r p; do go test -list '^Fuzz' "$$p" | (grep '^Fuzz' || true) | while read -r f; do echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(or $(FUZZTIME),60s) "$$p"; done; done)
+
+.PHONY: bench
+bench: ## Benchmarks of every module
+	@$(call foreach,go test -run '^$$' -bench . -benchmem ./...)
+
+.PHONY: clean
+clean: ## Remove what was built in this checkout
+	rm -rf bin

@@ -1,0 +1,3 @@
+module github.com/sriovkit/sriovkit/libsriov
+
+go 1.26.0

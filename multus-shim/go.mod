@@ -1,0 +1,3 @@
+module github.com/sriovkit/sriovkit/multus-shim
+
+go 1.26.0
