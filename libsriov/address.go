@@ -1,0 +1,114 @@
+package libsriov
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ErrBadAddress: a text is not a PCI address.
+var ErrBadAddress = errors.New("not a PCI address (want domain:bus:device.function, e.g. 0000:3b:02.1)")
+
+// Address names one PCI function. It is comparable and orders as the kernel
+// lists functions.
+type Address struct {
+	Domain   uint32 // 0 on most machines; 0x10000 and up behind Intel VMD
+	Bus      uint8
+	Device   uint8 // 0 to 31
+	Function uint8 // 0 to 7
+}
+
+// ParseAddress reads "0000:3b:02.1" in either case, or the short form "3b:02.1"
+// that tools print for domain 0. Anything else is ErrBadAddress, so that a
+// parsed address is always safe as a path element.
+func ParseAddress(s string) (Address, error) {
+	bad := func() (Address, error) { return Address{}, fmt.Errorf("%.40q: %w", s, ErrBadAddress) }
+	parts := strings.Split(s, ":")
+	if len(parts) == 2 {
+		parts = append([]string{"0000"}, parts...)
+	}
+	if len(parts) != 3 {
+		return bad()
+	}
+	device, function, ok := strings.Cut(parts[2], ".")
+	if !ok || len(parts[0]) < 4 || len(parts[0]) > 8 || len(parts[1]) != 2 || len(device) != 2 || len(function) != 1 {
+		return bad()
+	}
+	domain, err1 := parseHex(parts[0], 0xffffffff)
+	bus, err2 := parseHex(parts[1], 0xff)
+	dev, err3 := parseHex(device, 0x1f)
+	fn, err4 := parseHex(function, 7)
+	if errors.Join(err1, err2, err3, err4) != nil {
+		return bad()
+	}
+	a := Address{Domain: uint32(domain), Bus: uint8(bus), Device: uint8(dev), Function: uint8(fn)}
+	if len(parts[0]) > 4 && domain <= 0xffff { // "00000:…" is not how the kernel spells a domain
+		return bad()
+	}
+	return a, nil
+}
+
+// parseHex reads bare hexadecimal digits: no sign, prefix or underscore.
+func parseHex(s string, most uint64) (uint64, error) {
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return 0, strconv.ErrSyntax
+		}
+	}
+	n, err := strconv.ParseUint(s, 16, 64)
+	if err == nil && n > most {
+		err = strconv.ErrRange
+	}
+	return n, err
+}
+
+// String is the kernel's spelling, also the name of the sysfs directory.
+func (a Address) String() string {
+	const hex = "0123456789abcdef"
+	var b [16]byte
+	out := b[:0]
+	if a.Domain > 0xffff {
+		out = strconv.AppendUint(out, uint64(a.Domain), 16)
+	} else {
+		out = append(out, hex[a.Domain>>12&15], hex[a.Domain>>8&15], hex[a.Domain>>4&15], hex[a.Domain&15])
+	}
+	out = append(out, ':', hex[a.Bus>>4], hex[a.Bus&15], ':', hex[a.Device>>4], hex[a.Device&15], '.', hex[a.Function&15])
+	return string(out)
+}
+
+// MarshalText is String.
+func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText is ParseAddress.
+func (a *Address) UnmarshalText(text []byte) (err error) {
+	*a, err = ParseAddress(string(text))
+	return err
+}
+
+// Compare orders addresses by domain, bus, device, function.
+func (a Address) Compare(b Address) int {
+	switch x, y := a.key(), b.key(); {
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	}
+	return 0
+}
+
+func (a Address) key() uint64 {
+	return uint64(a.Domain)<<16 | uint64(a.routingID())
+}
+
+// routingID is the bus/device/function number that a requester carries on the
+// wire; a VF's is its PF's plus offset plus index times stride (PCIe 9.3.3).
+func (a Address) routingID() uint16 {
+	return uint16(a.Bus)<<8 | uint16(a.Device&31)<<3 | uint16(a.Function&7)
+}
+
+// plus is the function n routing IDs further on in the same domain.
+func (a Address) plus(n int) Address {
+	id := int(a.routingID()) + n
+	return Address{Domain: a.Domain, Bus: uint8(id >> 8), Device: uint8(id >> 3 & 31), Function: uint8(id & 7)}
+}

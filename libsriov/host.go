@@ -1,0 +1,34 @@
+package libsriov
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/sriovkit/sriovkit/libsriov/internal/sysfs"
+)
+
+// Host reads and changes the PCI functions of one machine. It holds no state
+// and may be used by several goroutines at once.
+type Host struct {
+	fs *sysfs.FS
+}
+
+// Open binds a Host to the directory that holds sys, dev and proc: "/" on a
+// node, the node's root mounted in a container, a captured tree in a test. It
+// fails if root has no sys/bus/pci.
+func Open(root string) (*Host, error) {
+	h := New(sysfs.New(root))
+	if _, err := os.Stat(h.fs.Path("sys/bus/pci")); err != nil {
+		return nil, fmt.Errorf("open host at %s: %w", root, err)
+	}
+	return h, nil
+}
+
+// New is Open for a file system that this module made: tests pass one whose
+// writes play the kernel's part.
+func New(fs *sysfs.FS) *Host { return &Host{fs: fs} }
+
+// device is the path of an attribute of a PCI function.
+func device(a Address, attr string) string {
+	return "sys/bus/pci/devices/" + a.String() + "/" + attr
+}

@@ -1,0 +1,222 @@
+// Package nl is one netlink socket and its requests. Messages are composed and
+// parsed with vishvananda/netlink/nl; this package adds what that library's
+// socket lacks: extended acknowledgements for every request, replies of any
+// length (a PF with 256 VFs answers with more than the library's fixed
+// buffer), dumps that are repeated when the kernel says that they were
+// interrupted, a socket in another network namespace, and a count of requests.
+//
+// https://docs.kernel.org/userspace-api/netlink/intro.html
+package nl
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Socket is a netlink socket in one network namespace. It is not for use by
+// several goroutines at once.
+type Socket struct {
+	fd       int
+	seq      uint32
+	requests int
+	buf      []byte
+}
+
+// Open opens a socket of a protocol (unix.NETLINK_ROUTE, …) in the namespace
+// that ns is open on, or in the calling thread's own if ns is nil.
+func Open(protocol int, ns *os.File) (*Socket, error) {
+	var fd int
+	err := Within(ns, func() (err error) {
+		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+		return os.NewSyscallError("socket", err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Socket{fd: fd, buf: make([]byte, 32<<10)}
+	// Older kernels lack either option; the worst that follows is a shorter
+	// message or a longer echo.
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	return s, nil
+}
+
+// Within runs call on a thread that is in the namespace that ns is open on; in
+// the caller's own if ns is nil. A thread that cannot return is thrown away.
+func Within(ns *os.File, call func() error) error {
+	if ns == nil {
+		return call()
+	}
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			result <- err
+			return // still locked: the runtime ends the thread
+		}
+		defer home.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread() // nothing has changed
+			result <- fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
+			return
+		}
+		err = call()
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// Close closes the socket.
+func (s *Socket) Close() error { return unix.Close(s.fd) }
+
+// Requests is how many requests were sent so far.
+func (s *Socket) Requests() int { return s.requests }
+
+// Request composes a message of a type; flags are added to NLM_F_REQUEST.
+func Request(kind, flags int, parts ...nl.NetlinkRequestData) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(kind, flags)
+	for _, p := range parts {
+		req.AddData(p)
+	}
+	return req
+}
+
+// dumpTries bounds how often an interrupted dump is repeated. Each try needs a
+// change of the table in just that moment, so more than a few in a row mean a
+// storm that a caller should hear of.
+const dumpTries = 10
+
+// Execute sends a request and returns the payloads of the answer. An error
+// carries the kernel's errno and, where it gave one, its text.
+func (s *Socket) Execute(req *nl.NetlinkRequest) ([][]byte, error) {
+	for try := 1; ; try++ {
+		out, interrupted, err := s.once(req)
+		if err != nil || !interrupted {
+			return out, err
+		}
+		if try == dumpTries {
+			return nil, fmt.Errorf("dump interrupted %d times in a row: %w", try, unix.EINTR)
+		}
+	}
+}
+
+func (s *Socket) once(req *nl.NetlinkRequest) (out [][]byte, interrupted bool, err error) {
+	s.seq++
+	s.requests++
+	req.Seq = s.seq
+	dump := req.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
+	if !dump {
+		req.Flags |= unix.NLM_F_ACK
+	}
+	if err := unix.Sendto(s.fd, req.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, false, os.NewSyscallError("send", err)
+	}
+	for {
+		messages, err := s.receive()
+		if err != nil {
+			return nil, false, err
+		}
+		for _, m := range messages {
+			if m.Header.Seq != s.seq {
+				continue // left over from a request that was given up
+			}
+			interrupted = interrupted || m.Header.Flags&unix.NLM_F_DUMP_INTR != 0
+			switch m.Header.Type {
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+				return out, interrupted, ackError(m)
+			default:
+				out = append(out, m.Data)
+			}
+		}
+	}
+}
+
+// receive reads one datagram, whatever its length.
+func (s *Socket) receive() ([]syscall.NetlinkMessage, error) {
+	for {
+		n, _, err := unix.Recvfrom(s.fd, s.buf, unix.MSG_PEEK|unix.MSG_TRUNC)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, os.NewSyscallError("recv", err)
+		}
+		if n > len(s.buf) {
+			s.buf = make([]byte, n)
+		}
+		n, _, err = unix.Recvfrom(s.fd, s.buf, 0)
+		if err != nil {
+			return nil, os.NewSyscallError("recv", err)
+		}
+		// The parsed messages point into their buffer, which must outlive them.
+		return syscall.ParseNetlinkMessage(append([]byte(nil), s.buf[:n]...))
+	}
+}
+
+// Error is a refusal by the kernel.
+type Error struct {
+	Errno syscall.Errno
+	Text  string // the extended acknowledgement; "" if there was none
+}
+
+func (e *Error) Error() string {
+	if e.Text == "" {
+		return e.Errno.Error()
+	}
+	return e.Errno.Error() + " (kernel: " + e.Text + ")"
+}
+
+func (e *Error) Unwrap() error { return e.Errno }
+
+// ackError reads the errno of an acknowledgement (0 is nil) and the text behind
+// it.
+func ackError(m syscall.NetlinkMessage) error {
+	if len(m.Data) < 4 {
+		return nil // NLMSG_DONE without a payload
+	}
+	errno := int32(binary.NativeEndian.Uint32(m.Data))
+	if errno == 0 {
+		return nil
+	}
+	e := &Error{Errno: syscall.Errno(-errno)}
+	attrs := m.Data[4:]
+	if m.Header.Flags&unix.NLM_F_ACK_TLVS == 0 {
+		return e
+	}
+	if m.Header.Type == unix.NLMSG_ERROR { // the request's header comes first, its payload too unless capped
+		skip := unix.SizeofNlMsghdr
+		if m.Header.Flags&unix.NLM_F_CAPPED == 0 && len(attrs) >= 4 {
+			skip = int(binary.NativeEndian.Uint32(attrs))
+		}
+		skip = (skip + 3) &^ 3
+		if skip > len(attrs) {
+			return e
+		}
+		attrs = attrs[skip:]
+	}
+	parsed, err := nl.ParseRouteAttr(attrs)
+	if err != nil {
+		return e
+	}
+	for _, a := range parsed {
+		if a.Attr.Type == nl.NLMSGERR_ATTR_MSG {
+			e.Text = unix.ByteSliceToString(a.Value)
+		}
+	}
+	return e
+}

@@ -1,0 +1,159 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/sriovkit/sriovkit/libsriov/internal/nl"
+	vnl "github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Update is what to change on an interface. A field at its zero value is left
+// alone.
+type Update struct {
+	Name  string           // IFLA_IFNAME; at most 15 bytes
+	MAC   net.HardwareAddr // IFLA_ADDRESS
+	MTU   int              // IFLA_MTU, bytes
+	Alias *string          // IFLA_IFALIAS; "" removes it
+	Up    *bool            // IFF_UP
+	NetNS *os.File         // IFLA_NET_NS_FD: the namespace to move to
+}
+
+// Set changes an interface in one request. Together with a move, everything
+// else is done in the new namespace, where the interface arrives down.
+//
+// The kernel does the parts in a fixed order (move, MAC, MTU, name, alias, up)
+// and stops at the first that fails, what came before it stays: see
+// [Conn.Move] for a move that is taken back.
+func (c *Conn) Set(index int, u Update) error {
+	info := vnl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Index = int32(index)
+	if u.Up != nil {
+		info.Change = unix.IFF_UP
+		if *u.Up {
+			info.Flags = unix.IFF_UP
+		}
+	}
+	req := nl.Request(unix.RTM_SETLINK, 0, info)
+	if u.NetNS != nil {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_NET_NS_FD, vnl.Uint32Attr(uint32(u.NetNS.Fd()))))
+	}
+	if u.Name != "" {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_IFNAME, vnl.ZeroTerminated(u.Name)))
+	}
+	if u.MAC != nil {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_ADDRESS, u.MAC))
+	}
+	if u.MTU != 0 {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_MTU, vnl.Uint32Attr(uint32(u.MTU))))
+	}
+	if u.Alias != nil {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_IFALIAS, []byte(*u.Alias)))
+	}
+	if _, err := c.socket.Execute(req); err != nil {
+		if errors.Is(err, unix.ENODEV) {
+			err = errors.Join(ErrNotFound, err)
+		}
+		return fmt.Errorf("set %s on interface %d: %w", u, index, err)
+	}
+	return nil
+}
+
+// String lists what the update changes.
+func (u Update) String() string {
+	var s []byte
+	add := func(set bool, format string, value any) {
+		if set {
+			if len(s) > 0 {
+				s = append(s, ", "...)
+			}
+			s = fmt.Appendf(s, format, value)
+		}
+	}
+	if u.NetNS != nil {
+		add(true, "namespace %s", u.NetNS.Name())
+	}
+	add(u.Name != "", "name %q", u.Name)
+	add(u.MAC != nil, "mac %s", u.MAC)
+	add(u.MTU != 0, "mtu %d", u.MTU)
+	if u.Alias != nil {
+		add(true, "alias %q", *u.Alias)
+	}
+	if u.Up != nil {
+		add(true, "up %t", *u.Up)
+	}
+	if len(s) == 0 {
+		return "nothing"
+	}
+	return string(s)
+}
+
+// Move sends an interface to another namespace with one request that also does
+// the rest of u, and returns its index there, which the kernel changes if it is
+// taken. to must be a connection in the namespace that u.NetNS is open on.
+//
+// The kernel checks the new name only after the move. When that or any later
+// part fails, Move brings the interface back under its old name, MAC and MTU,
+// and joins an error if even that fails; was is the interface as it is now.
+func (c *Conn) Move(was Link, home *os.File, to *Conn, u Update) (index int, err error) {
+	name := u.Name
+	if name == "" {
+		name = was.Name
+	}
+	err = c.Set(was.Index, u)
+	if err == nil {
+		l, err := to.ByName(name)
+		return l.Index, err
+	}
+	if _, here := c.ByIndex(was.Index); here == nil {
+		return 0, err // it never left
+	}
+	stray, find := to.stray(was)
+	if find != nil {
+		return 0, errors.Join(err, find)
+	}
+	back := Update{NetNS: home, Name: was.Name, MAC: was.MAC, MTU: was.MTU}
+	if was.Up() {
+		back.Up = new(true)
+	}
+	return 0, errors.Join(err, to.Set(stray, back))
+}
+
+// stray finds an interface that arrived without its new name: by the device it
+// belongs to or, for one of none, by its old name.
+func (c *Conn) stray(was Link) (index int, err error) {
+	links, err := c.All()
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range links {
+		if was.Parent != "" && l.Parent == was.Parent && l.ParentBus == was.ParentBus || was.Parent == "" && l.Name == was.Name {
+			return l.Index, nil
+		}
+	}
+	return 0, fmt.Errorf("interface %q left its namespace and did not arrive: %w", was.Name, ErrNotFound)
+}
+
+// AddAltName gives an interface an alternative name (Linux 5.5).
+func (c *Conn) AddAltName(index int, name string) error {
+	return c.altName(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, index, name)
+}
+
+// DeleteAltName takes an alternative name away.
+func (c *Conn) DeleteAltName(index int, name string) error {
+	return c.altName(unix.RTM_DELLINKPROP, 0, index, name)
+}
+
+func (c *Conn) altName(kind, flags, index int, name string) error {
+	info := vnl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Index = int32(index)
+	list := vnl.NewRtAttr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
+	list.AddRtAttr(unix.IFLA_ALT_IFNAME, vnl.ZeroTerminated(name))
+	if _, err := c.socket.Execute(nl.Request(kind, flags, info, list)); err != nil {
+		return fmt.Errorf("alternative name %q of interface %d: %w", name, index, err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package libsriov
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// LinkType is the kind of link layer: ARPHRD_* of linux/if_arp.h.
+type LinkType int
+
+// Link types of network functions.
+const (
+	LinkEther      LinkType = 1
+	LinkInfiniBand LinkType = 32
+)
+
+// String is the name that rtnetlink tools print and selectors use.
+func (t LinkType) String() string {
+	switch t {
+	case LinkEther:
+		return "ether"
+	case LinkInfiniBand:
+		return "infiniband"
+	}
+	return "arphrd-" + strconv.Itoa(int(t))
+}
+
+// LinkType reads an interface's type (net/<name>/type).
+func (h *Host) LinkType(netdev string) (LinkType, error) {
+	n, err := h.netdevInt(netdev, "type")
+	return LinkType(n), err
+}
+
+// IfIndex reads an interface's index (net/<name>/ifindex).
+func (h *Host) IfIndex(netdev string) (int, error) {
+	return h.netdevInt(netdev, "ifindex")
+}
+
+// netdevInt reads a number of an interface. The name may come from outside, so
+// it is kept from leading anywhere else.
+func (h *Host) netdevInt(netdev, attr string) (int, error) {
+	if netdev == "" || netdev == "." || netdev == ".." || strings.Contains(netdev, "/") {
+		return 0, fmt.Errorf("%q is not an interface name", netdev)
+	}
+	return h.fs.Int(netClass + "/" + netdev + "/" + attr)
+}
+
+// ACPIIndex reads the slot number that firmware gave a function (acpi_index);
+// ok is false if it gave none.
+func (h *Host) ACPIIndex(a Address) (index string, ok bool, err error) {
+	return h.fs.OptionalAttr(device(a, "acpi_index"))
+}
+
+// PKey reads the first partition key of an InfiniBand function's first port,
+// as the kernel prints it: "0x" and four lower-case digits.
+func (h *Host) PKey(rdmaDevice string) (string, error) {
+	return h.fs.Attr(rdmaClass + "/" + rdmaDevice + "/ports/1/pkeys/0")
+}
+
+// SFNum reads the number that a sub-function was created with (sfnum).
+func (h *Host) SFNum(aux string) (uint32, error) {
+	text, err := h.fs.Attr(auxBus + "/" + aux + "/sfnum")
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("sfnum of %s: %w: %.40q", aux, ErrMalformed, text)
+	}
+	return uint32(n), nil
+}
