@@ -166,3 +166,9 @@ func (h *Host) Uplink(pf Function) (string, error) {
 	}
 	return unnamed, nil
 }
+
+// isNumbered tells that a name is a prefix and a decimal number.
+func isNumbered(name, prefix string) bool {
+	digits, ok := strings.CutPrefix(name, prefix)
+	return ok && digits != "" && strings.Trim(digits, "0123456789") == ""
+}

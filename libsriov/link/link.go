@@ -12,6 +12,7 @@ package link
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -125,7 +126,7 @@ func (c *Conn) one(req *vnl.NetlinkRequest) (Link, error) {
 	case len(out) != 1:
 		return Link{}, fmt.Errorf("kernel sent %d answers for one interface", len(out))
 	}
-	return parseLink(out[0])
+	return Parse(out[0])
 }
 
 // All reads every interface of the namespace.
@@ -137,7 +138,7 @@ func (c *Conn) All() ([]Link, error) {
 	}
 	links := make([]Link, 0, len(out))
 	for _, m := range out {
-		l, err := parseLink(m)
+		l, err := Parse(m)
 		if err != nil {
 			return nil, fmt.Errorf("list interfaces: %w", err)
 		}
@@ -180,84 +181,70 @@ func (l Link) representor() bool {
 	return false
 }
 
-// parseLink reads the payload of a RTM_NEWLINK message.
-func parseLink(m []byte) (Link, error) {
-	attrs, err := attributes(m)
-	if err != nil {
-		return Link{}, err
+// Parse reads the payload of a RTM_NEWLINK message.
+func Parse(m []byte) (Link, error) {
+	if len(m) < unix.SizeofIfInfomsg {
+		return Link{}, errTooShort
 	}
 	head := vnl.DeserializeIfInfomsg(m)
 	l := Link{Index: int(head.Index), Type: libsriov.LinkType(head.Type), Flags: head.Flags}
-	for _, a := range attrs {
-		switch a.Attr.Type & typeMask {
-		case unix.IFLA_IFNAME:
-			l.Name = unix.ByteSliceToString(a.Value)
-		case unix.IFLA_IFALIAS:
-			l.Alias = unix.ByteSliceToString(a.Value)
-		case unix.IFLA_MTU:
-			l.MTU = int(number(a.Value))
-		case unix.IFLA_ADDRESS:
-			l.MAC = a.Value
-		case unix.IFLA_PERM_ADDRESS:
-			l.PermMAC = a.Value
-		case unix.IFLA_OPERSTATE:
-			l.OperState = uint8(number(a.Value))
-		case unix.IFLA_MASTER:
-			l.Master = int(number(a.Value))
-		case unix.IFLA_LINK:
-			l.Lower = int(number(a.Value))
-		case unix.IFLA_LINK_NETNSID:
-			id := int32(number(a.Value))
-			l.NetNSID = &id
-		case unix.IFLA_NUM_VF:
-			l.NumVFs = int(number(a.Value))
-		case unix.IFLA_PARENT_DEV_NAME:
-			l.Parent = unix.ByteSliceToString(a.Value)
-		case unix.IFLA_PARENT_DEV_BUS_NAME:
-			l.ParentBus = unix.ByteSliceToString(a.Value)
-		case unix.IFLA_PHYS_SWITCH_ID:
-			l.SwitchID = fmt.Sprintf("%x", a.Value)
-		case unix.IFLA_PHYS_PORT_NAME:
-			l.PortName = unix.ByteSliceToString(a.Value)
-		case unix.IFLA_LINKINFO:
-			err = nested(a.Value, func(kind uint16, value []byte) {
-				if kind == vnl.IFLA_INFO_KIND {
-					l.Kind = unix.ByteSliceToString(value)
-				}
-			})
-		case unix.IFLA_PROP_LIST:
-			err = nested(a.Value, func(kind uint16, value []byte) {
-				if kind == unix.IFLA_ALT_IFNAME {
-					l.AltNames = append(l.AltNames, unix.ByteSliceToString(value))
-				}
-			})
-		}
-		if err != nil {
-			return Link{}, fmt.Errorf("interface %d: attribute %d: %w", l.Index, a.Attr.Type, err)
-		}
+	var broken error
+	err := nl.Nested(m[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+		broken = errors.Join(broken, l.take(kind, value))
+	})
+	if err := errors.Join(err, broken); err != nil {
+		return Link{}, fmt.Errorf("interface %d: %w", l.Index, err)
 	}
 	return l, nil
 }
 
-// attributes splits a link message behind its fixed header.
-func attributes(m []byte) ([]syscall.NetlinkRouteAttr, error) {
-	if len(m) < unix.SizeofIfInfomsg {
-		return nil, fmt.Errorf("link message of %d bytes is too short", len(m))
-	}
-	return vnl.ParseRouteAttr(m[unix.SizeofIfInfomsg:])
-}
+var errTooShort = errors.New("link message is too short")
 
-// typeMask cuts the flags off an attribute's type (NLA_TYPE_MASK in
-// linux/netlink.h).
-const typeMask = 0x3fff
-
-// nested calls f for each attribute within one.
-func nested(b []byte, f func(kind uint16, value []byte)) error {
-	attrs, err := vnl.ParseRouteAttr(b)
-	for _, a := range attrs {
-		f(a.Attr.Type&typeMask, a.Value)
+// take reads one attribute.
+func (l *Link) take(kind uint16, value []byte) error {
+	switch kind {
+	case unix.IFLA_IFNAME:
+		l.Name = unix.ByteSliceToString(value)
+	case unix.IFLA_IFALIAS:
+		l.Alias = unix.ByteSliceToString(value)
+	case unix.IFLA_MTU:
+		l.MTU = int(number(value))
+	case unix.IFLA_ADDRESS:
+		l.MAC = value
+	case unix.IFLA_PERM_ADDRESS:
+		l.PermMAC = value
+	case unix.IFLA_OPERSTATE:
+		l.OperState = uint8(number(value))
+	case unix.IFLA_MASTER:
+		l.Master = int(number(value))
+	case unix.IFLA_LINK:
+		l.Lower = int(number(value))
+	case unix.IFLA_LINK_NETNSID:
+		l.NetNSID = new(int32(number(value)))
+	case unix.IFLA_NUM_VF:
+		l.NumVFs = int(number(value))
+	case unix.IFLA_PARENT_DEV_NAME:
+		l.Parent = unix.ByteSliceToString(value)
+	case unix.IFLA_PARENT_DEV_BUS_NAME:
+		l.ParentBus = unix.ByteSliceToString(value)
+	case unix.IFLA_PHYS_SWITCH_ID:
+		l.SwitchID = hex.EncodeToString(value)
+	case unix.IFLA_PHYS_PORT_NAME:
+		l.PortName = unix.ByteSliceToString(value)
+	case unix.IFLA_LINKINFO:
+		return nl.Nested(value, func(kind uint16, value []byte) {
+			if kind == vnl.IFLA_INFO_KIND {
+				l.Kind = unix.ByteSliceToString(value)
+			}
+		})
+	case unix.IFLA_PROP_LIST:
+		return nl.Nested(value, func(kind uint16, value []byte) {
+			if kind == unix.IFLA_ALT_IFNAME {
+				l.AltNames = append(l.AltNames, unix.ByteSliceToString(value))
+			}
+		})
 	}
-	return err
+	return nil
 }
 
 // number reads an integer of 1, 2 or 4 bytes; 0 for any other length.

@@ -55,39 +55,36 @@ func (c *Conn) VFState(pfIndex, vf int) (vfstate.State, error) {
 
 // parseVFStates finds IFLA_VFINFO_LIST in a RTM_NEWLINK message.
 func parseVFStates(m []byte) (map[int]vfstate.State, error) {
-	attrs, err := attributes(m)
-	if err != nil {
-		return nil, err
+	if len(m) < unix.SizeofIfInfomsg {
+		return nil, errTooShort
 	}
 	states := map[int]vfstate.State{}
-	for _, a := range attrs {
-		if a.Attr.Type&typeMask != unix.IFLA_VFINFO_LIST {
-			continue
+	var broken error
+	one := func(kind uint16, info []byte) {
+		if kind != vnl.IFLA_VF_INFO {
+			return
 		}
-		var broken error
-		err := nested(a.Value, func(kind uint16, value []byte) {
-			if kind != vnl.IFLA_VF_INFO {
-				return
-			}
-			vf, s, err := parseVF(value)
-			if err != nil {
-				broken = errors.Join(broken, err)
-				return
-			}
-			states[vf] = s
-		})
-		if err := errors.Join(err, broken); err != nil {
-			return nil, err
+		vf, s, err := parseVF(info)
+		if err != nil {
+			broken = errors.Join(broken, err)
+			return
 		}
+		states[vf] = s
 	}
-	return states, nil
+	err := nl.Nested(m[unix.SizeofIfInfomsg:], func(kind uint16, list []byte) {
+		if kind == unix.IFLA_VFINFO_LIST {
+			err := nl.Nested(list, one)
+			broken = errors.Join(broken, err)
+		}
+	})
+	return states, errors.Join(err, broken)
 }
 
 // parseVF reads one IFLA_VF_INFO. Each attribute is a C struct whose first
 // member is the VF index (linux/if_link.h: ifla_vf_mac and the like).
 func parseVF(b []byte) (vf int, s vfstate.State, err error) {
 	vf = -1
-	err = nested(b, func(kind uint16, v []byte) {
+	err = nl.Nested(b, func(kind uint16, v []byte) {
 		if len(v) < 8 {
 			return // IFLA_VF_STATS and other nests of no interest
 		}
@@ -159,7 +156,7 @@ func hardwareAddr(b []byte) net.HardwareAddr {
 
 // parseVLANList reads the first tag of the list; the kernel never sends more.
 func parseVLANList(b []byte) (vlan *vfstate.VLAN) {
-	_ = nested(b, func(kind uint16, v []byte) {
+	_ = nl.Nested(b, func(kind uint16, v []byte) {
 		if kind == vnl.IFLA_VF_VLAN_INFO && len(v) >= 14 && vlan == nil {
 			vlan = &vfstate.VLAN{ID: uint16(word(v, 1)), QoS: uint8(word(v, 2)), Proto: vfstate.VLANProto(binary.BigEndian.Uint16(v[12:]))}
 		}

@@ -1,0 +1,95 @@
+package devlink
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	vnl "github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Flavour is what a switch port stands for (enum devlink_port_flavour in
+// linux/devlink.h).
+type Flavour uint16
+
+// Flavours of interest here.
+const (
+	Physical Flavour = 0 // goes to the wire
+	PCIPF    Flavour = 3 // represents a PF
+	PCIVF    Flavour = 4 // represents a VF
+	PCISF    Flavour = 7 // represents a sub-function
+)
+
+// Port is a port of an embedded switch.
+type Port struct {
+	Device  Device
+	Index   uint32
+	Flavour Flavour
+	PF      uint16 // number of the PF, of PCIPF, PCIVF and PCISF
+	VF      uint16 // index of the VF, of PCIVF
+	SF      uint32 // number of the sub-function, of PCISF
+	Netdev  string // name in this namespace; "" if it has none
+	IfIndex int
+	RDMA    string // RDMA device; "" if none
+}
+
+// Attributes that the library has no names for (linux/devlink.h).
+const attrPortPCIVFNumber = 128
+
+// Ports lists the ports of every device that this kernel knows.
+func (c *Conn) Ports() ([]Port, error) {
+	out, err := c.family.Execute(vnl.DEVLINK_CMD_PORT_GET, unix.NLM_F_DUMP)
+	if err != nil {
+		return nil, fmt.Errorf("list devlink ports: %w", err)
+	}
+	ports := make([]Port, len(out))
+	for i, m := range out {
+		if err := c.family.Each(m, ports[i].take); err != nil {
+			return nil, fmt.Errorf("list devlink ports: %w", err)
+		}
+	}
+	return ports, nil
+}
+
+func (p *Port) take(kind uint16, v []byte) {
+	var n uint32
+	switch len(v) {
+	case 2:
+		n = uint32(binary.NativeEndian.Uint16(v))
+	case 4:
+		n = binary.NativeEndian.Uint32(v)
+	}
+	switch kind {
+	case vnl.DEVLINK_ATTR_BUS_NAME:
+		p.Device.Bus = unix.ByteSliceToString(v)
+	case vnl.DEVLINK_ATTR_DEV_NAME:
+		p.Device.Name = unix.ByteSliceToString(v)
+	case vnl.DEVLINK_ATTR_PORT_INDEX:
+		p.Index = n
+	case vnl.DEVLINK_ATTR_PORT_FLAVOUR:
+		p.Flavour = Flavour(n)
+	case vnl.DEVLINK_ATTR_PORT_PCI_PF_NUMBER:
+		p.PF = uint16(n)
+	case attrPortPCIVFNumber:
+		p.VF = uint16(n)
+	case vnl.DEVLINK_ATTR_PORT_PCI_SF_NUMBER:
+		p.SF = n
+	case vnl.DEVLINK_ATTR_PORT_NETDEV_NAME:
+		p.Netdev = unix.ByteSliceToString(v)
+	case vnl.DEVLINK_ATTR_PORT_NETDEV_IFINDEX:
+		p.IfIndex = int(n)
+	case vnl.DEVLINK_ATTR_PORT_IBDEV_NAME:
+		p.RDMA = unix.ByteSliceToString(v)
+	}
+}
+
+// Representor picks the port that stands for a VF of a device. ok is false if
+// there is none, as in legacy mode.
+func Representor(ports []Port, d Device, vf int) (p Port, ok bool) {
+	for _, p := range ports {
+		if p.Device == d && p.Flavour == PCIVF && int(p.VF) == vf {
+			return p, true
+		}
+	}
+	return Port{}, false
+}

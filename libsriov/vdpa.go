@@ -1,0 +1,52 @@
+package libsriov
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Drivers on the vDPA bus: who consumes a vDPA device
+// (https://docs.kernel.org/driver-api/vdpa.html).
+const (
+	VDPAVhost  = "vhost_vdpa"  // a process, through a character device
+	VDPAVirtio = "virtio_vdpa" // the kernel's virtio drivers, which make a netdev of it
+)
+
+// VDPA is a vDPA device.
+type VDPA struct {
+	Name   string // e.g. "vdpa0"
+	Driver string // VDPAVhost, VDPAVirtio or "" if bound to neither
+	Node   string // character device on the host, e.g. "/dev/vhost-vdpa-0"; "" unless VDPAVhost
+	Netdev string // interface in this namespace; "" unless VDPAVirtio
+}
+
+// VDPA reads one vDPA device.
+func (h *Host) VDPA(name string) (VDPA, error) {
+	dir := vdpaBus + "/" + name
+	children, err := h.fs.Names(dir)
+	if err != nil {
+		return VDPA{}, err
+	}
+	if len(children) == 0 || strings.Contains(name, "/") {
+		return VDPA{}, fmt.Errorf("vDPA device %q: %w", name, ErrNoDevice)
+	}
+	v := VDPA{Name: name}
+	if v.Driver, _, err = h.fs.LinkBase(dir + "/driver"); err != nil {
+		return VDPA{}, err
+	}
+	for _, child := range children {
+		switch {
+		case isNumbered(child, "vhost-vdpa-"):
+			v.Node = "/dev/" + child
+		case virtioName.MatchString(child):
+			netdevs, err := h.fs.Names(dir + "/" + child + "/net")
+			if err != nil {
+				return VDPA{}, err
+			}
+			if len(netdevs) > 0 {
+				v.Netdev = netdevs[0]
+			}
+		}
+	}
+	return v, nil
+}
