@@ -17,6 +17,15 @@ help: ## List the targets
 build: ## Compile every module
 	go build work
 
+.PHONY: generate
+generate: ## Regenerate what is derived from the operator's API types
+	GOWORK=off go -C .tools build -o ../bin/ sigs.k8s.io/controller-tools/cmd/controller-gen
+	cd operator && GOWORK=off ../bin/controller-gen object paths=./api/... crd:crdVersions=v1,maxDescLen=300 output:crd:dir=config/crd
+
+.PHONY: check-generated
+check-generated: generate ## Fail when generated files are not what their sources say
+	git diff --exit-code -- operator/api operator/config/crd
+
 .PHONY: test
 test: check test-host ## Everything: what CI runs
 

@@ -1,0 +1,59 @@
+package v1
+
+// Condition types. All are additive: a cluster without them works the same.
+const (
+	// ConditionReady of networks, operator config, node states and policies.
+	ConditionReady = "Ready"
+	// ConditionMatched of a policy: False with ReasonNoMatch while no PF is selected.
+	ConditionMatched = "Matched"
+	// ConditionPlanned of a node state: False while a policy cannot be honoured on
+	// this node. Absent means no objection.
+	ConditionPlanned = "Planned"
+	// ConditionDrained of a node state: the state of the drain handshake.
+	ConditionDrained = "Drained"
+	// ConditionComplete of an operator config: False names the fields that are set
+	// and that this operator does not act on.
+	ConditionComplete = "AllFieldsHonoured"
+)
+
+// Reasons of conditions.
+const (
+	// Networks.
+	ReasonNetworkReady      = "NetworkReady"
+	ReasonNADNotFound       = "NetworkAttachmentDefinitionNotFound"
+	ReasonNADInvalid        = "NetworkAttachmentDefinitionInvalid"
+	ReasonNamespaceNotFound = "NamespaceNotFound"
+
+	// Operator config.
+	ReasonConfigReady       = "OperatorConfigReady"
+	ReasonConfigSyncFailed  = "OperatorConfigSyncFailed"
+	ReasonConfigUnsupported = "UnsupportedConfiguration"
+
+	// Policies, and ConditionPlanned of node states.
+	ReasonMatched    = "Matched"
+	ReasonNoMatch    = "NoMatch"
+	ReasonApplied    = "Applied"
+	ReasonApplying   = "Applying"
+	ReasonInvalid    = "Invalid"
+	ReasonConflict   = "Conflict"
+	ReasonOverridden = "Overridden"
+	ReasonNodeFailed = "NodeFailed"
+
+	// Node states.
+	ReasonSynced         = "Synced"
+	ReasonWaitingDrain   = "WaitingForDrain"
+	ReasonApplyFailed    = "ApplyFailed"
+	ReasonDiscoverFailed = "DiscoverFailed"
+	ReasonWaitingPlan    = "WaitingForPlan"
+
+	// ConditionDrained.
+	ReasonDrainIdle     = "Idle"
+	ReasonDrainQueued   = "WaitingForSlot"
+	ReasonDraining      = "Evicting"
+	ReasonDrainBlocked  = "EvictionBlocked"
+	ReasonDrainComplete = "DrainComplete"
+
+	// Pools.
+	ReasonPoolReady   = "PoolReady"
+	ReasonPoolOverlap = "PoolOverlap"
+)

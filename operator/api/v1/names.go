@@ -1,0 +1,74 @@
+package v1
+
+// Names that existing clusters, dashboards and drain tools rely on.
+const (
+	// DefaultConfigName is the only SriovOperatorConfig that is honoured.
+	DefaultConfigName = "default"
+
+	// LabelDevicePlugin on a Node: Enabled when the node offers resources.
+	LabelDevicePlugin   = "sriovnetwork.openshift.io/device-plugin"
+	DevicePluginEnabled = "Enabled"
+	// DevicePluginDisabled: the node takes part but no policy gives it VFs.
+	DevicePluginDisabled = "Disabled"
+
+	// AnnotationNodeState on a Node mirrors what its daemon asks for.
+	AnnotationNodeState = "sriovnetwork.openshift.io/state"
+	// AnnotationDesiredState on a NodeState is the daemon's request (DrainIdle,
+	// DrainRequired, RebootRequired).
+	AnnotationDesiredState = "sriovnetwork.openshift.io/desired-state"
+	// AnnotationCurrentState on a NodeState is the operator's answer (DrainIdle,
+	// Draining, DrainComplete).
+	AnnotationCurrentState = "sriovnetwork.openshift.io/current-state"
+	// AnnotationExternalDrainer on a NodeState ("true") leaves draining to a third
+	// party that speaks the same annotations.
+	AnnotationExternalDrainer = "sriovnetwork.openshift.io/use-external-drainer"
+	// AnnotationKeepUntil on a NodeState whose node went away: RFC 3339 time after
+	// which it is deleted.
+	AnnotationKeepUntil = "sriovnetwork.openshift.io/keep-state-until"
+	// AnnotationPlanned on a NodeState ("true"): the operator has planned from what
+	// this node's daemon reported, so an empty spec means "no VFs wanted" and not
+	// "not looked at yet". Without it the daemon takes nothing away.
+	AnnotationPlanned = "sriovnetwork.openshift.io/planned"
+	// AnnotationCordoned on a Node: the operator cordoned it and will undo just that.
+	AnnotationCordoned = "sriovnetwork.openshift.io/cordoned-by-operator"
+
+	// AnnotationResourceName on a NetworkAttachmentDefinition.
+	AnnotationResourceName = "k8s.v1.cni.cncf.io/resourceName"
+	// AnnotationOwnerRef on a NetworkAttachmentDefinition: Kind.group/namespace/name.
+	AnnotationOwnerRef = "sriovnetwork.openshift.io/owner-ref"
+	// AnnotationLastNetworkNamespace on a network: where its NAD was put last.
+	AnnotationLastNetworkNamespace = "operator.sriovnetwork.openshift.io/last-network-namespace"
+
+	// FinalizerNetwork and FinalizerConfig were set by the upstream operator;
+	// sriovkit sets none and removes these where it meets them.
+	FinalizerNetwork = "netattdef.finalizers.sriovnetwork.openshift.io"
+	FinalizerConfig  = "operatorconfig.finalizers.sriovnetwork.openshift.io"
+)
+
+// Values of the drain annotations.
+const (
+	DrainIdle      = "Idle"
+	DrainRequired  = "Drain_Required"
+	RebootRequired = "Reboot_Required"
+	Draining       = "Draining"
+	DrainComplete  = "DrainComplete"
+)
+
+// Values of SriovNetworkNodeStateStatus.SyncStatus.
+const (
+	SyncSucceeded  = "Succeeded"
+	SyncInProgress = "InProgress"
+	SyncFailed     = "Failed"
+)
+
+// Values of deviceType, link types and eswitch modes.
+const (
+	DeviceTypeNetDevice = "netdevice"
+	DeviceTypeVFIO      = "vfio-pci"
+
+	LinkTypeETH = "ETH"
+	LinkTypeIB  = "IB"
+
+	EswitchLegacy    = "legacy"
+	EswitchSwitchdev = "switchdev"
+)

@@ -1,0 +1,71 @@
+package v1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// SriovOperatorConfigSpec configures the operator itself.
+type SriovOperatorConfigSpec struct {
+	// ConfigDaemonNodeSelector: labels of the nodes that take part; empty means
+	// node-role.kubernetes.io/worker="" and Linux.
+	ConfigDaemonNodeSelector map[string]string `json:"configDaemonNodeSelector,omitempty"`
+	// EnableInjector is accepted; the injector is installed by its own manifest.
+	EnableInjector bool `json:"enableInjector,omitempty"`
+	// EnableOperatorWebhook is accepted; the schemas do its work.
+	EnableOperatorWebhook bool `json:"enableOperatorWebhook,omitempty"`
+	// LogLevel 0 (info) to 2 (everything), for the daemons.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2
+	LogLevel int `json:"logLevel,omitempty"`
+	// DisableDrain applies changes without evicting pods first.
+	DisableDrain bool `json:"disableDrain,omitempty"`
+	// EnableOvsOffload is accepted and has no effect.
+	EnableOvsOffload bool `json:"enableOvsOffload,omitempty"`
+	// ConfigurationMode: daemon; systemd is accepted and reported as unsupported.
+	// +kubebuilder:validation:Enum=daemon;systemd
+	ConfigurationMode string `json:"configurationMode,omitempty"`
+	// UseCDI starts the device plugin in CDI mode.
+	UseCDI bool `json:"useCDI,omitempty"`
+	// DisablePlugins is accepted; there are no vendor plugins.
+	// +kubebuilder:validation:items:Enum=mellanox
+	DisablePlugins []string `json:"disablePlugins,omitempty"`
+	// FeatureGates by name; unknown names are reported, never refused.
+	FeatureGates map[string]bool `json:"featureGates,omitempty"`
+	// ConfigDaemonEnvVars are added to the daemon's environment.
+	ConfigDaemonEnvVars map[string]string `json:"configDaemonEnvVars,omitempty"`
+}
+
+// SriovOperatorConfigStatus of the operator.
+type SriovOperatorConfigStatus struct {
+	Injector        string `json:"injector,omitempty"`
+	OperatorWebhook string `json:"operatorWebhook,omitempty"`
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// SriovOperatorConfig is honoured as "default" in the operator's namespace.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=sriovoperatorconfigs
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="the only SriovOperatorConfig that is honoured is named default"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type SriovOperatorConfig struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   SriovOperatorConfigSpec   `json:"spec,omitempty"`
+	Status SriovOperatorConfigStatus `json:"status,omitempty"`
+}
+
+// SriovOperatorConfigList is a list of operator configurations.
+//
+// +kubebuilder:object:root=true
+type SriovOperatorConfigList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []SriovOperatorConfig `json:"items"`
+}

@@ -1,0 +1,130 @@
+package plan
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// priority of a policy, 0 (highest) to 99; absent is 99.
+func priority(p *v1.SriovNetworkNodePolicy) int {
+	if p.Spec.Priority == nil {
+		return v1.DefaultPriority
+	}
+	return *p.Spec.Priority
+}
+
+// byPrecedence orders policies so that a later one overrides an earlier one.
+func byPrecedence(a, b *v1.SriovNetworkNodePolicy) int {
+	return cmp.Or(cmp.Compare(priority(b), priority(a)), cmp.Compare(a.Name, b.Name))
+}
+
+// SelectsNode reports whether the policy applies to a node with these labels.
+// The policy named "default" is a relic that selects nothing.
+func SelectsNode(p *v1.SriovNetworkNodePolicy, labels map[string]string) bool {
+	if p.Name == "default" {
+		return false
+	}
+	for k, v := range p.Spec.NodeSelector {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Validate checks what the schema checks too (a policy may be older than the
+// schema), and what no schema can. All faults are joined.
+func Validate(s *v1.SriovNetworkNodePolicySpec) error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if s.ResourceName == "" {
+		fault("resourceName is empty")
+	}
+	if s.Priority != nil && (*s.Priority < 0 || *s.Priority > v1.DefaultPriority) {
+		fault("priority %d: want 0 to %d", *s.Priority, v1.DefaultPriority)
+	}
+	switch {
+	case s.NumVfs < 0:
+		fault("numVfs %d: want 1 or more", s.NumVfs)
+	case s.NumVfs == 0:
+		fault("numVfs is 0: want 1 or more; to take VFs away, delete the policy")
+	}
+	for _, n := range s.NicSelector.PfNames {
+		p, err := parsePFName(n)
+		if err != nil {
+			errs = append(errs, err)
+		} else if !p.whole && p.vfs.Last >= s.NumVfs {
+			fault("nicSelector.pfNames %q: the last VF of the range has to be below numVfs, %d", n, s.NumVfs)
+		}
+	}
+	if s.DeviceType != "" && s.DeviceType != v1.DeviceTypeNetDevice && s.DeviceType != v1.DeviceTypeVFIO {
+		fault("deviceType %q: want netdevice or vfio-pci", s.DeviceType)
+	}
+	if s.DeviceType == v1.DeviceTypeVFIO && s.IsRdma {
+		fault("isRdma with deviceType vfio-pci: a VF on vfio-pci has no RDMA device; drop one of the two")
+	}
+	if s.Mtu < 0 {
+		fault("mtu %d: want 1 or more", s.Mtu)
+	}
+	if s.EswitchMode == v1.EswitchSwitchdev && strings.EqualFold(s.LinkType, v1.LinkTypeIB) {
+		fault("eSwitchMode switchdev with linkType ib: switchdev is Ethernet only")
+	}
+	if s.VdpaType != "" {
+		fault("vdpaType %q: vDPA devices are not created by this operator", s.VdpaType)
+	}
+	if s.Bridge.OVS != nil {
+		fault("bridge: OVS bridges are not managed by this operator")
+	}
+	return errors.Join(errs...)
+}
+
+// selection is the part of one PF that a policy's nicSelector takes.
+type selection struct {
+	ranges []Range // never empty
+	named  bool    // the PF was named, by name or address, not met by its kind
+}
+
+// selectPF applies a valid policy's nicSelector to a PF.
+func selectPF(s *v1.SriovNetworkNodePolicySpec, pf *v1.InterfaceExt) (selection, bool) {
+	n := &s.NicSelector
+	var sel selection
+	if n.Vendor == "" && n.DeviceID == "" && len(n.PfNames) == 0 && len(n.RootDevices) == 0 && n.NetFilter == "" {
+		return sel, false
+	}
+	if n.Vendor != "" && !strings.EqualFold(n.Vendor, pf.Vendor) ||
+		n.DeviceID != "" && !strings.EqualFold(n.DeviceID, pf.DeviceID) ||
+		n.NetFilter != "" && n.NetFilter != pf.NetFilter {
+		return sel, false
+	}
+	if len(n.RootDevices) > 0 {
+		sel.named = true
+		if !slices.ContainsFunc(n.RootDevices, func(a string) bool { return strings.EqualFold(a, pf.PciAddress) }) {
+			return sel, false
+		}
+	}
+	whole := []Range{{0, s.NumVfs - 1}}
+	if len(n.PfNames) == 0 {
+		sel.ranges = whole
+		return sel, true
+	}
+	sel.named = true
+	for _, entry := range n.PfNames {
+		p, err := parsePFName(entry)
+		if err != nil || p.name != pf.Name && !slices.Contains(pf.AltNames, p.name) {
+			continue
+		}
+		if p.whole {
+			sel.ranges = whole
+			return sel, true
+		}
+		sel.ranges = append(sel.ranges, p.vfs)
+	}
+	sel.ranges = union(sel.ranges)
+	return sel, len(sel.ranges) > 0
+}

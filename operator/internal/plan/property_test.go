@@ -1,0 +1,105 @@
+package plan
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// randomPolicies draws sound and broken policies that fight over two PFs.
+func randomPolicies(r *rand.Rand) []*v1.SriovNetworkNodePolicy {
+	names := []string{"ens1", "sriov1", "ens2", "ens9", ""}
+	out := make([]*v1.SriovNetworkNodePolicy, 1+r.IntN(7))
+	for i := range out {
+		n := r.IntN(9)
+		var sel []string
+		for range r.IntN(4) {
+			entry := names[r.IntN(len(names))]
+			if r.IntN(2) == 0 {
+				entry += fmt.Sprintf("#%d-%d", r.IntN(8), r.IntN(8))
+			}
+			sel = append(sel, entry)
+		}
+		p := pol(fmt.Sprintf("p%d", i), fmt.Sprintf("r%d", r.IntN(3)), n, sel)
+		if r.IntN(3) > 0 {
+			prio(r.IntN(4))(&p.Spec)
+		}
+		if r.IntN(4) == 0 {
+			byVendor(&p.Spec)
+		}
+		p.Spec.ExternallyManaged = r.IntN(6) == 0
+		p.Spec.ExcludeTopology = r.IntN(2) == 0
+		out[i] = p
+	}
+	return out
+}
+
+// For any policies: no VF belongs to two groups, every group fits its PF and has an
+// owner and a resource, every VF count has a reason, and the order of the input does
+// not matter; also when planned on top of an earlier plan.
+func TestNodeProperties(t *testing.T) {
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		state := node()
+		state.Status.Interfaces[1].NumVfs = r.IntN(8)
+		if r.IntN(2) == 0 {
+			state.Spec = Node(Input{Policies: randomPolicies(r), State: state}).Spec
+		}
+		policies := randomPolicies(r)
+		got := Node(Input{Policies: policies, State: state})
+
+		for _, pf := range got.Spec.Interfaces {
+			total := state.Status.Interfaces[slices.IndexFunc(state.Status.Interfaces, func(i v1.InterfaceExt) bool { return i.PciAddress == pf.PciAddress })].TotalVfs
+			require.LessOrEqual(t, pf.NumVfs, total, "seed %d", seed)
+			owner := map[int]string{}
+			asked := 0
+			for _, g := range pf.VfGroups {
+				rg, err := ParseRange(g.VfRange)
+				require.NoError(t, err, "seed %d", seed)
+				require.Less(t, rg.Last, pf.NumVfs, "seed %d: group beyond the VFs", seed)
+				require.NotEmpty(t, g.ResourceName)
+				at := slices.IndexFunc(policies, func(p *v1.SriovNetworkNodePolicy) bool { return p.Name == g.PolicyName })
+				require.GreaterOrEqual(t, at, 0, "seed %d: owner %q does not exist", seed, g.PolicyName)
+				if n := policies[at].Spec.NumVfs; n <= total { // beyond that the policy only holds what it had
+					asked = max(asked, n)
+				}
+				for i := rg.First; i <= rg.Last; i++ {
+					require.Empty(t, owner[i], "seed %d: VF %d of %s has two owners", seed, i, pf.Name)
+					owner[i] = g.PolicyName
+				}
+			}
+			held := slices.ContainsFunc(state.Spec.Interfaces, func(i v1.Interface) bool { return i.PciAddress == pf.PciAddress && i.NumVfs == pf.NumVfs })
+			require.True(t, asked == pf.NumVfs || held, "seed %d: %s has %d VFs, its owners ask for %d", seed, pf.Name, pf.NumVfs, asked)
+		}
+
+		rand.New(rand.NewPCG(seed, 2)).Shuffle(len(policies), func(i, j int) { policies[i], policies[j] = policies[j], policies[i] })
+		slices.Reverse(state.Status.Interfaces)
+		require.Empty(t, cmp.Diff(got, Node(Input{Policies: policies, State: state})), "seed %d: order of the input matters", seed)
+	}
+}
+
+func FuzzParsePFName(f *testing.F) {
+	for _, s := range []string{"ens1", "ens1#0-3", "#0-1", "ens1#3-1", "ens1#0-1#2-3", "a#-1-2"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := parsePFName(s)
+		if err != nil {
+			require.Zero(t, p)
+			return
+		}
+		again := p.name
+		if !p.whole {
+			again += "#" + p.vfs.String()
+		}
+		q, err := parsePFName(again)
+		require.NoError(t, err)
+		require.Equal(t, p, q)
+	})
+}

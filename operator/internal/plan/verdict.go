@@ -1,0 +1,97 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// verdicts collects, by policy name, what happens to policies while they are planned.
+type verdicts map[string]*record
+
+type record struct {
+	matched bool
+	reason  string
+	notes   []string
+	pfs     []string
+}
+
+func newVerdicts(policies []*v1.SriovNetworkNodePolicy) verdicts {
+	v := make(verdicts, len(policies))
+	for _, p := range policies {
+		v[p.Name] = &record{}
+	}
+	return v
+}
+
+// weight of a reason: the heaviest of a policy's notes becomes its verdict.
+var weight = map[string]int{v1.ReasonOverridden: 1, v1.ReasonConflict: 2, v1.ReasonInvalid: 3}
+
+func (v verdicts) note(p *v1.SriovNetworkNodePolicy, reason, format string, args ...any) {
+	r := v[p.Name]
+	if weight[reason] > weight[r.reason] {
+		r.reason = reason
+	}
+	if msg := fmt.Sprintf(format, args...); !slices.Contains(r.notes, msg) {
+		r.notes = append(r.notes, msg)
+	}
+}
+
+func (v verdicts) matched(p *v1.SriovNetworkNodePolicy) { v[p.Name].matched = true }
+
+func (v verdicts) applied(p *v1.SriovNetworkNodePolicy, pf *v1.InterfaceExt) {
+	v[p.Name].pfs = append(v[p.Name].pfs, pf.PciAddress)
+}
+
+func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*v1.InterfaceExt) []Verdict {
+	out := make([]Verdict, 0, len(policies))
+	for _, p := range policies {
+		r := v[p.Name]
+		out = append(out, Verdict{Policy: p.Name, Reason: r.reason, Message: strings.Join(r.notes, "; "), PFs: r.pfs})
+		last := &out[len(out)-1]
+		switch {
+		case r.reason != "":
+		case r.matched:
+			last.Reason = v1.ReasonApplied
+		default:
+			last.Reason = v1.ReasonNoMatch
+			last.Message = noMatch(&p.Spec.NicSelector, pfs)
+		}
+	}
+	slices.SortFunc(out, func(a, b Verdict) int { return strings.Compare(a.Policy, b.Policy) })
+	return out
+}
+
+// noMatch tells the reader what there would have been to select.
+func noMatch(n *v1.SriovNetworkNicSelector, pfs []*v1.InterfaceExt) string {
+	if n.Vendor == "" && n.DeviceID == "" && len(n.PfNames) == 0 && len(n.RootDevices) == 0 && n.NetFilter == "" {
+		return "nicSelector is empty and selects nothing; give vendor, deviceID, pfNames or rootDevices"
+	}
+	var have []string
+	for _, pf := range pfs {
+		if pf.TotalVfs > 0 {
+			have = append(have, fmt.Sprintf("%s %s:%s", label(pf), pf.Vendor, pf.DeviceID))
+		}
+	}
+	if len(have) == 0 {
+		return "the node has no PF with VFs to give"
+	}
+	const shown = 4
+	if len(have) > shown {
+		have = append(have[:shown], fmt.Sprintf("and %d more", len(have)-shown))
+	}
+	return "nicSelector matches none of the node's PFs: " + strings.Join(have, ", ")
+}
+
+// label names a PF for people.
+func label(pf *v1.InterfaceExt) string {
+	if pf.Name == "" {
+		return pf.PciAddress
+	}
+	return pf.Name + " (" + pf.PciAddress + ")"
+}
+
+// oneLine puts joined errors into a status message.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
