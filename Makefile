@@ -4,9 +4,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
-# Tests named TestNode* need the emulated node and run inside it (see e2e/node);
-# everything else runs on the machine itself.
-HOST_TESTS := -skip '^TestNode'
+# Tests named TestNode* need an emulated node and run inside it (see e2e/node),
+# those named TestCluster* a cluster of such nodes; everything else runs on the
+# machine itself.
+HOST_TESTS := -skip '^Test(Node|Cluster)'
 foreach = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: help
@@ -27,7 +28,7 @@ check-generated: generate ## Fail when generated files are not what their source
 	git diff --exit-code -- operator/api operator/config/crd
 
 .PHONY: test
-test: check test-host ## Everything: what CI runs
+test: check test-host test-node ## Everything: what CI runs
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own
@@ -37,6 +38,19 @@ check: ## Vet the workspace; build, vet and tidy each module on its own
 .PHONY: test-host
 test-host: ## Tests that need no emulated hardware
 	go test $(HOST_TESTS) work
+
+# Not through the test cache: the suites of all modules run inside these tests.
+.PHONY: test-node
+test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow)
+	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout 60m -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./vm ./node)
+
+.PHONY: vm
+vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
+	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab vm $(ARGS)
+
+.PHONY: capture
+capture: ## Record an emulated node's sysfs tree in FILE (default igb-qemu.ttar)
+	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab capture -o '$(or $(FILE),$(CURDIR)/igb-qemu.ttar)' $(ARGS)
 
 .PHONY: lint
 lint: ## golangci-lint over every module

@@ -1,0 +1,50 @@
+// The lab command gives people what the tests use: an emulated node with SR-IOV
+// NICs, or a Kubernetes cluster made of such nodes. Everything it starts is gone
+// when it ends.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `usage: lab COMMAND [flags]
+
+	vm        a shell in an emulated node with SR-IOV NICs
+	capture   record the sysfs tree of an emulated node as a text archive
+	build     build everything the other commands need, and nothing else
+
+lab COMMAND -h lists the flags. What is built is kept in $SRIOVKIT_CACHE
+(default: sriovkit in the user's cache directory).
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	err := run(ctx, os.Args[1:])
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	commands := map[string]func(context.Context, []string) error{
+		"vm":      runVM,
+		"capture": runCapture,
+		"build":   runBuild,
+	}
+	if len(args) == 0 || commands[args[0]] == nil {
+		fmt.Fprint(os.Stderr, usage)
+		return flag.ErrHelp
+	}
+	return commands[args[0]](ctx, args[1:])
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+	"github.com/sriovkit/sriovkit/e2e/stage"
+	"github.com/sriovkit/sriovkit/e2e/vm"
+)
+
+// nodeFlags are the flags that describe a node.
+func nodeFlags(flags *flag.FlagSet) *vm.Config {
+	c := &vm.Config{}
+	flags.IntVar(&c.PFs, "pfs", 2, "number of igb ports, 1 to 16")
+	flags.BoolVar(&c.DualPort, "dual-port", false, "put two ports on each card")
+	flags.BoolVar(&c.NUMA, "numa", false, "two NUMA nodes, with cards on both")
+	flags.IntVar(&c.MemoryMiB, "memory", 2048, "`MiB` of memory, 512 to 2800")
+	flags.Func("modules", "kernel modules to load, separated by commas, such as netdevsim,vdpa_sim_net", func(s string) error {
+		c.Modules = strings.Split(s, ",")
+		return nil
+	})
+	return c
+}
+
+func runVM(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("lab vm", flag.ContinueOnError)
+	config := nodeFlags(flags)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), "usage: lab vm [flags] [command...]\n\nA shell, or one command, in a new emulated node. Leaving it takes the node down.\n\n")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	v, err := vm.Boot(ctx, *config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	if flags.NArg() > 0 {
+		return v.Run(ctx, vm.Command{Args: flags.Args(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
+	}
+	fmt.Fprintf(os.Stderr, "The PFs are igb functions (ip -br link, lspci). Console: %s\n", v.ConsolePath)
+	return v.Shell(ctx, os.Stdin, os.Stdout)
+}
+
+// captureCommand is the package that records a sysfs tree; it runs on the node.
+const captureCommand = "github.com/sriovkit/sriovkit/libsriov/sriovtest/capture"
+
+func runCapture(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("lab capture", flag.ContinueOnError)
+	config := nodeFlags(flags)
+	out := flags.String("o", "igb-qemu.ttar", "`file` to write")
+	vfs := flags.Int("vfs", 2, "VFs to create on each port first")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "sriovkit-capture-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	bin := filepath.Join(dir, "capture")
+	build := exec.CommandContext(ctx, "go", "build", "-o", bin, captureCommand)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", captureCommand, err, text)
+	}
+	v, err := vm.Boot(ctx, *config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	if err := v.Push(ctx, bin, "/usr/local/bin/capture"); err != nil {
+		return err
+	}
+	script := fmt.Sprintf(`for pf in /sys/bus/pci/devices/*/sriov_totalvfs; do
+	pf=${pf%%/*}; ip link set "$(ls $pf/net)" up; echo %d > $pf/sriov_numvfs; done; capture > /root/tree.ttar`, *vfs)
+	if err := v.Run(ctx, vm.Command{Args: []string{"sh", "-ec", script}, Stderr: os.Stderr}); err != nil {
+		return err
+	}
+	if err := v.Pull(ctx, "/root/tree.ttar", *out); err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "wrote", *out)
+	return nil
+}
+
+func runBuild(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("lab build", flag.ContinueOnError)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	cache, err := stage.Open(os.Stderr)
+	if err != nil {
+		return err
+	}
+	_, err = artifact.BuildNode(ctx, cache)
+	return err
+}

@@ -1,0 +1,181 @@
+// Package debian gets things from the Debian archive this machine is configured
+// for: packages to install, packages to unpack, and the sources list a new root
+// file system is made from.
+//
+// It works with package lists of its own, below the cache directory, and never
+// changes anything in /etc/apt or /var/lib/apt. It needs root only to install.
+package debian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sriovkit/sriovkit/e2e/stage"
+)
+
+// freshFor is how long package lists are used before they are fetched again.
+// Within that time a warm run needs no network; after it the archive may have
+// dropped the versions the lists name.
+const freshFor = 7 * 24 * time.Hour
+
+// Archive is the Debian archive with this machine's mirror, release and, for
+// newer versions of a few packages, the release's backports.
+type Archive struct {
+	Codename string // of the release, such as bookworm
+	Sources  []Source
+
+	dir string // package lists and apt's own state
+}
+
+// Open reads the machine's apt configuration and makes sure that the package
+// lists below cache are there and recent.
+func Open(ctx context.Context, cache *stage.Cache) (*Archive, error) {
+	release, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return nil, err
+	}
+	codename, err := debianCodename(string(release))
+	if err != nil {
+		return nil, err
+	}
+	a := &Archive{Codename: codename, dir: filepath.Join(cache.Dir, "apt", codename)}
+	targets, err := output(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)", "Created-By: Packages")
+	if err != nil {
+		return nil, fmt.Errorf("read the apt sources of this machine: %w", err)
+	}
+	if a.Sources, err = parseTargets(targets, codename); err != nil {
+		return nil, err
+	}
+	return a, a.refresh(ctx, cache)
+}
+
+// refresh writes the sources and fetches the package lists, unless both are
+// there already.
+func (a *Archive) refresh(ctx context.Context, cache *stage.Cache) error {
+	for _, dir := range []string{"lists/partial", "archives/partial", "empty"} {
+		if err := os.MkdirAll(filepath.Join(a.dir, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	unlock, err := cache.Lock(ctx, "apt-"+a.Codename)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	list := SourcesList(append(a.Sources, a.backports()...))
+	path, stamp := filepath.Join(a.dir, "sources.list"), filepath.Join(a.dir, "fetched")
+	have, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	info, err := os.Stat(stamp)
+	if err == nil && string(have) == list && time.Since(info.ModTime()) < freshFor {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(list), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(cache.Log, "apt: fetching package lists of %s\n", a.Codename)
+	if _, err := output(ctx, "apt-get", append(a.options(), "-qq", "update")...); err != nil {
+		if info == nil {
+			return fmt.Errorf("fetch package lists: %w; check the network and /etc/apt", err)
+		}
+		fmt.Fprintf(cache.Log, "apt: no new package lists, using those of %s: %v\n", info.ModTime().Format(time.DateOnly), err)
+		return nil
+	}
+	return os.WriteFile(stamp, nil, 0o644)
+}
+
+// backports is the backports suite on the mirror that serves the release itself.
+func (a *Archive) backports() []Source {
+	for _, s := range a.Sources {
+		if s.Suite == a.Codename+"-backports" {
+			return nil // configured already
+		}
+	}
+	for _, s := range a.Sources {
+		if s.Suite == a.Codename {
+			s.Suite += "-backports"
+			return []Source{s}
+		}
+	}
+	return nil
+}
+
+// options make apt use the lists of this archive and the installed packages of
+// the machine.
+func (a *Archive) options() []string {
+	return []string{
+		"-o", "Dir::Etc::SourceList=" + filepath.Join(a.dir, "sources.list"),
+		"-o", "Dir::Etc::SourceParts=" + filepath.Join(a.dir, "empty"),
+		"-o", "Dir::State::Lists=" + filepath.Join(a.dir, "lists"),
+		"-o", "Dir::Cache=" + a.dir,
+		"-o", "Dir::Cache::pkgcache=pkgcache.bin",
+		"-o", "DPkg::Lock::Timeout=300",
+	}
+}
+
+// Current returns the package that the first known one of the given
+// metapackages depends on, such as linux-image-6.12.94+deb13-amd64 for
+// linux-image-amd64.
+func (a *Archive) Current(ctx context.Context, metapackages ...string) (string, error) {
+	for _, meta := range metapackages {
+		out, err := output(ctx, "apt-cache", append(a.options(), "--no-recommends", "--no-suggests", "depends", meta)...)
+		if err != nil {
+			continue // not in this release
+		}
+		for line := range strings.Lines(out) {
+			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok && !strings.HasPrefix(name, "<") {
+				return name, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("none of %s is in the archive of %s; remove %s to fetch the lists again",
+		strings.Join(metapackages, ", "), a.Codename, a.dir)
+}
+
+// Version returns the version of a package that apt would take.
+func (a *Archive) Version(ctx context.Context, name string) (string, error) {
+	out, err := output(ctx, "apt-cache", append(a.options(), "policy", name)...)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(out) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "Candidate: "); ok && v != "(none)" {
+			return v, nil
+		}
+	}
+	return "", fmt.Errorf("package %s is not in the archive of %s", name, a.Codename)
+}
+
+// Unpack downloads packages and extracts their files, without installing
+// anything, below dir.
+func (a *Archive) Unpack(ctx context.Context, b *stage.Build, dir string, packages ...string) error {
+	debs := filepath.Join(b.Dir, "debs")
+	if err := os.MkdirAll(debs, 0o755); err != nil {
+		return err
+	}
+	b.Step("downloading %s", strings.Join(packages, ", "))
+	args := append([]string{"apt-get"}, append(a.options(), append([]string{"-q", "download"}, packages...)...)...)
+	if _, err := b.Run(ctx, stage.Command{Dir: debs, Args: args}); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(debs, "*.deb"))
+	if err != nil {
+		return err
+	}
+	b.Step("unpacking %d packages", len(files))
+	for _, deb := range files {
+		if _, err := b.Run(ctx, stage.Command{Args: []string{"dpkg-deb", "-x", deb, dir}}); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(debs)
+}

@@ -1,0 +1,93 @@
+package debian
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/e2e/stage"
+)
+
+// minQEMU is the first major version whose emulated igb is good enough: VFs,
+// interrupt remapping and dual-port cards were tried with 10.0.
+const minQEMU = 10
+
+// Install makes sure that the given packages are installed on this machine.
+func (a *Archive) Install(ctx context.Context, cache *stage.Cache, packages ...string) error {
+	unlock, err := cache.Lock(ctx, "install")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var missing []string
+	for _, p := range packages {
+		out, err := output(ctx, "dpkg-query", "-W", "-f", "${db:Status-Status}", p)
+		if err != nil || out != "installed" {
+			missing = append(missing, p)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return a.install(ctx, cache, missing)
+}
+
+// InstallQEMU makes sure that a QEMU with a usable igb is on the PATH and takes
+// it from backports where the release's own is too old.
+func (a *Archive) InstallQEMU(ctx context.Context, cache *stage.Cache) error {
+	if qemuMajor(ctx) >= minQEMU {
+		return nil
+	}
+	unlock, err := cache.Lock(ctx, "install")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if qemuMajor(ctx) >= minQEMU {
+		return nil // the process that had the lock did it
+	}
+	args := []string{"qemu-system-x86", "seabios"}
+	if b := a.backports(); len(b) > 0 {
+		args = append(args, "-t", b[0].Suite)
+	}
+	if err := a.install(ctx, cache, args); err != nil {
+		return err
+	}
+	if got := qemuMajor(ctx); got < minQEMU {
+		return fmt.Errorf("QEMU on the PATH is version %d, want %d or newer; is an older one before /usr/bin in the PATH?", got, minQEMU)
+	}
+	return nil
+}
+
+func (a *Archive) install(ctx context.Context, cache *stage.Cache, args []string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("packages are missing and installing them needs root; run: apt-get install %s", strings.Join(args, " "))
+	}
+	fmt.Fprintf(cache.Log, "apt: installing %s\n", strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, "apt-get", append(append(a.options(), "-qq", "-y", "--no-install-recommends", "install"), args...)...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get install %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+var versionLine = regexp.MustCompile(`version (\d+)\.`)
+
+// qemuMajor is the major version of the installed QEMU, 0 if there is none.
+func qemuMajor(ctx context.Context) int {
+	out, err := output(ctx, "qemu-system-x86_64", "--version")
+	if err != nil {
+		return 0
+	}
+	m := versionLine.FindStringSubmatch(out)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1]) // digits by the pattern
+	return n
+}

@@ -1,0 +1,41 @@
+package node_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/node"
+	"github.com/sriovkit/sriovkit/e2e/vm"
+)
+
+var (
+	suiteName = flag.String("suite", "", "run only the suite of this name")
+	tests     = flag.String("tests", "", "regular expression of the tests to run on the node; empty is all")
+)
+
+// TestNodeSuites runs the suites, one node after the other: each takes all of a
+// small machine.
+func TestNodeSuites(t *testing.T) {
+	vm.Need(t)
+	checkout, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	ran := 0
+	for _, s := range node.Suites {
+		if *suiteName != "" && s.Name != *suiteName {
+			continue
+		}
+		ran++
+		t.Run(s.Name, func(t *testing.T) {
+			if err := s.Run(t.Context(), checkout, *tests, os.Stdout); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if ran == 0 {
+		t.Fatalf("no suite is named %q; see Suites in e2e/node/suite.go", *suiteName)
+	}
+}

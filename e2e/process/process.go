@@ -1,0 +1,104 @@
+// Package process runs the programs of a test environment so that none of them
+// outlives it, whatever ends the harness: return, panic, Ctrl-C or SIGKILL.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Start is cmd.Start, except that the kernel kills the program when this process
+// dies, and that the program begins in network namespace netns unless that is nil.
+//
+// PR_SET_PDEATHSIG fires when the thread that forked ends, and the Go runtime
+// ends threads at will. The fork therefore happens on a thread of its own that
+// stays until the program has exited.
+func Start(cmd *exec.Cmd, netns *os.File) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with this goroutine
+		if netns != nil {
+			if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil {
+				started <- fmt.Errorf("enter network namespace: %w", err)
+				return
+			}
+		}
+		err := cmd.Start()
+		started <- err
+		for err == nil || err == unix.EINTR { // WNOWAIT leaves the exit status to cmd.Wait
+			if err = unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err == nil {
+				return
+			}
+		}
+	}()
+	return <-started
+}
+
+// Daemon is a long-running program whose output goes to a file.
+type Daemon struct {
+	Name    string
+	LogPath string
+
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error // valid once exited is closed
+}
+
+// StartDaemon starts cmd with stdout and stderr in logDir/name.log.
+func StartDaemon(name, logDir string, cmd *exec.Cmd, netns *os.File) (*Daemon, error) {
+	d := &Daemon{Name: name, LogPath: filepath.Join(logDir, name+".log"), cmd: cmd, exited: make(chan struct{})}
+	log, err := os.Create(d.LogPath)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the program has its own copy
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := Start(cmd, netns); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		d.err = cmd.Wait()
+		close(d.exited)
+	}()
+	return d, nil
+}
+
+// Exited is closed when the program has ended.
+func (d *Daemon) Exited() <-chan struct{} { return d.exited }
+
+// Err describes an exit nobody asked for, with the end of the log.
+func (d *Daemon) Err() error {
+	<-d.exited
+	cause := d.err
+	if cause == nil {
+		cause = errors.New("exit status 0")
+	}
+	return fmt.Errorf("%s ended: %w\n%s", d.Name, cause, Tail(d.LogPath))
+}
+
+// Stop asks the program to end, kills it when ctx is done or after ten seconds,
+// and returns when it is gone.
+func (d *Daemon) Stop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	d.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // gone already is fine
+	select {
+	case <-d.exited:
+	case <-ctx.Done():
+		d.cmd.Process.Kill() //nolint:errcheck // as above
+		<-d.exited
+	}
+}

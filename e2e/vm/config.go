@@ -1,0 +1,90 @@
+package vm
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// Limits of the emulated machine.
+const (
+	// MaxPFs is eight dual-port cards. Firmware fails with more root ports, it
+	// runs out of I/O port windows.
+	MaxPFs = 16
+	// maxRootPorts is how many cards fit.
+	maxRootPorts = 8
+	// maxMemory is below where SeaBIOS opens a 64-bit PCI window. QEMU 10.0 maps
+	// VF registers in that window at an address cut to 32 bits: VFs are dead.
+	maxMemory = 2800
+)
+
+// Config describes an emulated node. The zero value is a node with two igb NICs.
+type Config struct {
+	Name      string // host name; empty is "node1"
+	PFs       int    // emulated Intel 82576 ports, 1 to 16; 0 is 2. Beyond 8 they share dual-port cards
+	DualPort  bool   // put two PFs on each card, as function 0 and 1, for fewer than 9 as well
+	NUMA      bool   // two NUMA nodes; odd-numbered cards are attached to node 1
+	MemoryMiB int    // 512 to 2800; 0 is 2048
+	CPUs      int    // 0 is 2
+
+	// Modules are loaded before Boot returns, beside igb, igbvf and vfio-pci:
+	// netdevsim, vdpa_sim_net and others (see e2e/artifact).
+	Modules []string
+	// Disks are ext4 images by name; each is mounted read only at /mnt/NAME.
+	Disks map[string]string
+	// Fabric connects the NICs of two nodes to one layer 2; nil keeps them apart.
+	Fabric *Fabric
+	// Management adds a NIC with a route to the host; nil is a node without any
+	// network but its igb ports.
+	Management *Management
+
+	// Log receives progress and kernel messages that mean trouble; nil is os.Stderr.
+	Log io.Writer
+}
+
+// Management is a user-mode network between a node and the machine it runs on.
+// QEMU and whatever it talks to live in one network namespace.
+type Management struct {
+	Netns    *os.File // network namespace of the host side; nil is the caller's
+	Address  string   // of the node, in 10.0.2.0/24; the host is 10.0.2.2 and appears as loopback
+	Forwards []int    // TCP ports of the node that are reachable at Address in Netns
+}
+
+func (c *Config) complete() error {
+	setDefault(&c.Name, "node1")
+	setDefault(&c.PFs, 2)
+	setDefault(&c.MemoryMiB, 2048)
+	setDefault(&c.CPUs, 2)
+	if c.Log == nil {
+		c.Log = os.Stderr
+	}
+	switch {
+	case c.PFs < 1 || c.PFs > MaxPFs:
+		return fmt.Errorf("PFs is %d, want 1 to %d", c.PFs, MaxPFs)
+	case c.MemoryMiB < 512 || c.MemoryMiB > maxMemory:
+		return fmt.Errorf("MemoryMiB is %d, want 512 to %d: with more, emulated VFs do not work", c.MemoryMiB, maxMemory)
+	case c.CPUs < 1 || c.CPUs > 16:
+		return fmt.Errorf("CPUs is %d, want 1 to 16", c.CPUs)
+	case c.NUMA && c.CPUs < 2:
+		return fmt.Errorf("CPUs is %d, want at least 2 for two NUMA nodes", c.CPUs)
+	case strings.ContainsFunc(c.Name, func(r rune) bool { return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') }):
+		return fmt.Errorf("Name is %q, want lower-case letters, digits and dashes", c.Name)
+	}
+	if c.PFs > maxRootPorts {
+		c.DualPort = true
+	}
+	for name := range c.Disks {
+		if len(name) == 0 || len(name) > 20 || strings.ContainsAny(name, ",/ ") {
+			return fmt.Errorf("disk name %q, want 1 to 20 characters without comma, slash and space", name)
+		}
+	}
+	return nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

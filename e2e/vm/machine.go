@@ -1,0 +1,118 @@
+package vm
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+)
+
+// machine collects the arguments of QEMU and the files it inherits.
+type machine struct {
+	args  []string
+	files []*os.File // descriptors 3, 4, ... of QEMU
+}
+
+func (m *machine) add(args ...string)                { m.args = append(m.args, args...) }
+func (m *machine) device(format string, args ...any) { m.add("-device", fmt.Sprintf(format, args...)) }
+
+// inherit passes f on and returns its descriptor in QEMU.
+func (m *machine) inherit(f *os.File) int {
+	m.files = append(m.files, f)
+	return 2 + len(m.files)
+}
+
+// newMachine describes the whole computer. Everything QEMU talks through is a
+// descriptor, so that it leaves nothing in any file system.
+func newMachine(c Config, node artifact.Node, agent *os.File) *machine {
+	m := &machine{}
+	accel := os.Getenv("SRIOVKIT_ACCEL") // "kvm" where /dev/kvm is a real one
+	if accel == "" {
+		accel = "tcg,thread=multi,tb-size=512"
+	}
+	m.add("-M", "q35,kernel-irqchip=split", "-accel", accel, "-cpu", "max", "-smp", strconv.Itoa(c.CPUs))
+	m.add("-m", strconv.Itoa(c.MemoryMiB)+"M")
+	m.add("-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio")
+	m.add("-kernel", node.Kernel, "-initrd", node.Initramfs)
+	m.add("-append", "console=ttyS0 panic=-1 intel_iommu=on iommu=pt net.ifnames=0 node.name="+c.Name)
+	m.device("intel-iommu,intremap=on")
+	m.device("virtio-serial-pci,bus=pcie.0")
+	m.add("-chardev", fmt.Sprintf("socket,id=agent,fd=%d", m.inherit(agent)))
+	m.device("virtserialport,chardev=agent,name=agent")
+
+	m.disk("root", node.Disk, "snapshot=on,cache=unsafe")
+	for _, name := range slices.Sorted(maps.Keys(c.Disks)) {
+		m.disk(name, c.Disks[name], "readonly=on")
+	}
+	if c.NUMA {
+		m.numa(c)
+	}
+	if c.Management != nil {
+		m.management(*c.Management)
+	}
+	m.network(c)
+	return m
+}
+
+func (m *machine) disk(name, path, options string) {
+	m.add("-drive", fmt.Sprintf("file=%s,format=raw,if=none,id=disk-%s,%s", path, name, options))
+	m.device("virtio-blk-pci,bus=pcie.0,drive=disk-%s,serial=%s", name, name)
+}
+
+func (m *machine) numa(c Config) {
+	half := c.CPUs / 2
+	for node, cpus := range []string{fmt.Sprintf("0-%d", half-1), fmt.Sprintf("%d-%d", half, c.CPUs-1)} {
+		m.add("-object", fmt.Sprintf("memory-backend-ram,id=ram%d,size=%dM", node, c.MemoryMiB/2))
+		m.add("-numa", fmt.Sprintf("node,nodeid=%d,cpus=%s,memdev=ram%d", node, cpus, node))
+	}
+	m.device("pxb-pcie,id=numa1,bus_nr=128,numa_node=1,bus=pcie.0")
+}
+
+func (m *machine) management(n Management) {
+	user := "user,id=mgmt,net=10.0.2.0/24,host=10.0.2.2"
+	for _, port := range n.Forwards {
+		user += fmt.Sprintf(",hostfwd=tcp:%s:%d-%s:%d", n.Address, port, n.Address, port)
+	}
+	m.add("-netdev", user)
+	m.device("virtio-net-pci,bus=pcie.0,netdev=mgmt,mac=52:54:00:00:ff:01,romfile=")
+}
+
+// network adds the igb ports. All of them, and those of the other node on the
+// same fabric, are on one hub: an unmanaged switch.
+func (m *machine) network(c Config) {
+	side := 0
+	if c.Fabric != nil {
+		end := c.Fabric.end()
+		side = end.side
+		m.add("-netdev", fmt.Sprintf("stream,id=fabric,addr.type=fd,addr.str=%d", m.inherit(end.file)))
+		m.add("-netdev", "hubport,id=hub-fabric,hubid=1,netdev=fabric")
+	}
+	for i := range c.PFs {
+		card, function := i, 0
+		if c.DualPort {
+			card, function = i/2, i%2
+		}
+		if function == 0 {
+			bus := "pcie.0"
+			if c.NUMA && card%2 == 1 {
+				bus = "numa1"
+			}
+			m.device("pcie-root-port,id=port%d,chassis=%d,slot=%d,bus=%s", card, card+1, card+1, bus)
+		}
+		address := ""
+		if c.DualPort {
+			address = fmt.Sprintf(",addr=0.%d,multifunction=on", function)
+			if function == 0 && i+1 < c.PFs {
+				address += ",x-pcie-ari-nextfn-1=on" // else Linux does not look for function 1
+			}
+		}
+		m.add("-netdev", fmt.Sprintf("hubport,id=hub%d,hubid=1", i))
+		m.device("igb,bus=port%d%s,netdev=hub%d,mac=%s,romfile=", card, address, i, pfMAC(side, i))
+	}
+}
+
+// pfMAC is the permanent address of a PF; the nodes of a fabric must differ.
+func pfMAC(side, pf int) string { return fmt.Sprintf("52:54:00:%02x:%02x:00", side, pf+1) }

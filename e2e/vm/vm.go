@@ -1,0 +1,213 @@
+// Package vm boots emulated nodes: machines with SR-IOV NICs (Intel 82576, igb),
+// an IOMMU with interrupt remapping, and Debian's kernel with its real drivers,
+// emulated by QEMU without KVM or any privilege.
+//
+// A node has no network to the host unless asked for. The harness talks to the
+// agent in it (e2e/cmd/agent) through a virtio serial port whose other end is a
+// socket pair, so any number of nodes can run beside each other. QEMU dies with
+// the process that booted it, however that ends, and its disk is a throw-away
+// overlay: nothing stays behind.
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+	"github.com/sriovkit/sriovkit/e2e/process"
+	"github.com/sriovkit/sriovkit/e2e/stage"
+)
+
+// bootTimeout is many times what booting takes on two busy cores.
+const bootTimeout = 3 * time.Minute
+
+// VM is a running node. Its methods may be called concurrently.
+type VM struct {
+	Name        string
+	ConsolePath string // what the node prints; deleted by Close
+
+	config  Config
+	client  *ssh.Client
+	scratch *process.Scratch
+	console *console
+	qemu    *exec.Cmd
+	exited  chan struct{}
+	exitErr error // valid once exited is closed
+}
+
+// Boot builds what is missing and starts a node. It returns when the agent
+// answers and the drivers are loaded, and fails at once when the node reports
+// that it will not get there. Close the VM in any case but an error.
+func Boot(ctx context.Context, c Config) (*VM, error) {
+	if err := c.complete(); err != nil {
+		return nil, fmt.Errorf("node %s: %w", c.Name, err)
+	}
+	cache, err := stage.Open(c.Log)
+	if err != nil {
+		return nil, err
+	}
+	node, err := artifact.BuildNode(ctx, cache)
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := process.NewScratch(filepath.Join(cache.Dir, "run"), c.Name)
+	if err != nil {
+		return nil, err
+	}
+	v := &VM{
+		Name:        c.Name,
+		ConsolePath: filepath.Join(scratch.Dir, "console.log"),
+		config:      c,
+		scratch:     scratch,
+		exited:      make(chan struct{}),
+	}
+	if err := v.boot(ctx, node); err != nil {
+		err = fmt.Errorf("boot %s: %w", c.Name, err)
+		if v.console != nil {
+			err = fmt.Errorf("%w\n%s", err, process.Tail(v.ConsolePath))
+		}
+		return nil, errors.Join(err, v.Close())
+	}
+	return v, nil
+}
+
+func (v *VM) boot(ctx context.Context, node artifact.Node) (err error) {
+	begun := time.Now()
+	if v.console, err = newConsole(v.ConsolePath, v.Name, v.config.Log); err != nil {
+		return err
+	}
+	agent, err := socketPair("agent")
+	if err != nil {
+		return err
+	}
+	ours, err := net.FileConn(agent[0])
+	agent[0].Close() // FileConn duplicates it
+	if err == nil {
+		err = v.start(newMachine(v.config, node, agent[1]))
+	}
+	agent[1].Close()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("no answer from the agent within %s", bootTimeout))
+	defer cancel()
+	if err := v.handshake(ctx, ours); err != nil {
+		return err
+	}
+	if err := v.settle(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(v.config.Log, "%s: up after %.1fs, %d igb ports\n", v.Name, time.Since(begun).Seconds(), v.config.PFs)
+	return nil
+}
+
+func (v *VM) start(m *machine) error {
+	v.qemu = exec.Command("qemu-system-x86_64", m.args...)
+	v.qemu.ExtraFiles = m.files
+	v.qemu.Stdout, v.qemu.Stderr = v.console, v.console
+	v.qemu.Dir = v.scratch.Dir
+	// QEMU's standard input is the node's console input: nobody types there.
+	stdin, err := v.qemu.StdinPipe()
+	if err != nil {
+		return err
+	}
+	var netns *os.File
+	if v.config.Management != nil {
+		netns = v.config.Management.Netns
+	}
+	if err := process.Start(v.qemu, netns); err != nil {
+		return fmt.Errorf("start QEMU: %w", err)
+	}
+	go func() {
+		v.exitErr = v.qemu.Wait()
+		stdin.Close()
+		close(v.exited)
+	}()
+	return nil
+}
+
+// handshake waits for the agent.
+func (v *VM) handshake(ctx context.Context, conn net.Conn) error {
+	done := make(chan error, 1)
+	go func() {
+		config := &ssh.ClientConfig{User: "root", HostKeyCallback: ssh.InsecureIgnoreHostKey()} // a private wire
+		c, channels, requests, err := ssh.NewClientConn(conn, v.Name, config)
+		if err == nil {
+			v.client = ssh.NewClient(c, channels, requests)
+		}
+		done <- err
+	}()
+	var err error
+	select {
+	case err = <-done:
+		if err == nil {
+			return nil
+		}
+	case <-v.exited:
+		err = v.gone()
+	case <-v.console.fatal:
+		err = v.console.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	conn.Close()
+	return err
+}
+
+// settle loads the drivers and brings the management network up.
+func (v *VM) settle(ctx context.Context) error {
+	script := "ip link set lo up; modprobe -a igb igbvf vfio-pci"
+	for _, m := range v.config.Modules {
+		script += " " + quote(m)
+	}
+	if m := v.config.Management; m != nil {
+		script += "; modprobe virtio_net; " +
+			"for d in /sys/class/net/*; do [ \"$(cat $d/address)\" = 52:54:00:00:ff:01 ] && ip link set ${d##*/} name mgmt0; done; " +
+			"ip link set mgmt0 up && ip addr add " + quote(m.Address+"/24") + " dev mgmt0 && ip route add default via 10.0.2.2"
+	}
+	if _, err := v.Output(ctx, "sh", "-ec", script); err != nil {
+		return err
+	}
+	return nil
+}
+
+// gone says why QEMU ended.
+func (v *VM) gone() error {
+	<-v.exited
+	v.console.mu.Lock()
+	defer v.console.mu.Unlock()
+	switch {
+	case v.console.err != nil:
+		return v.console.err
+	case v.exitErr != nil:
+		return fmt.Errorf("QEMU ended: %w", v.exitErr)
+	}
+	return errors.New("the node was switched off")
+}
+
+// Close switches the node off. It is safe to call more than once.
+func (v *VM) Close() error {
+	if v.client != nil {
+		v.client.Close()
+	}
+	if v.qemu != nil && v.qemu.Process != nil {
+		v.qemu.Process.Kill() //nolint:errcheck // gone already is fine
+		<-v.exited
+	}
+	var err error
+	if v.console != nil {
+		err = v.console.file.Close()
+	}
+	return errors.Join(ignoreClosed(err), v.scratch.Remove())
+}
+
+// Trouble returns the end of the node's console, for an error message.
+func (v *VM) Trouble() string { return process.Tail(v.ConsolePath) }
