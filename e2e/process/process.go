@@ -3,7 +3,6 @@
 package process
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,16 +87,8 @@ func (d *Daemon) Err() error {
 	return fmt.Errorf("%s ended: %w\n%s", d.Name, cause, Tail(d.LogPath))
 }
 
-// Stop asks the program to end, kills it when ctx is done or after ten seconds,
-// and returns when it is gone.
-func (d *Daemon) Stop(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	d.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // gone already is fine
-	select {
-	case <-d.exited:
-	case <-ctx.Done():
-		d.cmd.Process.Kill() //nolint:errcheck // as above
-		<-d.exited
-	}
+// Kill ends the program at once and returns when it is gone.
+func (d *Daemon) Kill() {
+	d.cmd.Process.Kill() //nolint:errcheck // gone already is fine
+	<-d.exited
 }

@@ -1,0 +1,24 @@
+package controlplane_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/sriovkit/sriovkit/e2e/controlplane"
+)
+
+// A test binary starts one control plane for all its tests.
+func Example() {
+	ctx := context.Background()
+	p, err := controlplane.Start(ctx, controlplane.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	os.Setenv("KUBECONFIG", p.Kubeconfig) //nolint:errcheck // cannot fail for a constant name
+	// ... create clients from p.Kubeconfig, or:
+	namespaces, err := p.Kubectl(ctx, nil, "get", "namespaces", "-o", "name")
+	fmt.Println(namespaces, err)
+}

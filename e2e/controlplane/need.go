@@ -1,0 +1,34 @@
+package controlplane
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+	"github.com/sriovkit/sriovkit/e2e/stage"
+)
+
+// Need skips a test while the control plane is not built, because that takes
+// longer than a test may. With SRIOVKIT_E2E=1, as in make test, it never skips.
+func Need(t interface {
+	Helper()
+	Skip(args ...any)
+	Fatal(args ...any)
+	Context() context.Context
+}) {
+	t.Helper()
+	if os.Getenv("SRIOVKIT_E2E") == "1" {
+		return
+	}
+	cache, err := stage.Open(io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch built, err := artifact.HasKubernetes(t.Context(), cache); {
+	case err != nil:
+		t.Fatal(err)
+	case !built:
+		t.Skip("the control plane is not built yet; run make artifacts once")
+	}
+}
