@@ -14,27 +14,31 @@ import (
 // Update is what to change on an interface. A field at its zero value is left
 // alone.
 type Update struct {
-	Name  string           // IFLA_IFNAME; at most 15 bytes
-	MAC   net.HardwareAddr // IFLA_ADDRESS
-	MTU   int              // IFLA_MTU, bytes
-	Alias *string          // IFLA_IFALIAS; "" removes it
-	Up    *bool            // IFF_UP
-	NetNS *os.File         // IFLA_NET_NS_FD: the namespace to move to
+	Name     string           // IFLA_IFNAME; at most 15 bytes
+	MAC      net.HardwareAddr // IFLA_ADDRESS
+	MTU      int              // IFLA_MTU, bytes
+	Alias    *string          // IFLA_IFALIAS; "" removes it
+	Up       *bool            // IFF_UP
+	Promisc  *bool            // IFF_PROMISC: take frames for any address
+	AllMulti *bool            // IFF_ALLMULTI: take frames for any group
+	NetNS    *os.File         // IFLA_NET_NS_FD: the namespace to move to
 }
 
 // Set changes an interface in one request. Together with a move, everything
 // else is done in the new namespace, where the interface arrives down.
 //
-// The kernel does the parts in a fixed order (move, MAC, MTU, name, alias, up)
+// The kernel does the parts in a fixed order (move, MAC, MTU, name, alias, flags)
 // and stops at the first that fails, what came before it stays: see
 // [Conn.Move] for a move that is taken back.
 func (c *Conn) Set(index int, u Update) error {
 	info := vnl.NewIfInfomsg(unix.AF_UNSPEC)
 	info.Index = int32(index)
-	if u.Up != nil {
-		info.Change = unix.IFF_UP
-		if *u.Up {
-			info.Flags = unix.IFF_UP
+	for flag, on := range map[uint32]*bool{unix.IFF_UP: u.Up, unix.IFF_PROMISC: u.Promisc, unix.IFF_ALLMULTI: u.AllMulti} {
+		if on != nil {
+			info.Change |= flag
+			if *on {
+				info.Flags |= flag
+			}
 		}
 	}
 	req := nl.Request(unix.RTM_SETLINK, 0, info)
@@ -84,6 +88,12 @@ func (u Update) String() string {
 	}
 	if u.Up != nil {
 		add(true, "up %t", *u.Up)
+	}
+	if u.Promisc != nil {
+		add(true, "promisc %t", *u.Promisc)
+	}
+	if u.AllMulti != nil {
+		add(true, "allmulti %t", *u.AllMulti)
 	}
 	if len(s) == 0 {
 		return "nothing"
