@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 )
 
 // ErrBadAddress: a text is not a PCI address.
@@ -23,44 +22,45 @@ type Address struct {
 // that tools print for domain 0. Anything else is ErrBadAddress, so that a
 // parsed address is always safe as a path element.
 func ParseAddress(s string) (Address, error) {
-	bad := func() (Address, error) { return Address{}, fmt.Errorf("%.40q: %w", s, ErrBadAddress) }
-	parts := strings.Split(s, ":")
-	if len(parts) == 2 {
-		parts = append([]string{"0000"}, parts...)
-	}
-	if len(parts) != 3 {
-		return bad()
-	}
-	device, function, ok := strings.Cut(parts[2], ".")
-	if !ok || len(parts[0]) < 4 || len(parts[0]) > 8 || len(parts[1]) != 2 || len(device) != 2 || len(function) != 1 {
-		return bad()
-	}
-	domain, err1 := parseHex(parts[0], 0xffffffff)
-	bus, err2 := parseHex(parts[1], 0xff)
-	dev, err3 := parseHex(device, 0x1f)
-	fn, err4 := parseHex(function, 7)
-	if errors.Join(err1, err2, err3, err4) != nil {
-		return bad()
-	}
-	a := Address{Domain: uint32(domain), Bus: uint8(bus), Device: uint8(dev), Function: uint8(fn)}
-	if len(parts[0]) > 4 && domain <= 0xffff { // "00000:…" is not how the kernel spells a domain
-		return bad()
+	a, ok := parseAddress(s)
+	if !ok {
+		return Address{}, fmt.Errorf("%.40q: %w", s, ErrBadAddress)
 	}
 	return a, nil
 }
 
-// parseHex reads bare hexadecimal digits: no sign, prefix or underscore.
-func parseHex(s string, most uint64) (uint64, error) {
+// parseAddress is ParseAddress where not being one is ordinary.
+func parseAddress(s string) (a Address, ok bool) {
+	domain, rest := "0000", s
+	if i := len(s) - len(":bb:dd.f"); i >= 0 && s[i] == ':' {
+		domain, rest = s[:i], s[i+1:]
+	}
+	if len(rest) != len("bb:dd.f") || rest[2] != ':' || rest[5] != '.' || len(domain) < 4 || len(domain) > 8 {
+		return Address{}, false
+	}
+	if len(domain) > 4 && domain[0] == '0' { // the kernel pads a domain to four digits only
+		return Address{}, false
+	}
+	dom, ok1 := parseHex(domain, 0xffffffff)
+	bus, ok2 := parseHex(rest[:2], 0xff)
+	dev, ok3 := parseHex(rest[3:5], 0x1f)
+	fn, ok4 := parseHex(rest[6:], 7)
+	if !ok1 || !ok2 || !ok3 || !ok4 {
+		return Address{}, false
+	}
+	return Address{Domain: uint32(dom), Bus: uint8(bus), Device: uint8(dev), Function: uint8(fn)}, true
+}
+
+// parseHex reads bare hexadecimal digits, no sign, prefix or underscore, of a
+// number up to most.
+func parseHex(s string, most uint64) (uint64, bool) {
 	for _, c := range []byte(s) {
 		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
-			return 0, strconv.ErrSyntax
+			return 0, false
 		}
 	}
 	n, err := strconv.ParseUint(s, 16, 64)
-	if err == nil && n > most {
-		err = strconv.ErrRange
-	}
-	return n, err
+	return n, err == nil && n <= most
 }
 
 // String is the kernel's spelling, also the name of the sysfs directory.

@@ -44,15 +44,15 @@ var auxName = regexp.MustCompile(`^[a-zA-Z0-9_-]+\.[a-zA-Z0-9_-]+\.[0-9]+$`)
 
 // owner finds in a sysfs path the innermost PCI function, and the auxiliary
 // device below it if the path runs through one.
-func owner(target string) (a Address, aux string, ok bool) {
+func owner(target string) (a Address, aux string, found bool) {
 	for element := range strings.SplitSeq(path.Dir(target), "/") {
-		if parsed, err := ParseAddress(element); err == nil {
-			a, aux, ok = parsed, "", true
+		if parsed, ok := parseAddress(element); ok {
+			a, aux, found = parsed, "", true
 		} else if auxName.MatchString(element) {
 			aux = element
 		}
 	}
-	return a, aux, ok
+	return a, aux, found
 }
 
 // attach records an object of the kind that dir lists.

@@ -119,10 +119,9 @@ func (h *Host) function(a Address) (Function, error) {
 // drivers/pci/pci-driver.c writes.
 func parseUevent(text string) (Function, error) {
 	var f Function
-	seen := map[string]bool{}
+	var class, id bool
 	for line := range strings.Lines(text) {
 		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
-		seen[key] = true
 		var err error
 		switch key {
 		case "DRIVER":
@@ -132,10 +131,11 @@ func parseUevent(text string) (Function, error) {
 			f.Driver = value
 		case "PCI_CLASS":
 			var n uint64
-			n, err = parseHex(value, 0xffffff)
+			n, class = parseHex(value, 0xffffff)
 			f.Class = Class(n)
 		case "PCI_ID":
 			f.Vendor, f.Device, err = parseIDPair(value)
+			id = true
 		case "PCI_SUBSYS_ID":
 			f.SubsystemVendor, f.SubsystemDevice, err = parseIDPair(value)
 		}
@@ -143,19 +143,17 @@ func parseUevent(text string) (Function, error) {
 			return Function{}, fmt.Errorf("%w: %s=%.40q", ErrMalformed, key, value)
 		}
 	}
-	for _, key := range []string{"PCI_CLASS", "PCI_ID"} {
-		if !seen[key] {
-			return Function{}, fmt.Errorf("%w: no %s line", ErrMalformed, key)
-		}
+	if !class || !id {
+		return Function{}, fmt.Errorf("%w: no class or no id in it", ErrMalformed)
 	}
 	return f, nil
 }
 
 func parseIDPair(s string) (ID, ID, error) {
 	first, second, ok := strings.Cut(s, ":")
-	a, err1 := parseHex(first, 0xffff)
-	b, err2 := parseHex(second, 0xffff)
-	if !ok || err1 != nil || err2 != nil {
+	a, ok1 := parseHex(first, 0xffff)
+	b, ok2 := parseHex(second, 0xffff)
+	if !ok || !ok1 || !ok2 {
 		return 0, 0, ErrMalformed
 	}
 	return ID(a), ID(b), nil

@@ -22,6 +22,9 @@ type Update struct {
 	Promisc  *bool            // IFF_PROMISC: take frames for any address
 	AllMulti *bool            // IFF_ALLMULTI: take frames for any group
 	NetNS    *os.File         // IFLA_NET_NS_FD: the namespace to move to
+	// NewIndex is the index to have in NetNS (IFLA_NEW_IFINDEX, Linux 5.13).
+	// With 0 the interface keeps its own if it is free there.
+	NewIndex int
 }
 
 // Set changes an interface in one request. Together with a move, everything
@@ -44,6 +47,9 @@ func (c *Conn) Set(index int, u Update) error {
 	req := nl.Request(unix.RTM_SETLINK, 0, info)
 	if u.NetNS != nil {
 		req.AddData(vnl.NewRtAttr(unix.IFLA_NET_NS_FD, vnl.Uint32Attr(uint32(u.NetNS.Fd()))))
+	}
+	if u.NewIndex != 0 {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_NEW_IFINDEX, vnl.Uint32Attr(uint32(u.NewIndex))))
 	}
 	if u.Name != "" {
 		req.AddData(vnl.NewRtAttr(unix.IFLA_IFNAME, vnl.ZeroTerminated(u.Name)))
@@ -80,6 +86,7 @@ func (u Update) String() string {
 	if u.NetNS != nil {
 		add(true, "namespace %s", u.NetNS.Name())
 	}
+	add(u.NewIndex != 0, "index %d", u.NewIndex)
 	add(u.Name != "", "name %q", u.Name)
 	add(u.MAC != nil, "mac %s", u.MAC)
 	add(u.MTU != 0, "mtu %d", u.MTU)
@@ -106,8 +113,9 @@ func (u Update) String() string {
 // taken. to must be a connection in the namespace that u.NetNS is open on.
 //
 // The kernel checks the new name only after the move. When that or any later
-// part fails, Move brings the interface back under its old name, MAC and MTU,
-// and joins an error if even that fails; was is the interface as it is now.
+// part fails, Move brings the interface back under its old index, name, MAC and
+// MTU, and joins an error if even that fails; was is the interface as it is now,
+// home the namespace it is in.
 func (c *Conn) Move(was Link, home *os.File, to *Conn, u Update) (index int, err error) {
 	name := u.Name
 	if name == "" {
@@ -125,7 +133,7 @@ func (c *Conn) Move(was Link, home *os.File, to *Conn, u Update) (index int, err
 	if find != nil {
 		return 0, errors.Join(err, find)
 	}
-	back := Update{NetNS: home, Name: was.Name, MAC: was.MAC, MTU: was.MTU}
+	back := Update{NetNS: home, NewIndex: was.Index, Name: was.Name, MAC: was.MAC, MTU: was.MTU}
 	if was.Up() {
 		back.Up = new(true)
 	}

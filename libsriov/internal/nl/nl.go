@@ -146,10 +146,10 @@ func (s *Socket) once(req *nl.NetlinkRequest) (out [][]byte, interrupted bool, e
 	}
 }
 
-// receive reads one datagram, whatever its length.
+// receive reads one datagram of the kernel's, whatever its length.
 func (s *Socket) receive() ([]syscall.NetlinkMessage, error) {
 	for {
-		n, _, err := unix.Recvfrom(s.fd, s.buf, unix.MSG_PEEK|unix.MSG_TRUNC)
+		n, from, err := unix.Recvfrom(s.fd, s.buf, unix.MSG_PEEK|unix.MSG_TRUNC)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -162,6 +162,10 @@ func (s *Socket) receive() ([]syscall.NetlinkMessage, error) {
 		n, _, err = unix.Recvfrom(s.fd, s.buf, 0)
 		if err != nil {
 			return nil, os.NewSyscallError("recv", err)
+		}
+		// Port 0 is the kernel; another process may forge what it likes.
+		if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
+			continue
 		}
 		// The parsed messages point into their buffer, which must outlive them.
 		return syscall.ParseNetlinkMessage(append([]byte(nil), s.buf[:n]...))

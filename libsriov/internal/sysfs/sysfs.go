@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,13 +35,13 @@ type FS struct {
 
 // New returns the file system rooted at root that writes to real attributes.
 func New(root string) *FS {
-	f := &FS{Root: root}
+	f := &FS{Root: strings.TrimRight(root, "/")}
 	f.Write = f.WriteAttr
 	return f
 }
 
 // Path is where p lies on the machine that runs us.
-func (f *FS) Path(p string) string { return filepath.Join(f.Root, p) }
+func (f *FS) Path(p string) string { return f.Root + "/" + p }
 
 // Attr reads an attribute and cuts the white space around it.
 func (f *FS) Attr(p string) (string, error) {
@@ -110,7 +109,7 @@ func (f *FS) LinkBase(p string) (base string, ok bool, err error) {
 	if err != nil {
 		return "", false, err
 	}
-	return filepath.Base(target), true, nil
+	return target[strings.LastIndexByte(target, '/')+1:], true, nil
 }
 
 // Names lists a directory in lexical order. A missing directory has no names.

@@ -1,0 +1,34 @@
+package sriovtest
+
+import (
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// NewNetNS makes a network namespace that lives as long as the test. It needs
+// CAP_SYS_ADMIN. No thread stays in it, and it has no name.
+func NewNetNS(t testing.TB) *os.File {
+	t.Helper()
+	type result struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- result{err: os.NewSyscallError("unshare", err)}
+			return
+		}
+		f, err := os.Open("/proc/thread-self/ns/net")
+		done <- result{f, err}
+	}()
+	r := <-done
+	require.NoError(t, r.err)
+	t.Cleanup(func() { r.f.Close() })
+	return r.f
+}
