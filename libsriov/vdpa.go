@@ -22,12 +22,15 @@ type VDPA struct {
 
 // VDPA reads one vDPA device.
 func (h *Host) VDPA(name string) (VDPA, error) {
+	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+		return VDPA{}, fmt.Errorf("%q is not a device name: %w", name, ErrNoDevice)
+	}
 	dir := vdpaBus + "/" + name
 	children, err := h.fs.Names(dir)
 	if err != nil {
 		return VDPA{}, err
 	}
-	if len(children) == 0 || strings.Contains(name, "/") {
+	if len(children) == 0 {
 		return VDPA{}, fmt.Errorf("vDPA device %q: %w", name, ErrNoDevice)
 	}
 	v := VDPA{Name: name}
