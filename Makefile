@@ -49,8 +49,8 @@ vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
 	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab vm $(ARGS)
 
 .PHONY: capture
-capture: ## Record an emulated node's sysfs tree in FILE (default igb-qemu.ttar)
-	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab capture -o '$(or $(FILE),$(CURDIR)/igb-qemu.ttar)' $(ARGS)
+capture: ## Record an emulated node's sysfs tree in FILE (default the captured tree of libsriov's tests)
+	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab capture -o '$(or $(FILE),$(CURDIR)/libsriov/sriovtest/testdata/igb-node.tree)' $(ARGS)
 
 .PHONY: lint
 lint: ## golangci-lint over every module

@@ -1,11 +1,18 @@
 // Package sriovtest helps tests of code that stands on libsriov: host trees to
-// read, captured from real machines or generated; a kernel's part played on
-// such a tree; and a way to say that a test needs the emulated node.
+// read, captured from real machines or generated; a Host whose writes a test
+// may refuse; the PFs of the emulated node, and a way to say that a test needs
+// it.
 package sriovtest
 
 import (
+	"context"
 	"os"
 	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/link"
 )
 
 // NeedNode skips a test outside the emulated node, where its igb, igbvf, vfio,
@@ -15,4 +22,45 @@ func NeedNode(t testing.TB) {
 	if os.Getenv("SRIOVKIT_NODE") == "" {
 		t.Skip("needs the emulated node: run it with make test-node")
 	}
+}
+
+// NodePFs are the emulated node's PFs with the igb driver, by address, each set
+// up, as igb wants it before it has VFs, and without VFs when the test ends.
+func NodePFs(t testing.TB) (*libsriov.Host, []libsriov.PF) {
+	t.Helper()
+	NeedNode(t)
+	h, err := libsriov.Open("/")
+	require.NoError(t, err)
+	s, err := h.Snapshot()
+	require.NoError(t, err)
+	c, err := link.Open(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	var pfs []libsriov.PF
+	for _, pf := range s.PFs {
+		if pf.Driver != "igb" {
+			continue
+		}
+		l, err := c.ByParent(pf.Address)
+		require.NoError(t, err)
+		require.NoError(t, c.Set(l.Index, link.Update{Up: new(true)}))
+		t.Cleanup(func() {
+			require.NoError(t, h.SetNumVFs(context.WithoutCancel(t.Context()), pf.Address, 0))
+		})
+		pfs = append(pfs, pf)
+	}
+	require.NotEmpty(t, pfs)
+	return h, pfs
+}
+
+// NodeVFs is the emulated node's first PF with n VFs, which are removed when the
+// test ends.
+func NodeVFs(t testing.TB, n int) (*libsriov.Host, libsriov.PF) {
+	t.Helper()
+	h, pfs := NodePFs(t)
+	require.NoError(t, h.SetNumVFs(t.Context(), pfs[0].Address, n))
+	pf, err := h.PF(pfs[0].Address)
+	require.NoError(t, err)
+	require.Len(t, pf.VFs, n)
+	return h, pf
 }
