@@ -43,6 +43,7 @@ type Suite struct {
 // Suites is every suite; a module adds itself here when it has its first
 // TestNode function.
 var Suites = []Suite{
+	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
 	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: simulators}},
 }
 

@@ -61,7 +61,7 @@ type Link struct {
 	OperState uint8             // IFLA_OPERSTATE, RFC 2863; 6 is up
 	MTU       int               // IFLA_MTU, bytes
 	MAC       net.HardwareAddr  // IFLA_ADDRESS
-	PermMAC   net.HardwareAddr  // IFLA_PERM_ADDRESS: what the hardware came up with; nil if not told
+	PermMAC   net.HardwareAddr  // IFLA_PERM_ADDRESS; nil if not told. igbvf lets it follow MAC
 	Parent    string            // IFLA_PARENT_DEV_NAME: the device it belongs to, e.g. a PCI address; since Linux 5.14
 	ParentBus string            // IFLA_PARENT_DEV_BUS_NAME
 	Master    int               // IFLA_MASTER: index of the bridge or bond it is in; 0 is none

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
@@ -53,12 +54,37 @@ func NodePFs(t testing.TB) (*libsriov.Host, []libsriov.PF) {
 	return h, pfs
 }
 
+// AwaitCarrier waits until the interface of a device has its link.
+func AwaitCarrier(t testing.TB, device libsriov.Address) {
+	t.Helper()
+	changes, done := make(chan netlink.LinkUpdate), make(chan struct{})
+	defer close(done)
+	require.NoError(t, netlink.LinkSubscribe(changes, done))
+	c, err := link.Open(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	for {
+		l, err := c.ByParent(device)
+		require.NoError(t, err)
+		if l.Carrier() {
+			return
+		}
+		select {
+		case <-changes:
+		case <-t.Context().Done():
+			t.Fatalf("%s of %s has no carrier", l.Name, device)
+		}
+	}
+}
+
 // NodeVFs is the emulated node's first PF with n VFs, which are removed when the
-// test ends.
+// test ends. It has its carrier back, which igb drops when it makes VFs and
+// wants before it accepts a rate.
 func NodeVFs(t testing.TB, n int) (*libsriov.Host, libsriov.PF) {
 	t.Helper()
 	h, pfs := NodePFs(t)
 	require.NoError(t, h.SetNumVFs(t.Context(), pfs[0].Address, n))
+	AwaitCarrier(t, pfs[0].Address)
 	pf, err := h.PF(pfs[0].Address)
 	require.NoError(t, err)
 	require.Len(t, pf.VFs, n)
