@@ -42,5 +42,4 @@ func Example_vfState() {
 	if err := c.SetVF(pf.Index, vf, vfstate.Diff(have, want)); err != nil {
 		log.Fatal(err) // names the attribute that the driver refused
 	}
-	defer c.SetVF(pf.Index, vf, vfstate.Diff(want, have)) // and back
 }

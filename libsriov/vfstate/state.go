@@ -120,7 +120,7 @@ func (g GUID) String() string {
 }
 
 // Diff is the part of want that have does not show yet: what must be written to
-// get there. The way back is Diff of the same two with the sides exchanged.
+// get there. The way back is Diff of a new reading and the old one.
 func Diff(have, want State) State {
 	var d State
 	if want.MAC != nil && !bytes.Equal(have.MAC, want.MAC) {
