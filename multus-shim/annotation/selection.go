@@ -1,0 +1,134 @@
+// Package annotation reads the network selections of a pod: the annotations
+// k8s.v1.cni.cncf.io/networks and v1.multus-cni.io/default-network of the
+// Network Plumbing Working Group's specification
+// (https://github.com/k8snetworkplumbingwg/multi-net-spec, section 4). A value
+// the specification calls invalid is an error here: a network that is silently
+// missing costs its owner more than a pod that says why it does not start.
+package annotation
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// The annotations that select networks.
+const (
+	Networks       = "k8s.v1.cni.cncf.io/networks"
+	DefaultNetwork = "v1.multus-cni.io/default-network"
+)
+
+// maxSize is the limit of the API server for all annotations of one object.
+const maxSize = 256 << 10
+
+// Selection is one requested attachment.
+type Selection struct {
+	Namespace string // of the NetworkAttachmentDefinition
+	Name      string
+	Interface string // "" lets us choose
+
+	IPs          []string // addresses, with or without prefix length
+	MAC          string   // 6 bytes
+	GUID         string   // InfiniBand, 8 bytes
+	PortMappings []PortMapping
+	Bandwidth    *Bandwidth
+	CNIArgs      json.RawMessage // an object, merged into "args.cni" of the network
+	DeviceID     string          // when the network's resource gives none
+
+	// DefaultRoute: nil when not asked for; without gateways, the attachment
+	// keeps the default routes its own plugin set; at most one per family.
+	DefaultRoute *DefaultRoute
+
+	Ignored []string // keys nobody reads, for a warning
+}
+
+// DefaultRoute asks for the default route to leave through this attachment.
+type DefaultRoute struct {
+	Gateways []netip.Addr
+}
+
+// PortMapping is one element of runtimeConfig.portMappings.
+type PortMapping struct {
+	HostPort      int    `json:"hostPort"`      // 1 to 65535
+	ContainerPort int    `json:"containerPort"` // 1 to 65535
+	Protocol      string `json:"protocol"`      // tcp, udp or sctp
+	HostIP        string `json:"hostIP,omitempty"`
+}
+
+// Bandwidth is runtimeConfig.bandwidth: rates in bit/s, bursts in bit.
+type Bandwidth struct {
+	IngressRate  int64 `json:"ingressRate,omitempty"`
+	IngressBurst int64 `json:"ingressBurst,omitempty"`
+	EgressRate   int64 `json:"egressRate,omitempty"`
+	EgressBurst  int64 `json:"egressBurst,omitempty"`
+}
+
+// Ref is "namespace/name", as users write it.
+func (s Selection) Ref() string { return s.Namespace + "/" + s.Name }
+
+// Parse reads a value of either form; namespace is that of the pod. The empty
+// value and the empty list select nothing.
+func Parse(value, namespace string) ([]Selection, error) {
+	switch {
+	case value == "":
+		return nil, nil
+	case len(value) > maxSize:
+		return nil, fmt.Errorf("%d bytes are more than the %d an annotation may have", len(value), maxSize)
+	case strings.ContainsAny(value, `[{"`):
+		return parseJSON([]byte(value), namespace)
+	default:
+		return parseShort(value, namespace)
+	}
+}
+
+// ParseOne reads a value that must select exactly one network.
+func ParseOne(value, namespace string) (Selection, error) {
+	selections, err := Parse(value, namespace)
+	if err != nil {
+		return Selection{}, err
+	}
+	if len(selections) != 1 {
+		return Selection{}, fmt.Errorf("want exactly one network, got %d", len(selections))
+	}
+	return selections[0], nil
+}
+
+// parseShort reads "[namespace/]name[@interface],...".
+func parseShort(value, namespace string) ([]Selection, error) {
+	var selections []Selection
+	for item := range strings.SplitSeq(value, ",") {
+		s, err := ParseRef(strings.TrimSpace(item), namespace)
+		if err != nil {
+			return nil, fmt.Errorf("element %d: %w", len(selections)+1, err)
+		}
+		selections = append(selections, s)
+	}
+	return selections, nil
+}
+
+// ParseRef reads one "[namespace/]name[@interface]".
+func ParseRef(item, namespace string) (Selection, error) {
+	if item == "" {
+		return Selection{}, errors.New("empty: want [namespace/]name[@interface]")
+	}
+	s := Selection{Namespace: namespace, Name: item}
+	if name, ifname, ok := strings.Cut(s.Name, "@"); ok {
+		if err := checkInterface(ifname); err != nil {
+			return Selection{}, fmt.Errorf("%q: %w", item, err)
+		}
+		s.Name, s.Interface = name, ifname
+	}
+	if ns, name, ok := strings.Cut(s.Name, "/"); ok {
+		s.Namespace, s.Name = ns, name
+	}
+	if err := s.checkRef(); err != nil {
+		return Selection{}, fmt.Errorf("%q: %w", item, err)
+	}
+	return s, nil
+}
+
+func (s Selection) checkRef() error {
+	return errors.Join(checkLabel("name", s.Name), checkLabel("namespace", s.Namespace))
+}

@@ -1,0 +1,29 @@
+package conf
+
+import (
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// unknown lists the keys of a configuration that nothing reads. Keys with a dot
+// or a slash carry somebody's domain and are none of our business.
+func unknown(data []byte) []string {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(data, &members) != nil {
+		return nil
+	}
+	known := slices.Clone(accepted)
+	for field := range reflect.TypeFor[wire]().Fields() {
+		known = append(known, field.Tag.Get("json"))
+	}
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		if !strings.ContainsAny(key, "./") && !slices.Contains(known, key) {
+			out = append(out, key)
+		}
+	}
+	return out
+}

@@ -1,0 +1,188 @@
+package delegate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types/create"
+
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
+)
+
+// Runner finds and runs plugins.
+type Runner struct {
+	Path    []string      // directories with plugins, first match wins; also their CNI_PATH
+	Timeout time.Duration // for one command of one attachment, all plugins together
+}
+
+// Add runs the chain and returns the result of its last plugin, in the version
+// the plugin chose. An error leaves to the caller to run Del.
+func (r Runner) Add(ctx context.Context, c Container, a Attachment) (json.RawMessage, error) {
+	plugins, err := a.parse()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	result := a.first(nil)
+	for _, p := range plugins {
+		out, err := r.exec(ctx, "ADD", c, a, p, a.stdin(p, rawjson.Member{Key: "prevResult", Value: result}))
+		if err != nil {
+			return nil, err
+		}
+		if result, err = a.result(out); err != nil {
+			return nil, fmt.Errorf("plugin %s: result of ADD: %w", p.Type, err)
+		}
+	}
+	return result, nil
+}
+
+// Del runs the chain backwards with the result of Add, nil if there is none.
+// Every plugin is run, also after one that failed.
+func (r Runner) Del(ctx context.Context, c Container, a Attachment, result json.RawMessage) error {
+	plugins, err := a.parse()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	if !a.AtLeast("0.4.0") { // prevResult came to DEL with this version
+		result = nil
+	}
+	var errs []error
+	for _, p := range slices.Backward(plugins) {
+		_, err := r.exec(ctx, "DEL", c, a, p, a.stdin(p, rawjson.Member{Key: "prevResult", Value: a.first(result)}))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Check runs the chain's CHECK with the result of Add. A network that does not
+// know CHECK, or does not want it, passes.
+func (r Runner) Check(ctx context.Context, c Container, a Attachment, result json.RawMessage) error {
+	if a.DisableCheck || !a.AtLeast("0.4.0") {
+		return nil
+	}
+	plugins, err := a.parse()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	for _, p := range plugins {
+		if _, err := r.exec(ctx, "CHECK", c, a, p, a.stdin(p, rawjson.Member{Key: "prevResult", Value: result})); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Status asks each plugin whether it could serve an ADD. Networks older than
+// CNI 1.1.0 are asked for no more than the presence of their binaries.
+func (r Runner) Status(ctx context.Context, a Attachment) error {
+	plugins, err := a.parse()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	for _, p := range plugins {
+		if !a.AtLeast("1.1.0") {
+			if _, err := r.find(p); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := r.exec(ctx, "STATUS", Container{}, Attachment{}, p, a.stdin(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// GC tells each plugin which attachments of the network still exist.
+func (r Runner) GC(ctx context.Context, a Attachment, valid []conf.Attachment) error {
+	if a.DisableGC || !a.AtLeast("1.1.0") {
+		return nil
+	}
+	plugins, err := a.parse()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := r.bound(ctx)
+	defer cancel()
+	if valid == nil {
+		valid = []conf.Attachment{}
+	}
+	list := rawjson.Marshal(valid)
+	var errs []error
+	for _, p := range plugins {
+		// The second key is a misprint of the specification that plugins read.
+		_, err := r.exec(ctx, "GC", Container{}, Attachment{}, p, a.stdin(p,
+			rawjson.Member{Key: "cni.dev/valid-attachments", Value: list},
+			rawjson.Member{Key: "cni.dev/attachments", Value: list}))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (r Runner) exec(ctx context.Context, command string, c Container, a Attachment, p plugin, stdin json.RawMessage) ([]byte, error) {
+	path, err := r.find(p)
+	if err != nil {
+		return nil, err
+	}
+	env := (&invoke.Args{
+		Command: command, ContainerID: c.ID, NetNS: c.Netns, IfName: a.Ifname,
+		PluginArgs: a.Args, Path: strings.Join(r.Path, ":"),
+	}).AsEnv()
+	return run(ctx, path, stdin, env)
+}
+
+func (r Runner) find(p plugin) (string, error) {
+	path, err := invoke.FindInPath(p.Type, r.Path)
+	if err != nil {
+		return "", fmt.Errorf("plugin %q is not installed in %s", p.Type, strings.Join(r.Path, ", "))
+	}
+	return path, nil
+}
+
+func (r Runner) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("%w of %s", errDeadline, r.Timeout))
+}
+
+// first is what the chain's first plugin gets as prevResult.
+func (a Attachment) first(result json.RawMessage) json.RawMessage {
+	if result == nil && a.SeedResult {
+		return rawjson.Object{{Key: "cniVersion", Value: rawjson.Marshal(a.version())}}.Bytes()
+	}
+	return result
+}
+
+// result validates what a plugin printed and stamps it with the version of the
+// network when the plugin left that out (https://github.com/containernetworking/cni/issues/895).
+func (a Attachment) result(out []byte) (json.RawMessage, error) {
+	object, err := rawjson.Parse(out)
+	if err != nil {
+		return nil, err
+	}
+	var version string
+	if err := object.Decode("cniVersion", &version); err != nil {
+		return nil, err
+	}
+	if version == "" {
+		version = a.version()
+		object = object.With("cniVersion", rawjson.Marshal(version))
+	}
+	raw := object.Bytes()
+	if _, err := create.Create(version, raw); err != nil {
+		return nil, err
+	}
+	return raw, nil
+}

@@ -1,0 +1,135 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
+)
+
+// ErrPodGone: the pod was deleted, or replaced by one of the same name.
+var ErrPodGone = errors.New("pod is gone")
+
+// ResourceName is the annotation of a NAD that names its device resource.
+const ResourceName = "k8s.v1.cni.cncf.io/resourceName"
+
+// NetworkStatus is the annotation of a pod with what its networks gave it.
+const NetworkStatus = "k8s.v1.cni.cncf.io/network-status"
+
+// Metadata is the part of an object's metadata that is used here.
+type Metadata struct {
+	Name        string            `json:"name"`
+	Namespace   string            `json:"namespace"`
+	UID         string            `json:"uid"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// Pod is what an ADD needs of a pod.
+type Pod struct {
+	Metadata Metadata `json:"metadata"`
+	Spec     struct {
+		NodeName string `json:"nodeName"`
+	} `json:"spec"`
+	Status struct {
+		ResourceClaims []struct {
+			Name      string  `json:"name"`
+			ClaimName *string `json:"resourceClaimName"`
+		} `json:"resourceClaimStatuses"`
+	} `json:"status"`
+}
+
+// NAD is a NetworkAttachmentDefinition.
+type NAD struct {
+	Metadata Metadata `json:"metadata"`
+	Spec     struct {
+		Config string `json:"config"` // "" leaves the configuration to a file
+	} `json:"spec"`
+}
+
+// Pod reads a pod.
+func (c *Client) Pod(ctx context.Context, namespace, name string) (*Pod, error) {
+	var pod Pod
+	err := c.do(ctx, request{method: http.MethodGet, path: podPath(namespace, name)}, &pod)
+	if err != nil {
+		return nil, fmt.Errorf("pod %s/%s: %w", namespace, name, err)
+	}
+	return &pod, nil
+}
+
+// NAD reads a NetworkAttachmentDefinition.
+func (c *Client) NAD(ctx context.Context, namespace, name string) (*NAD, error) {
+	path := "apis/k8s.cni.cncf.io/v1/namespaces/" + url.PathEscape(namespace) + "/network-attachment-definitions/" + url.PathEscape(name)
+	var nad NAD
+	if err := c.do(ctx, request{method: http.MethodGet, path: path}, &nad); err != nil {
+		return nil, fmt.Errorf("network-attachment-definition %s/%s: %w", namespace, name, err)
+	}
+	return &nad, nil
+}
+
+// PatchStatus sets the network-status annotation of a pod with one merge patch,
+// which leaves alone what other writers keep in its status. With a uid the
+// server refuses the patch for another pod of the same name: ErrPodGone.
+func (c *Client) PatchStatus(ctx context.Context, namespace, name, uid, value string) error {
+	metadata := map[string]any{"annotations": map[string]string{NetworkStatus: value}}
+	if uid != "" {
+		metadata["uid"] = uid
+	}
+	err := c.do(ctx, request{
+		method: http.MethodPatch, path: podPath(namespace, name) + "/status",
+		contentType: "application/merge-patch+json", body: rawjson.Marshal(map[string]any{"metadata": metadata}),
+	}, nil)
+	var status *StatusError
+	if errors.As(err, &status) {
+		switch status.Code {
+		case http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity:
+			return fmt.Errorf("%w: %w", ErrPodGone, err)
+		}
+	}
+	return err
+}
+
+// Event is one event on a pod.
+type Event struct {
+	Namespace, Name, UID  string
+	Warning               bool
+	Reason, Message, Host string
+}
+
+// Post sends an event, once: events are best effort.
+func (c *Client) Post(ctx context.Context, e Event) error {
+	kind := "Normal"
+	if e.Warning {
+		kind = "Warning"
+	}
+	now := time.Now().UTC()
+	const maxMessage = 1024 // of the API
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "Event", "type": kind,
+		"metadata":       map[string]string{"namespace": e.Namespace, "name": fmt.Sprintf("%s.%x", e.Name, now.UnixNano())},
+		"involvedObject": map[string]string{"apiVersion": "v1", "kind": "Pod", "namespace": e.Namespace, "name": e.Name, "uid": e.UID},
+		"reason":         e.Reason, "message": e.Message[:min(len(e.Message), maxMessage)],
+		"source":         map[string]string{"component": "multus", "host": e.Host},
+		"firstTimestamp": now.Format(time.RFC3339), "lastTimestamp": now.Format(time.RFC3339), "count": 1,
+	})
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, request{
+		method: http.MethodPost, path: "api/v1/namespaces/" + url.PathEscape(e.Namespace) + "/events",
+		contentType: "application/json", body: body, once: true,
+	}, nil)
+}
+
+// Ready asks whether the server serves, and accepts who we are.
+func (c *Client) Ready(ctx context.Context) error {
+	return c.do(ctx, request{method: http.MethodGet, path: "version"}, nil)
+}
+
+func podPath(namespace, name string) string {
+	return "api/v1/namespaces/" + url.PathEscape(namespace) + "/pods/" + url.PathEscape(name)
+}

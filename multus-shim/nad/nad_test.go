@@ -1,0 +1,136 @@
+package nad
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	single, err := Parse([]byte(`{"zz":12345678901234567890,"type":"macvlan","cniVersion":"0.3.1","capabilities":{"ips":true,"mac":false}}`), "neta")
+	require.NoError(t, err)
+	assert.Equal(t, "neta", single.Name, "a missing name is the NAD's")
+	assert.Equal(t, "0.3.1", single.CNIVersion)
+	assert.True(t, single.Declares("ips"))
+	assert.False(t, single.Declares("mac"), "declared false")
+	assert.Equal(t, `{"zz":12345678901234567890,"type":"macvlan","cniVersion":"0.3.1","capabilities":{"ips":true,"mac":false}}`,
+		string(single.Plugins[0].JSON.Bytes()), "the bytes are kept")
+
+	list, err := Parse([]byte(`{"name":"l","cniVersion":"0.4.0","cniVersions":["1.0.0","99.0.0"],"disableCheck":"TRUE","disableGC":true,
+		"plugins":[{"type":"a"},{"type":"b","capabilities":{"mac":true}}]}`), "neta")
+	require.NoError(t, err)
+	assert.Equal(t, "l", list.Name)
+	assert.Equal(t, "1.0.0", list.CNIVersion, "the newest we know")
+	assert.True(t, list.DisableCheck && list.DisableGC)
+	assert.Len(t, list.Plugins, 2)
+	assert.True(t, list.Declares("mac"))
+}
+
+func TestParseNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]string{
+		``:                               "unexpected end",
+		`null`:                           "not a JSON object",
+		`[]`:                             "not a JSON object",
+		`{}`:                             `neither "type"`,
+		`{"type":7}`:                     `"type"`,
+		`{"type":""}`:                    `"type" is missing`,
+		`{"type":"../sh"}`:               "want a file name",
+		`{"type":"multus"}`:              "lead back to multus",
+		`{"type":"a","name":"x y"}`:      `name "x y"`,
+		`{"type":"a","name":{}}`:         `"name"`,
+		`{"type":"a","cniVersion":1}`:    `"cniVersion"`,
+		`{"type":"a","cniVersion":"x"}`:  `cniVersion "x"`,
+		`{"type":"a","capabilities":[]}`: `"capabilities"`,
+		`{"type":"a","capabilities":{"ips":"yes"}}`: `"capabilities"`,
+		`{"plugins":[]}`:                  "the list is empty",
+		`{"plugins":{}}`:                  "plugins: ",
+		`{"plugins":[null]}`:              "plugins, element 1: not a JSON object",
+		`{"plugins":[{"type":"a"},{}]}`:   `plugins, element 2: "type" is missing`,
+		`{"disableGC":"maybe"}`:           "want true or false",
+		`{"loadOnlyInlinedPlugins":true}`: `neither "type"`,
+	} {
+		c, err := Parse([]byte(config), "neta")
+		assert.ErrorContains(t, err, want, config)
+		assert.Zero(t, c, config)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, content string) {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o644))
+	}
+	write("00-broken.conflist", `{"plugins":[`)
+	write("01-multus.conf", `{"name":"m","type":"multus"}`)
+	write("10-neta.conf", `{"name":"neta","type":"from-conf"}`)
+	write("20-neta.conflist", `{"name":"neta","plugins":[{"type":"from-list"}]}`)
+	write("neta/50-tune.conf", `{"type":"tuning"}`)
+	write("30-netb.json", `{"name":"netb","type":"b"}`)
+
+	neta, err := FromDir(dir, "neta")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"from-list", "tuning"}, types(neta), "a conflist wins; its directory's plugins follow")
+	netb, err := FromDir(dir, "netb")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"b"}, types(netb))
+	_, err = FromDir(dir, "none")
+	require.ErrorIs(t, err, ErrNotFound)
+	require.ErrorContains(t, err, "00-broken.conflist", "what was passed over is named")
+	_, err = FromDir(filepath.Join(dir, "absent"), "none")
+	require.ErrorIs(t, err, ErrNotFound)
+
+	first, err := FromPath(dir)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"from-conf"}, types(first), "neither the broken file nor multus itself")
+	_, err = FromPath(filepath.Join(dir, "01-multus.conf"))
+	require.ErrorContains(t, err, "lead back")
+
+	chain, ok, err := Chain(dir, "neta", "1.0.0")
+	require.NoError(t, err)
+	require.True(t, ok)
+	assert.Equal(t, []string{"tuning"}, types(chain))
+	assert.True(t, chain.SeedResult)
+	_, ok, err = Chain(dir, "none", "1.0.0")
+	require.NoError(t, err)
+	assert.False(t, ok)
+}
+
+func types(c Config) []string {
+	var out []string
+	for _, p := range c.Plugins {
+		out = append(out, p.Type)
+	}
+	return out
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		`{"type":"a"}`, `{"plugins":[{"type":"a"}]}`, `{"plugins":[null]}`, `{"type":"a","capabilities":{"ips":true}}`,
+		`{"cniVersion":"1.0.0","cniVersions":["0.4.0"],"plugins":[{"type":"b"}],"disableGC":"true"}`, `{"type":"a","args":"x"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse(data, "name")
+		if err != nil {
+			require.Zero(t, c)
+			return
+		}
+		require.NotEmpty(t, c.Name)
+		require.NotEmpty(t, c.Plugins)
+		for _, p := range c.Plugins {
+			require.NotEmpty(t, p.Type)
+			again, err := Parse(p.JSON.Bytes(), c.Name)
+			require.NoError(t, err)
+			require.Equal(t, p, again.Plugins[0])
+		}
+	})
+}

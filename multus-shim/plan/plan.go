@@ -1,0 +1,276 @@
+// Package plan decides, from values alone, what an ADD will run: which
+// interface each network gets, what its plugins read, and which requests
+// cannot be honoured. Nothing is started before the whole plan stands.
+package plan
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/multus-shim/annotation"
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/delegate"
+	"github.com/sriovkit/sriovkit/multus-shim/nad"
+	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
+)
+
+// Network is one attachment before it has an interface.
+type Network struct {
+	Config    nad.Config
+	NAD       string               // "namespace/name"; "" when no NAD is behind it
+	Resource  string               // that its NAD asks for, "" if none
+	Selection annotation.Selection // what the pod asked for; zero for the administrator's networks
+}
+
+// Label names the network for people and in network-status.
+func (n Network) Label() string {
+	if n.NAD != "" {
+		return n.NAD
+	}
+	return n.Config.Name
+}
+
+// Input is everything the plan depends on.
+type Input struct {
+	ContainerID   string
+	Ifname        string // CNI_IFNAME, of the default network
+	Args          conf.Args
+	RuntimeConfig map[string]json.RawMessage // from the runtime, for the default network
+	Networks      []Network                  // in order, the default network first
+	Devices       Devices                    // per resource
+	DeviceInfoDir string
+	Lenient       bool // a request without its capability is only a warning
+}
+
+// Attachment is a delegate's attachment with what is done around it.
+type Attachment struct {
+	delegate.Attachment
+	Default      bool
+	DefaultRoute *annotation.DefaultRoute
+	Resource     string // with DeviceID: the device-info file to copy
+	DeviceID     string
+}
+
+// Devices are device IDs by resource name, in the order they are handed out.
+type Devices map[string][]string
+
+// Make plans all attachments. Warnings are requests that had no effect.
+func Make(in Input) (attachments []Attachment, warnings []string, err error) {
+	names, err := interfaces(in.Ifname, in.Networks)
+	if err != nil {
+		return nil, nil, err
+	}
+	devices := maps.Clone(in.Devices)
+	var errs []error
+	for i, n := range in.Networks {
+		device, err := devices.take(n)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if missing := missingCapabilities(n); len(missing) > 0 {
+			text := fmt.Sprintf("network %s: %s asked for, but no plugin of it declares the capability",
+				n.Label(), strings.Join(missing, ", "))
+			if !in.Lenient {
+				errs = append(errs, errors.New(text))
+				continue
+			}
+			warnings = append(warnings, text)
+		}
+		for _, key := range n.Selection.Ignored {
+			warnings = append(warnings, fmt.Sprintf("network %s: unknown key %q in its selection", n.Label(), key))
+		}
+		a, err := in.attachment(n, names[i], device, i == 0)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("network %s: %w", n.Label(), err))
+			continue
+		}
+		attachments = append(attachments, a)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, warnings, err
+	}
+	return attachments, warnings, nil
+}
+
+// interfaces names every network's interface: as requested, CNI_IFNAME for the
+// default network, else net<index> or the next number that is free.
+func interfaces(ifname string, networks []Network) ([]string, error) {
+	names := make([]string, len(networks))
+	owner := map[string]string{}
+	for i, n := range networks {
+		name := n.Selection.Interface
+		if i == 0 {
+			name = ifname
+		}
+		if name == "" {
+			continue
+		}
+		if other, taken := owner[name]; taken {
+			return nil, fmt.Errorf("network %s: interface %q is already that of network %s", n.Label(), name, other)
+		}
+		names[i], owner[name] = name, n.Label()
+	}
+	for i, n := range networks {
+		for number := i; names[i] == ""; number++ {
+			if name := fmt.Sprintf("net%d", number); owner[name] == "" {
+				names[i], owner[name] = name, n.Label()
+			}
+		}
+	}
+	return names, nil
+}
+
+func (in Input) attachment(n Network, ifname, device string, isDefault bool) (Attachment, error) {
+	c := n.Config
+	a := Attachment{
+		Default: isDefault, DefaultRoute: n.Selection.DefaultRoute, Resource: n.Resource, DeviceID: device,
+		Attachment: delegate.Attachment{
+			Network: n.Label(), Ifname: ifname, Name: c.Name, CNIVersion: c.CNIVersion,
+			DisableCheck: c.DisableCheck, DisableGC: c.DisableGC, SeedResult: c.SeedResult,
+			Args: in.args(n.Selection, isDefault),
+		},
+	}
+	if device == "" {
+		a.DeviceID = n.Selection.DeviceID
+	}
+	for _, p := range c.Plugins {
+		object, err := inject(p.JSON, device, n.Selection.CNIArgs)
+		if err != nil {
+			return Attachment{}, fmt.Errorf("plugin %s: %w", p.Type, err)
+		}
+		a.Plugins = append(a.Plugins, object.Bytes())
+	}
+	capabilities := in.capabilityArgs(n, a.DeviceID, isDefault)
+	if c.Declares("CNIDeviceInfoFile") || a.DeviceID != "" {
+		a.DeviceInfo = in.deviceInfo(n, ifname)
+		capabilities["CNIDeviceInfoFile"] = rawjson.Marshal(a.DeviceInfo)
+	}
+	maps.DeleteFunc(capabilities, func(key string, _ json.RawMessage) bool { return !c.Declares(key) })
+	if len(capabilities) > 0 {
+		a.CapabilityArgs = capabilities
+	}
+	return a, nil
+}
+
+// inject adds the device, under both names that plugins read, and the pod's
+// cni-args over those of the network.
+func inject(object rawjson.Object, device string, cniArgs json.RawMessage) (rawjson.Object, error) {
+	if device != "" {
+		object = object.With("deviceID", rawjson.Marshal(device)).With("pciBusID", rawjson.Marshal(device))
+	}
+	if cniArgs == nil {
+		return object, nil
+	}
+	args := rawjson.Object{}
+	if have, ok := object.Get("args"); ok && string(have) != "null" {
+		var err error
+		if args, err = rawjson.Parse(have); err != nil {
+			return nil, fmt.Errorf("args: cannot merge cni-args: %w", err)
+		}
+	}
+	return object.With("args", args.Merge(rawjson.Object{{Key: "cni", Value: cniArgs}}).Bytes()), nil
+}
+
+// capabilityArgs is what goes to plugins that declare it: the runtime's values
+// to the default network only, the selection's to its own network.
+func (in Input) capabilityArgs(n Network, device string, isDefault bool) map[string]json.RawMessage {
+	out := map[string]json.RawMessage{}
+	if isDefault {
+		maps.Copy(out, in.RuntimeConfig)
+	}
+	for key, value := range requests(n.Selection) {
+		out[key] = rawjson.Marshal(value)
+	}
+	if device != "" {
+		out["deviceID"] = rawjson.Marshal(device)
+	}
+	return out
+}
+
+// requests are the values of a selection under the names of their capabilities.
+func requests(s annotation.Selection) map[string]any {
+	out := map[string]any{}
+	if len(s.IPs) > 0 {
+		out["ips"] = s.IPs
+	}
+	if s.MAC != "" {
+		out["mac"] = s.MAC
+	}
+	if s.GUID != "" {
+		out["infinibandGUID"] = s.GUID
+	}
+	if len(s.PortMappings) > 0 {
+		out["portMappings"] = s.PortMappings
+	}
+	if s.Bandwidth != nil {
+		out["bandwidth"] = s.Bandwidth
+	}
+	return out
+}
+
+func missingCapabilities(n Network) []string {
+	var missing []string
+	for _, key := range slices.Sorted(maps.Keys(requests(n.Selection))) {
+		if !n.Config.Declares(key) {
+			missing = append(missing, key)
+		}
+	}
+	return missing
+}
+
+// args are CNI_ARGS: the runtime's, each key once. Plugins that predate
+// capabilities read addresses from IP and MAC; the runtime's own are meant for
+// the default network.
+func (in Input) args(s annotation.Selection, isDefault bool) conf.Args {
+	args := in.Args
+	if args.Get("IgnoreUnknown") == "" {
+		args = args.With("IgnoreUnknown", "1")
+	}
+	if !isDefault {
+		args = args.Without("IP", "MAC")
+	}
+	if len(s.IPs) > 0 {
+		args = args.With("IP", strings.Join(s.IPs, ","))
+	}
+	if s.MAC != "" {
+		args = args.With("MAC", s.MAC)
+	}
+	return args
+}
+
+// deviceInfo is the attachment's file of the Device Information specification,
+// section 4.2.1.
+func (in Input) deviceInfo(n Network, ifname string) string {
+	label := strings.ReplaceAll(n.Label(), "/", "-")
+	return filepath.Join(in.DeviceInfoDir, "cni", label+"-"+in.ContainerID+"_"+ifname)
+}
+
+// take hands out the next device of the network's resource.
+func (d Devices) take(n Network) (string, error) {
+	if n.Resource == "" {
+		return "", nil
+	}
+	ids := d[n.Resource]
+	if len(ids) == 0 {
+		return "", fmt.Errorf("network %s: no device of resource %q is left for it: the pod must request one for each network that uses the resource",
+			n.Label(), n.Resource)
+	}
+	d[n.Resource] = ids[1:]
+	return ids[0], nil
+}
+
+// Allowed says whether a pod may select a NAD: its own namespace's and the
+// global ones when isolation is on.
+func Allowed(isolation bool, podNamespace string, global []string, s annotation.Selection) error {
+	if !isolation || s.Namespace == podNamespace || slices.Contains(global, s.Namespace) {
+		return nil
+	}
+	return fmt.Errorf("network %s: namespaceIsolation keeps pods of namespace %q to networks of their own and of: %s",
+		s.Ref(), podNamespace, strings.Join(global, ", "))
+}

@@ -1,0 +1,155 @@
+package plan
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/multus-shim/annotation"
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/nad"
+)
+
+func network(t *testing.T, config, selection string) Network {
+	t.Helper()
+	c, err := nad.Parse([]byte(config), "cni-name")
+	require.NoError(t, err)
+	n := Network{Config: c}
+	if selection != "" {
+		n.Selection, err = annotation.ParseOne(selection, "ns")
+		require.NoError(t, err)
+		n.NAD = n.Selection.Ref()
+	}
+	return n
+}
+
+func TestInterfaces(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		requests []string // of the networks after the default one
+		want     []string
+		err      string
+	}{
+		"none":                {nil, []string{"eth0"}, ""},
+		"by index":            {[]string{"", ""}, []string{"eth0", "net1", "net2"}, ""},
+		"request before auto": {[]string{"net2", ""}, []string{"eth0", "net2", "net3"}, ""},
+		"request after auto":  {[]string{"", "net1"}, []string{"eth0", "net2", "net1"}, ""},
+		"requested twice":     {[]string{"a", "a"}, nil, `interface "a" is already that of network`},
+		"that of the default": {[]string{"eth0"}, nil, `interface "eth0" is already that of network dflt`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			networks := []Network{{Config: nad.Config{Name: "dflt"}}}
+			for _, r := range tc.requests {
+				networks = append(networks, Network{NAD: "ns/n", Selection: annotation.Selection{Interface: r}})
+			}
+			got, err := interfaces("eth0", networks)
+			if tc.err != "" {
+				require.ErrorContains(t, err, tc.err)
+			}
+			assert.Equal(t, tc.want, got)
+		})
+	}
+}
+
+func TestRuntimeConfigReachesTheDefaultNetworkOnly(t *testing.T) {
+	t.Parallel()
+	const all = `{"type":"a","capabilities":{"portMappings":true,"mac":true,"vendor.io/x":true}}`
+	attachments, _, err := Make(Input{
+		ContainerID: "c", Ifname: "eth0", Args: conf.Args{{"K8S_POD_NAME", "p"}, {"IP", "10.0.0.1"}},
+		RuntimeConfig: map[string]json.RawMessage{
+			"portMappings": json.RawMessage(`[{"hostPort":80}]`), "vendor.io/x": json.RawMessage(`1`), "dns": json.RawMessage(`{}`),
+		},
+		Networks: []Network{network(t, all, ""), network(t, all, `[{"name":"neta","mac":"02:00:00:00:00:01"}]`)},
+	})
+	require.NoError(t, err)
+	require.Len(t, attachments, 2)
+	assert.Equal(t, map[string]json.RawMessage{
+		"portMappings": json.RawMessage(`[{"hostPort":80}]`), "vendor.io/x": json.RawMessage(`1`),
+	}, attachments[0].CapabilityArgs, "known or not, if declared")
+	assert.Equal(t, map[string]json.RawMessage{"mac": json.RawMessage(`"02:00:00:00:00:01"`)}, attachments[1].CapabilityArgs)
+	assert.Equal(t, conf.Args{{"K8S_POD_NAME", "p"}, {"IP", "10.0.0.1"}, {"IgnoreUnknown", "1"}}, attachments[0].Args)
+	assert.Equal(t, conf.Args{{"K8S_POD_NAME", "p"}, {"IgnoreUnknown", "1"}, {"MAC", "02:00:00:00:00:01"}}, attachments[1].Args)
+}
+
+func TestCapabilityThatNobodyDeclares(t *testing.T) {
+	t.Parallel()
+	in := Input{Ifname: "eth0", Networks: []Network{
+		network(t, `{"type":"a"}`, ""),
+		network(t, `{"plugins":[{"type":"a","capabilities":{"mac":true}},{"type":"b"}]}`,
+			`[{"name":"neta","mac":"02:00:00:00:00:01","ips":["10.0.0.1"],"bandwidth":{"ingressRate":1},"infiniband-guid":"02:00:00:00:00:00:00:01","portMappings":[{"hostPort":1,"containerPort":1}]}]`),
+	}}
+	attachments, _, err := Make(in)
+	require.ErrorContains(t, err, "network ns/neta: bandwidth, infinibandGUID, ips, portMappings asked for")
+	assert.Nil(t, attachments)
+
+	in.Lenient = true
+	attachments, warnings, err := Make(in)
+	require.NoError(t, err)
+	assert.Len(t, warnings, 1)
+	assert.Equal(t, map[string]json.RawMessage{"mac": json.RawMessage(`"02:00:00:00:00:01"`)}, attachments[1].CapabilityArgs)
+}
+
+func TestInjectionKeepsBytes(t *testing.T) {
+	t.Parallel()
+	n := network(t, `{"big":12345678901234567890,"type":"a","args":{"cni":{"keep":1,"deep":{"x":1,"y":2}}},"after":true}`,
+		`[{"name":"neta","cni-args":{"deep":{"y":3},"new":"v"}}]`)
+	n.Resource = "r"
+	attachments, _, err := Make(Input{
+		Ifname: "eth0", Networks: []Network{network(t, `{"type":"d"}`, ""), n}, Devices: Devices{"r": {"0000:01:00.1"}},
+	})
+	require.NoError(t, err)
+	assert.Equal(t,
+		`{"big":12345678901234567890,"type":"a","args":{"cni":{"keep":1,"deep":{"x":1,"y":3},"new":"v"}},"after":true,"deviceID":"0000:01:00.1","pciBusID":"0000:01:00.1"}`,
+		string(attachments[1].Plugins[0]))
+
+	bad := network(t, `{"type":"a","args":"str"}`, `[{"name":"neta","cni-args":{}}]`)
+	_, _, err = Make(Input{Ifname: "eth0", Networks: []Network{network(t, `{"type":"d"}`, ""), bad}})
+	require.ErrorContains(t, err, "network ns/neta: plugin a: args: cannot merge")
+}
+
+func TestDevicesAreSharedOut(t *testing.T) {
+	t.Parallel()
+	const config = `{"type":"sriov","capabilities":{"deviceID":true,"CNIDeviceInfoFile":true}}`
+	withResource := func(selection string) Network {
+		n := network(t, config, selection)
+		n.Resource = "intel.com/vf"
+		return n
+	}
+	in := Input{
+		ContainerID: "c", Ifname: "eth0", DeviceInfoDir: "/d", Devices: Devices{"intel.com/vf": {"a", "b"}},
+		Networks: []Network{withResource("dflt"), withResource("neta")},
+	}
+	attachments, _, err := Make(in)
+	require.NoError(t, err)
+	assert.Equal(t, "a", attachments[0].DeviceID, "the default network shares the pool")
+	assert.Equal(t, "b", attachments[1].DeviceID)
+	assert.Equal(t, map[string]json.RawMessage{
+		"deviceID": json.RawMessage(`"b"`), "CNIDeviceInfoFile": json.RawMessage(`"/d/cni/ns-neta-c_net1"`),
+	}, attachments[1].CapabilityArgs)
+
+	in.Networks = append(in.Networks, withResource("netb"))
+	_, _, err = Make(in)
+	require.ErrorContains(t, err, `network ns/netb: no device of resource "intel.com/vf" is left`)
+	assert.Equal(t, []string{"a", "b"}, in.Devices["intel.com/vf"], "the input is not consumed")
+
+	in.Networks = []Network{withResource("dflt"), network(t, config, `[{"name":"own","deviceID":"x"}]`), network(t, config, "bare")}
+	attachments, _, err = Make(in)
+	require.NoError(t, err)
+	assert.Equal(t, json.RawMessage(`"x"`), attachments[1].CapabilityArgs["deviceID"])
+	assert.NotContains(t, string(attachments[1].Plugins[0]), "pciBusID", "a pod's choice goes through the capability only")
+	assert.Equal(t, map[string]json.RawMessage{"CNIDeviceInfoFile": json.RawMessage(`"/d/cni/ns-bare-c_net2"`)},
+		attachments[2].CapabilityArgs, "the path is given without a device, too")
+}
+
+func TestAllowed(t *testing.T) {
+	t.Parallel()
+	global := []string{"shared"}
+	for ns, ok := range map[string]bool{"ns": true, "shared": true, "default": false, "other": false} {
+		err := Allowed(true, "ns", global, annotation.Selection{Namespace: ns, Name: "a"})
+		assert.Equal(t, ok, err == nil, ns)
+	}
+	assert.NoError(t, Allowed(false, "ns", nil, annotation.Selection{Namespace: "other"}))
+}

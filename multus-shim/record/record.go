@@ -1,0 +1,161 @@
+// Package record keeps what ADD ran for each container, so that DEL, CHECK and
+// GC replay exactly that: without the API server, after a reboot, and after the
+// NADs changed. One file per container under the state directory:
+//
+//	records/<container>.json   our record, fsynced and renamed into place
+//	locks/<container>          held while a command works on the container
+//	results/<network>-<container>-<ifname>   libcni's format, one per attachment
+//	<container>                the scratch file of upstream Multus, read only
+//
+// Directories are 0700, files 0600.
+package record
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/atomicwriter"
+
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/delegate"
+)
+
+// Version of the format. A file of another version is refused, not guessed at.
+const Version = 1
+
+// ErrCorrupt: a record exists and cannot be read.
+var ErrCorrupt = errors.New("record is damaged")
+
+// Record is one container.
+type Record struct {
+	Version     int      `json:"version"`
+	Network     string   `json:"network"` // CNI name of the multus network
+	ContainerID string   `json:"containerID"`
+	Netns       string   `json:"netns"`
+	Pod         conf.Pod `json:"pod"`
+	Entries     []Entry  `json:"attachments"` // in order of ADD
+}
+
+// Entry is one attachment and how far it got.
+type Entry struct {
+	delegate.Attachment
+	Added  bool            `json:"added"`            // ADD succeeded
+	Result json.RawMessage `json:"result,omitempty"` // of ADD, as printed
+}
+
+// Started are the entries whose plugins may have run: all that were added and
+// the first that was not. The record is written after each, so no later one
+// can have begun.
+func (r *Record) Started() []Entry {
+	for i, e := range r.Entries {
+		if !e.Added {
+			return r.Entries[:i+1]
+		}
+	}
+	return r.Entries
+}
+
+// Store is a state directory.
+type Store struct {
+	Dir string
+}
+
+// Path is where the record of a container is.
+func (s Store) Path(containerID string) string {
+	return filepath.Join(s.Dir, "records", containerID+".json")
+}
+
+// Save replaces the record of its container and returns when it is on disk.
+func (s Store) Save(r *Record) error {
+	r.Version = Version
+	data, err := marshal(r)
+	if err != nil {
+		return err
+	}
+	path := s.Path(r.ContainerID)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if err := atomicwriter.WriteFile(path, data, 0o600); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// Load reads the record of a container. The error is fs.ErrNotExist when there
+// is none and ErrCorrupt when it is unusable.
+func (s Store) Load(containerID string) (*Record, error) {
+	path := s.Path(containerID)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := parse(data)
+	if err == nil && r.ContainerID != containerID {
+		err = fmt.Errorf("container %q, want %q", r.ContainerID, containerID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
+	}
+	return r, nil
+}
+
+// Remove forgets a container: record, scratch file and what is left of its
+// libcni results. What does not exist is no error.
+func (s Store) Remove(containerID string) error {
+	var errs []error
+	for _, path := range []string{s.Path(containerID), s.scratchPath(containerID)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Containers lists the containers that have a record of either format.
+func (s Store) Containers() ([]string, error) {
+	var ids []string
+	for _, source := range []struct{ dir, suffix string }{{filepath.Join(s.Dir, "records"), ".json"}, {s.Dir, ""}} {
+		entries, err := os.ReadDir(source.dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			id, ok := strings.CutSuffix(e.Name(), source.suffix)
+			if ok && e.Type().IsRegular() && !strings.HasPrefix(id, ".") {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids, nil
+}
+
+func parse(data []byte) (*Record, error) {
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, err
+	}
+	if r.Version != Version {
+		return nil, fmt.Errorf("version %d, this binary knows %d", r.Version, Version)
+	}
+	for i, e := range r.Entries {
+		if e.Name == "" || e.Ifname == "" || len(e.Plugins) == 0 {
+			return nil, fmt.Errorf("attachment %d is incomplete", i+1)
+		}
+	}
+	return &r, nil
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,172 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/delegate"
+	"github.com/sriovkit/sriovkit/multus-shim/nad"
+)
+
+// cached is libcni's result cache (kind cniCacheV1). We keep it beside our
+// record as a second source for DEL, and find it after an upgrade.
+type cached struct {
+	Kind           string                     `json:"kind"`
+	ContainerID    string                     `json:"containerId"`
+	Config         []byte                     `json:"config"` // configuration or list, base64
+	IfName         string                     `json:"ifName"`
+	NetworkName    string                     `json:"networkName"`
+	Netns          string                     `json:"netns,omitempty"`
+	Args           conf.Args                  `json:"cniArgs,omitempty"`
+	CapabilityArgs map[string]json.RawMessage `json:"capabilityArgs,omitempty"`
+	Result         json.RawMessage            `json:"result,omitempty"`
+}
+
+const cacheKind = "cniCacheV1"
+
+func (s Store) resultPath(containerID string, a delegate.Attachment) string {
+	return filepath.Join(s.Dir, "results", a.Name+"-"+containerID+"-"+a.Ifname)
+}
+
+// SaveResult writes the libcni entry of an attachment: before its ADD without
+// a result, after it with one.
+func (s Store) SaveResult(containerID, netns string, e Entry) error {
+	data, err := marshal(cached{
+		Kind: cacheKind, ContainerID: containerID, Config: e.List(), IfName: e.Ifname, NetworkName: e.Name,
+		Netns: netns, Args: e.Args, CapabilityArgs: e.CapabilityArgs, Result: e.Result,
+	})
+	if err != nil {
+		return err
+	}
+	path := s.resultPath(containerID, e.Attachment)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o600)
+}
+
+// RemoveResult removes the libcni entry of an attachment, if there is one.
+func (s Store) RemoveResult(containerID string, a delegate.Attachment) error {
+	if err := os.Remove(s.resultPath(containerID, a)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// FromResults rebuilds a record from libcni's entries for a container, the
+// default interface first. It returns nil when there are none.
+func (s Store) FromResults(containerID, ifname string) (*Record, error) {
+	dir := filepath.Join(s.Dir, "results")
+	names, err := readNames(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Record{Version: Version, ContainerID: containerID}
+	for _, name := range names {
+		if !strings.Contains(name, "-"+containerID+"-") {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // another command finished with it
+		}
+		if err != nil {
+			return nil, err
+		}
+		entry, netns, ok := parseCached(data, containerID)
+		if !ok {
+			continue
+		}
+		r.Netns = netns
+		if entry.Ifname == ifname {
+			r.Entries = append([]Entry{entry}, r.Entries...)
+			continue
+		}
+		r.Entries = append(r.Entries, entry)
+	}
+	if len(r.Entries) == 0 {
+		return nil, nil
+	}
+	return r, nil
+}
+
+func parseCached(data []byte, containerID string) (Entry, string, bool) {
+	var c cached
+	if json.Unmarshal(data, &c) != nil || c.Kind != cacheKind || c.ContainerID != containerID || c.IfName == "" {
+		return Entry{}, "", false
+	}
+	network, err := nad.Parse(c.Config, c.NetworkName)
+	if err != nil {
+		return Entry{}, "", false
+	}
+	if bytes.Equal(c.Result, []byte("null")) {
+		c.Result = nil
+	}
+	// Whether or not it was added, its plugins may have run.
+	return Entry{Attachment: fromConfig(network, c), Added: true, Result: c.Result}, c.Netns, true
+}
+
+func fromConfig(network nad.Config, c cached) delegate.Attachment {
+	a := delegate.Attachment{
+		Network: network.Name, Name: network.Name, CNIVersion: network.CNIVersion, Ifname: c.IfName,
+		DisableCheck: network.DisableCheck, DisableGC: network.DisableGC,
+		CapabilityArgs: c.CapabilityArgs, Args: c.Args,
+	}
+	for _, p := range network.Plugins {
+		a.Plugins = append(a.Plugins, p.JSON.Bytes())
+	}
+	var path string
+	if json.Unmarshal(c.CapabilityArgs["CNIDeviceInfoFile"], &path) == nil {
+		a.DeviceInfo = path
+	}
+	return a
+}
+
+// ResultContainers lists the containers that have libcni entries.
+func (s Store) ResultContainers() ([]string, error) {
+	dir := filepath.Join(s.Dir, "results")
+	names, err := readNames(dir)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		var c cached
+		if err == nil && json.Unmarshal(data, &c) == nil && c.Kind == cacheKind && c.ContainerID != "" {
+			ids = append(ids, c.ContainerID)
+		}
+	}
+	return ids, nil
+}
+
+func readNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+// marshal is json.Marshal without HTML escapes: recorded configurations keep
+// their bytes.
+func marshal(v any) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return out.Bytes(), err
+}
