@@ -36,6 +36,7 @@ type Record struct {
 	Version     int      `json:"version"`
 	Network     string   `json:"network"` // CNI name of the multus network
 	ContainerID string   `json:"containerID"`
+	Ifname      string   `json:"ifname"` // CNI_IFNAME of the ADD
 	Netns       string   `json:"netns"`
 	Pod         conf.Pod `json:"pod"`
 	Entries     []Entry  `json:"attachments"` // in order of ADD

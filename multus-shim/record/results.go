@@ -68,7 +68,7 @@ func (s Store) FromResults(containerID, ifname string) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Record{Version: Version, ContainerID: containerID}
+	r := &Record{Version: Version, ContainerID: containerID, Ifname: ifname}
 	for _, name := range names {
 		if !strings.Contains(name, "-"+containerID+"-") {
 			continue

@@ -66,7 +66,7 @@ func (s Store) fromScratch(containerID, ifname string, args conf.Args) (*Record,
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 	}
-	r := &Record{Version: Version, ContainerID: containerID, Entries: entries}
+	r := &Record{Version: Version, ContainerID: containerID, Ifname: ifname, Entries: entries}
 	results, err := s.FromResults(containerID, ifname)
 	if err != nil || results == nil {
 		return r, err

@@ -1,0 +1,33 @@
+package multusshim
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What the binary may not link, and why.
+func TestDependencies(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "./cmd/...", "./internal/...").Output()
+	require.NoError(t, err)
+	for prefix, why := range map[string]string{
+		"github.com/sriovkit/sriovkit/libsriov":      "networks are the delegates' business",
+		"github.com/sriovkit/sriovkit/sriov-cni":     "binaries share files and specifications, not code",
+		"github.com/sriovkit/sriovkit/device-plugin": "binaries share files and specifications, not code",
+		"github.com/sriovkit/sriovkit/operator":      "binaries share files and specifications, not code",
+		"k8s.io/client-go":                           "start-up cost of every ADD",
+		"k8s.io/api":                                 "start-up cost of every ADD",
+		"k8s.io/kubelet":                             "start-up cost of every ADD",
+		"google.golang.org/grpc":                     "start-up cost of every ADD",
+	} {
+		for pkg := range strings.Lines(string(out)) {
+			pkg = strings.TrimSpace(pkg)
+			if pkg == prefix || strings.HasPrefix(pkg, prefix+"/") {
+				t.Errorf("links %s: %s", pkg, why)
+			}
+		}
+	}
+}

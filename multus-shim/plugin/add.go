@@ -1,0 +1,233 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/types/create"
+
+	"github.com/sriovkit/sriovkit/multus-shim/deviceinfo"
+	"github.com/sriovkit/sriovkit/multus-shim/gateway"
+	"github.com/sriovkit/sriovkit/multus-shim/plan"
+	"github.com/sriovkit/sriovkit/multus-shim/record"
+)
+
+// add attaches the pod to all its networks, or to none.
+func add(ctx context.Context, c *call) error {
+	if err := c.waitReady(ctx); err != nil {
+		return err
+	}
+	release, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := c.recover(ctx); err != nil {
+		return err
+	}
+	p, attachments, err := c.prepare(ctx)
+	if err != nil {
+		c.explain(ctx, p, err)
+		return err
+	}
+	result, err := c.attach(ctx, p, attachments)
+	if err != nil {
+		c.explain(ctx, p, err)
+		return err
+	}
+	return c.print(result)
+}
+
+// prepare looks up and plans; it changes nothing.
+func (c *call) prepare(ctx context.Context) (*pod, []plan.Attachment, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.conf.Timeout.API, fmt.Errorf("apiTimeout of %s is over", c.conf.Timeout.API))
+	defer cancel()
+	p, err := c.lookupPod(ctx)
+	if err != nil {
+		return &pod{Pod: c.pod}, nil, err
+	}
+	networks, err := c.networks(ctx, p)
+	if err != nil {
+		return p, nil, err
+	}
+	devices, err := c.devices(ctx, p, networks)
+	if err != nil {
+		return p, nil, err
+	}
+	attachments, warnings, err := plan.Make(plan.Input{
+		ContainerID: c.ContainerID, Ifname: c.IfName, Args: c.args, RuntimeConfig: c.conf.RuntimeConfig,
+		Networks: networks, Devices: devices, DeviceInfoDir: c.conf.DeviceInfoDir, Lenient: c.conf.Policy.Lenient,
+	})
+	for _, w := range warnings {
+		c.log.Warn("network selection", "warning", w)
+	}
+	if err == nil {
+		err = c.namesFree(attachments)
+	}
+	return p, attachments, coded(types.ErrInvalidNetworkConfig, err)
+}
+
+// namesFree refuses interfaces that the pod already has. That of the default
+// network is left to its plugin.
+func (c *call) namesFree(attachments []plan.Attachment) error {
+	var names []string
+	for _, a := range attachments[1:] {
+		names = append(names, a.Ifname)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	taken, err := gateway.Taken(c.Netns, names)
+	if err == nil && len(taken) > 0 {
+		err = fmt.Errorf("interface %s exists in the pod already", strings.Join(taken, ", "))
+	}
+	return err
+}
+
+// attach runs the plan. What it started it undoes if it cannot finish.
+func (c *call) attach(ctx context.Context, p *pod, attachments []plan.Attachment) (result json.RawMessage, err error) {
+	r := &record.Record{Network: c.conf.Name, ContainerID: c.ContainerID, Ifname: c.IfName, Netns: c.Netns, Pod: c.pod}
+	for _, a := range attachments {
+		r.Entries = append(r.Entries, record.Entry{Attachment: a.Attachment})
+	}
+	if err := c.store.Save(r); err != nil {
+		return nil, coded(types.ErrIOFailure, fmt.Errorf("record: %w", err))
+	}
+	done := false
+	defer func() {
+		if !done {
+			err = errors.Join(err, c.undo(ctx, r))
+		}
+	}()
+	for i, a := range attachments {
+		if err := c.attachOne(ctx, r, i, a); err != nil {
+			return nil, fmt.Errorf("network %s, interface %s: %w", a.Network, a.Ifname, err)
+		}
+		c.log.Info("attached", "network", a.Network, "ifname", a.Ifname)
+	}
+	if err := c.moveDefaultRoutes(ctx, r, attachments); err != nil {
+		return nil, err
+	}
+	if err := c.publish(ctx, p, r, attachments); err != nil {
+		return nil, err
+	}
+	done = true
+	return r.Entries[0].Result, nil
+}
+
+func (c *call) attachOne(ctx context.Context, r *record.Record, i int, a plan.Attachment) error {
+	e := &r.Entries[i]
+	if a.DeviceInfo != "" {
+		if err := deviceinfo.Prepare(c.conf.DeviceInfoDir, a.Resource, a.DeviceID, a.DeviceInfo); err != nil {
+			return coded(types.ErrIOFailure, err)
+		}
+	}
+	if err := c.store.SaveResult(c.ContainerID, c.Netns, *e); err != nil {
+		return coded(types.ErrIOFailure, err)
+	}
+	result, err := c.runner.Add(ctx, c.container(), e.Attachment)
+	if err != nil {
+		return err
+	}
+	e.Added, e.Result = true, result
+	return c.remember(r, i)
+}
+
+// remember writes what ADD changed about an attachment to both sources of DEL.
+func (c *call) remember(r *record.Record, changed ...int) error {
+	for _, i := range changed {
+		if err := c.store.SaveResult(c.ContainerID, c.Netns, r.Entries[i]); err != nil {
+			return coded(types.ErrIOFailure, err)
+		}
+	}
+	return coded(types.ErrIOFailure, c.store.Save(r))
+}
+
+// undo deletes what an ADD started, also when the runtime has given up on it.
+func (c *call) undo(ctx context.Context, r *record.Record) error {
+	if err := c.detach(context.WithoutCancel(ctx), r, c.Netns); err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return nil
+}
+
+// recover deletes what an earlier ADD for the same container left when it was
+// killed and the runtime came back without a DEL in between.
+func (c *call) recover(ctx context.Context) error {
+	r, err := c.store.Find(c.ContainerID, c.IfName, c.args)
+	if err != nil {
+		return coded(types.ErrIOFailure, err)
+	}
+	if r == nil {
+		return nil
+	}
+	if r.Ifname != c.IfName {
+		return coded(types.ErrInvalidEnvironmentVariables,
+			fmt.Errorf("CNI_IFNAME %s: the container is attached with %s already", c.IfName, r.Ifname))
+	}
+	c.log.Warn("cleaning up after an ADD that did not finish", "record", c.store.Path(c.ContainerID))
+	return c.detach(ctx, r, c.Netns)
+}
+
+// moveDefaultRoutes gives the default routes to the attachment that asked for
+// them, and tells all results so.
+func (c *call) moveDefaultRoutes(ctx context.Context, r *record.Record, attachments []plan.Attachment) error {
+	for chosen, a := range attachments {
+		if a.DefaultRoute == nil {
+			continue
+		}
+		routes := gateway.Wanted(a.DefaultRoute.Gateways, gateway.OfResult(r.Entries[chosen].Result))
+		if len(routes) == 0 {
+			c.log.Warn("default-route without gateways, and the network set none", "network", a.Network)
+			return nil
+		}
+		if err := gateway.Apply(ctx, c.Netns, a.Ifname, routes); err != nil {
+			return fmt.Errorf("network %s: default-route: %w", a.Network, err)
+		}
+		var all []int
+		for i := range r.Entries {
+			edit := gateway.WithoutRoutes
+			if i == chosen {
+				edit = gateway.WithRoutes
+			}
+			result, err := edit(r.Entries[i].Result, routes)
+			if err != nil {
+				return err
+			}
+			r.Entries[i].Result = result
+			all = append(all, i)
+		}
+		return c.remember(r, all...) // at most one attachment may ask
+	}
+	return nil
+}
+
+// print writes the default network's result in the version of our own
+// configuration, byte for byte where it has that version already.
+func (c *call) print(result json.RawMessage) error {
+	want := c.conf.CNIVersion
+	if want == "" {
+		want = "0.1.0"
+	}
+	var have struct{ CNIVersion string }
+	if err := json.Unmarshal(result, &have); err != nil {
+		return err
+	}
+	if have.CNIVersion == want {
+		_, err := c.stdout.Write(append(result, '\n'))
+		return err
+	}
+	parsed, err := create.Create(have.CNIVersion, result)
+	if err != nil {
+		return err
+	}
+	converted, err := parsed.GetAsVersion(want)
+	if err != nil {
+		return coded(types.ErrIncompatibleCNIVersion, err)
+	}
+	return converted.PrintTo(c.stdout)
+}

@@ -1,0 +1,271 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/sriovkit/sriovkit/multus-shim/annotation"
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/kube"
+	"github.com/sriovkit/sriovkit/multus-shim/nad"
+	"github.com/sriovkit/sriovkit/multus-shim/plan"
+)
+
+// Annotations with which the kubelet marks pods that the API server did not
+// give it; their mirror there has another UID.
+const configSource = "kubernetes.io/config.source"
+
+// pod is what is known about the pod.
+type pod struct {
+	conf.Pod
+	annotations map[string]string
+	object      *kube.Pod // nil until it was read from the API server
+}
+
+// static pods exist on the node only.
+func (p *pod) static() bool {
+	source := p.annotations[configSource]
+	return source != "" && source != "api"
+}
+
+// annotated: the pod asks for something.
+func (p *pod) annotated() bool {
+	return p.annotations[annotation.Networks] != "" || p.annotations[annotation.DefaultNetwork] != ""
+}
+
+// lookupPod takes the annotations from the runtime when it hands them over:
+// they are those the sandbox was made for. Otherwise it asks the API server.
+func (c *call) lookupPod(ctx context.Context) (*pod, error) {
+	p := &pod{Pod: c.pod, annotations: c.conf.Annotations}
+	if p.annotations != nil || p.Name == "" || p.Namespace == "" {
+		return p, nil
+	}
+	if err := c.readPod(ctx, p); err != nil {
+		return nil, err
+	}
+	if p.object == nil {
+		return p, nil // no API server: the configuration alone decides
+	}
+	p.annotations = p.object.Metadata.Annotations
+	if uid := p.object.Metadata.UID; p.UID != "" && p.UID != uid && !p.static() {
+		return nil, coded(types.ErrTryAgainLater,
+			fmt.Errorf("pod %s has UID %s, the sandbox is for %s: the pod was replaced", p.Pod, uid, p.UID))
+	}
+	return p, nil
+}
+
+// readPod reads the pod from the API server once, if there is one.
+func (c *call) readPod(ctx context.Context, p *pod) error {
+	if p.object != nil {
+		return nil
+	}
+	client, err := c.api()
+	if err != nil || client == nil {
+		return err
+	}
+	p.object, err = client.Pod(ctx, p.Namespace, p.Name)
+	return coded(types.ErrTryAgainLater, err)
+}
+
+// want is a network before its configuration is known: by selection, or with
+// it when no NAD is involved.
+type want struct {
+	network plan.Network
+	load    bool // network.Selection names a NAD or a file
+	orFile  bool // an administrator's choice: a file of that name does as well
+}
+
+// networks returns all networks of the pod in order, the default one first.
+func (c *call) networks(ctx context.Context, p *pod) ([]plan.Network, error) {
+	wants, err := c.wants(p)
+	if err != nil {
+		return nil, coded(types.ErrInvalidNetworkConfig, err)
+	}
+	return c.load(ctx, wants)
+}
+
+func (c *call) wants(p *pod) ([]want, error) {
+	wants, err := c.defaultNetwork(p)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(c.conf.SystemNamespaces, p.Namespace) {
+		for _, name := range c.conf.DefaultNetworks {
+			s, err := annotation.ParseRef(name, c.conf.MultusNamespace)
+			if err != nil {
+				return nil, fmt.Errorf("defaultNetworks: %w", err)
+			}
+			wants = append(wants, want{network: plan.Network{Selection: s}, load: true, orFile: true})
+		}
+	}
+	selections, err := annotation.Parse(p.annotations[annotation.Networks], p.Namespace)
+	if err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", annotation.Networks, err)
+	}
+	for _, s := range selections {
+		if err := plan.Allowed(c.conf.Isolation, p.Namespace, c.conf.GlobalNamespaces, s); err != nil {
+			return nil, err
+		}
+		wants = append(wants, want{network: plan.Network{Selection: s}, load: true})
+	}
+	if name := c.conf.AuxiliaryChain; name != "" {
+		chain, ok, err := nad.Chain(filepath.Dir(c.conf.ClusterNetwork), name, c.conf.CNIVersion)
+		if err != nil {
+			return nil, fmt.Errorf("auxiliaryCNIChainName: %w", err)
+		}
+		if ok {
+			wants = append(wants, want{network: plan.Network{Config: chain}})
+		}
+	}
+	return wants, nil
+}
+
+// defaultNetwork is the pod's choice, or the configuration's, followed by the
+// configuration's further delegates.
+func (c *call) defaultNetwork(p *pod) ([]want, error) {
+	var wants []want
+	for i, raw := range c.conf.Delegates {
+		if c.conf.ClusterNetwork != "" {
+			break
+		}
+		config, err := nad.Parse(raw, c.conf.Name)
+		if err != nil {
+			return nil, fmt.Errorf("delegates, element %d: %w", i+1, err)
+		}
+		wants = append(wants, want{network: plan.Network{Config: config}})
+	}
+	switch name := c.conf.ClusterNetwork; {
+	case filepath.IsAbs(name):
+		config, err := nad.FromPath(name)
+		if err != nil {
+			return nil, fmt.Errorf("clusterNetwork: %w", err)
+		}
+		wants = []want{{network: plan.Network{Config: config}}}
+	case name != "":
+		s, err := annotation.ParseRef(name, c.conf.MultusNamespace)
+		if err != nil {
+			return nil, fmt.Errorf("clusterNetwork: %w", err)
+		}
+		wants = []want{{network: plan.Network{Selection: s}, load: true, orFile: true}}
+	}
+	value := p.annotations[annotation.DefaultNetwork]
+	if value == "" {
+		return wants, nil
+	}
+	s, err := annotation.ParseOne(value, c.conf.MultusNamespace)
+	if err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", annotation.DefaultNetwork, err)
+	}
+	// The namespace of multus is the annotation's own, isolated or not.
+	shared := append(slices.Clone(c.conf.GlobalNamespaces), c.conf.MultusNamespace)
+	if err := plan.Allowed(c.conf.Isolation, p.Namespace, shared, s); err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", annotation.DefaultNetwork, err)
+	}
+	wants[0] = want{network: plan.Network{Selection: s}, load: true}
+	return wants, nil
+}
+
+// load reads the NADs, each once and all at the same time, and the files that
+// they or the configuration name.
+func (c *call) load(ctx context.Context, wants []want) ([]plan.Network, error) {
+	nads := map[string]*fetch{}
+	for _, w := range wants {
+		if w.load {
+			nads[w.network.Selection.Ref()] = &fetch{}
+		}
+	}
+	if len(nads) > 0 {
+		if err := c.fetch(ctx, nads, wants); err != nil {
+			return nil, err
+		}
+	}
+	var networks []plan.Network
+	var errs []error
+	for _, w := range wants {
+		n := w.network
+		if w.load {
+			var err error
+			if n, err = c.resolve(w, nads[n.Selection.Ref()]); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		networks = append(networks, n)
+	}
+	return networks, errors.Join(errs...)
+}
+
+// fetch is one NAD on its way.
+type fetch struct {
+	nad *kube.NAD
+	err error
+}
+
+func (c *call) fetch(ctx context.Context, nads map[string]*fetch, wants []want) error {
+	client, err := c.api()
+	if err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	started := map[string]bool{}
+	for _, w := range wants {
+		s := w.network.Selection
+		if !w.load || started[s.Ref()] {
+			continue
+		}
+		started[s.Ref()] = true
+		f := nads[s.Ref()]
+		if client == nil {
+			f.err = fmt.Errorf("network-attachment-definition %s: no API server is configured (kubeconfig): %w", s.Ref(), kube.ErrNotFound)
+			continue
+		}
+		all.Go(func() { f.nad, f.err = client.NAD(ctx, s.Namespace, s.Name) })
+	}
+	all.Wait()
+	return nil
+}
+
+// resolve turns a NAD, or the lack of one, into a network.
+func (c *call) resolve(w want, f *fetch) (plan.Network, error) {
+	n := w.network
+	switch {
+	case f.err == nil:
+	case errors.Is(f.err, kube.ErrNotFound):
+		if w.orFile {
+			config, err := nad.FromDir(c.conf.ConfDir, n.Selection.Name)
+			n.Config, n.Selection = config, annotation.Selection{Interface: n.Selection.Interface}
+			return n, coded(types.ErrInvalidNetworkConfig, err)
+		}
+		return n, coded(types.ErrInvalidNetworkConfig, &missingNAD{n.Selection.Ref(), f.err})
+	case errors.Is(f.err, kube.ErrRefused):
+		return n, coded(types.ErrInvalidNetworkConfig, f.err)
+	default:
+		return n, coded(types.ErrTryAgainLater, f.err)
+	}
+	n.NAD, n.Resource = n.Selection.Ref(), f.nad.Metadata.Annotations[kube.ResourceName]
+	var err error
+	if f.nad.Spec.Config != "" {
+		n.Config, err = nad.Parse([]byte(f.nad.Spec.Config), n.Selection.Name)
+	} else {
+		n.Config, err = nad.FromDir(c.conf.ConfDir, n.Selection.Name)
+	}
+	if err != nil {
+		return n, coded(types.ErrInvalidNetworkConfig, fmt.Errorf("network-attachment-definition %s: %w", n.NAD, err))
+	}
+	return n, nil
+}
+
+// missingNAD is its own type for the event that goes with it.
+type missingNAD struct {
+	ref string
+	err error
+}
+
+func (e *missingNAD) Error() string { return e.err.Error() }
+func (e *missingNAD) Unwrap() error { return e.err }

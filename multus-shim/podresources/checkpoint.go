@@ -1,0 +1,60 @@
+package podresources
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// checkpoint is the kubelet's device manager state. DeviceIDs is a map from
+// NUMA node to IDs, or a plain list before Kubernetes 1.20.
+type checkpoint struct {
+	Data struct {
+		Entries []struct {
+			PodUID       string
+			ResourceName string
+			DeviceIDs    json.RawMessage
+		} `json:"PodDeviceEntries"`
+	}
+}
+
+func fromCheckpoint(path, uid string) (map[string][]string, error) {
+	if uid == "" {
+		return nil, errors.New("no pod-resources socket, and the checkpoint file needs the UID that the runtime did not pass")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	devices, err := parseCheckpoint(data, uid)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return devices, nil
+}
+
+func parseCheckpoint(data []byte, uid string) (map[string][]string, error) {
+	var c checkpoint
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, err
+	}
+	devices := map[string][]string{}
+	for _, e := range c.Data.Entries {
+		if e.PodUID != uid {
+			continue
+		}
+		var byNode map[string][]string
+		var list []string
+		if json.Unmarshal(e.DeviceIDs, &byNode) != nil {
+			if err := json.Unmarshal(e.DeviceIDs, &list); err != nil {
+				return nil, fmt.Errorf("DeviceIDs of %s: %w", e.ResourceName, err)
+			}
+		}
+		for _, ids := range byNode {
+			list = append(list, ids...)
+		}
+		devices[e.ResourceName] = append(devices[e.ResourceName], list...)
+	}
+	return devices, nil
+}

@@ -1,0 +1,108 @@
+package podresources
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+)
+
+// encodeGet is GetPodResourcesRequest{pod_name = 1, pod_namespace = 2}.
+func encodeGet(pod conf.Pod) []byte {
+	b := protowire.AppendTag(nil, 1, protowire.BytesType)
+	b = protowire.AppendString(b, pod.Name)
+	b = protowire.AppendTag(b, 2, protowire.BytesType)
+	return protowire.AppendString(b, pod.Namespace)
+}
+
+// decodeReply reads GetPodResourcesResponse and ListPodResourcesResponse, both
+// of which hold PodResources in field 1, and keeps the devices of one pod.
+//
+//	PodResources       name = 1, namespace = 2, containers = 3
+//	ContainerResources devices = 2
+//	ContainerDevices   resource_name = 1, device_ids = 2
+func decodeReply(reply []byte, pod conf.Pod) (map[string][]string, error) {
+	devices := map[string][]string{}
+	err := fields(reply, func(number protowire.Number, value []byte) error {
+		if number != 1 {
+			return nil
+		}
+		var name, namespace string
+		var containers [][]byte
+		if err := fields(value, func(number protowire.Number, value []byte) error {
+			switch number {
+			case 1:
+				name = string(value)
+			case 2:
+				namespace = string(value)
+			case 3:
+				containers = append(containers, value)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if name != pod.Name || namespace != pod.Namespace {
+			return nil
+		}
+		for _, c := range containers {
+			if err := decodeContainer(c, devices); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("kubelet pod-resources: %w", err)
+	}
+	return devices, nil
+}
+
+func decodeContainer(container []byte, devices map[string][]string) error {
+	return fields(container, func(number protowire.Number, value []byte) error {
+		if number != 2 {
+			return nil
+		}
+		var resource string
+		var ids []string
+		err := fields(value, func(number protowire.Number, value []byte) error {
+			switch number {
+			case 1:
+				resource = string(value)
+			case 2:
+				ids = append(ids, string(value))
+			}
+			return nil
+		})
+		devices[resource] = append(devices[resource], ids...)
+		return err
+	})
+}
+
+// fields visits the length-delimited fields of a message and skips the others.
+func fields(message []byte, visit func(protowire.Number, []byte) error) error {
+	for len(message) > 0 {
+		number, kind, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		message = message[n:]
+		if kind != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(number, kind, message); n < 0 {
+				return protowire.ParseError(n)
+			}
+			message = message[n:]
+			continue
+		}
+		value, n := protowire.ConsumeBytes(message)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		if err := visit(number, value); err != nil {
+			return err
+		}
+		message = message[n:]
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+// Package podresources asks the kubelet which devices a pod was given: the
+// pod-resources API (v1, https://github.com/kubernetes/kubelet/tree/master/pkg/apis/podresources)
+// on its unix socket, or the device manager's checkpoint file where there is no
+// socket. It speaks gRPC as HTTP/2 frames of net/http: one unary call does not
+// justify linking a gRPC stack into a process that lives for milliseconds.
+package podresources
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+)
+
+// timeout bounds one look-up; the kubelet answers from memory.
+const timeout = 10 * time.Second
+
+// Devices returns the pod's device IDs by resource name, sorted. kubeletDir is
+// the kubelet's root directory, usually /var/lib/kubelet.
+func Devices(ctx context.Context, kubeletDir string, pod conf.Pod) (map[string][]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	socket := filepath.Join(kubeletDir, "pod-resources", "kubelet.sock")
+	var devices map[string][]string
+	_, err := os.Stat(socket)
+	switch {
+	case err == nil:
+		devices, err = ask(ctx, socket, pod)
+	case errors.Is(err, fs.ErrNotExist):
+		devices, err = fromCheckpoint(filepath.Join(kubeletDir, "device-plugins", "kubelet_internal_checkpoint"), pod.UID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("devices of pod %s: %w", pod, err)
+	}
+	for _, ids := range devices {
+		slices.Sort(ids)
+	}
+	return devices, nil
+}
+
+// ask calls Get, and List where Get is not served: it sits behind a feature
+// gate before Kubernetes 1.34, and the kubelet's refusal has no code of its own.
+func ask(ctx context.Context, socket string, pod conf.Pod) (map[string][]string, error) {
+	c := dial(socket)
+	defer c.http.CloseIdleConnections()
+	reply, getErr := c.call(ctx, "Get", encodeGet(pod))
+	if getErr == nil {
+		return decodeReply(reply, pod)
+	}
+	var status statusError
+	if !errors.As(getErr, &status) {
+		return nil, getErr
+	}
+	reply, err := c.call(ctx, "List", nil)
+	if err != nil {
+		return nil, errors.Join(getErr, err)
+	}
+	return decodeReply(reply, pod)
+}
