@@ -8,7 +8,7 @@ MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
 # those named TestCluster* a cluster of such nodes; everything else runs on the
 # machine itself.
 HOST_TESTS := -skip '^Test(Node|Cluster)'
-foreach = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
+each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: help
 help: ## List the targets
@@ -33,7 +33,7 @@ test: check test-host test-node ## Everything: what CI runs
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own
 	go vet work
-	@export GOWORK=off; $(call foreach,go build ./... && go vet ./... && go mod tidy -diff)
+	@export GOWORK=off; $(call each,go build ./... && go vet ./... && go mod tidy -diff)
 
 .PHONY: test-host
 test-host: ## Tests that need no emulated hardware
@@ -55,15 +55,15 @@ capture: ## Record an emulated node's sysfs tree in FILE (default the captured t
 .PHONY: lint
 lint: ## golangci-lint over every module
 	@GOWORK=off go -C .tools build -o ../bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
-	@$(call foreach,../bin/golangci-lint run --config ../.golangci.yml ./...)
+	@$(call each,../bin/golangci-lint run --config ../.golangci.yml ./...)
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (default 60s) each
-	@$(call foreach,go list ./... | while read -r p; do go test -list '^Fuzz' "$$p" | (grep '^Fuzz' || true) | while read -r f; do echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(or $(FUZZTIME),60s) "$$p"; done; done)
+	@$(call each,go list ./... | while read -r p; do go test -list '^Fuzz' "$$p" | (grep '^Fuzz' || true) | while read -r f; do echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(or $(FUZZTIME),60s) "$$p"; done; done)
 
 .PHONY: bench
 bench: ## Benchmarks of every module
-	@$(call foreach,go test -run '^$$' -bench . -benchmem ./...)
+	@$(call each,go test -run '^$$' -bench . -benchmem ./...)
 
 .PHONY: clean
 clean: ## Remove what was built in this checkout
