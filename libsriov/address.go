@@ -106,9 +106,3 @@ func (a Address) key() uint64 {
 func (a Address) routingID() uint16 {
 	return uint16(a.Bus)<<8 | uint16(a.Device&31)<<3 | uint16(a.Function&7)
 }
-
-// plus is the function n routing IDs further on in the same domain.
-func (a Address) plus(n int) Address {
-	id := int(a.routingID()) + n
-	return Address{Domain: a.Domain, Bus: uint8(id >> 8), Device: uint8(id >> 3 & 31), Function: uint8(id & 7)}
-}

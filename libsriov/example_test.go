@@ -28,7 +28,6 @@ func Example_vfState() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer c.Close()
 	pf, err := c.ByParent(libsriov.Address{Bus: 0x3b})
 	if err != nil {
 		log.Fatal(err)
@@ -42,4 +41,5 @@ func Example_vfState() {
 	if err := c.SetVF(pf.Index, vf, vfstate.Diff(have, want)); err != nil {
 		log.Fatal(err) // names the attribute that the driver refused
 	}
+	c.Close()
 }

@@ -56,7 +56,9 @@ func TestLinksOfOneNamespace(t *testing.T) {
 	v1, err := h.LinkByName("v1")
 	require.NoError(t, err)
 	require.NoError(t, h.LinkDel(v1))
-	for waitFor(t, links, "v0").Action != Remove {
+	gone := false
+	for !gone {
+		gone = waitFor(t, links, "v0").Action == Remove
 	}
 }
 

@@ -41,7 +41,7 @@ func Namespaces(root string) ([]Namespace, error) {
 				errs = append(errs, &fs.PathError{Op: "stat", Path: p, Err: err})
 				continue
 			}
-			id := namespaceID{uint64(st.Dev), st.Ino}
+			id := namespaceID{st.Dev, st.Ino}
 			if !seen[id] {
 				seen[id] = true
 				out = append(out, Namespace{Path: p, inode: id})

@@ -147,7 +147,6 @@ func TestNodeMoveAndFind(t *testing.T) {
 	assert.Equal(t, moved.Name, found.Name)
 	held()
 
-	back = was
 	_, err = pod.Move(moved, pod.ns, n.Conn, link.Update{NetNS: home, NewIndex: was.Index, Name: was.Name, MAC: was.MAC, MTU: was.MTU})
 	require.NoError(t, err)
 	now, err := n.ByParent(vf)
