@@ -1,0 +1,264 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+)
+
+// config reads the top level.
+func (d *decoder) config(root node, defaultPrefix string) Config {
+	var cfg Config
+	var at []node
+	found := false
+	d.object(root, "the configuration", fields{"resourceList": func(n node) {
+		found = true
+		if !n.isArray {
+			d.fail(n.offset, fmt.Errorf("resourceList is %s; want a list of pools", n.kind()))
+			return
+		}
+		for _, p := range n.array {
+			cfg.Pools = append(cfg.Pools, d.readPool(p, defaultPrefix))
+		}
+		at = n.array
+	}})
+	if root.isObj && !found && len(d.errs) == 0 {
+		d.fail(root.offset, errors.New(`resourceList is missing; an empty one, {"resourceList": []}, offers nothing`))
+	}
+	d.unique(cfg.Pools, at)
+	return cfg
+}
+
+func (d *decoder) readPool(n node, defaultPrefix string) Pool {
+	d.pool = poolName(n)
+	defer func() { d.pool = "" }()
+	p := Pool{DeviceType: NetDevice, Preference: Packed}
+	var selectors *node
+	d.object(n, "a pool", fields{
+		"resourceName":    d.text("resourceName", &p.Resource.Name),
+		"resourcePrefix":  d.text("resourcePrefix", &p.Resource.Prefix),
+		"deviceType":      word(d, "deviceType", &p.DeviceType, NetDevice, Accelerator, AuxNetDevice),
+		"excludeTopology": d.flag("excludeTopology", &p.ExcludeTopology),
+		"includePFs":      d.flag("includePFs", &p.IncludePFs),
+		"linkHealth":      d.flag("linkHealth", &p.LinkHealth),
+		"preference":      word(d, "preference", &p.Preference, Packed, Spread),
+		"additionalInfo":  d.additionalInfo(&p.AdditionalInfo),
+		"selectors":       func(n node) { selectors = &n },
+		// Left behind, as null, by programs that serialise their own structs.
+		"SelectorObjs": d.onlyNull("SelectorObjs"),
+		"SelectorObj":  d.onlyNull("SelectorObj"),
+	})
+	if p.Resource.Prefix == "" {
+		p.Resource.Prefix = defaultPrefix
+	}
+	if n.isObj {
+		d.checkResource(n, p.Resource)
+		d.readSelectors(n, selectors, &p)
+	}
+	return p
+}
+
+// poolName finds the name for error texts before anything else is read.
+func poolName(n node) string {
+	for _, m := range n.object {
+		if name, ok := m.value.value.(string); ok && strings.EqualFold(m.key, "resourceName") {
+			return name
+		}
+	}
+	return ""
+}
+
+func (d *decoder) onlyNull(key string) func(node) {
+	return func(n node) { d.fail(n.offset, fmt.Errorf("%s is %s; use selectors", key, n.kind())) }
+}
+
+var (
+	// resourceName is the part behind the slash: what kubelet accepts as the
+	// name of a qualified name, without dots, which would make two names
+	// share an environment variable.
+	resourceName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
+	// resourcePrefix is a DNS subdomain.
+	resourcePrefix = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+)
+
+// maxPrefix leaves room for "requests." in quotas, which Kubernetes checks too.
+const maxPrefix = 253 - len("requests.")
+
+func (d *decoder) checkResource(n node, r Resource) {
+	switch {
+	case r.Name == "":
+		d.fail(n.offset, errors.New("resourceName is missing"))
+	case !resourceName.MatchString(r.Name):
+		d.fail(n.offset, fmt.Errorf("resourceName %.80q: want 1 to 63 letters, digits, - and _, a letter or digit first and last", r.Name))
+	}
+	switch {
+	case r.Prefix == "":
+		d.fail(n.offset, errors.New("resourcePrefix is missing, and no default was given with -resource-prefix"))
+	case len(r.Prefix) > maxPrefix || !resourcePrefix.MatchString(r.Prefix):
+		d.fail(n.offset, fmt.Errorf(`resourcePrefix %.80q: want a DNS name in lower case, at most %d characters, e.g. "example.com"`, r.Prefix, maxPrefix))
+	case r.Prefix == "kubernetes.io" || strings.HasSuffix(r.Prefix, ".kubernetes.io"):
+		d.fail(n.offset, fmt.Errorf("resourcePrefix %s: kubelet keeps kubernetes.io for itself; use a domain of your own", r.Prefix))
+	}
+}
+
+func (d *decoder) readSelectors(pool node, n *node, p *Pool) {
+	const remedy = `want an object, or a list of them; {} takes every device of the type`
+	switch {
+	case n == nil:
+		d.fail(pool.offset, errors.New("selectors is missing or null; "+remedy))
+	case n.isObj:
+		p.Selectors = []Selector{d.selector(*n, p.DeviceType)}
+	case n.isArray && len(n.array) > 0:
+		for _, item := range n.array {
+			p.Selectors = append(p.Selectors, d.selector(item, p.DeviceType))
+		}
+	default:
+		d.fail(n.offset, fmt.Errorf("selectors is %s; %s", n.kind(), remedy))
+	}
+}
+
+// only says which device types a key applies to.
+var only = map[string][]DeviceType{
+	"pciAddresses": {NetDevice, Accelerator},
+	"acpiIndexes":  {NetDevice, Accelerator},
+	"pfNames":      {NetDevice, AuxNetDevice},
+	"rootDevices":  {NetDevice, AuxNetDevice},
+	"linkTypes":    {NetDevice, AuxNetDevice},
+	"ddpProfiles":  {NetDevice},
+	"pKeys":        {NetDevice},
+	"isRdma":       {NetDevice, AuxNetDevice},
+	"needVhostNet": {NetDevice, AuxNetDevice},
+	"vdpaType":     {NetDevice},
+	"auxTypes":     {AuxNetDevice},
+}
+
+func (d *decoder) selector(n node, kind DeviceType) Selector {
+	var s Selector
+	known := fields{
+		"vendors":      list(d, "vendors", &s.Vendors, parseID),
+		"devices":      list(d, "devices", &s.Devices, parseID),
+		"drivers":      list(d, "drivers", &s.Drivers, nonEmpty),
+		"pciAddresses": list(d, "pciAddresses", &s.PCIAddresses, libsriov.ParseAddress),
+		"acpiIndexes":  list(d, "acpiIndexes", &s.ACPIIndexes, decimal),
+		"pfNames":      list(d, "pfNames", &s.PFNames, ParseRange),
+		"rootDevices":  list(d, "rootDevices", &s.RootDevices, parseRootDevice),
+		"linkTypes":    list(d, "linkTypes", &s.LinkTypes, parseLinkType),
+		"ddpProfiles":  list(d, "ddpProfiles", &s.DDPProfiles, nonEmpty),
+		"pKeys":        list(d, "pKeys", &s.PKeys, parsePKey),
+		"auxTypes":     list(d, "auxTypes", &s.AuxTypes, parseAuxType),
+		"isRdma":       d.flag("isRdma", &s.RDMA),
+		"needVhostNet": d.flag("needVhostNet", &s.NeedVhostNet),
+		"vdpaType": func(n node) {
+			if n.value != "" { // what an unset Go string is rendered as
+				word(d, "vdpaType", &s.VDPA, VDPAVirtio, VDPAVhost)(n)
+			}
+		},
+	}
+	for key, kinds := range only {
+		read := known[key]
+		known[key] = func(n node) {
+			if n.value == false || n.value == "" || n.isArray && len(n.array) == 0 {
+				return // says nothing
+			}
+			for _, k := range kinds {
+				if k == kind {
+					read(n)
+					return
+				}
+			}
+			d.fail(n.offset, fmt.Errorf("%s cannot select in a pool of type %s", key, kind))
+		}
+	}
+	d.object(n, "a selector", known)
+	if n.isObj && kind == AuxNetDevice && len(s.AuxTypes) == 0 {
+		d.fail(n.offset, errors.New(`auxTypes is missing; a pool of type auxNetDevice needs "auxTypes": ["sf"]`))
+	}
+	if s.RDMA && s.VDPA != "" {
+		d.fail(n.offset, errors.New("isRdma and vdpaType exclude each other; use two selectors in a list"))
+	}
+	return s
+}
+
+// parseID reads a vendor or device number: up to four hexadecimal digits in
+// any case, with or without 0x.
+func parseID(s string) (libsriov.ID, error) {
+	digits := strings.TrimPrefix(strings.ToLower(s), "0x")
+	n, err := strconv.ParseUint(digits, 16, 16)
+	if err != nil || digits[0] == '+' {
+		return 0, fmt.Errorf(`%.40q: want four hexadecimal digits, e.g. "8086"`, s)
+	}
+	return libsriov.ID(n), nil
+}
+
+func nonEmpty(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("an empty string matches nothing; remove it")
+	}
+	return s, nil
+}
+
+func decimal(s string) (string, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || s[0] == '+' {
+		return "", fmt.Errorf(`%.40q: want a decimal number in a string, e.g. "101"`, s)
+	}
+	return strconv.FormatUint(n, 10), nil
+}
+
+func parseRootDevice(s string) (Range, error) {
+	r, err := ParseRange(s)
+	if err != nil {
+		return Range{}, err
+	}
+	a, err := libsriov.ParseAddress(r.Parent)
+	if err != nil {
+		return Range{}, err
+	}
+	r.Parent = a.String()
+	return r, nil
+}
+
+func parseLinkType(s string) (libsriov.LinkType, error) {
+	switch strings.ToLower(s) {
+	case "ether":
+		return libsriov.LinkEther, nil
+	case "infiniband":
+		return libsriov.LinkInfiniBand, nil
+	}
+	return 0, fmt.Errorf("%.40q: want ether or infiniband", s)
+}
+
+func parsePKey(s string) (string, error) {
+	digits, ok := strings.CutPrefix(strings.ToLower(s), "0x")
+	n, err := strconv.ParseUint(digits, 16, 16)
+	if !ok || err != nil || digits[0] == '+' {
+		return "", fmt.Errorf(`%.40q: want "0x" and up to four hexadecimal digits, e.g. "0x8001"`, s)
+	}
+	return fmt.Sprintf("0x%04x", n), nil
+}
+
+func parseAuxType(s string) (string, error) {
+	if s != "sf" {
+		return "", fmt.Errorf(`%.40q: want "sf"`, s)
+	}
+	return s, nil
+}
+
+// auxName is how the auxiliary bus names devices: driver.kind.number.
+var auxName = regexp.MustCompile(`^[a-zA-Z0-9_-]+\.[a-zA-Z0-9_-]+\.[0-9]+$`)
+
+// infoKey reads a key of additionalInfo.
+func infoKey(s string) (string, error) {
+	if s == "*" || auxName.MatchString(s) {
+		return s, nil
+	}
+	a, err := libsriov.ParseAddress(s)
+	if err != nil {
+		return "", fmt.Errorf(`additionalInfo has key %.40q; want "*", a PCI address, or the name of an auxiliary device`, s)
+	}
+	return a.String(), nil
+}

@@ -1,0 +1,149 @@
+// Package kubelet offers resource pools to kubelet: the device plugin API
+// v1beta1 (https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/)
+// on one socket a pool, registered in either of the two ways that kubelet
+// knows, and again whenever kubelet, the socket or the directory was replaced.
+package kubelet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/metrics"
+	"google.golang.org/grpc"
+	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+)
+
+// Endpoint is one pool's service. Publish may be called at any time, also
+// before Run.
+type Endpoint struct {
+	resource config.Resource
+	dirs     Dirs
+	watcher  *Watcher
+	metrics  *metrics.Metrics
+	log      *slog.Logger
+	list     *list
+}
+
+// NewEndpoint makes the service of a resource, with no devices yet.
+func NewEndpoint(r config.Resource, dirs Dirs, w *Watcher, m *metrics.Metrics, log *slog.Logger) *Endpoint {
+	return &Endpoint{
+		resource: r, dirs: dirs, watcher: w, metrics: m, list: newList(),
+		log: log.With("resource", r.String()),
+	}
+}
+
+// Publish replaces the pool. Streams get the device list if it is another one.
+func (e *Endpoint) Publish(p Pool) { e.list.publish(p) }
+
+// Times between attempts after a failure; each failure doubles the time.
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 5 * time.Second
+)
+
+// withdrawTime bounds how long kubelet may take to read the last, empty list.
+const withdrawTime = 500 * time.Millisecond
+
+// Run serves until ctx ends, and then withdraws the devices: kubelet is told
+// that there are none left before the socket goes away. Whatever fails in
+// between is logged, counted and tried again.
+func (e *Endpoint) Run(ctx context.Context) {
+	changed, end := e.watcher.subscribe(e.dirs.Registry(), e.dirs.Plugins(), e.dirs.Socket(),
+		socketPath(e.dirs.Registry(), e.resource), socketPath(e.dirs.Plugins(), e.resource))
+	defer end()
+	retry := firstRetry
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := e.session(ctx, changed)
+		if err == nil {
+			continue
+		}
+		if time.Since(began) > lastRetry {
+			retry = firstRetry
+		}
+		e.log.Error("serve pool, trying again", "err", err, "in", retry)
+		timer := time.NewTimer(retry)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-timer.C:
+			retry = min(2*retry, lastRetry)
+		}
+		timer.Stop()
+	}
+}
+
+// session serves on one socket, until that has to be another one (nil), or
+// something failed.
+func (e *Endpoint) session(ctx context.Context, changed <-chan struct{}) error {
+	dir, watched := e.dirs.mode()
+	sock, err := listen(socketPath(dir, e.resource))
+	if err != nil {
+		return err
+	}
+	s := &service{Endpoint: e, path: sock.path, refused: make(chan error, 1)}
+	server := grpc.NewServer(grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10), grpc.SharedWriteBuffer(true))
+	pluginapi.RegisterDevicePluginServer(server, s)
+	registerapi.RegisterRegistrationServer(server, s)
+	served := make(chan error, 1)
+	go func() {
+		served <- server.Serve(sock.listener)
+		close(served)
+	}()
+	defer func() { // in this order: no stream, no goroutine, no socket
+		server.Stop()
+		for range served {
+		}
+		sock.remove()
+	}()
+
+	r := registrar{endpoint: e, active: !watched, path: sock.path}
+	defer r.stop()
+	r.attempt(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			e.withdraw(server)
+			return nil
+		case err := <-s.refused:
+			return err
+		case err := <-served:
+			return fmt.Errorf("gRPC server ended: %w", err)
+		case <-r.due():
+			r.attempt(ctx)
+		case <-changed:
+			if now, _ := e.dirs.mode(); now != dir || !sock.inPlace() {
+				e.log.Info("socket is gone or must move, serving anew", "path", sock.path)
+				return nil
+			}
+			r.attempt(ctx)
+		}
+	}
+}
+
+// withdraw tells kubelet that there are no devices, and waits until it has read
+// so.
+func (e *Endpoint) withdraw(server *grpc.Server) {
+	e.list.end()
+	done := make(chan struct{})
+	go func() {
+		server.GracefulStop()
+		close(done)
+	}()
+	timer := time.NewTimer(withdrawTime)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		server.Stop() // ends GracefulStop, too
+		<-done
+	}
+}
+
+// errRefused: kubelet did not want the registration.
+var errRefused = errors.New("kubelet refused the registration")

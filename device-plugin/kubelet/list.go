@@ -1,0 +1,73 @@
+package kubelet
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/sriovkit/sriovkit/device-plugin/allocation"
+)
+
+// Device is what kubelet is told of a device.
+type Device struct {
+	ID      string
+	Healthy bool
+	NUMA    int // node; below 0 if none is to be told
+}
+
+// Pool is a pool at one moment. It is not changed after it was published.
+type Pool struct {
+	Devices []Device
+	// Allocate answers for one container; its error wraps
+	// allocation.ErrUnknownDevice where kubelet asks for something else.
+	Allocate func(ids []string) (allocation.Answer, error)
+	// Prefer chooses size devices of available, among them those of must.
+	Prefer func(available, must []string, size int) []string
+}
+
+// list holds the pool that is in force, and lets streams wait for the next.
+type list struct {
+	mu      sync.Mutex
+	pool    Pool
+	ended   bool
+	changed chan struct{} // closed when the device list changes
+}
+
+// newList holds a pool that has no devices and knows none.
+func newList() *list {
+	return &list{changed: make(chan struct{}), pool: Pool{
+		Allocate: func([]string) (allocation.Answer, error) { return allocation.Answer{}, allocation.ErrUnknownDevice },
+		Prefer:   func([]string, []string, int) []string { return nil },
+	}}
+}
+
+func (l *list) publish(p Pool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	same := slices.Equal(l.pool.Devices, p.Devices)
+	l.pool = p
+	if !same && !l.ended {
+		l.wake()
+	}
+}
+
+// end makes every stream send an empty list and return.
+func (l *list) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	l.pool.Devices = nil
+	l.wake()
+}
+
+func (l *list) wake() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// now is the pool, whether it is the last word, and what closes when the
+// devices are others.
+func (l *list) now() (p Pool, ended bool, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pool, l.ended, l.changed
+}

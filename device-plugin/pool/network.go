@@ -1,0 +1,104 @@
+package pool
+
+import (
+	"fmt"
+
+	"github.com/sriovkit/sriovkit/libsriov/link"
+)
+
+// Network is what rtnetlink tells of the host's interfaces. The zero value
+// knows nothing, as for a captured tree.
+type Network struct {
+	links  map[string]link.Link // by name
+	routes map[string]string    // interface name or parent device -> why it is needed
+}
+
+// ReadNetwork asks the kernel three questions: interfaces, IPv4 and IPv6
+// routes.
+func ReadNetwork(c *link.Conn) (Network, error) {
+	links, err := c.All()
+	if err != nil {
+		return Network{}, err
+	}
+	defaults, err := c.DefaultRoutes()
+	if err != nil {
+		return Network{}, err
+	}
+	return NewNetwork(links, defaults), nil
+}
+
+// NewNetwork works out which devices carry the default routes that leave
+// through the interfaces with the given indexes: those interfaces, and all that
+// they stand on. A bond or bridge stands on its ports, a VLAN or macvlan on its
+// lower interface, a port of Open vSwitch on every other port.
+func NewNetwork(links []link.Link, defaults []int) Network {
+	n := Network{links: make(map[string]link.Link, len(links)), routes: map[string]string{}}
+	byIndex, ports := map[int]link.Link{}, map[int][]int{}
+	var vswitch []int // ports of Open vSwitch, whose bridges are all one datapath here
+	for _, l := range links {
+		n.links[l.Name] = l
+		byIndex[l.Index] = l
+		ports[l.Master] = append(ports[l.Master], l.Index)
+	}
+	for _, l := range links {
+		if l.Master != 0 && byIndex[l.Master].Kind == "openvswitch" {
+			vswitch = append(vswitch, l.Index)
+		}
+	}
+	for _, top := range defaults {
+		seen := map[int]bool{}
+		for todo := []int{top}; len(todo) > 0; {
+			l, ok := byIndex[todo[0]]
+			todo = todo[1:]
+			if !ok || seen[l.Index] {
+				continue
+			}
+			seen[l.Index] = true
+			n.carries(l, byIndex[top])
+			todo = append(todo, ports[l.Index]...)
+			if l.Lower != 0 && l.NetNSID == nil {
+				todo = append(todo, l.Lower)
+			}
+			if l.Kind == "openvswitch" {
+				todo = append(todo, vswitch...)
+			}
+		}
+	}
+	return n
+}
+
+func (n Network) carries(l, top link.Link) {
+	why := fmt.Sprintf("carries the host's default route (%s)", l.Name)
+	if l.Index != top.Index {
+		why = fmt.Sprintf("carries the host's default route (%s, below %s)", l.Name, top.Name)
+	}
+	n.routes[l.Name] = why
+	if l.Parent != "" && l.PortName == "" { // a representor's parent is the PF, which is not it
+		n.routes[l.Parent] = why
+	}
+}
+
+// barred says why a device with these names and interfaces must stay with the
+// host; "" if it need not.
+func (n Network) barred(id string, netdevs []string) string {
+	if why := n.routes[id]; why != "" {
+		return why
+	}
+	for _, name := range netdevs {
+		if why := n.routes[name]; why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// carrier tells whether an interface has a link partner; nil if it is not
+// known. One that is down by order has none either.
+func (n Network) carrier(netdev string) *bool {
+	l, ok := n.links[netdev]
+	if !ok {
+		return nil
+	}
+	up := l.Carrier()
+	return &up
+}
