@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
@@ -27,6 +28,7 @@ type Endpoint struct {
 	metrics  *metrics.Metrics
 	log      *slog.Logger
 	list     *list
+	streams  atomic.Int32 // that kubelet has open
 }
 
 // NewEndpoint makes the service of a resource, with no devices yet.
@@ -36,6 +38,12 @@ func NewEndpoint(r config.Resource, dirs Dirs, w *Watcher, m *metrics.Metrics, l
 		log: log.With("resource", r.String()),
 	}
 }
+
+// Resource is the name of the pool.
+func (e *Endpoint) Resource() config.Resource { return e.resource }
+
+// Watched tells whether kubelet has a stream open.
+func (e *Endpoint) Watched() bool { return e.streams.Load() > 0 }
 
 // Publish replaces the pool. Streams get the device list if it is another one.
 func (e *Endpoint) Publish(p Pool) { e.list.publish(p) }

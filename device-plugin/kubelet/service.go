@@ -55,9 +55,9 @@ func (s *service) GetDevicePluginOptions(context.Context, *pluginapi.Empty) (*pl
 // ListAndWatch sends the device list now and after every change, until kubelet
 // goes away or the plugin ends.
 func (s *service) ListAndWatch(_ *pluginapi.Empty, stream pluginapi.DevicePlugin_ListAndWatchServer) error {
-	watching := s.metrics.Watching.WithLabelValues(s.resource.String())
-	watching.Inc()
-	defer watching.Dec()
+	gauge := s.metrics.Watching.WithLabelValues(s.resource.String())
+	gauge.Set(float64(s.streams.Add(1)))
+	defer func() { gauge.Set(float64(s.streams.Add(-1))) }()
 	for {
 		p, ended, changed := s.list.now()
 		if err := stream.Send(listResponse(p.Devices)); err != nil {

@@ -12,7 +12,7 @@ type Metrics struct {
 	Registry *prometheus.Registry
 
 	Devices       *prometheus.GaugeVec   // resource, state: healthy, unhealthy
-	Watching      *prometheus.GaugeVec   // resource: 1 while kubelet watches the pool
+	Watching      *prometheus.GaugeVec   // resource: streams that kubelet has open, 1 or 0
 	Registrations *prometheus.CounterVec // resource, result: ok, error, refused
 	Allocations   *prometheus.CounterVec // resource, result: ok, error
 	AllocateTime  prometheus.Histogram
@@ -30,7 +30,7 @@ func New(version string) *Metrics {
 			Name: "sriovdp_devices", Help: "Devices of a resource pool by state.",
 		}, []string{"resource", "state"}),
 		Watching: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "sriovdp_kubelet_watching", Help: "Whether kubelet watches the resource pool.",
+			Name: "sriovdp_kubelet_watching", Help: "Streams on which kubelet watches the resource pool: 1 or 0.",
 		}, []string{"resource"}),
 		Registrations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sriovdp_registrations_total", Help: "Registrations with kubelet by result.",

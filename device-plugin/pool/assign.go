@@ -135,3 +135,25 @@ func Keep(now, before []Member, isHeld func(id string) bool) []Member {
 	return out
 }
 
+// Recall fills in what the host stopped telling of a device because a pod has
+// its interface: link type, partition key and RDMA device leave with it.
+func Recall(now, before []Device) []Device {
+	known := make(map[string]*Device, len(before))
+	for i := range before {
+		known[before[i].ID] = &before[i]
+	}
+	for i := range now {
+		d, old := &now[i], known[now[i].ID]
+		if old == nil || old.Driver != d.Driver || len(d.Netdevs) > 0 {
+			continue
+		}
+		if d.LinkType == 0 {
+			d.LinkType = old.LinkType
+		}
+		if d.PKey == "" {
+			d.PKey = old.PKey
+		}
+		d.RDMACapable = d.RDMACapable || old.RDMACapable
+	}
+	return now
+}

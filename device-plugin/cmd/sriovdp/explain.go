@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/sriovkit/sriovkit/device-plugin/plugin"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
+)
+
+// explain prints for every device the pool that takes it, or why each of them
+// does not, and for every pool how many devices it gets.
+func explain(f *flags, stdout, stderr io.Writer) error {
+	f.logFormat = "text"
+	log, closeLog, err := newLogger(f, stderr)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	a, cfg, err := plugin.Explain(f.options, log)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
+	for _, v := range a.Verdicts {
+		taker := "-"
+		for j, c := range v.Pools {
+			if c == pool.Taken {
+				taker = cfg.Pools[j].Resource.String()
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s:%s\t%s\t%s\n", v.Device.ID, v.Device.Vendor, v.Device.Device, driver(v.Device), taker)
+		for j, line := range v.Explain(cfg.Pools) {
+			if v.Pools[j] != pool.Taken {
+				fmt.Fprintf(w, "\tnot %s\n", line)
+			}
+		}
+	}
+	fmt.Fprintln(w)
+	for j, p := range cfg.Pools {
+		fmt.Fprintf(w, "%s\t%d devices\n", p.Resource, len(a.Members[j]))
+	}
+	return w.Flush()
+}
+
+func driver(d *pool.Device) string {
+	parts := []string{d.Driver}
+	if d.Driver == "" {
+		parts[0] = "no driver"
+	}
+	return strings.Join(append(parts, d.Netdevs...), " ")
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
+	"github.com/sriovkit/sriovkit/device-plugin/plugin"
+)
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ error }
+
+type flags struct {
+	options                 plugin.Options
+	metricsAddress          string
+	logFormat               string
+	logLevel                int
+	logDir                  string
+	check, explain, version bool
+}
+
+// Log levels, numbered as the SR-IOV network device plugin's images do: more is
+// more talkative.
+const (
+	logChanges = 1  // below it only warnings
+	logDebug   = 11 // 10 is what existing manifests pass
+)
+
+type action int
+
+const (
+	actionServe action = iota
+	actionCheck
+	actionExplain
+	actionVersion
+)
+
+func (f *flags) action() action {
+	switch {
+	case f.version:
+		return actionVersion
+	case f.check:
+		return actionCheck
+	case f.explain:
+		return actionExplain
+	}
+	return actionServe
+}
+
+const usage = `Usage: sriovdp [flags]
+
+Offers SR-IOV virtual functions and other network hardware to kubelet as
+extended resources. Pools follow the hardware and the configuration file live.
+
+  sriovdp -check -config-file f     is the file good?
+  sriovdp -explain -config-file f   which device goes where, and why not elsewhere?
+
+Flags (one or two dashes):
+`
+
+func parseFlags(args []string, stderr io.Writer) (*flags, error) {
+	f := &flags{}
+	set := flag.NewFlagSet("sriovdp", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		set.PrintDefaults()
+	}
+	o := &f.options
+	set.StringVar(&o.ConfigFile, "config-file", "/etc/pcidp/config.json", "configuration `file`, JSON")
+	set.StringVar(&o.ResourcePrefix, "resource-prefix", "intel.com", "`prefix` of resources without one of their own")
+	set.BoolVar(&o.UseCDI, "use-cdi", false, "hand out devices through CDI specifications")
+	set.BoolVar(&o.WaitForConfig, "wait-for-config", false, "start without pools if the configuration file does not exist yet")
+	set.BoolVar(&f.check, "check", false, "check the configuration and exit")
+	set.BoolVar(&f.explain, "explain", false, "print which pool takes each device, and why the others do not, and exit")
+	set.BoolVar(&f.version, "version", false, "print the version and exit")
+	set.StringVar(&f.metricsAddress, "metrics-address", "", "`address` for /metrics, /healthz and /readyz, e.g. :9808; none if empty")
+	set.StringVar(&f.logFormat, "log-format", "json", "text or json")
+	set.IntVar(&f.logLevel, "log-level", 10, "`level`: 0 warnings, 1 to 10 changes, 11 and up everything")
+	set.StringVar(&f.logDir, "log-dir", "", "also log to the file sriovdp.log in `directory`, below /var/log unless absolute")
+
+	set.StringVar(&o.SysfsRoot, "sysfs-root", "/", "`directory` that holds sys")
+	set.StringVar(&o.DevRoot, "dev-root", "", "`directory` that holds dev (default: the one that holds sys)")
+	set.BoolVar(&o.Captured, "captured", false, "sysfs-root is a captured tree: leave out this machine's interfaces, routes and events")
+	set.StringVar(&o.KubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory`")
+	set.StringVar(&o.PodResources, "pod-resources-socket", "", "kubelet's pod-resources `socket` (default: pod-resources/kubelet.sock in kubelet's directory)")
+	set.StringVar(&o.CDIDir, "cdi-dir", "/var/run/cdi", "`directory` for CDI specifications")
+	set.StringVar(&o.DeviceInfoDir, "device-info-dir", "/var/run/k8s.cni.cncf.io/devinfo/dp", "`directory` for device information for CNI plugins")
+	set.DurationVar(&o.Rescan, "rescan", time.Minute, "`time` after which to look at the hardware though it reported no change")
+
+	legacyLogFlags(set)
+	if err := set.Parse(args); err != nil {
+		if err == flag.ErrHelp {
+			return nil, err
+		}
+		return nil, usageError{err}
+	}
+	if set.NArg() > 0 {
+		return nil, usageError{fmt.Errorf("unexpected argument %q; see -help", set.Arg(0))}
+	}
+	return f, f.complete()
+}
+
+// complete checks values and fills in those that depend on others.
+func (f *flags) complete() error {
+	o := &f.options
+	if !slices.Contains([]string{"text", "json"}, f.logFormat) {
+		return usageError{fmt.Errorf("-log-format %q: want text or json", f.logFormat)}
+	}
+	if o.Rescan < time.Second {
+		return usageError{fmt.Errorf("-rescan %s: want 1s or more", o.Rescan)}
+	}
+	if o.DevRoot == "" {
+		o.DevRoot = o.SysfsRoot
+	}
+	if o.PodResources == "" {
+		o.PodResources = kubelet.Dirs(o.KubeletDir).PodResources()
+	}
+	if f.logDir != "" && !filepath.IsAbs(f.logDir) {
+		f.logDir = filepath.Join("/var/log", filepath.Clean("/"+f.logDir))
+	}
+	return nil
+}
+
+// legacyLogFlags accepts the flags of the logging library that the SR-IOV
+// network device plugin uses. What they tune does not exist here.
+func legacyLogFlags(set *flag.FlagSet) {
+	const ignored = "accepted for compatibility, without effect"
+	for _, name := range []string{"alsologtostderr", "logtostderr"} {
+		set.Bool(name, false, ignored)
+	}
+	for _, name := range []string{"log_backtrace_at", "log_link", "log_dir", "logbuflevel", "stderrthreshold", "v", "vmodule"} {
+		set.String(name, "", ignored)
+	}
+}
+
+// newLogger makes the process's logger, and what closes its file.
+func newLogger(f *flags, stderr io.Writer) (*slog.Logger, func(), error) {
+	level := slog.LevelInfo
+	switch {
+	case f.logLevel >= logDebug:
+		level = slog.LevelDebug
+	case f.logLevel < logChanges:
+		level = slog.LevelWarn
+	}
+	out, closeFile := stderr, func() {}
+	if f.logDir != "" {
+		if err := os.MkdirAll(f.logDir, 0o755); err != nil {
+			return nil, nil, fmt.Errorf("log directory: %w", err)
+		}
+		file, err := os.OpenFile(filepath.Join(f.logDir, "sriovdp.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return nil, nil, fmt.Errorf("log file: %w", err)
+		}
+		out, closeFile = io.MultiWriter(stderr, file), func() { _ = file.Close() }
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if f.logFormat == "text" {
+		return slog.New(slog.NewTextHandler(out, options)), closeFile, nil
+	}
+	return slog.New(slog.NewJSONHandler(out, options)), closeFile, nil
+}

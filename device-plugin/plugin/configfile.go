@@ -1,0 +1,111 @@
+package plugin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+)
+
+// LoadConfig reads and parses a configuration file. Errors begin with its path.
+func LoadConfig(path, defaultPrefix string) (config.Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return config.Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	cfg, err := config.Parse(data, defaultPrefix)
+	if err != nil {
+		return config.Config{}, inFile(path, err)
+	}
+	return cfg, nil
+}
+
+// inFile puts the path before each of the joined errors, as compilers do.
+func inFile(path string, err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return fmt.Errorf("%s:%w", path, err)
+	}
+	var errs []error
+	for _, e := range joined.Unwrap() {
+		errs = append(errs, fmt.Errorf("%s:%w", path, e))
+	}
+	return errors.Join(errs...)
+}
+
+// settleTime lets a program that writes the file in several steps finish.
+const settleTime = 10 * time.Millisecond
+
+// configFile watches a file for new contents, however they get there: written
+// in place, renamed over, or, as kubelet updates ConfigMap volumes, by a change
+// of a symbolic link on the way.
+type configFile struct {
+	path   string
+	last   []byte
+	notify *fsnotify.Watcher
+}
+
+func watchConfig(path string) (*configFile, error) {
+	n, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, fmt.Errorf("watch configuration: %w", err)
+	}
+	c := &configFile{path: path, notify: n}
+	// The directory, not the file: a watch on the file ends with its inode.
+	if err := n.Add(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch configuration: %w", err), n.Close())
+	}
+	c.follow()
+	c.last, _ = os.ReadFile(path) // its absence is an answer, too
+	return c, nil
+}
+
+// follow also watches where links lead to now.
+func (c *configFile) follow() {
+	if real, err := filepath.EvalSymlinks(c.path); err == nil {
+		_ = c.notify.Add(filepath.Dir(real)) // gone again: the next event comes here anyway
+	}
+}
+
+// run sends on changed when the contents are others, until ctx ends.
+func (c *configFile) run(ctx context.Context, changed chan<- struct{}) error {
+	defer c.notify.Close()
+	settle := time.NewTimer(0)
+	if !settle.Stop() {
+		<-settle.C
+	}
+	defer settle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-c.notify.Events:
+			if e.Op != fsnotify.Chmod {
+				settle.Reset(settleTime)
+			}
+		case err := <-c.notify.Errors:
+			if !errors.Is(err, fsnotify.ErrEventOverflow) {
+				return fmt.Errorf("watch configuration: %w", err)
+			}
+			settle.Reset(settleTime)
+		case <-settle.C:
+			c.follow()
+			data, err := os.ReadFile(c.path)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(data, c.last) {
+				continue
+			}
+			c.last = data
+			select {
+			case changed <- struct{}{}:
+			case <-ctx.Done():
+			}
+		}
+	}
+}

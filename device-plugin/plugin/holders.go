@@ -1,0 +1,96 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
+)
+
+// holders knows which devices pods have, as what resource: from kubelet, and
+// from what was just given out and kubelet may not list yet.
+type holders struct {
+	socket string
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	known  map[string]config.Resource // of kubelet's last answer
+	recent map[string]recent          // by device
+	left   bool                       // pods hold devices that their pool has lost
+	silent bool                       // the absence of the API was logged
+}
+
+type recent struct {
+	resource config.Resource
+	at       time.Time
+}
+
+// listedTime is how long kubelet may take to list a pod whose device it has
+// asked for; the pod's other devices and volumes come in between.
+const listedTime = 30 * time.Second
+
+func newHolders(socket string, log *slog.Logger) *holders {
+	return &holders{socket: socket, log: log, recent: map[string]recent{}}
+}
+
+// allocated notes that a container was given devices.
+func (h *holders) allocated(r config.Resource, ids []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		h.recent[id] = recent{r, time.Now()}
+	}
+}
+
+// refresh asks kubelet. If it does not answer, what is known so far stays: a
+// device is rather kept too long than offered twice.
+func (h *holders) refresh(ctx context.Context) map[string]config.Resource {
+	list, err := kubelet.Holders(ctx, h.socket)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case err == nil:
+		h.known = map[string]config.Resource{}
+		for _, l := range list {
+			h.known[l.Device] = l.Resource
+		}
+		for id, r := range h.recent {
+			if time.Since(r.at) > listedTime {
+				delete(h.recent, id)
+			}
+		}
+	case errors.Is(err, kubelet.ErrNoPodResources):
+		if !h.silent {
+			h.log.Info("devices that this process gives out count as in use until it ends", "err", err)
+		}
+		h.silent = true
+	default:
+		h.log.Warn("keeping what is known of devices in use", "err", err)
+	}
+	held := maps.Clone(h.known)
+	if held == nil {
+		held = map[string]config.Resource{}
+	}
+	for id, r := range h.recent {
+		held[id] = r.resource
+	}
+	return held
+}
+
+// lost notes whether pods hold devices that their pool would not take now.
+func (h *holders) lost(any bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.left = any
+}
+
+func (h *holders) waiting() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.left
+}
