@@ -66,16 +66,3 @@ func (f *Family) Each(m []byte, visit func(kind uint16, value []byte)) error {
 	}
 	return Nested(m[nl.SizeofGenlmsg:], visit)
 }
-
-// typeMask cuts the flags off an attribute's type (NLA_TYPE_MASK in
-// linux/netlink.h).
-const typeMask = 0x3fff
-
-// Nested calls visit for every attribute in b.
-func Nested(b []byte, visit func(kind uint16, value []byte)) error {
-	attrs, err := nl.ParseRouteAttr(b)
-	for _, a := range attrs {
-		visit(a.Attr.Type&typeMask, a.Value)
-	}
-	return err
-}

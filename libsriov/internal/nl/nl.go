@@ -213,14 +213,10 @@ func ackError(m syscall.NetlinkMessage) error {
 		}
 		attrs = attrs[skip:]
 	}
-	parsed, err := nl.ParseRouteAttr(attrs)
-	if err != nil {
-		return e
-	}
-	for _, a := range parsed {
-		if a.Attr.Type == nl.NLMSGERR_ATTR_MSG {
-			e.Text = unix.ByteSliceToString(a.Value)
+	_ = Nested(attrs, func(kind uint16, value []byte) { // a cut text is still the errno
+		if kind == nl.NLMSGERR_ATTR_MSG {
+			e.Text = unix.ByteSliceToString(value)
 		}
-	}
+	})
 	return e
 }
