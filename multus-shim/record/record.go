@@ -106,11 +106,21 @@ func (s Store) Load(containerID string) (*Record, error) {
 	return r, nil
 }
 
-// Remove forgets a container: record, scratch file and what is left of its
-// libcni results. What does not exist is no error.
+// Remove forgets a container: its record, what a killed Save left of one, and
+// its scratch file. What does not exist is no error.
 func (s Store) Remove(containerID string) error {
+	names, err := readNames(filepath.Join(s.Dir, "records"))
+	if err != nil {
+		return err
+	}
+	paths := []string{s.Path(containerID), s.scratchPath(containerID)}
+	for _, name := range names {
+		if strings.HasPrefix(name, ".tmp-"+containerID+".json") { // atomicwriter's
+			paths = append(paths, filepath.Join(s.Dir, "records", name))
+		}
+	}
 	var errs []error
-	for _, path := range []string{s.Path(containerID), s.scratchPath(containerID)} {
+	for _, path := range paths {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/require"
@@ -39,6 +40,8 @@ const (
 	podNS   = "ns1"
 	podName = "pod1"
 	podUID  = "uid-1"
+	waitFor = 30 * time.Second // for what must happen, never for what must not
+	tick    = 5 * time.Millisecond
 	allCaps = `"capabilities":{"ips":true,"mac":true,"portMappings":true,"bandwidth":true,"infinibandGUID":true,"deviceID":true,"CNIDeviceInfoFile":true}`
 )
 

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// steps are the system calls after which the world is another one: a file, a
+// directory or a process more or less. Between any two of them a crash leaves
+// the same state.
+func isStep(regs *syscall.PtraceRegs) bool {
+	switch regs.Orig_rax {
+	case unix.SYS_OPENAT:
+		return regs.Rdx&unix.O_CREAT != 0
+	case unix.SYS_MKDIRAT, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_UNLINKAT, unix.SYS_FSYNC, unix.SYS_FTRUNCATE,
+		unix.SYS_WAITID, unix.SYS_WAIT4:
+		return true
+	case unix.SYS_CLONE, unix.SYS_CLONE3:
+		return regs.Rdi&unix.CLONE_VFORK != 0
+	}
+	return false
+}
+
+// killAtStep runs a command and kills it where its n-th step begins. It says
+// whether the command lived to see that many.
+func killAtStep(cmd *exec.Cmd, n int) (killed bool, err error) {
+	runtime.LockOSThread() // the tracer is a thread; it ends with the goroutine
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	if err := cmd.Start(); err != nil {
+		return false, err
+	}
+	leader := cmd.Process.Pid
+	entering := map[int]bool{}
+	steps := 0
+	for first := true; ; first = false {
+		var status syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &status, unix.WALL|unix.WNOTHREAD, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("wait: %w", err)
+		}
+		if status.Exited() || status.Signaled() {
+			if pid == leader {
+				_ = cmd.Process.Release()
+				return killed, nil
+			}
+			continue
+		}
+		if first {
+			if err := syscall.PtraceSetOptions(pid, syscall.PTRACE_O_TRACESYSGOOD|syscall.PTRACE_O_TRACECLONE|unix.PTRACE_O_EXITKILL); err != nil {
+				return false, err
+			}
+		}
+		deliver := 0
+		switch signal := status.StopSignal(); signal {
+		case syscall.SIGTRAP | 0x80:
+			entering[pid] = !entering[pid]
+			var regs syscall.PtraceRegs
+			if !entering[pid] || syscall.PtraceGetRegs(pid, &regs) != nil || !isStep(&regs) {
+				break
+			}
+			if steps++; steps == n {
+				killed = true
+				if err := syscall.Kill(leader, syscall.SIGKILL); err != nil {
+					return false, err
+				}
+				continue
+			}
+		case syscall.SIGTRAP, syscall.SIGSTOP:
+		default:
+			deliver = int(signal)
+		}
+		if err := syscall.PtraceSyscall(pid, deliver); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return false, err
+		}
+	}
+}
+
+func crash(t *testing.T, cmd *exec.Cmd, n int) bool {
+	t.Helper()
+	type result struct {
+		killed bool
+		err    error
+	}
+	done := make(chan result)
+	go func() { killed, err := killAtStep(cmd, n); done <- result{killed, err} }()
+	r := <-done
+	require.NoError(t, r.err)
+	return r.killed
+}
+
+// An ADD that is killed at any step leaves nothing that DEL does not find: all
+// plugins that were started get their DEL, and no file stays.
+func TestKilledAddThenDel(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	e.nad("neta", `"test":{"link":true}`)
+	e.nad("netb", `"test":{"link":true}`)
+	steps := 0
+	for n := 1; ; n++ {
+		if !crash(t, e.command("ADD", e.stdin(nil)), n) {
+			break
+		}
+		steps++
+		e.must("DEL")
+		checkDeleted(t, e, fmt.Sprintf("killed at step %d", n))
+	}
+	assert.Greater(t, steps, 30, "the tracer sees the steps")
+	e.must("DEL")
+}
+
+// A DEL that is killed at any step is finished by the next one.
+func TestKilledDelThenDel(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	for n := 1; ; n++ {
+		e.must("ADD")
+		if !crash(t, e.command("DEL", e.stdin(nil)), n) {
+			require.Greater(t, n, 10, "the tracer sees the steps")
+			break
+		}
+		e.must("DEL")
+		checkDeleted(t, e, fmt.Sprintf("killed at step %d", n))
+	}
+}
+
+// checkDeleted: the last call for every interface that was added is a DEL.
+func checkDeleted(t *testing.T, e *env, when string) {
+	t.Helper()
+	last := map[string]string{}
+	for _, c := range e.calls() {
+		last[c.Ifname] = c.Command
+	}
+	for ifname, command := range last {
+		require.Equal(t, "DEL", command, "%s: %s", ifname, when)
+	}
+	require.Empty(t, e.leftovers(), when)
+}
+
+func TestConcurrentAdds(t *testing.T) {
+	t.Parallel()
+	const containers = 64
+	e := twoNetworks(t)
+	var all sync.WaitGroup
+	outcomes := make([]outcome, containers)
+	for i := range containers {
+		all.Go(func() {
+			cmd := e.command("ADD", e.stdin(nil), fmt.Sprintf("CNI_CONTAINERID=c%d", i))
+			var stdout strings.Builder
+			cmd.Stdout = &stdout
+			err := cmd.Run()
+			outcomes[i] = outcome{Stdout: stdout.String()}
+			assert.NoError(t, err, stdout.String())
+		})
+	}
+	all.Wait()
+	seen := map[string][]string{}
+	for _, c := range e.calls() {
+		seen[c.Container] = append(seen[c.Container], c.String())
+	}
+	require.Len(t, seen, containers)
+	for container, calls := range seen {
+		assert.Equal(t, []string{"ADD eth0", "ADD net1", "ADD net2"}, calls, container)
+	}
+	for i := range containers {
+		all.Go(func() {
+			assert.NoError(t, e.command("DEL", e.stdin(nil), fmt.Sprintf("CNI_CONTAINERID=c%d", i)).Run())
+		})
+	}
+	all.Wait()
+	assert.Empty(t, e.leftovers())
+}
+
+// Commands of one container wait for each other: no DEL between the ADDs.
+func TestAddAndDelOfOneContainerAreSerialised(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	var all sync.WaitGroup
+	for i := range 8 {
+		command := []string{"ADD", "DEL"}[i%2]
+		all.Go(func() { _ = e.command(command, e.stdin(nil)).Run() })
+	}
+	all.Wait()
+	e.must("DEL")
+	calls := names(e.calls())
+	for len(calls) > 0 {
+		want := []string{"ADD eth0", "ADD net1", "ADD net2"}
+		if strings.HasPrefix(calls[0], "DEL") {
+			want = []string{"DEL net2", "DEL net1", "DEL eth0"}
+		}
+		require.GreaterOrEqual(t, len(calls), 3)
+		require.Equal(t, want, slices.Clone(calls[:3]))
+		calls = calls[3:]
+	}
+	assert.Empty(t, e.leftovers())
+}
+
+// The plugins of a killed shim die with it.
+func TestDelegateDiesWithUs(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.delegate(`{"name":"dflt","type":"recorder","test":{"hang":"ADD"}}`)
+	cmd := e.command("ADD", e.stdin(nil))
+	require.NoError(t, cmd.Start())
+	var delegate string
+	require.Eventually(t, func() bool {
+		delegate = child(cmd.Process.Pid)
+		_, err := os.Stat(filepath.Join(e.dir, "calls"))
+		return delegate != "" && err == nil
+	}, waitFor, tick)
+	require.NoError(t, cmd.Process.Kill())
+	require.Error(t, cmd.Wait())
+	require.Eventually(t, func() bool {
+		_, err := os.Stat("/proc/" + delegate)
+		return os.IsNotExist(err)
+	}, waitFor, tick)
+	e.delegate(`{"name":"dflt","type":"recorder"}`)
+	require.NotContains(t, e.must("DEL").Stderr, "nothing is recorded")
+}
+
+// A runtime that gives up (SIGTERM) gets everything undone.
+func TestTerminatedAddIsUndone(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	e.nad("neta", `"test":{"hang":"ADD"}`)
+	ctx, cancel := context.WithTimeout(t.Context(), waitFor)
+	defer cancel()
+	cmd := e.command("ADD", e.stdin(nil))
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool {
+		data, _ := os.ReadFile(filepath.Join(e.dir, "calls"))
+		return strings.Count(string(data), "\n") == 2
+	}, waitFor, tick)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.Error(t, cmd.Wait())
+	require.NoError(t, ctx.Err())
+	assert.Equal(t, []string{"ADD eth0", "ADD net1", "DEL net1", "DEL eth0"}, names(e.calls()))
+	assert.Empty(t, e.leftovers())
+}
+
+// child is a process started by pid, "" while there is none.
+func child(pid int) string {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, task := range tasks {
+		if data, err := os.ReadFile(task); err == nil && len(data) > 0 {
+			return strings.Fields(string(data))[0]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,242 @@
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/delegate"
+)
+
+func entry(ifname string, added bool) Entry {
+	e := Entry{
+		Attachment: delegate.Attachment{
+			Network: "ns/" + ifname, Name: "net-" + ifname, Ifname: ifname, CNIVersion: "1.0.0",
+			Plugins:        []json.RawMessage{json.RawMessage(`{"type":"a","big":12345678901234567890,"html":"<&>"}`)},
+			CapabilityArgs: map[string]json.RawMessage{"mac": json.RawMessage(`"02:00:00:00:00:01"`)},
+			Args:           conf.Args{{"K", "V"}},
+		},
+		Added: added,
+	}
+	if added {
+		e.Result = json.RawMessage(`{"cniVersion":"1.0.0"}`)
+	}
+	return e
+}
+
+func TestSaveLoadRemove(t *testing.T) {
+	t.Parallel()
+	s := Store{Dir: t.TempDir()}
+	r := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Netns: "/n", Entries: []Entry{entry("eth0", true), entry("net1", false)}}
+	require.NoError(t, s.Save(r))
+	got, err := s.Load("c")
+	require.NoError(t, err)
+	assert.Empty(t, cmp.Diff(r, got), "byte for byte")
+
+	info, err := os.Stat(s.Path("c"))
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+	info, err = os.Stat(filepath.Dir(s.Path("c")))
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
+
+	ids, err := s.Containers()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"c"}, ids)
+	require.NoError(t, s.Remove("c"))
+	require.NoError(t, s.Remove("c"), "again")
+	_, err = s.Load("c")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func TestStarted(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		added []bool
+		want  int
+	}{
+		"none added: the first may have begun": {[]bool{false, false}, 1},
+		"one added: so may the second":         {[]bool{true, false, false}, 2},
+		"all added":                            {[]bool{true, true}, 2},
+	} {
+		r := Record{}
+		for _, added := range tc.added {
+			r.Entries = append(r.Entries, Entry{Added: added})
+		}
+		assert.Len(t, r.Started(), tc.want, name)
+	}
+}
+
+func TestTruncatedAtEveryLength(t *testing.T) {
+	t.Parallel()
+	for _, withResults := range []bool{true, false} {
+		s := Store{Dir: t.TempDir()}
+		r := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("eth0", true), entry("net1", true)}}
+		require.NoError(t, s.Save(r))
+		if withResults {
+			for _, e := range r.Entries {
+				require.NoError(t, s.SaveResult("c", "/n", e))
+			}
+		}
+		whole, err := os.ReadFile(s.Path("c"))
+		require.NoError(t, err)
+		for size := len(whole) - 2; size >= 0; size-- { // without the newline it is whole
+			require.NoError(t, os.Truncate(s.Path("c"), int64(size)))
+			got, err := s.Find("c", "eth0", nil)
+			if !withResults {
+				require.ErrorIs(t, err, ErrCorrupt, "%d bytes", size)
+				continue
+			}
+			require.NoError(t, err, "%d bytes", size)
+			require.Len(t, got.Entries, 2)
+			for i, e := range got.Entries {
+				want := r.Entries[i]
+				want.Network = want.Name // all that libcni knows
+				require.Empty(t, cmp.Diff(want, e), "%d bytes", size)
+			}
+		}
+	}
+}
+
+func TestOtherFormats(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"version":    `{"version":2,"containerID":"c"}`,
+		"container":  `{"version":1,"containerID":"d"}`,
+		"incomplete": `{"version":1,"containerID":"c","attachments":[{"name":"n"}]}`,
+	} {
+		s := Store{Dir: t.TempDir()}
+		require.NoError(t, os.Mkdir(filepath.Join(s.Dir, "records"), 0o700))
+		require.NoError(t, os.WriteFile(s.Path("c"), []byte(content), 0o600))
+		_, err := s.Find("c", "eth0", nil)
+		require.ErrorIs(t, err, ErrCorrupt, name)
+		require.ErrorContains(t, err, s.Path("c"), name)
+	}
+}
+
+func TestScratchFileOfUpstream(t *testing.T) {
+	t.Parallel()
+	s := Store{Dir: t.TempDir()}
+	list := []map[string]any{
+		{"Name": "dflt", "Bytes": []byte(`{"name":"dflt","type":"bridge","cniVersion":"0.4.0"}`)},
+		{"Name": "neta", "Bytes": []byte(`{"name":"neta","plugins":[{"type":"macvlan","capabilities":{"mac":true}}]}`), "macRequest": "02:00:00:00:00:01"},
+		{"Name": "netb", "Bytes": []byte(`{"name":"netb","type":"sriov"}`), "ifnameRequest": "foo", "deviceID": "0000:01:00.1", "ipRequest": []string{"10.0.0.1"}},
+	}
+	data, err := json.Marshal(list)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(s.Dir, "c"), data, 0o600))
+
+	r, err := s.Find("c", "eth0", conf.Args{{"K", "V"}})
+	require.NoError(t, err)
+	require.Len(t, r.Entries, 3)
+	assert.Equal(t, []string{"eth0", "net1", "foo"}, []string{r.Entries[0].Ifname, r.Entries[1].Ifname, r.Entries[2].Ifname})
+	assert.Equal(t, map[string]json.RawMessage{"mac": json.RawMessage(`"02:00:00:00:00:01"`)}, r.Entries[1].CapabilityArgs)
+	assert.Equal(t, map[string]json.RawMessage{"deviceID": json.RawMessage(`"0000:01:00.1"`), "ips": json.RawMessage(`["10.0.0.1"]`)}, r.Entries[2].CapabilityArgs)
+	assert.Equal(t, conf.Args{{"K", "V"}}, r.Entries[2].Args)
+
+	// libcni's entry knows more about net1.
+	e := entry("net1", true)
+	e.Name = "neta"
+	require.NoError(t, s.SaveResult("c", "/n", e))
+	r, err = s.Find("c", "eth0", nil)
+	require.NoError(t, err)
+	require.Len(t, r.Entries, 3)
+	assert.Equal(t, e.Plugins, r.Entries[1].Plugins)
+	assert.Equal(t, e.Result, r.Entries[1].Result)
+
+	ids, err := s.Containers()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"c"}, ids)
+
+	for _, content := range []string{``, `{}`, `[]`, `[{}]`, `[{"Bytes":"eA=="}]`, string(data[:len(data)/2])} {
+		s := Store{Dir: t.TempDir()}
+		require.NoError(t, os.WriteFile(filepath.Join(s.Dir, "c"), []byte(content), 0o600))
+		_, err := s.Find("c", "eth0", nil)
+		assert.ErrorIs(t, err, ErrCorrupt, content)
+	}
+}
+
+func TestNothingKnown(t *testing.T) {
+	t.Parallel()
+	r, err := Store{Dir: filepath.Join(t.TempDir(), "absent")}.Find("c", "eth0", nil)
+	require.NoError(t, err)
+	assert.Nil(t, r)
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	s := Store{Dir: t.TempDir()}
+	release, err := s.Lock(t.Context(), "c")
+	require.NoError(t, err)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = s.Lock(ended, "c")
+	require.ErrorIs(t, err, ErrLocked)
+	other, err := s.Lock(ended, "d")
+	require.NoError(t, err, "another container is free")
+	other()
+	release()
+	assert.Empty(t, mustNames(t, filepath.Join(s.Dir, "locks")))
+
+	// Holders come and go, and only ever one at a time.
+	var all sync.WaitGroup
+	held := make(chan struct{}, 1)
+	for range 16 {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			release, err := s.Lock(ctx, "c")
+			if !assert.NoError(t, err) {
+				return
+			}
+			select {
+			case held <- struct{}{}:
+			default:
+				t.Error("two holders")
+			}
+			<-held
+			release()
+		})
+	}
+	all.Wait()
+}
+
+func mustNames(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := readNames(dir)
+	require.NoError(t, err)
+	return names
+}
+
+func FuzzParse(f *testing.F) {
+	data, err := marshal(&Record{Version: Version, ContainerID: "c", Entries: []Entry{entry("eth0", true)}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{"version":1}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := parse(data)
+		if err != nil {
+			require.Nil(t, r)
+			return
+		}
+		printed, err := marshal(r)
+		require.NoError(t, err)
+		again, err := parse(printed)
+		require.NoError(t, err)
+		reprinted, err := marshal(again)
+		require.NoError(t, err)
+		require.Equal(t, string(printed), string(reprinted))
+	})
+}
