@@ -28,6 +28,9 @@ func del(ctx context.Context, c *call) error {
 	}
 	if r == nil || r.Ifname != c.IfName {
 		c.log.Warn("nothing is recorded for the container, nothing was detached", "ifname", c.IfName)
+		if r == nil { // a killed first write may have left a file
+			return coded(types.ErrIOFailure, c.store.Remove(c.ContainerID))
+		}
 		return nil
 	}
 	return c.detach(ctx, r, c.Netns)

@@ -1,0 +1,339 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/multus-shim/internal/apitest"
+)
+
+// withoutRuntime is a pod whose runtime does not pass annotations.
+func (e *env) withoutRuntime(uid string, annotations map[string]string) {
+	e.annotations = nil
+	e.api.PutPod(podNS, podName, uid, annotations)
+}
+
+func TestPodFromTheAPI(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.nad("neta", "")
+	e.withoutRuntime(podUID, map[string]string{"k8s.v1.cni.cncf.io/networks": "neta"})
+	e.must("ADD")
+	assert.Equal(t, []string{"ADD eth0", "ADD net1"}, names(e.calls()))
+	assert.Equal(t, []string{"GET pod1", "GET neta", "PATCH status"}, e.asked())
+}
+
+func TestReplacedPod(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.withoutRuntime("uid-2", nil)
+	e.mustFail("ADD", types.ErrTryAgainLater, "the pod was replaced")
+	assert.Empty(t, e.calls())
+	e.must("DEL")
+}
+
+func TestReplacedPodGetsNoStatus(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.conf["statusFailure"] = "strict"
+	e.api.PutPod(podNS, podName, "uid-2", nil)
+	out := e.must("ADD")
+	assert.Contains(t, out.Stderr, "the pod is gone")
+	assert.Empty(t, e.api.Annotation(podNS, podName, "k8s.v1.cni.cncf.io/network-status"), "its successor is left alone")
+}
+
+func TestStaticPod(t *testing.T) {
+	t.Parallel()
+	static := map[string]string{"kubernetes.io/config.source": "file"}
+	for name, fromAPI := range map[string]bool{"annotations from the runtime": false, "from the API server": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.api.PutPod(podNS, podName, "uid-of-the-mirror", static)
+			e.annotations = static
+			if fromAPI {
+				e.annotations = nil
+			}
+			e.must("ADD")
+			assert.Len(t, e.status(), 1)
+		})
+	}
+}
+
+func TestPodThatIsNotFound(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.annotations = nil
+	e.args = strings.Replace(e.args, podName, "other", 1)
+	e.mustFail("ADD", types.ErrTryAgainLater, "pod ns1/other")
+	assert.Empty(t, e.calls())
+}
+
+func TestSlowAPI(t *testing.T) {
+	t.Parallel()
+	for _, delay := range []time.Duration{700 * time.Millisecond, 2 * time.Second} {
+		t.Run(delay.String(), func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.nad("neta", "")
+			e.withoutRuntime(podUID, map[string]string{"k8s.v1.cni.cncf.io/networks": "neta"})
+			e.api.Fault(func(http.ResponseWriter, *http.Request) bool { time.Sleep(delay); return false })
+			e.must("ADD")
+			assert.Equal(t, []string{"ADD eth0", "ADD net1"}, names(e.calls()))
+			assert.Len(t, e.status(), 2)
+		})
+	}
+}
+
+// firstTimes fails the first n requests.
+func firstTimes(n int32, fail func(http.ResponseWriter)) func(http.ResponseWriter, *http.Request) bool {
+	var count atomic.Int32
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		if count.Add(1) > n {
+			return false
+		}
+		fail(w)
+		return true
+	}
+}
+
+func TestAPIThatRecovers(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(http.ResponseWriter){
+		"429 with Retry-After": func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "1")
+			apitest.Fail(w, http.StatusTooManyRequests, "slow down")
+		},
+		"503":              func(w http.ResponseWriter) { apitest.Fail(w, http.StatusServiceUnavailable, "starting") },
+		"dropped requests": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.nad("neta", "")
+			e.networks("neta")
+			e.api.Fault(firstTimes(2, fail))
+			start := time.Now()
+			e.must("ADD")
+			if strings.HasPrefix(name, "429") {
+				assert.GreaterOrEqual(t, time.Since(start), 2*time.Second, "as long as the server asked for")
+			}
+			assert.Equal(t, []string{"GET neta", "GET neta", "GET neta", "PATCH status"}, e.asked())
+		})
+	}
+}
+
+func TestAPIThatStaysAway(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.conf["apiTimeout"] = "500ms"
+	e.networks("neta")
+	e.api.Fault(func(w http.ResponseWriter, _ *http.Request) bool {
+		apitest.Fail(w, http.StatusInternalServerError, "etcd is lost")
+		return true
+	})
+	e.mustFail("ADD", types.ErrTryAgainLater, "etcd is lost")
+	assert.Empty(t, e.calls())
+}
+
+func TestToken(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.nad("neta", "")
+	e.networks("neta")
+	e.must("ADD")
+	e.must("DEL")
+	e.api.Rotate("second-token")
+	e.api.Forget()
+	e.must("ADD")
+	e.must("DEL")
+	for _, r := range e.api.Requests() {
+		assert.Equal(t, "second-token", r.Token, "every process reads the file")
+	}
+
+	// The file changes under a process that has sent the old token already.
+	e.api.RotateServer("third-token")
+	e.api.Fault(firstTimes(1, func(w http.ResponseWriter) {
+		assert.NoError(t, e.api.WriteToken("third-token"))
+		apitest.Fail(w, http.StatusUnauthorized, "Unauthorized")
+	}))
+	e.api.Forget()
+	e.must("ADD")
+	assert.Equal(t, []string{"GET neta", "GET neta", "PATCH status"}, e.asked())
+	assert.Equal(t, "third-token", e.api.Requests()[1].Token)
+}
+
+func TestForbiddenNAD(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.networks("neta")
+	e.api.Fault(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet {
+			apitest.Fail(w, http.StatusForbidden, "no")
+		}
+		return r.Method == http.MethodGet
+	})
+	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "403 Forbidden")
+	assert.Equal(t, []string{"GET neta", "POST events"}, e.asked(), "it is not tried again")
+}
+
+func TestStatusThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	failPatch := func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPatch {
+			apitest.Fail(w, http.StatusInternalServerError, "no")
+		}
+		return r.Method == http.MethodPatch
+	}
+	for name, policy := range map[string]string{"warn": "warn", "strict": "strict"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := twoNetworks(t)
+			e.conf["statusFailure"], e.conf["apiTimeout"] = policy, "1s"
+			e.api.Fault(failPatch)
+			if policy == "warn" {
+				out := e.must("ADD")
+				assert.Contains(t, out.Stderr, "network-status is not written")
+				assert.Equal(t, []string{"ADD eth0", "ADD net1", "ADD net2"}, names(e.calls()))
+				return
+			}
+			e.mustFail("ADD", types.ErrTryAgainLater, "network-status")
+			assert.Equal(t, []string{"ADD eth0", "ADD net1", "ADD net2", "DEL net2", "DEL net1", "DEL eth0"}, names(e.calls()))
+			assert.Empty(t, e.leftovers())
+		})
+	}
+}
+
+func TestStatusPolicy(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[string][2]bool{ // without and with a selection
+		"always": {true, true}, "annotated": {false, true}, "never": {false, false},
+	} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			for i, networks := range []string{"", "neta"} {
+				e := newEnv(t)
+				e.conf["statusPolicy"] = policy
+				e.nad("neta", "")
+				e.networks(networks)
+				e.must("ADD")
+				assert.Equal(t, want[i], e.api.Annotation(podNS, podName, "k8s.v1.cni.cncf.io/network-status") != "")
+			}
+		})
+	}
+}
+
+func TestIsolation(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		annotation, value string
+		global            any
+		allowed           bool
+	}{
+		"another namespace":            {"k8s.v1.cni.cncf.io/networks", "other/neta", nil, false},
+		"another, as default network":  {"v1.multus-cni.io/default-network", "other/neta", nil, false},
+		"that of multus, as default":   {"v1.multus-cni.io/default-network", "neta", nil, true},
+		"that of multus, not default":  {"k8s.v1.cni.cncf.io/networks", "kube-system/neta", nil, false},
+		"its own":                      {"k8s.v1.cni.cncf.io/networks", "neta", nil, true},
+		"default is global":            {"k8s.v1.cni.cncf.io/networks", "default/neta", nil, true},
+		"default is not always global": {"k8s.v1.cni.cncf.io/networks", "default/neta", "other, more", false},
+		"global by configuration":      {"k8s.v1.cni.cncf.io/networks", "more/neta", "other, more", true},
+		"global, as default network":   {"v1.multus-cni.io/default-network", "more/neta", "other, more", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.conf["namespaceIsolation"] = true
+			if tc.global != nil {
+				e.conf["globalNamespaces"] = tc.global
+			}
+			for _, ns := range []string{podNS, "other", "default", "more", "kube-system"} {
+				e.api.PutNAD(ns, "neta", `{"type":"recorder"}`, nil)
+			}
+			e.annotations[tc.annotation] = tc.value
+			if tc.allowed {
+				e.must("ADD")
+				return
+			}
+			e.mustFail("ADD", types.ErrInvalidNetworkConfig, "namespaceIsolation")
+			assert.Empty(t, e.calls())
+		})
+	}
+}
+
+func TestDefaultNetworkAnnotation(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.delegate(`{"name":"dflt","type":"recorder"}`, `{"name":"second","type":"recorder"}`)
+	e.api.PutNAD("kube-system", "mine", `{"type":"recorder",`+allCaps+`}`, nil)
+	e.annotations["v1.multus-cni.io/default-network"] = `[{"name":"mine","mac":"02:00:00:00:00:05"}]`
+	e.must("ADD")
+	calls := e.calls()
+	require.Equal(t, []string{"ADD eth0", "ADD net1"}, names(calls))
+	assert.Equal(t, `"mine"`, calls[0].member(t, "name"))
+	assert.Contains(t, calls[0].member(t, "runtimeConfig"), `"mac":"02:00:00:00:00:05"`)
+	assert.Equal(t, `"second"`, calls[1].member(t, "name"), "only the first delegate is replaced")
+	assert.Equal(t, "kube-system/mine", e.status()[0]["name"])
+	assert.Equal(t, true, e.status()[0]["default"])
+
+	e.annotations["v1.multus-cni.io/default-network"] = "a,b"
+	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "exactly one network")
+}
+
+func TestClusterNetwork(t *testing.T) {
+	t.Parallel()
+	t.Run("NAD and default networks", func(t *testing.T) {
+		t.Parallel()
+		e := newEnv(t)
+		delete(e.conf, "delegates")
+		e.conf["clusterNetwork"], e.conf["defaultNetworks"] = "cluster", []string{"more", "ns2/even-more@x"}
+		e.api.PutNAD("kube-system", "cluster", `{"type":"recorder"}`, nil)
+		e.api.PutNAD("kube-system", "more", `{"type":"recorder"}`, nil)
+		e.api.PutNAD("ns2", "even-more", `{"type":"recorder"}`, nil)
+		e.must("ADD")
+		assert.Equal(t, []string{"ADD eth0", "ADD net1", "ADD x"}, names(e.calls()))
+		e.must("DEL")
+		e.calls()
+		e.conf["systemNamespaces"] = []string{podNS}
+		e.must("ADD")
+		assert.Equal(t, []string{"ADD eth0"}, names(e.calls()), "system pods get none of the default networks")
+	})
+	t.Run("file and chain", func(t *testing.T) {
+		t.Parallel()
+		e := newEnv(t)
+		delete(e.conf, "delegates")
+		e.confFile("net/10-flannel.conflist", `{"name":"cbr0","cniVersion":"1.0.0","plugins":[{"type":"recorder"}]}`)
+		e.confFile("net/aux/a.conf", `{"type":"recorder","from":"aux"}`)
+		e.conf["clusterNetwork"], e.conf["auxiliaryCNIChainName"] = e.confPath("net/10-flannel.conflist"), "aux"
+		e.must("ADD")
+		calls := e.calls()
+		require.Equal(t, []string{"ADD eth0", "ADD net1"}, names(calls))
+		assert.Equal(t, `"aux"`, calls[1].member(t, "from"))
+		assert.JSONEq(t, `{"cniVersion":"1.1.0"}`, calls[1].member(t, "prevResult"), "it continues from an empty result")
+	})
+	t.Run("name of a file", func(t *testing.T) {
+		t.Parallel()
+		e := newEnv(t)
+		delete(e.conf, "delegates")
+		e.confFile("by-name.conf", `{"name":"by-name","type":"recorder"}`)
+		e.conf["clusterNetwork"] = "by-name"
+		e.must("ADD")
+		assert.Equal(t, []string{"ADD eth0"}, names(e.calls()))
+	})
+}
+
+func TestNoPod(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.annotations, e.args = nil, ""
+	e.must("ADD")
+	assert.Equal(t, []string{"ADD eth0"}, names(e.calls()))
+	assert.Empty(t, e.api.Requests())
+}

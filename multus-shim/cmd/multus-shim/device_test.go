@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
+)
+
+// kubelet serves one pod's devices of the resource example.com/vf.
+type kubelet struct {
+	podresources.UnimplementedPodResourcesListerServer
+	devices []string
+	listed  bool // Get is not implemented
+}
+
+func (k *kubelet) pod() *podresources.PodResources {
+	return &podresources.PodResources{Name: podName, Namespace: podNS, Containers: []*podresources.ContainerResources{
+		{Devices: []*podresources.ContainerDevices{{ResourceName: "example.com/vf", DeviceIds: k.devices}}},
+	}}
+}
+
+func (k *kubelet) Get(ctx context.Context, r *podresources.GetPodResourcesRequest) (*podresources.GetPodResourcesResponse, error) {
+	if k.listed {
+		return k.UnimplementedPodResourcesListerServer.Get(ctx, r)
+	}
+	return &podresources.GetPodResourcesResponse{PodResources: k.pod()}, nil
+}
+
+func (k *kubelet) List(context.Context, *podresources.ListPodResourcesRequest) (*podresources.ListPodResourcesResponse, error) {
+	return &podresources.ListPodResourcesResponse{PodResources: []*podresources.PodResources{k.pod()}}, nil
+}
+
+func (e *env) kubelet(k *kubelet) {
+	e.t.Helper()
+	dir := filepath.Join(e.dir, "kubelet", "pod-resources")
+	require.NoError(e.t, os.MkdirAll(dir, 0o700))
+	listener, err := net.Listen("unix", filepath.Join(dir, "kubelet.sock"))
+	require.NoError(e.t, err)
+	server := grpc.NewServer()
+	podresources.RegisterPodResourcesListerServer(server, k)
+	go func() { _ = server.Serve(listener) }()
+	e.t.Cleanup(server.Stop)
+}
+
+// withResource adds a NAD that uses example.com/vf.
+func (e *env) withResource(namespace, name string) {
+	e.api.PutNAD(namespace, name, `{"cniVersion":"1.0.0","type":"recorder",`+allCaps+`}`,
+		map[string]string{"k8s.v1.cni.cncf.io/resourceName": "example.com/vf"})
+}
+
+func TestDevicesOfTheKubelet(t *testing.T) {
+	t.Parallel()
+	for name, listed := range map[string]bool{"Get": false, "List": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.kubelet(&kubelet{devices: []string{"0000:01:00.3", "0000:01:00.1", "0000:01:00.2"}, listed: listed})
+			e.withResource("kube-system", "dev")
+			e.withResource(podNS, "neta")
+			e.annotations["v1.multus-cni.io/default-network"] = "dev"
+			e.networks("neta,neta")
+			e.must("ADD")
+			calls := e.calls()
+			require.Equal(t, []string{"ADD eth0", "ADD net1", "ADD net2"}, names(calls))
+			for i, want := range []string{`"0000:01:00.1"`, `"0000:01:00.2"`, `"0000:01:00.3"`} {
+				assert.Equal(t, want, calls[i].member(t, "deviceID"), "no device twice")
+				assert.Equal(t, want, calls[i].member(t, "pciBusID"))
+				assert.Contains(t, calls[i].member(t, "runtimeConfig"), `"deviceID":`+want)
+			}
+		})
+	}
+}
+
+func TestTooFewDevices(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.kubelet(&kubelet{devices: []string{"0000:01:00.1"}})
+	e.withResource(podNS, "neta")
+	e.networks("neta,neta")
+	e.mustFail("ADD", types.ErrInvalidNetworkConfig, `no device of resource "example.com/vf" is left`)
+	assert.Empty(t, e.calls())
+}
+
+func TestNoKubelet(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.withResource(podNS, "neta")
+	e.networks("neta")
+	e.mustFail("ADD", types.ErrTryAgainLater, "devices of pod ns1/pod1")
+
+	dir := filepath.Join(e.dir, "kubelet", "device-plugins")
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kubelet_internal_checkpoint"),
+		[]byte(`{"Data":{"PodDeviceEntries":[{"PodUID":"uid-1","ResourceName":"example.com/vf","DeviceIDs":{"0":["0000:01:00.7"]}}]}}`), 0o600))
+	e.must("ADD")
+	assert.Equal(t, `"0000:01:00.7"`, e.calls()[1].member(t, "deviceID"), "from the checkpoint file")
+}
+
+func TestDevicesOfResourceClaims(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.kubelet(&kubelet{})
+	e.withResource(podNS, "neta")
+	e.networks("neta")
+	e.api.Put("/api/v1/namespaces/ns1/pods/pod1", `{"metadata":{"uid":"uid-1","name":"pod1","namespace":"ns1"},"spec":{"nodeName":"node-a"},
+		"status":{"resourceClaimStatuses":[{"name":"unused"},{"name":"vf","resourceClaimName":"pod1-vf"}]}}`)
+	e.api.Put("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/pod1-vf",
+		`{"status":{"allocation":{"devices":{"results":[{"driver":"d.example.com","pool":"node-a","device":"vf-3"}]}}}}`)
+	e.api.Put("/apis/resource.k8s.io/v1/resourceslices", `{"items":[{"spec":{"driver":"d.example.com","pool":{"name":"node-a"},"devices":[
+		{"name":"vf-2","attributes":{"k8s.cni.cncf.io/deviceID":{"string":"0000:01:00.2"},"k8s.cni.cncf.io/resourceName":{"string":"example.com/vf"}}},
+		{"name":"vf-3","attributes":{"k8s.cni.cncf.io/deviceID":{"string":"0000:01:00.3"},"k8s.cni.cncf.io/resourceName":{"string":"example.com/vf"},"n":{"int":1}}}]}}]}`)
+	e.must("ADD")
+	assert.Equal(t, `"0000:01:00.3"`, e.calls()[1].member(t, "deviceID"))
+	assert.Equal(t, []string{"GET neta", "GET pod1", "GET pod1-vf", "GET resourceslices", "PATCH status"}, e.asked())
+}
+
+func TestDeviceInfo(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.kubelet(&kubelet{devices: []string{"0000:01:00.1"}})
+	info := e.deviceFile(t, "0000:01:00.1")
+	e.withResource(podNS, "neta")
+	e.nad("netb", allCaps)
+	e.networks("neta,netb")
+	// What an earlier attempt left is not what counts.
+	stale := filepath.Join(e.dir, "devinfo", "cni", "ns1-neta-c1_net1")
+	require.NoError(t, os.MkdirAll(filepath.Dir(stale), 0o755))
+	require.NoError(t, os.WriteFile(stale, []byte(`{"type":"pci","version":"1.1.0","pci":{"pci-address":"stale"}}`), 0o644))
+	e.must("ADD")
+
+	calls := e.calls()
+	assert.Contains(t, calls[1].member(t, "runtimeConfig"), `"CNIDeviceInfoFile":"`+stale+`"`)
+	assert.Contains(t, calls[2].member(t, "runtimeConfig"), "ns1-netb-c1_net2", "without a device, too")
+	published, err := json.Marshal(e.status()[1]["device-info"])
+	require.NoError(t, err)
+	assert.JSONEq(t, info, string(published))
+	assert.Nil(t, e.status()[2]["device-info"])
+
+	e.must("DEL")
+	assert.NoFileExists(t, stale)
+	assert.FileExists(t, filepath.Join(e.dir, "devinfo", "dp", "example.com-vf-0000:01:00.1-device.json"), "the device plugin's own stays")
+}
