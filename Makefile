@@ -28,7 +28,7 @@ check-generated: generate ## Fail when generated files are not what their source
 	git diff --exit-code -- operator/api operator/config/crd
 
 .PHONY: test
-test: check test-host test-node ## Everything: what CI runs
+test: check artifacts test-host test-node test-cluster ## Everything: what CI runs
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own
@@ -37,16 +37,28 @@ check: ## Vet the workspace; build, vet and tidy each module on its own
 
 .PHONY: test-host
 test-host: ## Tests that need no emulated hardware
-	go test $(HOST_TESTS) work
+	SRIOVKIT_E2E=1 go test $(HOST_TESTS) work
+
+.PHONY: artifacts
+artifacts: ## Build what nodes and clusters are made of (10 minutes once, then nothing)
+	@cd e2e && go run ./cmd/lab build
 
 # Not through the test cache: the suites of all modules run inside these tests.
 .PHONY: test-node
 test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow)
 	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout 60m -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./vm ./node)
 
+.PHONY: test-cluster
+test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
+	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout 60m -p 1 -v -run '$(or $(RUN),^TestCluster)' ./...
+
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
 	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab vm $(ARGS)
+
+.PHONY: cluster
+cluster: ## A shell beside a cluster of emulated nodes, kubectl ready (ARGS='-nodes 2')
+	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab cluster $(ARGS)
 
 .PHONY: capture
 capture: ## Record an emulated node's sysfs tree in FILE (default the captured tree of libsriov's tests)

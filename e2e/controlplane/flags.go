@@ -41,7 +41,7 @@ func (c *ControlPlane) controllerManagerFlags() []string {
 	return append(c.controllerFlags("kube-controller-manager"),
 		"--service-account-private-key-file="+c.file("service-accounts.key"), "--root-ca-file="+c.file("ca.crt"),
 		"--use-service-account-credentials", // else its role does not suffice to remove the not-ready taint
-		"--allocate-node-cidrs=true", "--cluster-cidr=10.244.0.0/16", "--service-cluster-ip-range=10.96.0.0/16",
+		"--service-cluster-ip-range=10.96.0.0/16",
 	)
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,22 +19,27 @@ const minQEMU = 10
 
 // Install makes sure that the given packages are installed on this machine.
 func (a *Archive) Install(ctx context.Context, cache *stage.Cache, packages ...string) error {
+	if len(missing(ctx, packages)) == 0 {
+		return nil
+	}
 	unlock, err := cache.Lock(ctx, "install")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	var missing []string
-	for _, p := range packages {
+	need := missing(ctx, packages)
+	if len(need) == 0 {
+		return nil // the process that had the lock did it
+	}
+	return a.install(ctx, cache, need)
+}
+
+// missing returns those of the packages that are not installed.
+func missing(ctx context.Context, packages []string) []string {
+	return slices.DeleteFunc(slices.Clone(packages), func(p string) bool {
 		out, err := output(ctx, "dpkg-query", "-W", "-f", "${db:Status-Status}", p)
-		if err != nil || out != "installed" {
-			missing = append(missing, p)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return a.install(ctx, cache, missing)
+		return err == nil && out == "installed"
+	})
 }
 
 // InstallQEMU makes sure that a QEMU with a usable igb is on the PATH and takes

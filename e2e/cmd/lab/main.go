@@ -11,11 +11,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
 const usage = `usage: lab COMMAND [flags]
 
 	vm        a shell in an emulated node with SR-IOV NICs
+	cluster   a shell beside a Kubernetes cluster of such nodes
 	capture   record the sysfs tree of an emulated node as a text archive
 	build     build everything the other commands need, and nothing else
 
@@ -27,7 +30,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:])
 	stop()
+	var exit *vm.ExitError
 	switch {
+	case errors.As(err, &exit): // of the command somebody asked for, which said what was wrong
+		os.Exit(exit.Status)
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(2)
 	case err != nil:
@@ -39,6 +45,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	commands := map[string]func(context.Context, []string) error{
 		"vm":      runVM,
+		"cluster": runCluster,
 		"capture": runCapture,
 		"build":   runBuild,
 	}

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sriovkit/sriovkit/e2e/artifact"
-	"github.com/sriovkit/sriovkit/e2e/stage"
 	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
@@ -91,17 +89,4 @@ func runCapture(ctx context.Context, args []string) (err error) {
 	}
 	fmt.Fprintln(os.Stderr, "wrote", *out)
 	return nil
-}
-
-func runBuild(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("lab build", flag.ContinueOnError)
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	cache, err := stage.Open(os.Stderr)
-	if err != nil {
-		return err
-	}
-	_, err = artifact.BuildNode(ctx, cache)
-	return err
 }

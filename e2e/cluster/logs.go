@@ -1,0 +1,62 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sriovkit/sriovkit/e2e/process"
+	"github.com/sriovkit/sriovkit/e2e/vm"
+)
+
+// SaveLogs copies the logs of all programs and the consoles of the nodes to a
+// directory that Close does not delete, and returns an error that names it and
+// carries the ends of the node's logs: something to join to the error that made
+// one want to see them.
+func (c *Cluster) SaveLogs(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := os.MkdirAll(c.logDir, 0o755); err != nil {
+		return err
+	}
+	summary := fmt.Errorf("logs are in %s", c.logDir)
+	if c.ControlPlane != nil {
+		files, err := filepath.Glob(filepath.Join(c.LogDir, "*.log"))
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(c.logDir, filepath.Base(f)), text, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range c.Nodes {
+		console, err := os.ReadFile(n.ConsolePath)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(c.logDir, n.Name+"-console.log"), console, 0o644)
+		}
+		summary = errors.Join(summary, err)
+		for _, name := range []string{"containerd", "kubelet"} {
+			path := filepath.Join(c.logDir, n.Name+"-"+name+".log")
+			var text bytes.Buffer
+			if err := n.Run(ctx, vm.Command{Args: []string{"cat", "/var/log/" + name + ".log"}, Stdout: &text}); err != nil {
+				summary = errors.Join(summary, err)
+				continue
+			}
+			if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
+				return err
+			}
+			summary = fmt.Errorf("%w\n%s", summary, process.Tail(path))
+		}
+	}
+	return summary
+}

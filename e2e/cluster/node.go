@@ -1,0 +1,168 @@
+package cluster
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sriovkit/sriovkit/e2e/vm"
+)
+
+const (
+	kubeletPort = 10250
+	// readyTimeout is many times what a node takes on two busy cores.
+	readyTimeout = 3 * time.Minute
+)
+
+var (
+	//go:embed files/containerd.toml
+	containerdConfig []byte
+	//go:embed files/kubelet.yaml
+	kubeletConfig []byte
+	//go:embed files/bridge.conflist
+	bridgeConfig string
+	//go:embed files/join.sh
+	joinScript string
+)
+
+// Node is a machine that is part of the cluster. Its daemons are containerd and
+// kubelet; their logs are /var/log/NAME.log on the node.
+type Node struct {
+	*vm.VM
+	Address string // InternalIP
+}
+
+// join makes a booted machine a node and waits until it is Ready.
+func (n *Node) join(ctx context.Context, c *Cluster, i int) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("not Ready within %s", readyTimeout))
+	defer cancel()
+	begun := time.Now()
+	if err := n.configure(ctx, c, i); err != nil {
+		return err
+	}
+	if err := n.StartContainerd(ctx); err != nil {
+		return err
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.importFile(groupCtx, "/mnt/cluster/images.tar") })
+	group.Go(func() error { return n.StartKubelet(groupCtx) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for _, condition := range []string{"create", "condition=Ready"} {
+		if _, err := c.Kubectl(ctx, nil, "wait", "node/"+n.Name, "--for="+condition, "--timeout="+readyTimeout.String()); err != nil {
+			return fmt.Errorf("wait for node %s: %w", n.Name, errors.Join(context.Cause(ctx), err))
+		}
+	}
+	fmt.Fprintf(c.log, "%s: Ready %.1fs after it was up\n", n.Name, time.Since(begun).Seconds())
+	return nil
+}
+
+// configure writes the files of the daemons and prepares the network.
+func (n *Node) configure(ctx context.Context, c *Cluster, i int) error {
+	credentials, err := c.Node(n.Name, n.Address)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "sriovkit-join-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	subnet := fmt.Sprintf("10.244.%d.0/24", i)
+	for name, content := range map[string][]byte{
+		"kubernetes/ca.crt":            c.CA(),
+		"kubernetes/node.crt":          credentials.Cert,
+		"kubernetes/node.key":          credentials.Key,
+		"kubernetes/kubeconfig":        credentials.Kubeconfig,
+		"kubernetes/kubelet.yaml":      kubeletConfig,
+		"containerd/config.toml":       containerdConfig,
+		"cni/net.d/10-bridge.conflist": []byte(strings.ReplaceAll(bridgeConfig, "POD_SUBNET", subnet)),
+	} {
+		path := filepath.Join(dir, "etc", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"kubernetes", "containerd", "cni"} {
+		if err := n.Push(ctx, filepath.Join(dir, "etc", name), "/etc/"+name); err != nil {
+			return err
+		}
+	}
+	_, err = n.Output(ctx, "sh", "-c", joinScript)
+	return err
+}
+
+// StartContainerd starts containerd and waits until it answers.
+func (n *Node) StartContainerd(ctx context.Context) error {
+	if err := n.startDaemon(ctx, "containerd", "containerd"); err != nil {
+		return err
+	}
+	_, err := n.Output(ctx, "sh", "-c", "until ctr version; do kill -0 $(cat /run/containerd.pid) || exit 1; sleep 0.1; done")
+	if err != nil {
+		return fmt.Errorf("containerd does not answer: %w", err)
+	}
+	return nil
+}
+
+// StartKubelet starts the kubelet and waits until it answers, for exec and logs
+// as well. It registers the node on its own.
+func (n *Node) StartKubelet(ctx context.Context) error {
+	err := n.startDaemon(ctx, "kubelet", "kubelet", "--config=/etc/kubernetes/kubelet.yaml", "--kubeconfig=/etc/kubernetes/kubeconfig",
+		"--hostname-override="+n.Name, "--node-ip="+n.Address)
+	if err != nil {
+		return err
+	}
+	_, err = n.Output(ctx, "bash", "-c", fmt.Sprintf(
+		"until busybox wget -qO- http://127.0.0.1:10248/healthz && : </dev/tcp/%s/%d; do kill -0 $(cat /run/kubelet.pid) || exit 1; sleep 0.1; done",
+		n.Address, kubeletPort))
+	if err != nil {
+		return fmt.Errorf("kubelet does not answer: %w", err)
+	}
+	return nil
+}
+
+// StopKubelet ends the kubelet and waits until it is gone; pods go on.
+func (n *Node) StopKubelet(ctx context.Context) error { return n.stopDaemon(ctx, "kubelet") }
+
+// StopContainerd ends containerd; containers go on.
+func (n *Node) StopContainerd(ctx context.Context) error { return n.stopDaemon(ctx, "containerd") }
+
+func (n *Node) startDaemon(ctx context.Context, name string, args ...string) error {
+	_, err := n.Output(ctx, append([]string{"sh", "-c",
+		`name=$1; shift; setsid "$@" >>/var/log/$name.log 2>&1 </dev/null & echo $! >/run/$name.pid`, "sh", name}, args...)...)
+	return err
+}
+
+func (n *Node) stopDaemon(ctx context.Context, name string) error {
+	_, err := n.Output(ctx, "sh", "-c", `pid=$(cat /run/$1.pid); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.05; done`, "sh", name)
+	return err
+}
+
+// Import loads an image archive (OCI or docker) of this machine into the node.
+func (n *Node) Import(ctx context.Context, archive string) error {
+	const target = "/var/tmp/import.tar"
+	if err := n.Push(ctx, archive, target); err != nil {
+		return err
+	}
+	if err := n.importFile(ctx, target); err != nil {
+		return err
+	}
+	_, err := n.Output(ctx, "rm", target)
+	return err
+}
+
+func (n *Node) importFile(ctx context.Context, path string) error {
+	_, err := n.Output(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "--local", path)
+	return err
+}

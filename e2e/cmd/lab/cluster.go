@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"github.com/sriovkit/sriovkit/e2e/cluster"
+	"github.com/sriovkit/sriovkit/e2e/process"
+)
+
+func runCluster(ctx context.Context, args []string) (err error) {
+	flags := flag.NewFlagSet("lab cluster", flag.ContinueOnError)
+	hardware := nodeFlags(flags)
+	nodes := flags.Int("nodes", 1, "number of nodes, 1 or 2")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), "usage: lab cluster [flags] [command...]\n\n"+
+			"A shell, or one command, beside a new cluster of emulated nodes, with KUBECONFIG set\n"+
+			"and kubectl on the PATH. Leaving it takes the cluster down.\n\n")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	config := cluster.Config{}
+	for range *nodes {
+		config.Nodes = append(config.Nodes, *hardware)
+	}
+	c, err := cluster.Start(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+
+	shell := flags.Args()
+	if len(shell) == 0 {
+		fmt.Fprintf(os.Stderr, `
+kubectl is ready. A shell on a node:
+	kubectl debug -it node/node1 --profile=sysadmin --image=%s -- chroot /host bash
+From another terminal:
+	nsenter --net=/proc/%d/fd/%d env KUBECONFIG=%s %s/kubectl get nodes
+Leave this shell to take the cluster down.
+
+`, cluster.BusyboxImage, os.Getpid(), c.Netns().File.Fd(), c.Kubeconfig, c.Programs)
+		shell = []string{"bash"}
+		if s := os.Getenv("SHELL"); s != "" {
+			shell = []string{s}
+		}
+		signal.Ignore(syscall.SIGINT) // Ctrl-C is for what runs in the shell
+	}
+	cmd := exec.Command(shell[0], shell[1:]...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "PATH="+c.Programs+":"+os.Getenv("PATH"))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := process.Start(cmd, c.Netns().File); err != nil {
+		return err
+	}
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if len(flags.Args()) == 0 && errors.As(err, &exit) {
+		return nil // the status of the last command typed
+	}
+	return err
+}
