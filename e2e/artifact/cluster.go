@@ -33,7 +33,7 @@ func BuildClusterDisk(ctx context.Context, cache *stage.Cache) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sources, err := hashFiles(src, "cmd/pause/main.go", "image/image.go", "artifact/cluster.go")
+	sources, err := hashFiles(src, "cmd/pause/main.go", "image/image.go", "image/layer.go", "artifact/cluster.go")
 	if err != nil {
 		return "", err
 	}

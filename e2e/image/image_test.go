@@ -3,6 +3,7 @@ package image_test
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"os"
@@ -68,7 +69,13 @@ func TestWriteArchiveRefuses(t *testing.T) {
 func untar(t *testing.T, data []byte) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
-	for r := tar.NewReader(bytes.NewReader(data)); ; {
+	var content io.Reader = bytes.NewReader(data)
+	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+		var err error
+		content, err = gzip.NewReader(content)
+		require.NoError(t, err)
+	}
+	for r := tar.NewReader(content); ; {
 		h, err := r.Next()
 		if err == io.EOF {
 			return files
