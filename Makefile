@@ -77,6 +77,10 @@ fuzz: ## Every fuzz target for FUZZTIME (default 60s) each
 bench: ## Benchmarks of every module
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...)
 
+.PHONY: release
+release: ## Rehearse a release: MODULE=sriov-cni VERSION=v0.1.0; changes nothing, creates no tag
+	@cd e2e && go run ./cmd/release -module '$(MODULE)' -version '$(VERSION)'
+
 .PHONY: clean
 clean: ## Remove what was built in this checkout
 	rm -rf bin
