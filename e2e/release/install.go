@@ -66,7 +66,7 @@ func (r Rehearsal) buildLibrary(ctx context.Context, dir string, env []string) e
 	module := Prefix + r.Module
 	for _, args := range [][]string{
 		{"go", "mod", "init", "consumer.test"},
-		{"go", "get", module + "@" + r.Version},
+		{"go", "get", module + "/...@" + r.Version},
 		{"go", "build", module + "/..."},
 	} {
 		fmt.Fprintf(r.Log, "%s %s: %s\n", r.Module, r.Version, strings.Join(args, " "))
