@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/node"
+)
+
+func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func(string) string) error {
+	flags := flag.NewFlagSet("daemon", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	root := flags.String("root", "/", "where the host's file system is mounted")
+	name := flags.String("node", getenv("NODE_NAME"), "name of this node (default $NODE_NAME)")
+	namespace := flags.String("namespace", getenv("NAMESPACE"), "namespace of the operator (default $NAMESPACE)")
+	socket := flags.String("pod-resources", "var/lib/kubelet/pod-resources/kubelet.sock", "the kubelet's pod-resources socket, below root; empty relies on where netdevs are")
+	metricsAddr := flags.String("metrics-bind-address", "0", "where to serve /metrics; 0 does not")
+	kubeconfig := flags.String("kubeconfig", "", "kubeconfig; inside a cluster it is not needed")
+	level := flags.Int("v", 0, "log level, 0 to 2")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *name == "" || *namespace == "" {
+		return errors.New("give the node's name and the operator's namespace: NODE_NAME and NAMESPACE, or -node and -namespace")
+	}
+	if *socket != "" {
+		*socket = filepath.Join(*root, *socket)
+	}
+	logTo(stderr, *level)
+	host, err := libsriov.Open(*root)
+	if err != nil {
+		return fmt.Errorf("open the host at %s: %w", *root, err)
+	}
+	cfg, err := restConfig(*kubeconfig)
+	if err != nil {
+		return err
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:  scheme,
+		Metrics: metricsserver.Options{BindAddress: *metricsAddr},
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{&v1.SriovNetworkNodeState{}: {
+				Namespaces: map[string]cache.Config{*namespace: {}}, Field: fields.OneTermEqualSelector("metadata.name", *name),
+			}},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	d := &node.Daemon{
+		Client: mgr.GetClient(), Events: mgr.GetEventRecorder("sriov-network-config-daemon"),
+		Machine:   node.Machine{Host: host, Files: node.Files{Root: *root}},
+		NodeState: client.ObjectKey{Namespace: *namespace, Name: *name}, PodResources: *socket,
+	}
+	if err := d.Setup(mgr); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+// restConfig without a rate limit of the client's own: the API server's priority and
+// fairness knows better.
+func restConfig(kubeconfig string) (cfg *rest.Config, err error) {
+	if kubeconfig != "" {
+		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	} else {
+		cfg, err = rest.InClusterConfig()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster: %w", err)
+	}
+	cfg.QPS = -1
+	return cfg, nil
+}

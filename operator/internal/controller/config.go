@@ -1,0 +1,128 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
+)
+
+// Config deploys what the SriovOperatorConfig named default asks for.
+type Config struct {
+	client.Client
+	Operator
+	Images    deploy.Images
+	CNIBinDir string
+}
+
+// Reconcile applies the DaemonSets. Deleting the configuration deletes them through
+// their owner reference.
+func (r *Config) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	if req.Name != v1.DefaultConfigName || req.Namespace != r.Namespace {
+		return ctrl.Result{}, nil
+	}
+	var cfg v1.SriovOperatorConfig
+	if err := r.Get(ctx, req.NamespacedName, &cfg); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if old := cfg.DeepCopy(); controllerutil.RemoveFinalizer(&cfg, v1.FinalizerConfig) {
+		if err := r.Patch(ctx, &cfg, client.MergeFrom(old), FieldOwner); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+	}
+	if !cfg.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonConfigReady, ObservedGeneration: cfg.Generation}
+	var err error
+	if cfg.Spec.ConfigurationMode == "systemd" {
+		ready.Status, ready.Reason = metav1.ConditionFalse, v1.ReasonConfigUnsupported
+		ready.Message = "configurationMode systemd is not supported; the daemon configures the nodes, without rebooting them. Set daemon or leave it out"
+	}
+	if err = r.deploy(ctx, &cfg); err != nil {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, err.Error()
+	}
+	if perr := patchCondition(ctx, r, &cfg, &cfg.Status.Conditions, ready, honoured(&cfg)); perr != nil {
+		return ctrl.Result{}, perr
+	}
+	return ctrl.Result{}, err
+}
+
+func (r *Config) deploy(ctx context.Context, cfg *v1.SriovOperatorConfig) error {
+	o := deploy.Options{Namespace: r.Namespace, ResourcePrefix: r.ResourcePrefix, CNIBinDir: r.CNIBinDir, NodeSelector: NodeSelector(cfg)}
+	if r.Images.Daemon == "" {
+		return fmt.Errorf("no image for the daemon: set SRIOV_NETWORK_CONFIG_DAEMON_IMAGE on the operator")
+	}
+	if err := r.apply(ctx, cfg, deploy.Daemon(o, r.Images, &cfg.Spec)); err != nil {
+		return err
+	}
+	if r.Images.DevicePlugin == "" {
+		return nil
+	}
+	return r.apply(ctx, cfg, deploy.DevicePlugin(o, r.Images, &cfg.Spec))
+}
+
+// apply writes a DaemonSet. One that this operator never applied was made by another
+// tool, with fields and a selector that no apply can take away: it is replaced.
+func (r *Config) apply(ctx context.Context, cfg *v1.SriovOperatorConfig, ds *appsv1.DaemonSet) error {
+	var have appsv1.DaemonSet
+	err := r.Get(ctx, client.ObjectKeyFromObject(ds), &have)
+	if client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	ours := slices.ContainsFunc(have.ManagedFields, func(m metav1.ManagedFieldsEntry) bool {
+		return m.Manager == string(FieldOwner) && m.Operation == metav1.ManagedFieldsOperationApply
+	})
+	if err == nil && !ours {
+		if err := r.Delete(ctx, &have, client.PropagationPolicy(metav1.DeletePropagationBackground)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("replace DaemonSet %s: %w", ds.Name, err)
+		}
+	}
+	if err := controllerutil.SetControllerReference(cfg, ds, r.Scheme()); err != nil {
+		return err
+	}
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(ds)
+	if err != nil {
+		return err
+	}
+	delete(content, "status")
+	if err := r.Apply(ctx, client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: content}), FieldOwner, client.ForceOwnership); err != nil {
+		return fmt.Errorf("apply DaemonSet %s: %w", ds.Name, err)
+	}
+	return nil
+}
+
+// honoured names the fields that are set and that nothing here acts on.
+func honoured(cfg *v1.SriovOperatorConfig) metav1.Condition {
+	var ignored []string
+	s := &cfg.Spec
+	for field, set := range map[string]bool{
+		"enableInjector: install the injector by its own manifest":  s.EnableInjector,
+		"enableOperatorWebhook: the schemas refuse what it refused": s.EnableOperatorWebhook,
+		"enableOvsOffload": s.EnableOvsOffload,
+		"disablePlugins: there are no vendor plugins": len(s.DisablePlugins) > 0,
+		"featureGates: there are none":                len(s.FeatureGates) > 0,
+		"configurationMode systemd":                   s.ConfigurationMode == "systemd",
+	} {
+		if set {
+			ignored = append(ignored, field)
+		}
+	}
+	c := metav1.Condition{Type: v1.ConditionComplete, Status: metav1.ConditionTrue, Reason: v1.ReasonConfigReady, ObservedGeneration: cfg.Generation}
+	if len(ignored) > 0 {
+		slices.Sort(ignored)
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1.ReasonConfigUnsupported, "not acted on: "+strings.Join(ignored, "; ")
+	}
+	return c
+}

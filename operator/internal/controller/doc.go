@@ -1,0 +1,74 @@
+// Package controller holds the operator's reconcilers. They translate between the API
+// server and the packages that decide (plan, nad, deploy), and each works on the
+// smallest piece that an event concerns: a node, a network, the configuration.
+//
+// Nothing here depends on a periodic resync, sets a finalizer, or keeps a Node or
+// NodeState busy when nothing changed.
+package controller
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// FieldOwner of what the operator applies.
+const FieldOwner = client.FieldOwner("sriovkit-operator")
+
+// Operator is what its environment tells every reconciler.
+type Operator struct {
+	Namespace      string // the operator's own: policies, node states and configuration live here
+	ResourcePrefix string // of extended resources, such as "openshift.io"
+	// ExternalDrainer leaves draining to a third party.
+	ExternalDrainer bool
+	// KeepStale is how long the state of a node that went away is kept, minutes.
+	KeepStaleMinutes int
+}
+
+// config reads the SriovOperatorConfig that counts; nil if there is none or it is
+// being deleted.
+func (o *Operator) config(ctx context.Context, c client.Reader) (*v1.SriovOperatorConfig, error) {
+	var cfg v1.SriovOperatorConfig
+	err := c.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: v1.DefaultConfigName}, &cfg)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, err
+	}
+	if err != nil || !cfg.DeletionTimestamp.IsZero() {
+		return nil, nil
+	}
+	return &cfg, nil
+}
+
+// NodeSelector of the nodes that take part.
+func NodeSelector(cfg *v1.SriovOperatorConfig) map[string]string {
+	if len(cfg.Spec.ConfigDaemonNodeSelector) > 0 {
+		return cfg.Spec.ConfigDaemonNodeSelector
+	}
+	return map[string]string{"node-role.kubernetes.io/worker": "", "kubernetes.io/os": "linux"}
+}
+
+func carries(labels, selector map[string]string) bool {
+	for k, v := range selector {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// nodeMeta is how Nodes are watched and cached: their names, labels and annotations.
+// Status updates of thousands of kubelets are of no interest.
+func nodeMeta() *metav1.PartialObjectMetadata {
+	var n metav1.PartialObjectMetadata
+	n.SetGroupVersionKind(nodeKind)
+	return &n
+}
+
+func nodeMetaList() *metav1.PartialObjectMetadataList {
+	var l metav1.PartialObjectMetadataList
+	l.SetGroupVersionKind(nodeKind.GroupVersion().WithKind("NodeList"))
+	return &l
+}

@@ -1,0 +1,216 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/nad"
+)
+
+// OwnerIndex of NetworkAttachmentDefinitions: their owner-ref annotation.
+const OwnerIndex = "nad.owner"
+
+// Owner is the value of OwnerIndex.
+func Owner(obj client.Object) []string {
+	if o := obj.GetAnnotations()[v1.AnnotationOwnerRef]; o != "" {
+		return []string{o}
+	}
+	return nil
+}
+
+// Network keeps the NetworkAttachmentDefinition of one network, of one of the three
+// kinds. Deleting a network deletes it without a finalizer: what is left behind names
+// its owner, and is met again at the next start.
+type Network struct {
+	client.Client
+	Operator
+	Kind string // "SriovNetwork", "SriovIBNetwork" or "OVSNetwork"
+}
+
+// network is what the three kinds have in common.
+type network struct {
+	client.Object
+	namespace, resource string
+	status              *v1.NetworkStatus
+	render              func() (string, error)
+}
+
+// New makes an empty object of the reconciler's kind.
+func (r *Network) New() client.Object { return r.empty().Object }
+
+func (r *Network) empty() *network {
+	switch r.Kind {
+	case "SriovIBNetwork":
+		o := &v1.SriovIBNetwork{}
+		return &network{Object: o, status: &o.Status}
+	case "OVSNetwork":
+		o := &v1.OVSNetwork{}
+		return &network{Object: o, status: &o.Status}
+	}
+	o := &v1.SriovNetwork{}
+	return &network{Object: o, status: &o.Status}
+}
+
+// read fills in what depends on the object's content.
+func (n *network) read() {
+	switch o := n.Object.(type) {
+	case *v1.SriovNetwork:
+		n.namespace, n.resource = o.Spec.NetworkNamespace, o.Spec.ResourceName
+		n.render = func() (string, error) { return nad.Sriov(o.Name, &o.Spec) }
+	case *v1.SriovIBNetwork:
+		n.namespace, n.resource = o.Spec.NetworkNamespace, o.Spec.ResourceName
+		n.render = func() (string, error) { return nad.IB(o.Name, &o.Spec) }
+	case *v1.OVSNetwork:
+		n.namespace, n.resource = o.Spec.NetworkNamespace, o.Spec.ResourceName
+		n.render = func() (string, error) { return nad.OVS(o.Name, &o.Spec) }
+	}
+}
+
+// NetworkNamespace is where a network's NAD goes, as its spec says; "" is its own.
+func NetworkNamespace(obj client.Object) string {
+	n := network{Object: obj}
+	n.read()
+	return n.namespace
+}
+
+// ownerRef is the value of the annotation by which a NAD names its network.
+func (r *Network) ownerRef(key client.ObjectKey) string {
+	return r.Kind + "." + v1.GroupVersion.Group + "/" + key.Namespace + "/" + key.Name
+}
+
+// condition that keeps a network from being ready, as an error.
+type notReady struct{ reason, message string }
+
+func (e *notReady) Error() string { return e.message }
+
+// Reconcile makes one network's NAD.
+func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	n := r.empty()
+	err := r.Get(ctx, req.NamespacedName, n.Object)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, err
+	}
+	if err != nil || !n.GetDeletionTimestamp().IsZero() {
+		if err := r.remove(ctx, req.NamespacedName, ""); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	if err != nil {
+		return ctrl.Result{}, nil
+	}
+	if old := n.DeepCopyObject().(client.Object); controllerutil.RemoveFinalizer(n.Object, v1.FinalizerNetwork) {
+		if err := r.Patch(ctx, n.Object, client.MergeFrom(old), FieldOwner); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+	}
+	if !n.GetDeletionTimestamp().IsZero() {
+		return ctrl.Result{}, nil
+	}
+	n.read()
+	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonNetworkReady, ObservedGeneration: n.GetGeneration()}
+	var not *notReady
+	if err := r.provide(ctx, n); errors.As(err, &not) {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, not.reason, not.message
+	} else if err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{}, patchCondition(ctx, r, n.Object, &n.status.Conditions, ready)
+}
+
+// provide brings the NAD to where and what the network says.
+func (r *Network) provide(ctx context.Context, n *network) error {
+	if n.namespace != "" && n.namespace != n.GetNamespace() && n.GetNamespace() != r.Namespace {
+		return &notReady{v1.ReasonNADInvalid, fmt.Sprintf("networkNamespace %s: only networks in %s may be put elsewhere; leave it empty", n.namespace, r.Namespace)}
+	}
+	config, err := n.render()
+	if err != nil {
+		return &notReady{v1.ReasonNADInvalid, err.Error()}
+	}
+	target := n.namespace
+	if target == "" {
+		target = n.GetNamespace()
+	}
+	want := &nad.NetworkAttachmentDefinition{Spec: nad.Spec{Config: config}}
+	want.Namespace, want.Name = target, n.GetName()
+	want.Annotations = map[string]string{
+		v1.AnnotationResourceName: r.ResourcePrefix + "/" + n.resource,
+		v1.AnnotationOwnerRef:     r.ownerRef(client.ObjectKeyFromObject(n)),
+	}
+	if target == n.GetNamespace() {
+		if err := controllerutil.SetControllerReference(n, want, r.Scheme()); err != nil {
+			return err
+		}
+	}
+	if err := r.write(ctx, n, want); err != nil {
+		return err
+	}
+	return r.remove(ctx, client.ObjectKeyFromObject(n), target)
+}
+
+// write creates the NAD, or corrects the one that is there if it is the network's.
+func (r *Network) write(ctx context.Context, n *network, want *nad.NetworkAttachmentDefinition) error {
+	have := &nad.NetworkAttachmentDefinition{}
+	err := r.Get(ctx, client.ObjectKeyFromObject(want), have)
+	if apierrors.IsNotFound(err) {
+		var ns corev1.Namespace
+		err := r.Get(ctx, client.ObjectKey{Name: want.Namespace}, &ns)
+		if apierrors.IsNotFound(err) || err == nil && !ns.DeletionTimestamp.IsZero() {
+			return &notReady{v1.ReasonNamespaceNotFound, fmt.Sprintf("namespace %s is not there; the network waits for it", want.Namespace)}
+		} else if err != nil {
+			return err
+		}
+		return r.Create(ctx, want, FieldOwner)
+	} else if err != nil {
+		return err
+	}
+	if owner := have.Annotations[v1.AnnotationOwnerRef]; owner != want.Annotations[v1.AnnotationOwnerRef] && !(owner == "" && metav1.IsControlledBy(have, n)) {
+		return &notReady{v1.ReasonNADInvalid, fmt.Sprintf("a NetworkAttachmentDefinition %s/%s exists and belongs to %s: rename one of the two",
+			have.Namespace, have.Name, orSomebody(owner))}
+	}
+	old := have.DeepCopyObject().(*nad.NetworkAttachmentDefinition)
+	if have.Annotations == nil {
+		have.Annotations = map[string]string{}
+	}
+	maps.Copy(have.Annotations, want.Annotations)
+	have.Spec = want.Spec
+	if have.Spec == old.Spec && maps.Equal(have.Annotations, old.Annotations) {
+		return nil
+	}
+	return r.Patch(ctx, have, client.MergeFrom(old), FieldOwner)
+}
+
+// remove deletes the network's NADs in all namespaces but one.
+func (r *Network) remove(ctx context.Context, key client.ObjectKey, except string) error {
+	var list nad.NetworkAttachmentDefinitionList
+	if err := r.List(ctx, &list, client.MatchingFields{OwnerIndex: r.ownerRef(key)}); err != nil {
+		return err
+	}
+	for i := range list.Items {
+		n := &list.Items[i]
+		if n.Namespace == except || n.Name != key.Name {
+			continue
+		}
+		if err := r.Delete(ctx, n, client.Preconditions{UID: &n.UID}); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func orSomebody(owner string) string {
+	if owner == "" {
+		return "somebody else"
+	}
+	return owner
+}

@@ -1,0 +1,239 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
+)
+
+var nodeKind = corev1.SchemeGroupVersion.WithKind("Node")
+
+// NodePlanner keeps the SriovNetworkNodeState of one node as policies, pools and the
+// node's own report say. A work item is a node's name.
+type NodePlanner struct {
+	client.Client
+	Operator
+	Board *Board
+}
+
+// Reconcile plans one node.
+func (r *NodePlanner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	cfg, err := r.config(ctx, r)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	node := nodeMeta()
+	if err := r.Get(ctx, client.ObjectKey{Name: req.Name}, node); client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, err
+	} else if err != nil {
+		node = nil
+	}
+	state := &v1.SriovNetworkNodeState{}
+	if err := r.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: req.Name}, state); client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, err
+	} else if err != nil {
+		state = nil
+	}
+	switch {
+	case cfg == nil:
+		// Not configured yet, or no more. Node states are left to their owner reference.
+		r.Board.Forget(req.Name)
+		if state == nil && node != nil {
+			return ctrl.Result{}, r.label(ctx, node, "")
+		}
+		return ctrl.Result{}, nil
+	case node == nil || !node.DeletionTimestamp.IsZero() || !carries(node.Labels, NodeSelector(cfg)):
+		return r.retire(ctx, node, state, req.Name)
+	case state == nil:
+		return ctrl.Result{}, r.create(ctx, cfg, req.Name)
+	case !state.DeletionTimestamp.IsZero():
+		return ctrl.Result{}, nil // its deletion is an event
+	}
+	return ctrl.Result{}, r.plan(ctx, cfg, node, state)
+}
+
+// create makes the state of a new node, with an empty spec: what to plan from comes
+// from the node's daemon.
+func (r *NodePlanner) create(ctx context.Context, cfg *v1.SriovOperatorConfig, name string) error {
+	state := &v1.SriovNetworkNodeState{}
+	state.Namespace, state.Name = r.Namespace, name
+	r.adorn(state)
+	if err := controllerutil.SetControllerReference(cfg, state, r.Scheme()); err != nil {
+		return err
+	}
+	if err := r.Create(ctx, state); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create the state of node %s: %w", name, err)
+	}
+	return nil
+}
+
+// adorn adds the annotations that both sides of the drain handshake start from.
+func (r *NodePlanner) adorn(state *v1.SriovNetworkNodeState) {
+	if state.Annotations == nil {
+		state.Annotations = map[string]string{}
+	}
+	for _, k := range []string{v1.AnnotationDesiredState, v1.AnnotationCurrentState} {
+		if state.Annotations[k] == "" {
+			state.Annotations[k] = v1.DrainIdle
+		}
+	}
+	delete(state.Annotations, v1.AnnotationKeepUntil)
+	if r.ExternalDrainer {
+		state.Annotations[v1.AnnotationExternalDrainer] = "true"
+	} else {
+		delete(state.Annotations, v1.AnnotationExternalDrainer)
+	}
+}
+
+// plan writes the node's spec if it has to change: one patch, and none if not.
+func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) error {
+	old := state.DeepCopy()
+	r.adorn(state)
+	if state.Status.SyncStatus == "" && len(state.Status.Interfaces) == 0 {
+		return r.patch(ctx, old, state) // the daemon has not reported yet
+	}
+	policies, err := r.policies(ctx)
+	if err != nil {
+		return err
+	}
+	pools, err := poolsOf(ctx, r, r.Namespace, node.Labels)
+	if err != nil {
+		return err
+	}
+	in := plan.Input{Policies: policies, Labels: node.Labels, State: state}
+	if len(pools) == 1 {
+		in.RdmaMode = pools[0].Spec.RdmaMode
+	}
+	result := plan.Node(in)
+	state.Spec = result.Spec
+	state.Annotations[v1.AnnotationPlanned] = "true"
+	if err := r.patch(ctx, old, state); err != nil {
+		return err
+	}
+	enabled := v1.DevicePluginDisabled
+	if len(result.Spec.Interfaces) > 0 {
+		enabled = v1.DevicePluginEnabled
+	}
+	if err := r.label(ctx, node, enabled); err != nil {
+		return err
+	}
+	r.Board.Set(node.Name, state, result.Verdicts)
+	return r.object(ctx, state, result.Verdicts)
+}
+
+// policies lists all of them, shared with the cache: planning does not change them.
+func (r *NodePlanner) policies(ctx context.Context) ([]*v1.SriovNetworkNodePolicy, error) {
+	var list v1.SriovNetworkNodePolicyList
+	if err := r.List(ctx, &list, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, err
+	}
+	out := make([]*v1.SriovNetworkNodePolicy, 0, len(list.Items))
+	for i := range list.Items {
+		if list.Items[i].DeletionTimestamp.IsZero() {
+			out = append(out, &list.Items[i])
+		}
+	}
+	return out, nil
+}
+
+// patch writes spec and annotations, if they differ. The answer is metadata only: a
+// node state is large, and the watch brings it anyway.
+func (r *NodePlanner) patch(ctx context.Context, old, state *v1.SriovNetworkNodeState) error {
+	if equality.Semantic.DeepEqual(old.Spec, state.Spec) && maps.Equal(old.Annotations, state.Annotations) {
+		return nil
+	}
+	data, err := client.MergeFrom(old).Data(state)
+	if err != nil {
+		return err
+	}
+	var answer metav1.PartialObjectMetadata
+	answer.SetGroupVersionKind(v1.GroupVersion.WithKind("SriovNetworkNodeState"))
+	answer.Namespace, answer.Name = state.Namespace, state.Name
+	patch := client.RawPatch(client.MergeFrom(old).Type(), data)
+	if err := r.Patch(ctx, &answer, patch, FieldOwner); err != nil {
+		return fmt.Errorf("write the spec of node %s: %w", state.Name, err)
+	}
+	state.Generation, state.ResourceVersion = answer.Generation, answer.ResourceVersion
+	nodeWrites.Inc()
+	return nil
+}
+
+// object tells the node state which policies cannot be honoured on it.
+func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeState, verdicts []plan.Verdict) error {
+	faults := ""
+	for _, v := range verdicts {
+		if v.Reason == v1.ReasonInvalid || v.Reason == v1.ReasonConflict {
+			faults = joinMessage(faults, "policy "+v.Policy+": "+v.Message)
+		}
+	}
+	planned := metav1.Condition{Type: v1.ConditionPlanned, Status: metav1.ConditionTrue, Reason: v1.ReasonApplied, ObservedGeneration: state.Generation}
+	if faults != "" {
+		planned.Status, planned.Reason, planned.Message = metav1.ConditionFalse, v1.ReasonInvalid, faults
+	}
+	had := meta.FindStatusCondition(state.Status.Conditions, v1.ConditionPlanned)
+	if faults == "" && (had == nil || had.Status == metav1.ConditionTrue) {
+		return nil // no objection needs no words
+	}
+	return patchCondition(ctx, r, state, &state.Status.Conditions, planned)
+}
+
+// label says on the Node whether it offers resources; "" takes the label away.
+func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetadata, value string) error {
+	if node.Labels[v1.LabelDevicePlugin] == value {
+		return nil
+	}
+	old := node.DeepCopy()
+	node = node.DeepCopy()
+	if node.Labels == nil {
+		node.Labels = map[string]string{}
+	}
+	if node.Labels[v1.LabelDevicePlugin] = value; value == "" {
+		delete(node.Labels, v1.LabelDevicePlugin)
+	}
+	return client.IgnoreNotFound(r.Patch(ctx, node, client.MergeFrom(old), FieldOwner))
+}
+
+// retire keeps the state of a node that went away for a while: it may come back, and
+// should then find its VFs.
+func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState, name string) (ctrl.Result, error) {
+	r.Board.Forget(name)
+	if node != nil {
+		if err := r.label(ctx, node, ""); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	if state == nil || !state.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	until, err := time.Parse(time.RFC3339, state.Annotations[v1.AnnotationKeepUntil])
+	if err != nil {
+		until = time.Now().Add(time.Duration(r.KeepStaleMinutes) * time.Minute)
+		old := state.DeepCopy()
+		if state.Annotations == nil {
+			state.Annotations = map[string]string{}
+		}
+		state.Annotations[v1.AnnotationKeepUntil] = until.UTC().Format(time.RFC3339)
+		if r.KeepStaleMinutes > 0 {
+			if err := r.Patch(ctx, state, client.MergeFrom(old), FieldOwner); err != nil {
+				return ctrl.Result{}, client.IgnoreNotFound(err)
+			}
+		}
+	}
+	if left := time.Until(until); left > 0 {
+		return ctrl.Result{RequeueAfter: left}, nil
+	}
+	return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, state))
+}

@@ -1,0 +1,58 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// statusEvery bounds how often the status of one policy is written while thousands of
+// nodes report.
+const statusEvery = time.Second
+
+// PolicyStatus writes what the Board says about a policy to its status.
+type PolicyStatus struct {
+	client.Client
+	Operator
+	Board *Board
+}
+
+// Reconcile writes one policy's status, if it changed.
+func (r *PolicyStatus) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var p v1.SriovNetworkNodePolicy
+	if err := r.Get(ctx, req.NamespacedName, &p); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	var states v1.SriovNetworkNodeStateList
+	if err := r.List(ctx, &states, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return ctrl.Result{}, err
+	}
+	reported := 0
+	for i := range states.Items {
+		if states.Items[i].Status.SyncStatus != "" && states.Items[i].Annotations[v1.AnnotationKeepUntil] == "" {
+			reported++
+		}
+	}
+	if r.Board.Nodes() < reported {
+		return ctrl.Result{RequeueAfter: statusEvery}, nil // just started: not every node has been planned
+	}
+	status := r.Board.Status(p.Name, p.Generation)
+	old := p.DeepCopy()
+	changed := p.Status.MatchedNodes != status.MatchedNodes || p.Status.ReadyNodes != status.ReadyNodes
+	p.Status.MatchedNodes, p.Status.ReadyNodes = status.MatchedNodes, status.ReadyNodes
+	for _, c := range status.Conditions {
+		if len(c.Message) > messageLimit {
+			c.Message = c.Message[:messageLimit]
+		}
+		changed = meta.SetStatusCondition(&p.Status.Conditions, c) || changed
+	}
+	if !changed {
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{}, client.IgnoreNotFound(r.Status().Patch(ctx, &p, client.MergeFrom(old), FieldOwner))
+}

@@ -1,0 +1,134 @@
+package controller
+
+import (
+	"context"
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
+	"github.com/sriovkit/sriovkit/operator/internal/nad"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
+)
+
+// parallel work items of one kind. They wait for the API server, not for the CPU.
+const parallel = 16
+
+type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// Setup registers all reconcilers with a manager.
+func Setup(mgr ctrl.Manager, o Operator, images deploy.Images, cniBinDir string) error {
+	for _, c := range []prometheus.Collector{nodeWrites, drains} {
+		var twice prometheus.AlreadyRegisteredError
+		if err := metrics.Registry.Register(c); err != nil && !errors.As(err, &twice) {
+			return err
+		}
+	}
+	ctx, c := context.Background(), mgr.GetFieldIndexer()
+	if err := errors.Join(
+		c.IndexField(ctx, &v1.SriovNetworkNodeState{}, BusyIndex, Busy),
+		c.IndexField(ctx, &v1.SriovNetworkNodeState{}, WaitingIndex, Waiting),
+		c.IndexField(ctx, &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
+	); err != nil {
+		return err
+	}
+	return errors.Join(setupNodes(mgr, o), setupDrain(mgr, o), setupNetworks(mgr, o),
+		ctrl.NewControllerManagedBy(mgr).Named("config").For(&v1.SriovOperatorConfig{}).Owns(&appsv1.DaemonSet{}).
+			Complete(&Config{Client: mgr.GetClient(), Operator: o, Images: images, CNIBinDir: cniBinDir}),
+	)
+}
+
+// toNode maps an object to the work item of the node it is named after.
+func (o *Operator) toNode(_ context.Context, obj client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.Namespace, Name: obj.GetName()}}}
+}
+
+func setupNodes(mgr ctrl.Manager, o Operator) error {
+	changed := make(chan event.GenericEvent, 1024)
+	board := &Board{Changed: func(policies []string) {
+		for _, p := range policies {
+			changed <- event.GenericEvent{Object: &v1.SriovNetworkNodePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: p}}}
+		}
+	}}
+	nodes := &NodePlanner{Client: mgr.GetClient(), Operator: o, Board: board}
+	w := watcher{client: mgr.GetClient(), Operator: o}
+	status := &PolicyStatus{Client: mgr.GetClient(), Operator: o, Board: board}
+
+	later := func(q queue, obj client.Object) {
+		q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)}, statusEvery)
+	}
+	return errors.Join(
+		ctrl.NewControllerManagedBy(mgr).Named("nodes").
+			WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+			Watches(&v1.SriovNetworkNodeState{}, handler.EnqueueRequestsFromMapFunc(o.toNode)).
+			Watches(&v1.SriovNetworkNodePolicy{}, w.policies(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			Watches(&v1.SriovNetworkPoolConfig{}, w.everyNode(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			Watches(&v1.SriovOperatorConfig{}, w.everyNode(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			WithOptions(controller.Options{MaxConcurrentReconciles: parallel}).
+			Complete(nodes),
+		ctrl.NewControllerManagedBy(mgr).Named("policystatus").
+			For(&v1.SriovNetworkNodePolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			WatchesRawSource(source.Channel(changed, handler.Funcs{
+				GenericFunc: func(_ context.Context, e event.GenericEvent, q queue) { later(q, e.Object) },
+			})).
+			Complete(status),
+		ctrl.NewControllerManagedBy(mgr).Named("pools").
+			For(&v1.SriovNetworkPoolConfig{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			WatchesMetadata(&corev1.Node{}, w.everyPool(), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+			Complete(&PoolStatus{Client: mgr.GetClient(), Operator: o}),
+	)
+}
+
+func setupDrain(mgr ctrl.Manager, o Operator) error {
+	wake := make(chan event.GenericEvent, 1024)
+	w := watcher{client: mgr.GetClient(), Operator: o}
+	drainer := &Drainer{Client: mgr.GetClient(), Operator: o, Live: mgr.GetAPIReader(), Wake: func(nodes []string) {
+		for _, n := range nodes {
+			wake <- event.GenericEvent{Object: &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: n}}}
+		}
+	}}
+	return ctrl.NewControllerManagedBy(mgr).Named("drain").
+		For(&v1.SriovNetworkNodeState{}, builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
+		Watches(&v1.SriovNetworkPoolConfig{}, w.waitingNodes(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1.SriovOperatorConfig{}, w.waitingNodes(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(source.Channel(wake, &handler.EnqueueRequestForObject{})).
+		WithOptions(controller.Options{MaxConcurrentReconciles: parallel}).
+		Complete(drainer)
+}
+
+func setupNetworks(mgr ctrl.Manager, o Operator) error {
+	var errs []error
+	for _, kind := range []string{"SriovNetwork", "SriovIBNetwork", "OVSNetwork"} {
+		r := &Network{Client: mgr.GetClient(), Operator: o, Kind: kind}
+		w := watcher{client: mgr.GetClient(), Operator: o}
+		errs = append(errs, ctrl.NewControllerManagedBy(mgr).Named(kind).
+			For(r.New(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			Watches(&nad.NetworkAttachmentDefinition{}, w.networkOf(kind)).
+			Watches(&corev1.Namespace{}, w.networksFor(kind), builder.WithPredicates(predicate.Funcs{
+				UpdateFunc: func(event.UpdateEvent) bool { return false },
+			})).
+			Complete(r))
+	}
+	return errors.Join(errs...)
+}
+
+// selects is plan.SelectsNode with the policy as an event brings it.
+func selects(obj client.Object, labels map[string]string) bool {
+	p, ok := obj.(*v1.SriovNetworkNodePolicy)
+	return ok && plan.SelectsNode(p, labels)
+}

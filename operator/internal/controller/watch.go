@@ -1,0 +1,151 @@
+package controller
+
+import (
+	"context"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// watcher maps events to the work items they concern.
+type watcher struct {
+	client client.Client
+	Operator
+}
+
+// nodes enqueues the nodes whose labels pass.
+func (w *watcher) nodes(ctx context.Context, q queue, pass func(labels map[string]string) bool) {
+	list := nodeMetaList()
+	if err := w.client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		return // the cache is shutting down
+	}
+	for i := range list.Items {
+		if pass(list.Items[i].Labels) {
+			q.Add(reconcile.Request{NamespacedName: client.ObjectKey{Namespace: w.Namespace, Name: list.Items[i].Name}})
+		}
+	}
+}
+
+// policies wakes the nodes that a policy selects, or selected before.
+func (w *watcher) policies() handler.EventHandler {
+	one := func(ctx context.Context, obj client.Object, q queue) {
+		w.nodes(ctx, q, func(l map[string]string) bool { return selects(obj, l) })
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { one(ctx, e.Object, q) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { one(ctx, e.Object, q) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) {
+			w.nodes(ctx, q, func(l map[string]string) bool { return selects(e.ObjectOld, l) || selects(e.ObjectNew, l) })
+		},
+	}
+}
+
+// everyNode wakes all nodes, and the states whose node is gone.
+func (w *watcher) everyNode() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		names := map[string]bool{}
+		nodes := nodeMetaList()
+		var states v1.SriovNetworkNodeStateList
+		if w.client.List(ctx, nodes, client.UnsafeDisableDeepCopy) != nil ||
+			w.client.List(ctx, &states, client.InNamespace(w.Namespace), client.UnsafeDisableDeepCopy) != nil {
+			return nil // the cache is shutting down
+		}
+		for i := range nodes.Items {
+			names[nodes.Items[i].Name] = true
+		}
+		for i := range states.Items {
+			names[states.Items[i].Name] = true
+		}
+		out := make([]reconcile.Request, 0, len(names))
+		for n := range names {
+			out = append(out, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: w.Namespace, Name: n}})
+		}
+		return out
+	})
+}
+
+// everyPool wakes the pools: a node's labels decide which it is in.
+func (w *watcher) everyPool() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		var pools v1.SriovNetworkPoolConfigList
+		if w.client.List(ctx, &pools, client.InNamespace(w.Namespace), client.UnsafeDisableDeepCopy) != nil {
+			return nil // the cache is shutting down
+		}
+		out := make([]reconcile.Request, len(pools.Items))
+		for i := range pools.Items {
+			out[i].NamespacedName = client.ObjectKeyFromObject(&pools.Items[i])
+		}
+		return out
+	})
+}
+
+// waitingNodes wakes the nodes that wait to be drained, and those being drained.
+func (w *watcher) waitingNodes() handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		var out []reconcile.Request
+		for _, index := range []string{WaitingIndex, BusyIndex} {
+			var states v1.SriovNetworkNodeStateList
+			if w.client.List(ctx, &states, client.InNamespace(w.Namespace), client.MatchingFields{index: "true"}, client.UnsafeDisableDeepCopy) != nil {
+				return nil
+			}
+			for i := range states.Items {
+				out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&states.Items[i])})
+			}
+		}
+		return out
+	})
+}
+
+// networkOf wakes the network that a NAD names as its owner, and the one that wants
+// to have a NAD of this name here.
+func (w *watcher) networkOf(kind string) handler.EventHandler {
+	prefix := kind + "." + v1.GroupVersion.Group + "/"
+	return handler.EnqueueRequestsFromMapFunc(func(_ context.Context, obj client.Object) []reconcile.Request {
+		out := []reconcile.Request{
+			{NamespacedName: client.ObjectKeyFromObject(obj)},
+			{NamespacedName: client.ObjectKey{Namespace: w.Namespace, Name: obj.GetName()}},
+		}
+		if rest, ok := strings.CutPrefix(obj.GetAnnotations()[v1.AnnotationOwnerRef], prefix); ok {
+			if ns, name, ok := strings.Cut(rest, "/"); ok {
+				out = append(out, reconcile.Request{NamespacedName: client.ObjectKey{Namespace: ns, Name: name}})
+			}
+		}
+		return out
+	})
+}
+
+// networksFor wakes the networks that want to be in a namespace that comes or goes.
+func (w *watcher) networksFor(kind string) handler.EventHandler {
+	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, ns client.Object) []reconcile.Request {
+		var out []reconcile.Request
+		_ = w.each(ctx, kind, func(obj client.Object) {
+			if NetworkNamespace(obj) == ns.GetName() {
+				out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)})
+			}
+		})
+		return out
+	})
+}
+
+// each visits the operator namespace's networks of one kind.
+func (w *watcher) each(ctx context.Context, kind string, visit func(client.Object)) error {
+	obj, err := w.client.Scheme().New(schema.GroupVersionKind{Group: v1.GroupVersion.Group, Version: v1.GroupVersion.Version, Kind: kind + "List"})
+	if err != nil {
+		return err
+	}
+	if err := w.client.List(ctx, obj.(client.ObjectList), client.InNamespace(w.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	items, err := meta.ExtractList(obj)
+	for _, i := range items {
+		visit(i.(client.Object))
+	}
+	return err
+}

@@ -1,0 +1,281 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	hw "github.com/sriovkit/sriovkit/libsriov/event"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
+)
+
+const (
+	// settle is how long hardware events are gathered before the host is read again:
+	// creating VFs makes hundreds of them within a second.
+	settle = 200 * time.Millisecond
+	// lookAgain even if no event came. It costs the node a few milliseconds and the
+	// API server nothing.
+	lookAgain = 10 * time.Minute
+	// askAgain whether VFs are still in use, while the kubelet does not answer.
+	askAgain = 10 * time.Second
+)
+
+// Daemon keeps one node as its SriovNetworkNodeState says.
+type Daemon struct {
+	Client  client.Client
+	Events  events.EventRecorder
+	Machine Machine
+	// NodeState names the object: the operator's namespace, the node's name.
+	NodeState client.ObjectKey
+	// PodResources is the kubelet's pod-resources socket; "" looks at netdevs alone.
+	PodResources string
+
+	hardware chan event.GenericEvent
+}
+
+// Setup registers the daemon with a manager whose cache holds just this node's state.
+func (d *Daemon) Setup(mgr ctrl.Manager) error {
+	d.hardware = make(chan event.GenericEvent)
+	if err := mgr.Add(managerRunnable(d.watchHardware)); err != nil {
+		return err
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("node").
+		For(&v1.SriovNetworkNodeState{}, builder.WithPredicates(
+			predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		WatchesRawSource(source.Channel(d.hardware, handler.Funcs{
+			GenericFunc: func(_ context.Context, _ event.GenericEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+				q.AddAfter(reconcile.Request{NamespacedName: d.NodeState}, settle)
+			},
+		})).
+		WithOptions(controller.Options{
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, 2*time.Minute),
+		}).
+		Complete(d)
+}
+
+type managerRunnable func(context.Context) error
+
+func (f managerRunnable) Start(ctx context.Context) error { return f(ctx) }
+
+// watchHardware turns changes of PCI functions and their netdevs into work.
+func (d *Daemon) watchHardware(ctx context.Context) error {
+	devices, err := hw.OpenDevices()
+	if err != nil {
+		return fmt.Errorf("subscribe to device events: %w", err)
+	}
+	defer devices.Close()
+	for {
+		e, err := devices.Next(ctx)
+		if ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read device events: %w", err)
+		}
+		if e.Action == hw.Missed || e.Subsystem == "pci" || e.Subsystem == "net" {
+			select {
+			case d.hardware <- event.GenericEvent{Object: &v1.SriovNetworkNodeState{}}:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// Reconcile looks, plans, and acts once.
+func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var state v1.SriovNetworkNodeState
+	if err := d.Client.Get(ctx, req.NamespacedName, &state); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	err := d.reconcile(ctx, &state)
+	var wait *waitError
+	switch {
+	case errors.As(err, &wait):
+		return ctrl.Result{RequeueAfter: wait.after}, nil
+	case apierrors.IsConflict(err): // the cache is behind; the event that ends this is on its way
+		return ctrl.Result{RequeueAfter: settle}, nil
+	case err != nil:
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: lookAgain}, nil
+}
+
+// waitError: nothing is wrong, but the node is not as it should be yet.
+type waitError struct{ after time.Duration }
+
+func (e *waitError) Error() string { return "waiting" }
+
+func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState) error {
+	found, discoverErr := Discover(d.Machine.Host)
+	owned, ownedErr := d.Machine.Files.Owned()
+	if discoverErr != nil && len(found.Interfaces) == 0 {
+		return errors.Join(discoverErr, d.report(ctx, state, found, failed(v1.ReasonDiscoverFailed, discoverErr)))
+	}
+	works, problems := d.steps(state, found, owned)
+
+	held, err := d.disturbed(ctx, works, found)
+	if err != nil {
+		return errors.Join(err, d.report(ctx, state, found, failed(v1.ReasonApplyFailed, err)))
+	}
+	if waiting, err := d.drain(ctx, state, works, held); err != nil {
+		return err
+	} else if waiting {
+		works = slices.DeleteFunc(works, func(w plan.Work) bool { return anyIn(held, w.Disturbs()) })
+	}
+	waiting := state.Annotations[v1.AnnotationDesiredState] == v1.DrainRequired &&
+		state.Annotations[v1.AnnotationCurrentState] != v1.DrainComplete
+
+	var applyErr error
+	if len(works) > 0 {
+		if err := d.report(ctx, state, found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonApplying, message: summary(works)}); err != nil {
+			return err
+		}
+		if err := d.offer(found, state, works); err != nil {
+			return err
+		}
+		applyErr = d.apply(ctx, works, found, owned)
+		var err error
+		found, err = Discover(d.Machine.Host)
+		discoverErr = errors.Join(discoverErr, err)
+		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", summary(works))
+	}
+	errs := []error{applyErr, discoverErr, ownedErr}
+	for _, p := range problems {
+		errs = append(errs, fmt.Errorf("%s: %w", orNode(p.PF), p.Err))
+	}
+	errs = append(errs, d.offer(found, state, nil))
+	err = errors.Join(errs...)
+
+	switch {
+	case err != nil:
+		d.Events.Eventf(state, nil, corev1.EventTypeWarning, v1.ReasonApplyFailed, "Apply", "%s", firstBytes(err.Error(), 900))
+		err = errors.Join(err, d.report(ctx, state, found, failed(v1.ReasonApplyFailed, err)))
+	case waiting:
+		err = d.report(ctx, state, found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingDrain, message: "VFs in use would be disturbed: " + list(held)})
+		if err == nil {
+			return &waitError{after: lookAgain}
+		}
+	case state.Annotations[v1.AnnotationPlanned] != "true" && len(state.Spec.Interfaces) == 0:
+		err = d.report(ctx, state, found, outcome{sync: v1.SyncSucceeded, reason: v1.ReasonWaitingPlan, message: "the operator has not planned this node yet"})
+	default:
+		err = d.report(ctx, state, found, outcome{sync: v1.SyncSucceeded, reason: v1.ReasonSynced})
+	}
+	if len(works) > 0 && !waiting {
+		err = errors.Join(err, d.ask(ctx, state, v1.DrainIdle))
+	}
+	return err
+}
+
+func (d *Daemon) steps(state *v1.SriovNetworkNodeState, found Found, owned map[string]plan.Owned) ([]plan.Work, []plan.Problem) {
+	return plan.Steps(plan.Have{
+		Interfaces: found.Interfaces, RdmaMode: found.RdmaMode, Owned: owned,
+		Planned: state.Annotations[v1.AnnotationPlanned] == "true",
+	}, state.Spec)
+}
+
+// disturbed lists the VFs in use that the works would disturb. The kubelet is asked
+// only if there is something to ask about.
+func (d *Daemon) disturbed(ctx context.Context, works []plan.Work, found Found) (map[string]bool, error) {
+	var vfs []string
+	for _, w := range works {
+		vfs = append(vfs, w.Disturbs()...)
+	}
+	if len(vfs) == 0 {
+		return nil, nil
+	}
+	used, err := inUse(ctx, d.PodResources, found.Interfaces)
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]bool{}
+	for _, vf := range vfs {
+		if used[vf] {
+			held[vf] = true
+		}
+	}
+	return held, nil
+}
+
+// drain plays the daemon's part of the handshake, and tells whether the works that
+// disturb VFs in use have to wait.
+func (d *Daemon) drain(ctx context.Context, state *v1.SriovNetworkNodeState, works []plan.Work, held map[string]bool) (waiting bool, err error) {
+	desired, current := state.Annotations[v1.AnnotationDesiredState], state.Annotations[v1.AnnotationCurrentState]
+	granted := desired == v1.DrainRequired && current == v1.DrainComplete
+	switch {
+	case len(held) > 0 && !granted:
+		return true, d.ask(ctx, state, v1.DrainRequired)
+	case len(works) == 0 && desired != v1.DrainIdle && desired != "":
+		return false, d.ask(ctx, state, v1.DrainIdle) // done, or not wanted any more
+	}
+	return false, nil
+}
+
+// ask sets what the daemon wants of the operator.
+func (d *Daemon) ask(ctx context.Context, state *v1.SriovNetworkNodeState, desired string) error {
+	if state.Annotations[v1.AnnotationDesiredState] == desired {
+		return nil
+	}
+	old := state.DeepCopy()
+	if state.Annotations == nil {
+		state.Annotations = map[string]string{}
+	}
+	state.Annotations[v1.AnnotationDesiredState] = desired
+	return d.Client.Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}))
+}
+
+// apply does the works side by side: PFs do not depend on each other.
+func (d *Daemon) apply(ctx context.Context, works []plan.Work, found Found, owned map[string]plan.Owned) error {
+	log := logf.FromContext(ctx)
+	errs := make([]error, len(works))
+	var wg sync.WaitGroup
+	for i, w := range works {
+		pf := &v1.InterfaceExt{PciAddress: w.PF}
+		if at := slices.IndexFunc(found.Interfaces, func(f v1.InterfaceExt) bool { return f.PciAddress == w.PF }); at >= 0 {
+			pf = &found.Interfaces[at]
+		}
+		log.Info("changing", "pci", orNode(w.PF), "steps", summary([]plan.Work{w}))
+		wg.Go(func() {
+			start := time.Now()
+			errs[i] = d.Machine.Apply(ctx, w, pf, owned[w.PF])
+			log.V(1).Info("changed", "pci", orNode(w.PF), "took", time.Since(start).String(), "err", errs[i])
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// offer tells the device plugin about the VFs that are ready and that the works ahead
+// leave in peace.
+func (d *Daemon) offer(found Found, state *v1.SriovNetworkNodeState, ahead []plan.Work) error {
+	withhold := map[string]bool{}
+	for _, w := range ahead {
+		for _, vf := range w.Disturbs() {
+			withhold[vf] = true
+		}
+	}
+	if _, err := d.Machine.Files.Offer(plan.DevicePlugin(found.Interfaces, state.Spec, withhold)); err != nil {
+		return fmt.Errorf("write the device plugin's configuration: %w", err)
+	}
+	return nil
+}

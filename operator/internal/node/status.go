@@ -1,0 +1,123 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
+)
+
+// outcome is how far the node got.
+type outcome struct {
+	sync    string // v1.SyncSucceeded, SyncInProgress or SyncFailed
+	reason  string // of the condition Ready
+	message string
+}
+
+func failed(reason string, err error) outcome {
+	return outcome{sync: v1.SyncFailed, reason: reason, message: strings.ReplaceAll(err.Error(), "\n", "; ")}
+}
+
+// report writes what was found and how far it got, if that says anything new. Pods
+// take netdevs of VFs away and bring them back all day: that alone is no news.
+func (d *Daemon) report(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, o outcome) error {
+	old := state.DeepCopy()
+	s := &state.Status
+	ready := metav1.Condition{
+		Type: v1.ConditionReady, Status: metav1.ConditionFalse, Reason: o.reason, Message: firstBytes(o.message, 4096),
+		ObservedGeneration: state.Generation,
+	}
+	s.SyncStatus, s.LastSyncError = o.sync, ""
+	switch {
+	case o.sync == v1.SyncFailed:
+		s.LastSyncError = ready.Message
+	case o.reason == v1.ReasonSynced:
+		ready.Status = metav1.ConditionTrue
+	}
+	news := meta.SetStatusCondition(&s.Conditions, ready) || s.SyncStatus != old.Status.SyncStatus || s.LastSyncError != old.Status.LastSyncError
+	if found.Interfaces != nil && (!equality.Semantic.DeepEqual(lasting(s.Interfaces), lasting(found.Interfaces)) || s.System.RdmaMode != found.RdmaMode) {
+		news = true
+	}
+	if !news {
+		return nil
+	}
+	if found.Interfaces != nil {
+		s.Interfaces, s.System.RdmaMode = found.Interfaces, found.RdmaMode
+	}
+	if err := d.Client.Status().Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("report the node's state: %w", err)
+	}
+	return nil
+}
+
+// lasting drops what changes whenever a pod comes or goes.
+func lasting(in []v1.InterfaceExt) []v1.InterfaceExt {
+	out := slices.Clone(in)
+	for i := range out {
+		if out[i].Virtual() {
+			out[i].Name, out[i].Mac, out[i].Mtu, out[i].AltNames, out[i].LinkAdminState, out[i].LinkType = "", "", 0, nil, "", ""
+		}
+		out[i].VFs = slices.Clone(out[i].VFs)
+		for j := range out[i].VFs {
+			vf := &out[i].VFs[j]
+			vf.Name, vf.Mac, vf.Mtu = "", "", 0
+		}
+	}
+	return out
+}
+
+// summary counts the steps of some works by kind, for people.
+func summary(works []plan.Work) string {
+	var out []string
+	for _, w := range works {
+		var order []plan.Op
+		count := map[plan.Op]int{}
+		for _, s := range w.Steps {
+			if count[s.Op] == 0 {
+				order = append(order, s.Op)
+			}
+			count[s.Op]++
+		}
+		var ops []string
+		for _, op := range order {
+			switch n := count[op]; {
+			case n > 1:
+				ops = append(ops, fmt.Sprintf("%s (%d)", op, n))
+			default:
+				ops = append(ops, string(op))
+			}
+		}
+		out = append(out, orNode(w.PF)+": "+strings.Join(ops, ", "))
+	}
+	return strings.Join(out, "; ")
+}
+
+func orNode(pf string) string {
+	if pf == "" {
+		return "node"
+	}
+	return pf
+}
+
+func list(set map[string]bool) string { return strings.Join(slices.Sorted(maps.Keys(set)), ", ") }
+
+func anyIn(set map[string]bool, keys []string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { return set[k] })
+}
+
+// firstBytes cuts a text that an API field has no room for.
+func firstBytes(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + " ..."
+}

@@ -1,0 +1,71 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// Resources is the device plugin's configuration file.
+type Resources struct {
+	List []Resource `json:"resourceList"`
+}
+
+// Resource is one pool of the device plugin.
+type Resource struct {
+	Name            string     `json:"resourceName"`
+	DeviceType      string     `json:"deviceType"`
+	ExcludeTopology bool       `json:"excludeTopology,omitempty"`
+	Selectors       []Selector `json:"selectors"`
+}
+
+// Selector names VFs one by one: which they are was decided here, once.
+type Selector struct {
+	PCIAddresses []string `json:"pciAddresses"`
+	IsRdma       bool     `json:"isRdma,omitempty"`
+	NeedVhostNet bool     `json:"needVhostNet,omitempty"`
+}
+
+// DevicePlugin derives the device plugin's configuration from a node's spec and the
+// VFs that exist. A VF is offered once its driver is the one its group asks for, and
+// not while it is in withhold (by PCI address), because it is about to be disturbed.
+func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, withhold map[string]bool) Resources {
+	type options struct{ rdma, vhost bool }
+	type pool struct {
+		excludeTopology bool
+		vfs             map[options][]string
+	}
+	pools := map[string]*pool{}
+	for _, w := range want.Interfaces {
+		at := slices.IndexFunc(have, func(i v1.InterfaceExt) bool { return i.PciAddress == w.PciAddress })
+		if at < 0 {
+			continue
+		}
+		for _, vf := range have[at].VFs {
+			g, ok := GroupOf(w, vf.VfID)
+			if !ok || !DriverFits(g.DeviceType, vf.Driver) || withhold[vf.PciAddress] {
+				continue
+			}
+			p := pools[g.ResourceName]
+			if p == nil {
+				p = &pool{excludeTopology: g.ExcludeTopology, vfs: map[options][]string{}}
+				pools[g.ResourceName] = p
+			}
+			o := options{g.IsRdma, g.NeedVhostNet}
+			p.vfs[o] = append(p.vfs[o], vf.PciAddress)
+		}
+	}
+	out := Resources{List: []Resource{}}
+	for name, p := range pools {
+		r := Resource{Name: name, DeviceType: "netDevice", ExcludeTopology: p.excludeTopology}
+		for o, vfs := range p.vfs {
+			slices.Sort(vfs)
+			r.Selectors = append(r.Selectors, Selector{PCIAddresses: vfs, IsRdma: o.rdma, NeedVhostNet: o.vhost})
+		}
+		slices.SortFunc(r.Selectors, func(a, b Selector) int { return cmp.Compare(a.PCIAddresses[0], b.PCIAddresses[0]) })
+		out.List = append(out.List, r)
+	}
+	slices.SortFunc(out.List, func(a, b Resource) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}

@@ -1,0 +1,282 @@
+package plan
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// Op is one kind of change to a node.
+type Op string
+
+// The operations, in the order in which they happen on one PF.
+const (
+	OpRdmaMode Op = "set RDMA mode"     // Step.Mode; node-wide
+	OpOwn      Op = "record ownership"  // of the PF: Step.Want
+	OpRemove   Op = "remove VFs"        // all of the PF
+	OpEswitch  Op = "set eswitch mode"  // Step.Mode
+	OpLinkUp   Op = "set link up"       // of the PF
+	OpPFMTU    Op = "set MTU of the PF" // Step.Num bytes
+	OpCreate   Op = "create VFs"        // Step.Num of them
+	OpBind     Op = "bind driver"       // of VF Step.VF: Step.Driver, "" is the kernel's choice
+	OpVFMTU    Op = "set MTU of the VF" // of VF Step.VF: Step.Num bytes
+	OpDisown   Op = "drop ownership"    // of the PF: nothing of it is ours any more
+)
+
+// Step is one change.
+type Step struct {
+	Op     Op
+	VF     int // index; meaningful for OpBind and OpVFMTU
+	Num    int
+	Driver string
+	Mode   string
+	Want   v1.Interface // of OpOwn
+	// Disturbs are the PCI addresses of the VFs whose users notice this step.
+	Disturbs []string
+}
+
+// Work is what has to happen to one PF, in order; independent of other PFs.
+type Work struct {
+	PF    string // PCI address; "" is the node itself
+	Steps []Step
+}
+
+// Disturbs lists the VFs that any step disturbs, each once.
+func (w *Work) Disturbs() []string {
+	var out []string
+	for _, s := range w.Steps {
+		out = append(out, s.Disturbs...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Problem is a part of the spec that no step can reach.
+type Problem struct {
+	PF  string // PCI address; "" is the node itself
+	Err error
+}
+
+// Have is what the daemon sees now.
+type Have struct {
+	Interfaces []v1.InterfaceExt
+	RdmaMode   string           // "" without an RDMA subsystem
+	Owned      map[string]Owned // by PCI address: what was applied before
+	// Planned: the spec is the operator's answer to this node. If not, nothing is
+	// taken away: an empty spec may only mean that nobody has looked yet.
+	Planned bool
+}
+
+// Owned is what was applied to a PF before, and what it was like before that.
+type Owned struct {
+	v1.Interface
+	// OriginalMTU of the PF, bytes; 0 if it was not noted.
+	OriginalMTU int `json:"originalMtu,omitempty"`
+}
+
+// Steps turns have into want: work for each PF, ordered by address, and what cannot
+// be done. No work and no problem means that the node is as it should be.
+func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
+	var works []Work
+	var problems []Problem
+	add := func(w Work, err error) {
+		if err != nil {
+			problems = append(problems, Problem{w.PF, err})
+		} else if len(w.Steps) > 0 {
+			works = append(works, w)
+		}
+	}
+	add(rdmaMode(have.RdmaMode, want.System.RdmaMode))
+
+	found := make(map[string]*v1.InterfaceExt, len(have.Interfaces))
+	for i := range have.Interfaces {
+		found[have.Interfaces[i].PciAddress] = &have.Interfaces[i]
+	}
+	wanted := make(map[string]bool, len(want.Interfaces))
+	for _, w := range want.Interfaces {
+		wanted[w.PciAddress] = true
+		pf, ok := found[w.PciAddress]
+		if !ok {
+			add(Work{PF: w.PciAddress}, errors.New("the PF is not there"))
+			continue
+		}
+		before, owned := have.Owned[w.PciAddress]
+		add(configure(pf, w, before, owned))
+	}
+	for addr, before := range have.Owned {
+		if !wanted[addr] && have.Planned {
+			add(release(addr, found[addr], before), nil)
+		}
+	}
+	slices.SortFunc(works, func(a, b Work) int { return cmp.Compare(a.PF, b.PF) })
+	slices.SortFunc(problems, func(a, b Problem) int { return cmp.Compare(a.PF, b.PF) })
+	return works, problems
+}
+
+func rdmaMode(have, want string) (Work, error) {
+	switch {
+	case want == "" || want == have || have == "" && want == "shared":
+		return Work{}, nil
+	case have == "":
+		return Work{}, fmt.Errorf("RDMA mode %s: the node has no RDMA subsystem", want)
+	}
+	return Work{Steps: []Step{{Op: OpRdmaMode, Mode: want}}}, nil
+}
+
+// configure brings one PF to what is wanted.
+func configure(pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool) (Work, error) {
+	w := Work{PF: pf.PciAddress}
+	if err := reachable(pf, want); err != nil {
+		return w, err
+	}
+	recreate := !want.ExternallyManaged && !pf.Virtual() &&
+		(pf.NumVfs != want.NumVfs || eswitch(pf.EswitchMode) != eswitch(want.EswitchMode))
+	if recreate && pf.NumVfs > 0 {
+		w.Steps = append(w.Steps, Step{Op: OpRemove, Disturbs: addresses(pf.VFs)})
+	}
+	if eswitch(pf.EswitchMode) != eswitch(want.EswitchMode) {
+		w.Steps = append(w.Steps, Step{Op: OpEswitch, Mode: eswitch(want.EswitchMode)})
+	}
+	if !want.ExternallyManaged && !pf.Virtual() {
+		if pf.LinkAdminState == "down" {
+			w.Steps = append(w.Steps, Step{Op: OpLinkUp})
+		}
+		if want.Mtu > pf.Mtu && pf.Name != "" {
+			w.Steps = append(w.Steps, Step{Op: OpPFMTU, Num: want.Mtu})
+		}
+	}
+	vfs := pf.VFs
+	if recreate {
+		w.Steps = append(w.Steps, Step{Op: OpCreate, Num: want.NumVfs})
+		vfs = make([]v1.VirtualFunction, want.NumVfs) // not there yet: their state is to be seen to
+		for i := range vfs {
+			vfs[i].VfID = i
+		}
+	}
+	for i := range vfs {
+		w.Steps = append(w.Steps, vfSteps(&vfs[i], pf.Virtual(), want, before.Interface)...)
+	}
+	if !owned || !sameInterface(before.Interface, want) {
+		w.Steps = slices.Insert(w.Steps, 0, Step{Op: OpOwn, Want: want})
+	}
+	return w, nil
+}
+
+// reachable tells why a PF cannot be brought to what is wanted.
+func reachable(pf *v1.InterfaceExt, want v1.Interface) error {
+	differs := eswitch(pf.EswitchMode) != eswitch(want.EswitchMode)
+	switch {
+	case want.NumVfs > pf.TotalVfs:
+		return fmt.Errorf("%d VFs wanted, the device has %d", want.NumVfs, pf.TotalVfs)
+	case differs && pf.EswitchMode == "":
+		return fmt.Errorf("eSwitchMode %s: the driver %s does not offer eswitch modes through devlink", want.EswitchMode, pf.Driver)
+	case want.ExternallyManaged && pf.NumVfs < want.NumVfs:
+		return fmt.Errorf("externallyManaged: %d VFs wanted, %d exist; create them", want.NumVfs, pf.NumVfs)
+	case want.ExternallyManaged && differs:
+		return fmt.Errorf("externallyManaged: eSwitchMode %s wanted, the PF is in %s; switch it", eswitch(want.EswitchMode), eswitch(pf.EswitchMode))
+	case want.ExternallyManaged && want.Mtu > pf.Mtu:
+		return fmt.Errorf("externallyManaged: MTU %d wanted, the PF has %d; raise it", want.Mtu, pf.Mtu)
+	}
+	return nil
+}
+
+// vfSteps brings one VF to its group. A VF in no group is left alone, unless it is on
+// the driver that an earlier group of ours gave it.
+func vfSteps(vf *v1.VirtualFunction, virtual bool, want, before v1.Interface) []Step {
+	g, ok := GroupOf(want, vf.VfID)
+	if !ok {
+		if old, had := GroupOf(before, vf.VfID); had && old.DeviceType == v1.DeviceTypeVFIO && vf.Driver == v1.DeviceTypeVFIO {
+			return []Step{{Op: OpBind, VF: vf.VfID, Disturbs: []string{vf.PciAddress}}}
+		}
+		return nil
+	}
+	var out []Step
+	if !DriverFits(g.DeviceType, vf.Driver) {
+		s := Step{Op: OpBind, VF: vf.VfID}
+		if g.DeviceType == v1.DeviceTypeVFIO {
+			s.Driver = v1.DeviceTypeVFIO
+		}
+		if vf.PciAddress != "" {
+			s.Disturbs = []string{vf.PciAddress}
+		}
+		out = append(out, s)
+	}
+	// The MTU of a VF is seen and set only while its netdev is here. One that is in a
+	// pod (driver, but no name) has the MTU that its pod asked for.
+	unseen := vf.PciAddress == "" || vf.Name == "" && vf.Driver != "" && len(out) > 0
+	if g.Mtu > 0 && !virtual && g.DeviceType != v1.DeviceTypeVFIO && (unseen || vf.Name != "" && vf.Mtu != g.Mtu) {
+		out = append(out, Step{Op: OpVFMTU, VF: vf.VfID, Num: g.Mtu})
+	}
+	return out
+}
+
+// release takes back what was applied to a PF that no policy selects any more.
+func release(addr string, pf *v1.InterfaceExt, before Owned) Work {
+	w := Work{PF: addr}
+	if pf == nil { // gone, and with it all there was to undo
+		w.Steps = []Step{{Op: OpDisown}}
+		return w
+	}
+	if before.ExternallyManaged || pf.Virtual() {
+		for i := range pf.VFs {
+			w.Steps = append(w.Steps, vfSteps(&pf.VFs[i], true, v1.Interface{}, before.Interface)...)
+		}
+	} else {
+		if pf.NumVfs > 0 {
+			w.Steps = append(w.Steps, Step{Op: OpRemove, Disturbs: addresses(pf.VFs)})
+		}
+		if eswitch(before.EswitchMode) == v1.EswitchSwitchdev && pf.EswitchMode == v1.EswitchSwitchdev {
+			w.Steps = append(w.Steps, Step{Op: OpEswitch, Mode: v1.EswitchLegacy})
+		}
+		// Only a raise of ours is taken back, not one that came later.
+		if before.OriginalMTU > 0 && before.OriginalMTU < pf.Mtu && pf.Mtu == before.Mtu {
+			w.Steps = append(w.Steps, Step{Op: OpPFMTU, Num: before.OriginalMTU})
+		}
+	}
+	w.Steps = append(w.Steps, Step{Op: OpDisown})
+	return w
+}
+
+// GroupOf finds the group that a VF belongs to.
+func GroupOf(i v1.Interface, vf int) (v1.VfGroup, bool) {
+	for _, g := range i.VfGroups {
+		if r, err := ParseRange(g.VfRange); err == nil && r.Contains(vf) {
+			return g, true
+		}
+	}
+	return v1.VfGroup{}, false
+}
+
+// DriverFits reports whether a VF bound to driver serves the device type. A netdevice
+// wants any kernel network driver, that is, one that is not for user space.
+func DriverFits(deviceType, driver string) bool {
+	if deviceType == v1.DeviceTypeVFIO {
+		return driver == v1.DeviceTypeVFIO
+	}
+	switch driver {
+	case "", v1.DeviceTypeVFIO, "uio_pci_generic", "igb_uio", "pci-stub":
+		return false
+	}
+	return true
+}
+
+func eswitch(mode string) string { return cmp.Or(mode, v1.EswitchLegacy) }
+
+func addresses(vfs []v1.VirtualFunction) []string {
+	out := make([]string, len(vfs))
+	for i := range vfs {
+		out[i] = vfs[i].PciAddress
+	}
+	return out
+}
+
+// sameInterface compares all but the name, which may change with the host's naming.
+func sameInterface(a, b v1.Interface) bool {
+	groups := slices.Equal(a.VfGroups, b.VfGroups)
+	a.VfGroups, b.VfGroups, a.Name, b.Name = nil, nil, "", ""
+	return groups && a.PciAddress == b.PciAddress && a.NumVfs == b.NumVfs && a.Mtu == b.Mtu &&
+		a.LinkType == b.LinkType && a.EswitchMode == b.EswitchMode && a.ExternallyManaged == b.ExternallyManaged
+}
