@@ -13,10 +13,10 @@ const DefaultPriority = 99
 // +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.pfNames) || self.nicSelector.pfNames.all(n, !n.contains('#') || int(n.split('#')[1].split('-')[0]) <= int(n.split('#')[1].split('-')[1]))",message="nicSelector.pfNames: a VF range counts upwards: name#first-last"
 // +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.pfNames) || self.nicSelector.pfNames.all(n, !n.contains('#') || int(n.split('#')[1].split('-')[1]) < self.numVfs)",message="nicSelector.pfNames: the last VF of a range has to be below numVfs"
 // +kubebuilder:validation:XValidation:rule="!(has(self.deviceType) && self.deviceType == 'vfio-pci' && has(self.isRdma) && self.isRdma)",message="isRdma needs deviceType netdevice: a VF on vfio-pci has no RDMA device"
-// +kubebuilder:validation:XValidation:rule="!has(self.vdpaType) || self.vdpaType == '' || ((!has(self.deviceType) || self.deviceType != 'vfio-pci') && has(self.eSwitchMode) && self.eSwitchMode == 'switchdev')",message="vdpaType needs deviceType netdevice and eSwitchMode switchdev"
+// +kubebuilder:validation:XValidation:rule="!has(self.vdpaType) || size(self.vdpaType) == 0 || ((!has(self.deviceType) || self.deviceType != 'vfio-pci') && has(self.eSwitchMode) && self.eSwitchMode == 'switchdev')",message="vdpaType needs deviceType netdevice and eSwitchMode switchdev"
 // +kubebuilder:validation:XValidation:rule="!(has(self.eSwitchMode) && self.eSwitchMode == 'switchdev' && has(self.linkType) && self.linkType in ['ib', 'IB'])",message="eSwitchMode switchdev needs linkType eth"
 // +kubebuilder:validation:XValidation:rule="!has(self.bridge) || !has(self.bridge.ovs) || (has(self.eSwitchMode) && self.eSwitchMode == 'switchdev' && !(has(self.externallyManaged) && self.externallyManaged))",message="bridge needs eSwitchMode switchdev and a PF that is not externallyManaged"
-// +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.netFilter) || self.nicSelector.netFilter == '' || !(has(self.nicSelector.vendor) || has(self.nicSelector.deviceID) || has(self.nicSelector.pfNames) || has(self.nicSelector.rootDevices) || has(self.eSwitchMode) || has(self.bridge) || (has(self.linkType) && self.linkType in ['ib', 'IB']))",message="nicSelector.netFilter stands alone: no vendor, deviceID, pfNames, rootDevices, eSwitchMode, bridge or linkType ib"
+// +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.netFilter) || size(self.nicSelector.netFilter) == 0 || !(has(self.nicSelector.vendor) || has(self.nicSelector.deviceID) || has(self.nicSelector.pfNames) || has(self.nicSelector.rootDevices) || has(self.eSwitchMode) || has(self.bridge) || (has(self.linkType) && self.linkType in ['ib', 'IB']))",message="nicSelector.netFilter stands alone: no vendor, deviceID, pfNames, rootDevices, eSwitchMode, bridge or linkType ib"
 type SriovNetworkNodePolicySpec struct {
 	// ResourceName is the extended resource without its prefix; several policies may
 	// feed one resource.
@@ -77,7 +77,8 @@ type SriovNetworkNicSelector struct {
 	RootDevices []string `json:"rootDevices,omitempty"`
 	// PfNames: name or name#first-last (VF indexes, inclusive); the name or an
 	// alternative name of the PF. Several ranges of one PF add up.
-	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=138
 	// +kubebuilder:validation:items:Pattern=`^[^#\s/]{1,127}(#[0-9]{1,4}-[0-9]{1,4})?$`
 	PfNames []string `json:"pfNames,omitempty"`
 	// NetFilter: platform/NetworkID:value, compared with what the node state reports.

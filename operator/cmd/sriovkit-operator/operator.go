@@ -10,15 +10,10 @@ import (
 	"strconv"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controller"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 )
@@ -26,8 +21,7 @@ import (
 // settings of the operator, from its environment.
 type settings struct {
 	controller.Operator
-	images    deploy.Images
-	cniBinDir string
+	images deploy.Images
 }
 
 func readSettings(getenv func(string) string) (settings, error) {
@@ -35,6 +29,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		Operator: controller.Operator{
 			Namespace: getenv("NAMESPACE"), ResourcePrefix: getenv("RESOURCE_PREFIX"),
 			ExternalDrainer: getenv("USE_EXTERNAL_DRAINER") == "true", KeepStaleMinutes: 30,
+			CreateConfig: getenv("CREATE_DEFAULT_CONFIG") == "true", CNIBinDir: "/opt/cni/bin",
 		},
 		images: deploy.Images{
 			Daemon: getenv("SRIOV_NETWORK_CONFIG_DAEMON_IMAGE"), DevicePlugin: getenv("SRIOV_DEVICE_PLUGIN_IMAGE"),
@@ -44,7 +39,6 @@ func readSettings(getenv func(string) string) (settings, error) {
 			},
 			PullSecrets: strings.FieldsFunc(getenv("IMAGE_PULL_SECRETS"), func(r rune) bool { return r == ',' || r == ' ' }),
 		},
-		cniBinDir: "/opt/cni/bin",
 	}
 	var errs []error
 	if s.Namespace == "" {
@@ -54,7 +48,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		errs = append(errs, errors.New("RESOURCE_PREFIX is not set: the prefix of resource names, such as openshift.io"))
 	}
 	if v := getenv("SRIOV_CNI_BIN_PATH"); v != "" {
-		s.cniBinDir = path.Clean(v)
+		s.CNIBinDir = path.Clean(v)
 		if !path.IsAbs(v) {
 			errs = append(errs, fmt.Errorf("SRIOV_CNI_BIN_PATH %q: want an absolute path on the nodes", v))
 		}
@@ -84,7 +78,16 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 		return err
 	}
 	logTo(stderr, *level)
-	mgr, err := newOperator(*kubeconfig, s, ctrl.Options{
+	cfg, err := restConfig(*kubeconfig)
+	if err != nil {
+		return err
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return err
+	}
+	mgr, err := controller.New(cfg, s.Operator, s.images, ctrl.Options{
+		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: *metricsAddr},
 		HealthProbeBindAddress: *healthAddr,
 		LeaderElection:         *elect, LeaderElectionID: "sriovkit-operator", LeaderElectionNamespace: s.Namespace,
@@ -93,35 +96,8 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	if err != nil {
 		return err
 	}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return err
+	}
 	return mgr.Start(ctx)
-}
-
-// newOperator makes a manager that caches no more than the reconcilers read.
-func newOperator(kubeconfig string, s settings, o ctrl.Options) (ctrl.Manager, error) {
-	cfg, err := restConfig(kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	if o.Scheme, err = newScheme(); err != nil {
-		return nil, err
-	}
-	own := cache.ByObject{Namespaces: map[string]cache.Config{s.Namespace: {}}}
-	o.Cache = cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&v1.SriovNetworkNodePolicy{}: own, &v1.SriovNetworkNodeState{}: own, &v1.SriovOperatorConfig{}: own, &v1.SriovNetworkPoolConfig{}: own,
-			// Whose apply made a DaemonSet is told by its managed fields.
-			&appsv1.DaemonSet{}: {Namespaces: own.Namespaces, Transform: func(in any) (any, error) { return in, nil }},
-		},
-	}
-	mgr, err := ctrl.NewManager(cfg, o)
-	if err != nil {
-		return nil, err
-	}
-	if err := controller.Setup(mgr, s.Operator, s.images, s.cniBinDir); meta.IsNoMatchError(err) {
-		return nil, fmt.Errorf("%w: apply the CRDs under config/crd and that of NetworkAttachmentDefinition", err)
-	} else if err != nil {
-		return nil, err
-	}
-	return mgr, errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
 }

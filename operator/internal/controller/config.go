@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,8 +23,7 @@ import (
 type Config struct {
 	client.Client
 	Operator
-	Images    deploy.Images
-	CNIBinDir string
+	Images deploy.Images
 }
 
 // Reconcile applies the DaemonSets. Deleting the configuration deletes them through
@@ -57,6 +57,18 @@ func (r *Config) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 		return ctrl.Result{}, perr
 	}
 	return ctrl.Result{}, err
+}
+
+// create makes the configuration of a fresh installation, once at start: whoever
+// deletes it later means it.
+func (r *Config) create(ctx context.Context) error {
+	cfg := &v1.SriovOperatorConfig{}
+	cfg.Namespace, cfg.Name = r.Namespace, v1.DefaultConfigName
+	cfg.Spec.ConfigDaemonNodeSelector = map[string]string{"kubernetes.io/os": "linux"}
+	if err := r.Create(ctx, cfg, FieldOwner); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create the SriovOperatorConfig %s: %w", cfg.Name, err)
+	}
+	return nil
 }
 
 func (r *Config) deploy(ctx context.Context, cfg *v1.SriovOperatorConfig) error {

@@ -24,8 +24,11 @@ type Operator struct {
 	ResourcePrefix string // of extended resources, such as "openshift.io"
 	// ExternalDrainer leaves draining to a third party.
 	ExternalDrainer bool
-	// KeepStale is how long the state of a node that went away is kept, minutes.
+	// KeepStaleMinutes is how long the state of a node that went away is kept.
 	KeepStaleMinutes int
+	// CreateConfig makes the configuration, for all Linux nodes, if there is none at start.
+	CreateConfig bool
+	CNIBinDir    string // on the nodes
 }
 
 // config reads the SriovOperatorConfig that counts; nil if there is none or it is

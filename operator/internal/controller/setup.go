@@ -3,18 +3,23 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -31,8 +36,30 @@ const parallel = 16
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-// Setup registers all reconcilers with a manager.
-func Setup(mgr ctrl.Manager, o Operator, images deploy.Images, cniBinDir string) error {
+// New makes a manager with all reconcilers. It caches no more than they read.
+func New(cfg *rest.Config, o Operator, images deploy.Images, opts ctrl.Options) (ctrl.Manager, error) {
+	own := cache.ByObject{Namespaces: map[string]cache.Config{o.Namespace: {}}}
+	opts.Cache = cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&v1.SriovNetworkNodePolicy{}: own, &v1.SriovNetworkNodeState{}: own, &v1.SriovOperatorConfig{}: own, &v1.SriovNetworkPoolConfig{}: own,
+			// Whose apply made a DaemonSet is told by its managed fields.
+			&appsv1.DaemonSet{}: {Namespaces: own.Namespaces, Transform: func(in any) (any, error) { return in, nil }},
+		},
+	}
+	mgr, err := ctrl.NewManager(cfg, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := setup(mgr, o, images); meta.IsNoMatchError(err) {
+		return nil, fmt.Errorf("%w: apply the CRDs under config/crd, and that of NetworkAttachmentDefinition", err)
+	} else if err != nil {
+		return nil, err
+	}
+	return mgr, nil
+}
+
+func setup(mgr ctrl.Manager, o Operator, images deploy.Images) error {
 	for _, c := range []prometheus.Collector{nodeWrites, drains} {
 		var twice prometheus.AlreadyRegisteredError
 		if err := metrics.Registry.Register(c); err != nil && !errors.As(err, &twice) {
@@ -40,17 +67,27 @@ func Setup(mgr ctrl.Manager, o Operator, images deploy.Images, cniBinDir string)
 		}
 	}
 	ctx, c := context.Background(), mgr.GetFieldIndexer()
-	if err := errors.Join(
+	for _, err := range []error{
 		c.IndexField(ctx, &v1.SriovNetworkNodeState{}, BusyIndex, Busy),
 		c.IndexField(ctx, &v1.SriovNetworkNodeState{}, WaitingIndex, Waiting),
 		c.IndexField(ctx, &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
-	); err != nil {
-		return err
+		setupNodes(mgr, o), setupDrain(mgr, o), setupNetworks(mgr, o), setupConfig(mgr, o, images),
+	} {
+		if err != nil {
+			return err
+		}
 	}
-	return errors.Join(setupNodes(mgr, o), setupDrain(mgr, o), setupNetworks(mgr, o),
-		ctrl.NewControllerManagedBy(mgr).Named("config").For(&v1.SriovOperatorConfig{}).Owns(&appsv1.DaemonSet{}).
-			Complete(&Config{Client: mgr.GetClient(), Operator: o, Images: images, CNIBinDir: cniBinDir}),
-	)
+	return nil
+}
+
+func setupConfig(mgr ctrl.Manager, o Operator, images deploy.Images) error {
+	r := &Config{Client: mgr.GetClient(), Operator: o, Images: images}
+	if o.CreateConfig {
+		if err := mgr.Add(manager.RunnableFunc(r.create)); err != nil {
+			return err
+		}
+	}
+	return ctrl.NewControllerManagedBy(mgr).Named("config").For(&v1.SriovOperatorConfig{}).Owns(&appsv1.DaemonSet{}).Complete(r)
 }
 
 // toNode maps an object to the work item of the node it is named after.

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -56,7 +57,7 @@ type Daemon struct {
 // Setup registers the daemon with a manager whose cache holds just this node's state.
 func (d *Daemon) Setup(mgr ctrl.Manager) error {
 	d.hardware = make(chan event.GenericEvent)
-	if err := mgr.Add(managerRunnable(d.watchHardware)); err != nil {
+	if err := mgr.Add(manager.RunnableFunc(d.watchHardware)); err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).
@@ -73,10 +74,6 @@ func (d *Daemon) Setup(mgr ctrl.Manager) error {
 		}).
 		Complete(d)
 }
-
-type managerRunnable func(context.Context) error
-
-func (f managerRunnable) Start(ctx context.Context) error { return f(ctx) }
 
 // watchHardware turns changes of PCI functions and their netdevs into work.
 func (d *Daemon) watchHardware(ctx context.Context) error {
