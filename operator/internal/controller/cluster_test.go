@@ -99,6 +99,10 @@ func startCluster() (*cluster, error) {
 	if c.Client, err = client.New(c.config, client.Options{Scheme: c.scheme}); err != nil {
 		return nil, err
 	}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}} // of the pods of tests
+	if err := c.Create(ctx, account); err != nil {
+		return nil, err
+	}
 	opts := controller.Operator{Namespace: ns, ResourcePrefix: prefix, KeepStaleMinutes: 30, CreateConfig: true, CNIBinDir: "/opt/cni/bin"}
 	images := deploy.Images{Daemon: "operator:test", DevicePlugin: "sriovdp:test", CNI: map[string]string{"sriov": "sriov-cni:test"}}
 	// The CRDs were just applied: retry until they are served.
@@ -156,10 +160,10 @@ func (c *cluster) node(t *testing.T, name string, labels map[string]string) {
 	for k, v := range labels {
 		n.Labels[k] = v
 	}
-	c.create(t, n)
-	t.Cleanup(func() {
+	t.Cleanup(func() { // once the node is gone, or the operator makes another
 		c.drop(t, &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}})
 	})
+	c.create(t, n)
 	c.report(t, name, v1.SyncSucceeded, igb("ens1", "0000:01:00.0"), igb("ens2", "0000:02:00.0"))
 }
 

@@ -148,7 +148,7 @@ func (r *Network) provide(ctx context.Context, n *network) error {
 		v1.AnnotationOwnerRef:     r.ownerRef(client.ObjectKeyFromObject(n)),
 	}
 	if target == n.GetNamespace() {
-		if err := controllerutil.SetControllerReference(n, want, r.Scheme()); err != nil {
+		if err := controllerutil.SetControllerReference(n.Object, want, r.Scheme()); err != nil {
 			return err
 		}
 	}

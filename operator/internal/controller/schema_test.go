@@ -1,0 +1,165 @@
+package controller_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// What the API server refuses by the schemas alone, with no webhook.
+func TestRefusedBySchema(t *testing.T) {
+	c := newCluster(t)
+	const head = "apiVersion: sriovnetwork.openshift.io/v1\nmetadata: {name: refused, namespace: sriov-network-operator}\n"
+	policy := func(fields string) string {
+		return head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: nics, nodeSelector: {}, numVfs: 4, nicSelector: {pfNames: [ens1]}, " + fields + "}\n"
+	}
+	pfNames := func(name string) string {
+		return head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: nics, nodeSelector: {}, numVfs: 4, nicSelector: {pfNames: ['" + name + "']}}\n"
+	}
+	network := func(fields string) string {
+		return head + "kind: SriovNetwork\nspec: {resourceName: nics, " + fields + "}\n"
+	}
+	pool := func(fields string) string { return head + "kind: SriovNetworkPoolConfig\nspec: {" + fields + "}\n" }
+
+	for name, tc := range map[string]struct{ manifest, says string }{
+		"range of one number":     {pfNames("ens1#5"), "pfNames[0]"},
+		"range downwards":         {pfNames("ens1#3-1"), "counts upwards"},
+		"range of letters":        {pfNames("ens1#a-b"), "pfNames[0]"},
+		"range beyond numVfs":     {pfNames("ens1#0-9"), "below numVfs"},
+		"two ranges glued":        {pfNames("ens1#0-1#2-3"), "pfNames[0]"},
+		"range without a PF":      {pfNames("#0-1"), "pfNames[0]"},
+		"priority 100":            {policy("priority: 100"), "priority"},
+		"deviceType foo":          {policy("deviceType: foo"), "deviceType"},
+		"vfio and RDMA":           {policy("deviceType: vfio-pci, isRdma: true"), "isRdma needs deviceType netdevice"},
+		"vDPA without switchdev":  {policy("vdpaType: vhost"), "vdpaType needs"},
+		"switchdev on InfiniBand": {policy("eSwitchMode: switchdev, linkType: ib"), "switchdev needs linkType eth"},
+		"mtu 0":                   {policy("mtu: 0"), "mtu"},
+		"negative numVfs":         {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: nics, nodeSelector: {}, numVfs: -1, nicSelector: {}}\n", "numVfs"},
+		"resource name":           {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a/b, nodeSelector: {}, numVfs: 1, nicSelector: {}}\n", "resourceName"},
+		"address":                 {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a, nodeSelector: {}, numVfs: 1, nicSelector: {rootDevices: ['01:00.0']}}\n", "rootDevices[0]"},
+		"netFilter with vendor":   {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a, nodeSelector: {}, numVfs: 1, nicSelector: {netFilter: 'openstack/NetworkID:x', vendor: '8086'}}\n", "stands alone"},
+		"vlan 4095":               {network("vlan: 4095"), "vlan"},
+		"rates":                   {network("minTxRate: 9, maxTxRate: 5"), "minTxRate has to be at most maxTxRate"},
+		"spoofChk as a boolean":   {network("spoofChk: 'true'"), "spoofChk"},
+		"network resource name":   {head + "kind: SriovNetwork\nspec: {resourceName: \"a\\nb\"}\n", "resourceName"},
+		"maxUnavailable 0%":       {pool("maxUnavailable: 0%"), "maxUnavailable"},
+		"maxUnavailable 101%":     {pool("maxUnavailable: 101%"), "maxUnavailable"},
+		"maxUnavailable abc":      {pool("maxUnavailable: abc"), "maxUnavailable"},
+		"maxUnavailable -1":       {pool("maxUnavailable: -1"), "maxUnavailable"},
+		"offload pool with nodes": {pool("ovsHardwareOffloadConfig: {name: x}, maxUnavailable: 1"), "ovsHardwareOffloadConfig excludes"},
+		"a second config":         {head + "kind: SriovOperatorConfig\nspec: {}\n", "named default"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := c.plane.Kubectl(t.Context(), strings.NewReader(tc.manifest), "create", "-f", "-")
+			require.Error(t, err, out)
+			require.Contains(t, err.Error()+out, tc.says)
+		})
+	}
+}
+
+// Manifests that other installations carry apply unchanged.
+func TestAcceptedBySchema(t *testing.T) {
+	c := newCluster(t)
+	for _, pattern := range []string{"../../config/samples/*.yaml", "testdata/legacy/*.yaml"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, f := range files {
+			t.Run(filepath.Base(f), func(t *testing.T) {
+				b, err := os.ReadFile(f)
+				require.NoError(t, err)
+				out, err := c.plane.Kubectl(t.Context(), strings.NewReader(string(b)), "apply", "--dry-run=server", "--validate=strict", "-f", "-")
+				require.NoError(t, err, out)
+			})
+		}
+	}
+}
+
+// A daemon's rights end at its own node, and there at the status and its own wish.
+func TestDaemonWritesToItsOwnNodeOnly(t *testing.T) {
+	c := newCluster(t)
+	c.node(t, "mine", nil)
+	c.node(t, "theirs", nil)
+	daemon, err := client.New(c.as("sriov-network-config-daemon", map[string][]string{"authentication.kubernetes.io/node-name": {"mine"}}), client.Options{Scheme: c.scheme})
+	require.NoError(t, err)
+	merge := func(node, patch string, status bool) error {
+		s := &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: node}}
+		p := client.RawPatch("application/merge-patch+json", []byte(patch))
+		if status {
+			return daemon.Status().Patch(ctx, s, p)
+		}
+		return daemon.Patch(ctx, s, p)
+	}
+	wish := `{"metadata":{"annotations":{"sriovnetwork.openshift.io/desired-state":"Idle"}}}`
+	c.eventually(t, func(t *assert.CollectT) { // until the policy is in force
+		require.True(t, apierrors.IsInvalid(merge("theirs", wish, false)) || apierrors.IsForbidden(merge("theirs", wish, false)))
+	})
+	require.NoError(t, merge("mine", `{"status":{"syncStatus":"InProgress"}}`, true))
+	require.NoError(t, merge("mine", wish, false))
+	require.Error(t, merge("theirs", `{"status":{"syncStatus":"InProgress"}}`, true))
+	require.ErrorContains(t, merge("mine", `{"spec":{"interfaces":[{"pciAddress":"x"}]}}`, false), "may not write the spec")
+	require.ErrorContains(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}`, false), "may only write the annotation")
+	require.True(t, apierrors.IsForbidden(daemon.Patch(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "mine"}},
+		client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"a":"b"}}}`)))))
+}
+
+// A DaemonSet that another tool made is replaced, not merged with.
+func TestConfigTakesOverDaemonSets(t *testing.T) {
+	c := newCluster(t)
+	key := client.ObjectKey{Namespace: ns, Name: "sriov-device-plugin"}
+	var ours appsv1.DaemonSet
+	c.eventually(t, func(t *assert.CollectT) { require.NoError(t, c.Get(ctx, key, &ours)) })
+
+	foreign := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: key.Name}}
+	labels := map[string]string{"name": "other"}
+	foreign.Spec.Selector = &metav1.LabelSelector{MatchLabels: labels}
+	foreign.Spec.Template.Labels = labels
+	foreign.Spec.Template.Spec = corev1.PodSpec{
+		InitContainers: []corev1.Container{{Name: "wait", Image: "i"}}, Containers: []corev1.Container{{Name: "c", Image: "i"}},
+	}
+	// Between these two the operator may be first; then there is nothing to take over.
+	c.eventually(t, func(t *assert.CollectT) {
+		_ = c.Delete(ctx, &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: key.Name}})
+		require.NoError(t, c.Create(ctx, foreign.DeepCopy()))
+	})
+	c.eventually(t, func(t *assert.CollectT) {
+		var now appsv1.DaemonSet
+		require.NoError(t, c.Get(ctx, key, &now))
+		require.Equal(t, map[string]string{"app": key.Name}, now.Spec.Selector.MatchLabels)
+		require.Empty(t, now.Spec.Template.Spec.InitContainers)
+	})
+}
+
+func TestConfigSaysWhatItIgnores(t *testing.T) {
+	c := newCluster(t)
+	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
+	c.edit(t, cfg, func() {
+		cfg.Spec.EnableInjector, cfg.Spec.ConfigurationMode, cfg.Spec.LogLevel = true, "systemd", 2
+		cfg.Spec.ConfigDaemonEnvVars = map[string]string{"A": "b"}
+	})
+	t.Cleanup(func() {
+		c.edit(t, cfg, func() {
+			cfg.Spec.EnableInjector, cfg.Spec.ConfigurationMode, cfg.Spec.LogLevel, cfg.Spec.ConfigDaemonEnvVars = false, "", 0, nil
+		})
+	})
+	c.eventually(t, func(t *assert.CollectT) {
+		require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(cfg), cfg))
+		require.Equal(t, v1.ReasonConfigUnsupported, condition(t, cfg.Status.Conditions, v1.ConditionReady).Reason)
+		require.Contains(t, condition(t, cfg.Status.Conditions, v1.ConditionComplete).Message, "enableInjector")
+		var ds appsv1.DaemonSet
+		require.NoError(t, c.Get(ctx, client.ObjectKey{Namespace: ns, Name: "sriov-network-config-daemon"}, &ds))
+		require.Contains(t, ds.Spec.Template.Spec.Containers[0].Command, "-v=2")
+		require.Contains(t, ds.Spec.Template.Spec.Containers[0].Env, corev1.EnvVar{Name: "A", Value: "b"})
+	})
+}
