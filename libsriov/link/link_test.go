@@ -83,11 +83,10 @@ func TestMoveTakesOneRequest(t *testing.T) {
 	v := from.veth(t, "v0")
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 7}
 	before, beforeThere := from.Requests(), to.Requests()
-	index, err := from.Move(v, from.ns, to.Conn, link.Update{NetNS: to.ns, Name: "net1", MAC: mac, MTU: 1400, Up: new(true)})
-	require.NoError(t, err)
+	require.NoError(t, from.Move(v, from.ns, to.Conn, link.Update{NetNS: to.ns, Name: "net1", MAC: mac, MTU: 1400, Up: new(true)}))
 	assert.Equal(t, 1, from.Requests()-before)
-	assert.Equal(t, 1, to.Requests()-beforeThere, "looks up the index in the new namespace")
-	moved, err := to.ByIndex(index)
+	assert.Zero(t, to.Requests()-beforeThere)
+	moved, err := to.ByName("net1")
 	require.NoError(t, err)
 	assert.Equal(t, "net1", moved.Name)
 	assert.Equal(t, mac, moved.MAC)
@@ -124,7 +123,7 @@ func TestMoveIsTakenBackWhenALaterPartFails(t *testing.T) {
 			require.NoError(t, err)
 
 			tc.update.NetNS = to.ns
-			_, err = from.Move(v, from.ns, to.Conn, tc.update)
+			err = from.Move(v, from.ns, to.Conn, tc.update)
 			require.ErrorIs(t, err, tc.errno)
 			t.Log(err)
 
@@ -147,11 +146,12 @@ func TestMoveAroundATakenName(t *testing.T) {
 	t.Parallel()
 	from, to := newHost(t), newHost(t)
 	to.veth(t, "v0")
-	index, err := from.Move(from.veth(t, "v0"), from.ns, to.Conn, link.Update{NetNS: to.ns, Name: "net1"})
+	require.NoError(t, from.Move(from.veth(t, "v0"), from.ns, to.Conn, link.Update{NetNS: to.ns, Name: "net1"}))
+	require.NoError(t, to.SetUp("net1", true))
+	l, err := to.ByName("net1")
 	require.NoError(t, err)
-	l, err := to.ByIndex(index)
-	require.NoError(t, err)
-	assert.Equal(t, "net1", l.Name)
+	assert.True(t, l.Up())
+	require.ErrorIs(t, to.SetUp("net2", true), unix.ENODEV)
 }
 
 // The index is taken in the target namespace, so the kernel picks another.
@@ -161,9 +161,10 @@ func TestMoveChangesATakenIndex(t *testing.T) {
 	taken := to.veth(t, "other")
 	v := from.veth(t, "v0")
 	require.Equal(t, taken.Index, v.Index)
-	index, err := from.Move(v, from.ns, to.Conn, link.Update{NetNS: to.ns, Name: "net1"})
+	require.NoError(t, from.Move(v, from.ns, to.Conn, link.Update{NetNS: to.ns, Name: "net1"}))
+	moved, err := to.ByName("net1")
 	require.NoError(t, err)
-	assert.NotEqual(t, v.Index, index)
+	assert.NotEqual(t, v.Index, moved.Index)
 	l, err := to.ByIndex(taken.Index)
 	require.NoError(t, err)
 	assert.Equal(t, taken, l)

@@ -72,6 +72,12 @@ func (c *Conn) Set(index int, u Update) error {
 	return nil
 }
 
+// IsZero tells that the update changes nothing.
+func (u Update) IsZero() bool {
+	return u.Name == "" && u.MAC == nil && u.MTU == 0 && u.Alias == nil && u.Up == nil &&
+		u.Promisc == nil && u.AllMulti == nil && u.NetNS == nil
+}
+
 // String lists what the update changes.
 func (u Update) String() string {
 	var s []byte
@@ -109,35 +115,46 @@ func (u Update) String() string {
 }
 
 // Move sends an interface to another namespace with one request that also does
-// the rest of u, and returns its index there, which the kernel changes if it is
-// taken. to must be a connection in the namespace that u.NetNS is open on.
+// the rest of u. to must be a connection in the namespace that u.NetNS is open
+// on; there the interface is found by its name, for the kernel changes its index
+// if that is taken.
 //
 // The kernel checks the new name only after the move. When that or any later
 // part fails, Move brings the interface back under its old index, name, MAC and
 // MTU, and joins an error if even that fails; was is the interface as it is now,
 // home the namespace it is in.
-func (c *Conn) Move(was Link, home *os.File, to *Conn, u Update) (index int, err error) {
-	name := u.Name
-	if name == "" {
-		name = was.Name
-	}
-	err = c.Set(was.Index, u)
+func (c *Conn) Move(was Link, home *os.File, to *Conn, u Update) error {
+	err := c.Set(was.Index, u)
 	if err == nil {
-		l, err := to.ByName(name)
-		return l.Index, err
+		return nil
 	}
 	if _, here := c.ByIndex(was.Index); here == nil {
-		return 0, err // it never left
+		return err // it never left
 	}
 	stray, find := to.stray(was)
 	if find != nil {
-		return 0, errors.Join(err, find)
+		return errors.Join(err, find)
 	}
 	back := Update{NetNS: home, NewIndex: was.Index, Name: was.Name, MAC: was.MAC, MTU: was.MTU}
 	if was.Up() {
 		back.Up = new(true)
 	}
-	return 0, errors.Join(err, to.Set(stray, back))
+	return errors.Join(err, to.Set(stray, back))
+}
+
+// SetUp sets the interface that has a name up or down, which saves the caller
+// the request that would tell its index.
+func (c *Conn) SetUp(name string, up bool) error {
+	info := vnl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Change = unix.IFF_UP
+	if up {
+		info.Flags = unix.IFF_UP
+	}
+	req := nl.Request(unix.RTM_SETLINK, 0, info, vnl.NewRtAttr(unix.IFLA_IFNAME, vnl.ZeroTerminated(name)))
+	if _, err := c.socket.Execute(req); err != nil {
+		return fmt.Errorf("set up %t on interface %q: %w", up, name, err)
+	}
+	return nil
 }
 
 // stray finds an interface that arrived without its new name: by the device it
