@@ -2,6 +2,28 @@ module github.com/sriovkit/sriovkit/sriov-cni
 
 go 1.26.0
 
-require github.com/sriovkit/sriovkit/libsriov v0.1.0
+require (
+	github.com/containernetworking/cni v1.3.0
+	github.com/containernetworking/plugins v1.9.1
+	github.com/gofrs/flock v0.13.2
+	github.com/google/go-cmp v0.7.0
+	github.com/sriovkit/sriovkit/libsriov v0.1.0
+	github.com/stretchr/testify v1.12.1
+	github.com/vishvananda/netlink v1.3.1
+	github.com/vishvananda/netns v0.0.5
+	golang.org/x/sys v0.50.0
+	gopkg.in/natefinch/lumberjack.v2 v2.2.1
+)
+
+require (
+	github.com/alexflint/go-filemutex v1.3.0 // indirect
+	github.com/coreos/go-iptables v0.8.0 // indirect
+	github.com/pkg/errors v0.9.1 // indirect
+	github.com/safchain/ethtool v0.6.2 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	sigs.k8s.io/knftables v0.0.18 // indirect
+)
 
 replace github.com/sriovkit/sriovkit/libsriov => ../libsriov
+
+tool github.com/containernetworking/plugins/plugins/ipam/host-local

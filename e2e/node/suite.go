@@ -45,6 +45,9 @@ type Suite struct {
 var Suites = []Suite{
 	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
 	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: simulators}},
+	{Name: "sriov-cni", Dir: "sriov-cni", Node: vm.Config{Modules: append([]string{"dummy"}, simulators...)}, Binaries: map[string]string{
+		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
+	}},
 }
 
 // simulators give what igb lacks: netdevsim link state, minimum rates, 802.1ad

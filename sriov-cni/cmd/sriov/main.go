@@ -1,0 +1,90 @@
+// Command sriov is a CNI plugin that gives pods SR-IOV virtual functions, and
+// the installer of itself.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	cniversion "github.com/containernetworking/cni/pkg/version"
+
+	"github.com/sriovkit/sriovkit/sriov-cni/install"
+	"github.com/sriovkit/sriovkit/sriov-cni/plugin"
+)
+
+// version is set by the linker (-X main.version=).
+var version = "devel"
+
+const usage = `sriov is a CNI plugin: it gives a pod an SR-IOV virtual function.
+
+Container runtimes run it with CNI_COMMAND and its fellows in the environment
+and the network's configuration on stdin (https://www.cni.dev/docs/spec/).
+By hand:
+
+  sriov -version    print version and CNI versions
+  sriov install     copy the plugin into the host's CNI directory; see -h there
+`
+
+func main() {
+	if os.Getenv("CNI_COMMAND") != "" {
+		os.Exit(serve(context.Background()))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	err := run(ctx, os.Args, os.Stdout)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "sriov:", err)
+		os.Exit(1)
+	}
+}
+
+// serve is one CNI call. Its result or error goes to stdout, as one document.
+func serve(ctx context.Context) int {
+	debug.SetGCPercent(-1) // one short call: collecting garbage costs more than the garbage
+	p := &plugin.Plugin{Root: "/", StateDir: plugin.DefaultStateDir, Stdout: os.Stdout, Stderr: os.Stderr}
+	if err := skel.PluginMainFuncsWithError(p.Funcs(ctx), cniversion.All, ""); err != nil {
+		if printErr := err.Print(); printErr != nil {
+			fmt.Fprintln(os.Stderr, "sriov: write error to stdout:", printErr)
+		}
+		return 1
+	}
+	return 0
+}
+
+// run is what is asked for on the command line. The container image starts the
+// binary under the name that its entry point always had.
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	if strings.HasPrefix(filepath.Base(args[0]), "entrypoint") {
+		return install.Run(ctx, args[1:], stdout)
+	}
+	if len(args) > 1 && args[1] == "install" {
+		return install.Run(ctx, args[2:], stdout)
+	}
+	flags := flag.NewFlagSet("sriov", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	printVersion := flags.Bool("version", false, "")
+	err := flags.Parse(args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return err
+	case err != nil:
+		return fmt.Errorf("%w; see -help", err)
+	case *printVersion:
+		fmt.Fprintf(stdout, "sriov %s (CNI %s)\n", version, strings.Join(cniversion.All.SupportedVersions(), ", "))
+		return nil
+	case flags.NArg() > 0:
+		return fmt.Errorf("unknown command %q; see -help", flags.Arg(0))
+	}
+	return errors.New("CNI_COMMAND is not set: this is a CNI plugin, which container runtimes run; see -help")
+}

@@ -1,0 +1,146 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	types020 "github.com/containernetworking/cni/pkg/types/020"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// add gives a VF to a pod. Up to the journal it only looks; from there on any
+// failure, and any kill, is undone by the journal.
+func (p *Plugin) add(ctx context.Context, args *skel.CmdArgs, _ conf) (err error) {
+	r, err := parseRequest(args.StdinData, args.Args)
+	if err != nil {
+		return err
+	}
+	for _, key := range r.Unknown {
+		log(ctx).Warn("unknown key in the configuration", "key", key)
+	}
+	podNS, space, err := p.openPodNS(args)
+	if err != nil {
+		return err
+	}
+	defer podNS.Close()
+	id, err := p.identify(r.Device)
+	if err != nil { // no lock, hence no file, for what is not there
+		return noDevice(p, r.Device, err)
+	}
+	if err := p.lock(ctx, r.Device); err != nil {
+		return err
+	}
+	a := attachment{ContainerID: args.ContainerID, IfName: args.IfName}
+	hostName, err := p.claim(ctx, r.Device, a)
+	if err != nil {
+		return err
+	}
+	t := &transfer{p: p, podNS: podNS, journal: journal{
+		Version: journalVersion, Owner: a, Network: r.conf.Name, Device: r.Device, Identity: id, NetNS: space,
+	}}
+	defer t.close()
+	if err := t.prepare(r, hostName); err != nil {
+		return err
+	}
+	if err := save(p.store().journalPath(r.Device), t.journal); err != nil {
+		return err
+	}
+	undo := func() error { return p.undo(context.WithoutCancel(ctx), r, t.journal) }
+	defer func() {
+		if undo != nil {
+			err = errors.Join(err, undo())
+		}
+	}()
+	ipam := startIPAM(ctx, r)
+	moved := t.execute(ctx, r)
+	var leased leases
+	if ipam != nil { // wait for it even if the rest failed: it must not run beside the undoing
+		leased = <-ipam
+	}
+	if err := errors.Join(moved, leased.err); err != nil {
+		return err
+	}
+	if leased.result != nil && t.link != nil {
+		if err := t.configure(leased.result); err != nil {
+			return &failure{Code: codeMove, Err: fmt.Errorf("failed to configure interface %s: %w", a.IfName, err)}
+		}
+	}
+	result, err := inVersion(r.conf.CNIVersion, t.result(r, leased.result))
+	if err != nil {
+		return err
+	}
+	if err := p.commit(r, t); err != nil {
+		return err
+	}
+	undo = nil
+	log(ctx).Info("VF given to pod", "pci", r.Device, "vf", t.device.Index)
+
+	if t.inPod != nil {
+		if err := announce(ctx, t.pod, *t.inPod, leased.result); err != nil {
+			log(ctx).Warn("addresses not announced", "err", err)
+		}
+	}
+	return result.PrintTo(p.Stdout)
+}
+
+// openPodNS opens the pod's namespace, which must not be the host's own: that
+// would rename a host interface.
+func (p *Plugin) openPodNS(args *skel.CmdArgs) (*os.File, namespace, error) {
+	f, space, err := namespace{Path: args.Netns}.open()
+	if err != nil {
+		return nil, space, &failure{Code: types.ErrInvalidNetNS, Err: fmt.Errorf("failed to open netns %q: %w", args.Netns, err)}
+	}
+	override := strings.EqualFold(args.NetnsOverride, "true") || args.NetnsOverride == "1"
+	if sameFile(f, p.path("proc/self/ns/net")) && !override {
+		f.Close()
+		return nil, space, &failure{Code: types.ErrInvalidNetNS, Err: fmt.Errorf("CNI_NETNS %q is the host's own network namespace", args.Netns)}
+	}
+	return f, space, nil
+}
+
+// commit makes the attachment permanent: from here on only DEL and GC undo it.
+func (p *Plugin) commit(r request, t *transfer) error {
+	pfName := ""
+	if t.device.PF != nil {
+		pfName = t.device.PF.Name
+	}
+	b, err := composeRecord(r, t.journal, pfName)
+	if err != nil {
+		return err
+	}
+	s := p.store()
+	if err := replace(s.recordPath(t.journal.Owner), b); err != nil {
+		return err
+	}
+	if err := replace(s.markerPath(r.Device), []byte(t.journal.NetNS.Path)); err != nil {
+		return err
+	}
+	t.journal.Committed = true
+	return save(s.journalPath(r.Device), t.journal)
+}
+
+// undo takes back what a failed ADD did. What it cannot take back it leaves to
+// DEL, together with the journal.
+func (p *Plugin) undo(ctx context.Context, r request, j journal) error {
+	s := p.store()
+	ipam := delIPAM(ctx, r.conf.IPAM.Type, r.stdin, j.Owner, j.NetNS.Path)
+	err := p.recoverVF(ctx, j)
+	if err == nil {
+		err = remove(s.markerPath(j.Device), s.journalPath(j.Device), s.recordPath(j.Owner))
+	}
+	return errors.Join(err, ipam)
+}
+
+// inVersion is the result as a version of the specification has it. Before
+// 0.3.0 a result was its addresses; without any, only the version is left.
+func inVersion(v string, result *types100.Result) (types.Result, error) {
+	if (v == "" || v == "0.1.0" || v == "0.2.0") && len(result.IPs) == 0 {
+		return &types020.Result{CNIVersion: v, DNS: result.DNS}, nil
+	}
+	return result.GetAsVersion(v)
+}

@@ -1,0 +1,136 @@
+package plugin
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+)
+
+// record is the file by which DEL knows the configuration of ADD, in the format
+// of the SR-IOV CNI plugin that this one replaces: the configuration's keys,
+// and beside them what that plugin adds, of which DEL needs these. It knows
+// nothing of an interface's flags and alternative names; the journal does.
+type record struct {
+	Name   string `json:"name"`
+	Device string `json:"deviceID"`
+	IPAM   struct {
+		Type string `json:"type"`
+	} `json:"ipam"`
+
+	// Settings that were asked for. The rest of Before is not to be restored,
+	// but for the addresses and the MTU, which a pod may change unasked.
+	VLAN      *int   `json:"vlan"`
+	SpoofChk  string `json:"spoofchk"`
+	Trust     string `json:"trust"`
+	LinkState string `json:"link_state"`
+	MinTxRate *int   `json:"min_tx_rate"`
+	MaxTxRate *int   `json:"max_tx_rate"`
+
+	VFIndex int          `json:"VFID"`
+	PFName  string       `json:"Master"`
+	MAC     string       `json:"MAC"`
+	Before  recordBefore `json:"OrigVfState"`
+
+	// Sriovkit marks a record that this plugin wrote: whether the VF is still
+	// to be brought back is then told by the journal alone.
+	Sriovkit *recordMark `json:"sriovkit,omitempty"`
+}
+
+type recordMark struct {
+	Version int `json:"version"`
+}
+
+// recordBefore is how the VF was before ADD.
+type recordBefore struct {
+	HostIFName   string
+	SpoofChk     bool
+	Trust        bool
+	AdminMAC     string
+	EffectiveMAC string
+	Vlan         int
+	VlanQoS      int
+	VlanProto    int // 0x8100, 0x88a8; 0 is the former
+	MinTxRate    int
+	MaxTxRate    int
+	LinkState    uint32 // 0 auto, 1 enable, 2 disable
+	MTU          int
+}
+
+// composeRecord writes what j says into the keys of the configuration.
+func composeRecord(r request, j journal, pfName string) ([]byte, error) {
+	before := recordBefore{SpoofChk: j.Before.SpoofCheck == vfstate.On, Trust: j.Before.Trust == vfstate.On}
+	if j.PF != nil {
+		before.AdminMAC = j.Before.MAC.String()
+	}
+	if v := j.Before.VLAN; v != nil {
+		before.Vlan, before.VlanQoS, before.VlanProto = int(v.ID), int(v.QoS), int(v.Proto)
+	}
+	if rate := j.Before.Rate; rate != nil {
+		before.MinTxRate, before.MaxTxRate = int(rate.Min), int(rate.Max)
+	}
+	if s := j.Before.LinkState; s != vfstate.LinkUnset {
+		before.LinkState = uint32(s - vfstate.LinkAuto)
+	}
+	all := map[string]any{}
+	if err := json.Unmarshal(r.stdin, &all); err != nil {
+		return nil, err
+	}
+	// The other reader matches keys in any case: no second spelling may stay.
+	own := map[string]any{
+		"deviceID": j.Device, "Master": pfName, "VFID": j.VFIndex, "MAC": r.MAC.String(),
+		"vlan": r.conf.VLAN, "vlanQoS": r.conf.VLANQoS, "vlanProto": r.conf.VLANProto,
+		"sriovkit": recordMark{Version: journalVersion},
+	}
+	if j.Link != nil {
+		before.HostIFName, before.EffectiveMAC, before.MTU = j.Link.Name, net.HardwareAddr(j.Link.MAC).String(), j.Link.MTU
+		own["MTU"] = j.Link.MTU
+	}
+	own["OrigVfState"] = before
+	for key := range own {
+		maps.DeleteFunc(all, func(k string, _ any) bool { return strings.EqualFold(k, key) })
+	}
+	maps.DeleteFunc(all, func(k string, _ any) bool { return strings.EqualFold(k, "prevResult") })
+	maps.Copy(all, own)
+	return json.Marshal(all)
+}
+
+// journal is what a record of the other plugin tells about how to bring the VF
+// back. Identity and namespace inode are not in it.
+func (r record) journal(owner attachment, netns string) (journal, error) {
+	a, err := libsriov.ParseAddress(r.Device)
+	if err != nil {
+		return journal{}, fmt.Errorf("record of %s %s: %w", owner.ContainerID, owner.IfName, err)
+	}
+	b := r.Before
+	j := journal{
+		Version: journalVersion, Owner: owner, Network: r.Name, Committed: true,
+		Device: a, VFIndex: r.VFIndex, NetNS: namespace{Path: netns},
+	}
+	j.Before.MAC, _ = net.ParseMAC(b.AdminMAC) // "" is a VF of which none was known
+	if r.VLAN != nil {
+		j.Want.VLAN = &vfstate.VLAN{}
+		j.Before.VLAN = &vfstate.VLAN{ID: uint16(b.Vlan), QoS: uint8(b.VlanQoS), Proto: vfstate.VLANProto(b.VlanProto)}
+	}
+	if r.SpoofChk != "" {
+		j.Want.SpoofCheck, j.Before.SpoofCheck = vfstate.On, vfstate.SwitchOf(b.SpoofChk)
+	}
+	if r.Trust != "" {
+		j.Want.Trust, j.Before.Trust = vfstate.On, vfstate.SwitchOf(b.Trust)
+	}
+	if r.LinkState != "" && b.LinkState <= 2 {
+		j.Want.LinkState, j.Before.LinkState = vfstate.LinkAuto, vfstate.LinkAuto+vfstate.LinkState(b.LinkState)
+	}
+	if r.MinTxRate != nil || r.MaxTxRate != nil {
+		j.Want.Rate, j.Before.Rate = &vfstate.Rate{}, &vfstate.Rate{Min: uint32(b.MinTxRate), Max: uint32(b.MaxTxRate)}
+	}
+	if b.HostIFName != "" {
+		effective, _ := net.ParseMAC(b.EffectiveMAC)
+		j.Link = &linkState{Parent: a.String(), Name: b.HostIFName, MAC: mac(effective), MTU: b.MTU}
+	}
+	return j, nil
+}

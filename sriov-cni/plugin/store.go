@@ -1,0 +1,170 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/gofrs/flock"
+	"github.com/sriovkit/sriovkit/libsriov"
+)
+
+// store is the state directory. Of each attachment it holds three files:
+//
+//	vf/<address>.json          journal: who has the VF and how it was before
+//	pci/<address>              marker: path of the namespace that has the VF
+//	<containerID>-<ifname>     record: the configuration ADD was given
+//
+// and a lock for each VF that was ever used, pci/vf_lock/<address>.lock. Marker,
+// record and lock have the names and formats of the SR-IOV CNI plugin that this
+// one replaces, so either can take over from the other under running pods.
+//
+// Files are replaced by rename, never written in place. They are not synced to
+// disk: what they describe does not survive a power cut either.
+type store struct{ dir string }
+
+// lockRetry is how often a taken lock is tried again. It is taken for as long
+// as another call works on the same VF, which seldom happens.
+const lockRetry = 5 * time.Millisecond
+
+// lock takes a VF's lock, which the end of the process releases.
+func (s store) lock(ctx context.Context, a libsriov.Address) error {
+	dir := filepath.Join(s.dir, "pci", "vf_lock")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return &failure{Code: types.ErrIOFailure, Err: err}
+	}
+	ok, err := flock.New(filepath.Join(dir, a.String()+".lock"), flock.SetPermissions(0o600)).TryLockContext(ctx, lockRetry)
+	switch {
+	case ok:
+		return nil
+	case ctx.Err() != nil:
+		return &failure{Code: types.ErrTryAgainLater,
+			Err:  fmt.Errorf("time out while waiting to acquire exclusive lock of VF %s: %w", a, context.Cause(ctx)),
+			Hint: "another call works on this VF, perhaps its IPAM plugin hangs; look for processes named sriov"}
+	}
+	return &failure{Code: types.ErrIOFailure, Err: fmt.Errorf("lock VF %s: %w", a, err)}
+}
+
+func (s store) journalPath(a libsriov.Address) string {
+	return filepath.Join(s.dir, "vf", a.String()+".json")
+}
+
+func (s store) markerPath(a libsriov.Address) string {
+	return filepath.Join(s.dir, "pci", a.String())
+}
+
+// recordPath is safe: the CNI specification keeps slashes out of both parts,
+// and skel checks that.
+func (s store) recordPath(a attachment) string {
+	return filepath.Join(s.dir, a.ContainerID+"-"+a.IfName)
+}
+
+// errDamaged: a state file is there but cannot be understood.
+var errDamaged = errors.New("damaged state file")
+
+// load reads a state file into v; the error wraps fs.ErrNotExist or errDamaged.
+func load(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w: %w", path, errDamaged, err)
+	}
+	return nil
+}
+
+// save replaces a state file.
+func save(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return replace(path, b)
+}
+
+// replace writes a file that appears whole or not at all. The temporary name is
+// fixed: only the holder of the VF's lock writes here, and what a killed one
+// left behind is overwritten.
+func replace(path string, b []byte) error {
+	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	err := os.WriteFile(temporary, b, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = os.WriteFile(temporary, b, 0o600)
+		}
+	}
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		return &failure{Code: types.ErrIOFailure, Err: fmt.Errorf("save state: %w", err)}
+	}
+	return nil
+}
+
+// remove deletes files that may be gone already, and their temporary ones.
+func remove(paths ...string) error {
+	var errs []error
+	for _, p := range paths {
+		for _, name := range []string{p, filepath.Join(filepath.Dir(p), "."+filepath.Base(p)+".new")} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// marker reads the path of the namespace that a VF was given to; "" if there is
+// no marker.
+func (s store) marker(a libsriov.Address) (string, error) {
+	b, err := os.ReadFile(s.markerPath(a))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
+// devices lists the VFs that have a journal or a marker.
+func (s store) devices(kind string) ([]libsriov.Address, error) {
+	names, err := list(filepath.Join(s.dir, kind))
+	var out []libsriov.Address
+	for _, name := range names {
+		if a, err := libsriov.ParseAddress(strings.TrimSuffix(name, ".json")); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out, err
+}
+
+// records lists the names of the record files.
+func (s store) records() ([]string, error) { return list(s.dir) }
+
+// list names the files of a directory that may be missing, temporary ones left
+// out.
+func list(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
