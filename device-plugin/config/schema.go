@@ -27,7 +27,7 @@ func (d *decoder) config(root node, defaultPrefix string) Config {
 		at = n.array
 	}})
 	if root.isObj && !found && len(d.errs) == 0 {
-		d.fail(root.offset, errors.New(`resourceList is missing; an empty one, {"resourceList": []}, offers nothing`))
+		d.fail(root.offset, errors.New(`resourceList is missing or null; an empty one, {"resourceList": []}, offers nothing`))
 	}
 	d.unique(cfg.Pools, at)
 	return cfg
