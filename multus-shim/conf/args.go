@@ -25,6 +25,15 @@ func ParseArgs(s string) (Args, error) {
 	return args, nil
 }
 
+// String prints the arguments as CNI_ARGS.
+func (a Args) String() string {
+	pairs := make([]string, len(a))
+	for i, kv := range a {
+		pairs[i] = kv[0] + "=" + kv[1]
+	}
+	return strings.Join(pairs, ";")
+}
+
 // Get returns the value of key, "" when it is absent.
 func (a Args) Get(key string) string {
 	for _, kv := range a {

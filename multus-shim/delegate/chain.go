@@ -5,11 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types/create"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
@@ -138,19 +139,22 @@ func (r Runner) exec(ctx context.Context, command string, c Container, a Attachm
 	if err != nil {
 		return nil, err
 	}
-	env := (&invoke.Args{
-		Command: command, ContainerID: c.ID, NetNS: c.Netns, IfName: a.Ifname,
-		PluginArgs: a.Args, Path: strings.Join(r.Path, ":"),
-	}).AsEnv()
+	// Of a variable that is set twice, os/exec keeps the last.
+	env := append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID="+c.ID, "CNI_NETNS="+c.Netns,
+		"CNI_IFNAME="+a.Ifname, "CNI_ARGS="+a.Args.String(), "CNI_PATH="+strings.Join(r.Path, ":"))
 	return run(ctx, path, stdin, env)
 }
 
+// find returns the first regular file of the plugin's name in Path. The invoke
+// package of libcni would do, and link a tracing stack into every ADD.
 func (r Runner) find(p plugin) (string, error) {
-	path, err := invoke.FindInPath(p.Type, r.Path)
-	if err != nil {
-		return "", fmt.Errorf("plugin %q is not installed in %s", p.Type, strings.Join(r.Path, ", "))
+	for _, dir := range r.Path {
+		path := filepath.Join(dir, p.Type)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, nil
+		}
 	}
-	return path, nil
+	return "", fmt.Errorf("plugin %q is not installed in %s", p.Type, strings.Join(r.Path, ", "))
 }
 
 func (r Runner) bound(ctx context.Context) (context.Context, context.CancelFunc) {

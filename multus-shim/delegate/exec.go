@@ -1,18 +1,20 @@
 package delegate
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
 )
 
 var errDeadline = errors.New("deadline")
@@ -20,9 +22,8 @@ var errDeadline = errors.New("deadline")
 const (
 	// stderrTail is how much of a plugin's stderr an error carries, bytes.
 	stderrTail = 1024
-	// pipeGrace is how long we read on after a plugin's exit when a process it
-	// left behind keeps its stdout open.
-	pipeGrace = time.Second
+	// maxStdout bounds what a plugin may print, bytes.
+	maxStdout = 16 << 20
 	// busyRetry is the pause before a binary that is being written is tried
 	// again; installers that copy in place keep it busy for a moment.
 	busyRetry = 20 * time.Millisecond
@@ -30,9 +31,7 @@ const (
 
 // run executes one plugin. The process and its children form a group that is
 // killed as a whole when ctx ends, and the kernel kills the plugin when we die:
-// a plugin must not work on while the runtime already sends DEL. The caller's
-// goroutine must be locked to the main thread for that (Pdeathsig follows the
-// thread).
+// a plugin must not work on while the runtime already sends DEL.
 func run(ctx context.Context, path string, stdin []byte, env []string) ([]byte, error) {
 	for {
 		out, err := runOnce(ctx, path, stdin, env)
@@ -47,19 +46,56 @@ func run(ctx context.Context, path string, stdin []byte, env []string) ([]byte, 
 	}
 }
 
-func runOnce(ctx context.Context, path string, stdin []byte, env []string) ([]byte, error) {
-	var stdout bytes.Buffer
-	stderr := tail{limit: stderrTail}
+// runOnce gives the plugin files in memory for its three streams. Unlike pipes
+// they need no goroutine each, and a process that the plugin leaves behind with
+// one of them open keeps nobody waiting.
+func runOnce(ctx context.Context, path string, stdin []byte, env []string) (_ []byte, err error) {
+	var streams [3]*os.File
+	for i, name := range []string{"stdin", "stdout", "stderr"} {
+		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, fmt.Errorf("plugin %s: %s: %w", filepath.Base(path), name, err)
+		}
+		streams[i] = os.NewFile(uintptr(fd), name)
+		defer streams[i].Close()
+	}
+	if _, err := streams[0].WriteAt(stdin, 0); err != nil {
+		return nil, err
+	}
+	// Pdeathsig follows the thread that forks; it must not end before us.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, path)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = bytes.NewReader(stdin), &stdout, &stderr, env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = streams[0], streams[1], streams[2], env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = pipeGrace
-	err := cmd.Run()
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
-		return stdout.Bytes(), nil
+	runErr := cmd.Run()
+	stdout, err := content(streams[1], maxStdout)
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: stdout: %w", filepath.Base(path), err)
 	}
-	return nil, failure(ctx, path, err, stdout.Bytes(), stderr.String())
+	if runErr == nil {
+		return stdout, nil
+	}
+	stderr, err := content(streams[2], maxStdout)
+	if err != nil {
+		return nil, fmt.Errorf("plugin %s: stderr: %w", filepath.Base(path), err)
+	}
+	return nil, failure(ctx, path, runErr, stdout, string(stderr[max(0, len(stderr)-stderrTail):]))
+}
+
+// content reads a stream from its start.
+func content(stream *os.File, limit int64) ([]byte, error) {
+	info, err := stream.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%d bytes are more than the %d that make sense", info.Size(), limit)
+	}
+	data := make([]byte, info.Size())
+	_, err = stream.ReadAt(data, 0)
+	return data, err
 }
 
 // failure tells apart an error the plugin reported, a deadline and a crash.
@@ -85,19 +121,3 @@ func withStderr(err error, stderr string) error {
 	}
 	return fmt.Errorf("%w; stderr: %s", err, stderr)
 }
-
-// tail keeps the last bytes written to it.
-type tail struct {
-	limit int
-	buf   []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.buf = append(t.buf, p...)
-	if over := len(t.buf) - t.limit; over > 0 {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string { return string(t.buf) }

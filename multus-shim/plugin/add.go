@@ -94,7 +94,7 @@ func (c *call) attach(ctx context.Context, p *pod, attachments []plan.Attachment
 	for _, a := range attachments {
 		r.Entries = append(r.Entries, record.Entry{Attachment: a.Attachment})
 	}
-	if err := c.store.Save(r); err != nil {
+	if err := c.store.Create(r); err != nil {
 		return nil, coded(types.ErrIOFailure, fmt.Errorf("record: %w", err))
 	}
 	done := false

@@ -56,7 +56,7 @@ func (c *call) detach(ctx context.Context, r *record.Record, netns string) error
 	}
 	slices.Reverse(left)
 	r.Entries = left
-	return errors.Join(append(errs, c.store.Save(r))...)
+	return errors.Join(append(errs, c.store.Create(r))...)
 }
 
 func (c *call) detachOne(ctx context.Context, where delegate.Container, e record.Entry) error {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -87,7 +88,7 @@ func (p *Plugin) begin(cmd *skel.CmdArgs) (*call, error) {
 	}
 	out := &call{
 		CmdArgs: cmd, conf: c, args: args, pod: args.Pod(), stdout: p.Stdout, getenv: p.Getenv,
-		store:  record.Store{Dir: c.CNIDir},
+		store:  record.Store{Dir: c.CNIDir, Boot: bootID()},
 		runner: delegate.Runner{Path: searchPath(c.BinDir, cmd.Path), Timeout: c.Timeout.Delegate},
 	}
 	out.openLog(p.Stderr)
@@ -166,6 +167,12 @@ func (c *call) lock(ctx context.Context) (release func(), err error) {
 
 func (c *call) container() delegate.Container {
 	return delegate.Container{ID: c.ContainerID, Netns: c.Netns}
+}
+
+// bootID is "" where the kernel does not tell; then every boot is the same.
+func bootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id))
 }
 
 // searchPath is binDir and then CNI_PATH, each directory once.

@@ -2,7 +2,7 @@
 // GC replay exactly that: without the API server, after a reboot, and after the
 // NADs changed. One file per container under the state directory:
 //
-//	records/<container>.json   our record, fsynced and renamed into place
+//	records/<container>.json   our record, synced and renamed into place
 //	locks/<container>          held while a command works on the container
 //	results/<network>-<container>-<ifname>   libcni's format, one per attachment
 //	<container>                the scratch file of upstream Multus, read only
@@ -38,8 +38,11 @@ type Record struct {
 	ContainerID string   `json:"containerID"`
 	Ifname      string   `json:"ifname"` // CNI_IFNAME of the ADD
 	Netns       string   `json:"netns"`
+	Boot        string   `json:"boot"` // Store.Boot at the time
 	Pod         conf.Pod `json:"pod"`
 	Entries     []Entry  `json:"attachments"` // in order of ADD
+
+	rebooted bool // the last updates may be lost
 }
 
 // Entry is one attachment and how far it got.
@@ -51,10 +54,10 @@ type Entry struct {
 
 // Started are the entries whose plugins may have run: all that were added and
 // the first that was not. The record is written after each, so no later one
-// can have begun.
+// can have begun, unless the machine went down and took an update with it.
 func (r *Record) Started() []Entry {
 	for i, e := range r.Entries {
-		if !e.Added {
+		if !e.Added && !r.rebooted {
 			return r.Entries[:i+1]
 		}
 	}
@@ -63,7 +66,8 @@ func (r *Record) Started() []Entry {
 
 // Store is a state directory.
 type Store struct {
-	Dir string
+	Dir  string
+	Boot string // identifies this boot of the machine (/proc/sys/kernel/random/boot_id)
 }
 
 // Path is where the record of a container is.
@@ -71,21 +75,28 @@ func (s Store) Path(containerID string) string {
 	return filepath.Join(s.Dir, "records", containerID+".json")
 }
 
-// Save replaces the record of its container and returns when it is on disk.
+// Create saves the first record of a container and returns when it is on disk.
+func (s Store) Create(r *Record) error {
+	if err := os.MkdirAll(filepath.Dir(s.Path(r.ContainerID)), 0o700); err != nil {
+		return err
+	}
+	if err := s.Save(r); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(s.Path(r.ContainerID)))
+}
+
+// Save replaces the record of its container. A process that reads it sees all
+// of the old one or all of the new one. So does the next boot, without a promise
+// which: the directory is not synced again, half of the cost of an update, and
+// Started allows for it.
 func (s Store) Save(r *Record) error {
-	r.Version = Version
+	r.Version, r.Boot = Version, s.Boot
 	data, err := marshal(r)
 	if err != nil {
 		return err
 	}
-	path := s.Path(r.ContainerID)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	if err := atomicwriter.WriteFile(path, data, 0o600); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return atomicwriter.WriteFile(s.Path(r.ContainerID), data, 0o600)
 }
 
 // Load reads the record of a container. The error is fs.ErrNotExist when there
@@ -103,6 +114,7 @@ func (s Store) Load(containerID string) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 	}
+	r.rebooted = r.Boot != s.Boot
 	return r, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -38,10 +39,20 @@ func TestSaveLoadRemove(t *testing.T) {
 	t.Parallel()
 	s := Store{Dir: t.TempDir()}
 	r := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Netns: "/n", Entries: []Entry{entry("eth0", true), entry("net1", false)}}
-	require.NoError(t, s.Save(r))
+	require.NoError(t, s.Create(r))
 	got, err := s.Load("c")
 	require.NoError(t, err)
-	assert.Empty(t, cmp.Diff(r, got), "byte for byte")
+	assert.Empty(t, cmp.Diff(r, got, cmpopts.IgnoreUnexported(Record{})), "byte for byte")
+	assert.Len(t, got.Started(), 2)
+	got.Entries = append(got.Entries, entry("net2", false))
+	require.NoError(t, s.Save(got))
+	got, err = s.Load("c")
+	require.NoError(t, err)
+	assert.Len(t, got.Started(), 2, "net2 cannot have begun")
+	s.Boot = "another"
+	got, err = s.Load("c")
+	require.NoError(t, err)
+	assert.Len(t, got.Started(), 3, "who knows what the last boot did not write")
 
 	info, err := os.Stat(s.Path("c"))
 	require.NoError(t, err)
@@ -82,7 +93,7 @@ func TestTruncatedAtEveryLength(t *testing.T) {
 	for _, withResults := range []bool{true, false} {
 		s := Store{Dir: t.TempDir()}
 		r := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("eth0", true), entry("net1", true)}}
-		require.NoError(t, s.Save(r))
+		require.NoError(t, s.Create(r))
 		if withResults {
 			for _, e := range r.Entries {
 				require.NoError(t, s.SaveResult("c", "/n", e))
