@@ -55,8 +55,10 @@ type Kubelet struct {
 	changed   chan struct{} // closed at every change
 	endpoints map[string]*endpoint
 	held      map[string][]string // device IDs by resource
-	refusals  int                 // registrations still to be refused
-	refused   int
+	// introduced has the time of making of each socket that was asked.
+	introduced map[string]time.Time
+	refusals   int // registrations still to be refused
+	refused    int
 }
 
 type endpoint struct {
@@ -85,7 +87,7 @@ func Start(t testing.TB, root string, options ...Option) *Kubelet {
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &Kubelet{
 		t: t, root: root, stop: cancel, changed: make(chan struct{}),
-		endpoints: map[string]*endpoint{}, held: map[string][]string{},
+		endpoints: map[string]*endpoint{}, held: map[string][]string{}, introduced: map[string]time.Time{},
 		server: grpc.NewServer(), pods: grpc.NewServer(),
 	}
 	for _, o := range options {
@@ -164,7 +166,7 @@ func (k *Kubelet) watch(ctx context.Context, w *fsnotify.Watcher, registry strin
 
 // introduce asks a socket what it is and takes it on.
 func (k *Kubelet) introduce(ctx context.Context, socket string) {
-	if !strings.HasSuffix(socket, ".sock") {
+	if !strings.HasSuffix(socket, ".sock") || !k.isNew(socket) {
 		return
 	}
 	conn, err := dial(socket)
@@ -188,10 +190,24 @@ func (k *Kubelet) introduce(ctx context.Context, socket string) {
 	_, _ = client.NotifyRegistrationStatus(ctx, status)
 }
 
+// isNew tells a socket that was just made from one whose making was both seen
+// and announced.
+func (k *Kubelet) isNew(socket string) bool {
+	info, err := os.Lstat(socket)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err != nil || k.introduced[socket].Equal(info.ModTime()) {
+		return false
+	}
+	k.introduced[socket] = info.ModTime()
+	return true
+}
+
 // forget drops the endpoint of a socket that was removed.
 func (k *Kubelet) forget(socket string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	delete(k.introduced, socket) // the next one may be as old, by a coarse clock
 	for _, e := range k.endpoints {
 		if e.socket == socket {
 			_ = e.conn.Close()
