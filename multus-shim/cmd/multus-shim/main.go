@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -16,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	cni "github.com/containernetworking/cni/pkg/version"
 
+	"github.com/sriovkit/sriovkit/multus-shim/install"
 	"github.com/sriovkit/sriovkit/multus-shim/plugin"
 )
 
@@ -57,19 +59,30 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 		}
 		return nil
 	}
+	if len(args) > 0 && args[0] == "install" {
+		options, err := install.Parse(args[1:], stderr)
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return install.Run(ctx, options, getenv, slog.New(slog.NewJSONHandler(stderr, nil)))
+	}
 	flags := flag.NewFlagSet("multus-shim", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
 	printVersion := flags.Bool("version", false, "print the version")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
+	err := flags.Parse(args)
 	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
+		return err
 	case *printVersion:
 		_, err := fmt.Fprintln(stdout, "multus-shim", version)
 		return err
-	default:
-		fmt.Fprint(stderr, usage)
-		return errors.New("CNI_COMMAND is not set: this is run by a container runtime")
 	}
+	fmt.Fprint(stderr, usage)
+	return errors.New("CNI_COMMAND is not set: this is run by a container runtime")
 }

@@ -1,0 +1,127 @@
+package install
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/nad"
+	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
+)
+
+// Our two names in the configuration directory. Both sort first, which is how
+// runtimes choose; the one that is not in use is removed.
+const (
+	singleName = "00-multus.conf"
+	listName   = "00-multus.conflist"
+)
+
+// errNoPrimary: the primary network's file has not come yet.
+var errNoPrimary = errors.New("no primary network")
+
+// findPrimary returns the file of the primary network: the best match of the
+// patterns, else the first in lexical order. Files that lead back to multus,
+// that do not parse or hold no plugin are no networks.
+func findPrimary(dir string, patterns []string) (string, nad.Config, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", nad.Config{}, err
+	}
+	if len(patterns) == 0 {
+		patterns = []string{"*"}
+	}
+	var rejected []error
+	for _, pattern := range patterns {
+		for _, e := range entries {
+			matches, _ := filepath.Match(pattern, e.Name()) // validated with the options
+			if !matches || e.IsDir() || !slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(e.Name())) {
+				continue
+			}
+			path := filepath.Join(dir, e.Name())
+			c, err := nad.FromPath(path)
+			if err == nil {
+				return path, c, nil
+			}
+			rejected = append(rejected, err)
+		}
+	}
+	return "", nad.Config{}, errors.Join(fmt.Errorf("%w in %s", errNoPrimary, dir), errors.Join(rejected...))
+}
+
+// generate writes the configuration around a primary network, and says under
+// which name it belongs: CNI 1.0.0 knows lists only.
+func generate(o *Options, primary nad.Config) (name string, data []byte) {
+	cniVersion := o.CNIVersion
+	if cniVersion == "" {
+		cniVersion = primary.CNIVersion
+	}
+	network := "multus-cni-network"
+	if o.OverrideName {
+		network = primary.Name
+	}
+	plugin := rawjson.Object{{Key: "type", Value: rawjson.Marshal("multus-shim")}}
+	set := func(key, value string) {
+		if value != "" {
+			plugin = plugin.With(key, rawjson.Marshal(value))
+		}
+	}
+	plugin = plugin.With("capabilities", rawjson.Marshal(capabilities(primary)))
+	set("kubeconfig", o.HostKubeconfig)
+	set("confDir", o.NADFileDir)
+	set("binDir", o.ExtraBinDir)
+	set("globalNamespaces", o.GlobalNamespaces)
+	set("readinessindicatorfile", o.ReadinessFile)
+	set("logFile", o.LogFile)
+	set("logLevel", o.LogLevel)
+	if o.Isolation {
+		plugin = plugin.With("namespaceIsolation", rawjson.Marshal(true))
+	}
+	if !o.LogToStderr {
+		plugin = plugin.With("logToStderr", rawjson.Marshal(false))
+	}
+	plugin = plugin.With("delegates", rawjson.Marshal([]json.RawMessage{delegate(primary)}))
+	head := rawjson.Object{{Key: "cniVersion", Value: rawjson.Marshal(cniVersion)}, {Key: "name", Value: rawjson.Marshal(network)}}
+	if list, err := version.GreaterThanOrEqualTo(cniVersion, "1.0.0"); err == nil && list {
+		return listName, append(head.With("plugins", rawjson.Marshal([]json.RawMessage{plugin.Bytes()})).Bytes(), '\n')
+	}
+	return singleName, append(append(head, plugin...).Bytes(), '\n')
+}
+
+// capabilities are those of the primary network, for which the runtime's values
+// are meant, and the pod's annotations.
+func capabilities(primary nad.Config) map[string]bool {
+	out := map[string]bool{conf.AnnotationsCapability: true}
+	for _, p := range primary.Plugins {
+		for key, on := range p.Capabilities {
+			if on {
+				out[key] = true
+			}
+		}
+	}
+	return out
+}
+
+// delegate is the primary network with its drop-in plugins inlined.
+func delegate(primary nad.Config) json.RawMessage {
+	var plugins []json.RawMessage
+	for _, p := range primary.Plugins {
+		plugins = append(plugins, p.JSON.Bytes())
+	}
+	object := rawjson.Object{
+		{Key: "cniVersion", Value: rawjson.Marshal(primary.CNIVersion)},
+		{Key: "name", Value: rawjson.Marshal(primary.Name)},
+	}
+	for key, on := range map[string]bool{"disableCheck": primary.DisableCheck, "disableGC": primary.DisableGC} {
+		if on {
+			object = object.With(key, rawjson.Marshal(true))
+		}
+	}
+	return object.With("plugins", rawjson.Marshal(plugins)).Bytes()
+}
