@@ -42,11 +42,11 @@ func TestParse(t *testing.T) {
 		"partition key":       {selector(`"pKeys": ["0xABC"]`), with(config.Selector{PKeys: []string{"0x0abc"}})},
 		"ranges": {selector(`"pfNames": ["eth0#0-3,7", "eth0#9", "eth1"], "rootDevices": ["01:00.0#1"]`), with(config.Selector{
 			PFNames: []config.Range{
-				{Parent: "eth0", Only: []config.Interval{{First: 0, Last: 3}, {First: 7, Last: 7}}},
-				{Parent: "eth0", Only: []config.Interval{{First: 9, Last: 9}}},
+				{Parent: "eth0", Only: []libsriov.Range{{First: 0, Last: 3}, {First: 7, Last: 7}}},
+				{Parent: "eth0", Only: []libsriov.Range{{First: 9, Last: 9}}},
 				{Parent: "eth1"},
 			},
-			RootDevices: []config.Range{{Parent: "0000:01:00.0", Only: []config.Interval{{First: 1, Last: 1}}}},
+			RootDevices: []config.Range{{Parent: "0000:01:00.0", Only: []libsriov.Range{{First: 1, Last: 1}}}},
 		})},
 		"alternatives": {pool(`"selectors": [{"drivers": ["vfio-pci"]}, {"linkTypes": ["infiniband"], "isRdma": true}]`), one(config.Pool{Selectors: []config.Selector{
 			{Drivers: []string{"vfio-pci"}}, {LinkTypes: []libsriov.LinkType{libsriov.LinkInfiniBand}, RDMA: true},
@@ -62,7 +62,7 @@ func TestParse(t *testing.T) {
 		// What an operator renders that serialises its structs.
 		"rendered by a program": {
 			pool(`"excludeTopology": false, "selectors": {"vendors": ["8086"], "pfNames": ["eth0#0-1"], "IsRdma": false, "NeedVhostNet": false, "vdpaType": ""}, "SelectorObj": null, "SelectorObjs": null`),
-			with(config.Selector{Vendors: []libsriov.ID{0x8086}, PFNames: []config.Range{{Parent: "eth0", Only: []config.Interval{{First: 0, Last: 1}}}}}),
+			with(config.Selector{Vendors: []libsriov.ID{0x8086}, PFNames: []config.Range{{Parent: "eth0", Only: []libsriov.Range{{First: 0, Last: 1}}}}}),
 		},
 		"empty lists say nothing": {pool(`"deviceType": "accelerator", "selectors": {"pfNames": [], "isRdma": false}`), one(config.Pool{
 			DeviceType: config.Accelerator, Selectors: []config.Selector{{}},
@@ -110,7 +110,7 @@ func TestParseRefuses(t *testing.T) {
 		"no aux type":          {pool(`"deviceType": "auxNetDevice", "selectors": {}`), `auxTypes is missing`},
 		"ethernet aux":         {pool(`"deviceType": "auxNetDevice", "selectors": {"auxTypes": ["eth"]}`), `auxTypes: "eth": want "sf"`},
 		"wrong type of pool":   {pool(`"deviceType": "accelerator", "selectors": {"pfNames": ["eth0"]}`), `pfNames cannot select in a pool of type accelerator`},
-		"reversed range":       {selector(`"pfNames": ["pf0#3-0"]`), `"pf0#3-0": item "3-0": starts after its end; write 0-3`},
+		"reversed range":       {selector(`"pfNames": ["pf0#3-0"]`), `"pf0#3-0": item "3-0": not a range (want N, or N-M with N not above M`},
 		"range of words":       {selector(`"pfNames": ["pf0#x"]`), `pfNames: "pf0#x"`},
 		"empty range":          {selector(`"pfNames": ["pf0#"]`), `pfNames: "pf0#"`},
 		"blank in a range":     {selector(`"pfNames": ["pf0#0, 1"]`), `item " 1"`},
@@ -147,7 +147,7 @@ func TestParseNamesEveryPlace(t *testing.T) {
 	require.EqualError(t, err, strings.Join([]string{
 		`3:41: pool a: unknown key "pfName" in a selector; did you mean "pfNames"?`,
 		`4:55: pool b-b: vendors: "z": want four hexadecimal digits, e.g. "8086"`,
-		`5:20: pool b-b: pfNames: "p#": item "": want NAME or NAME#N,N-M,… with numbers from 0, no blanks, e.g. "eth0#0-3,7"`,
+		`5:20: pool b-b: pfNames: "p#": item "": not a range (want N, or N-M with N not above M, e.g. "3" or "0-3")`,
 		`6:5: pool B-b: resource example.com/B-b would share the variable PCIDEVICE_EXAMPLE_COM_B-B with example.com/b-b; rename one`,
 		`7:5: pool b-b: resource example.com/b-b is defined twice; put both selectors into one pool's list`,
 	}, "\n"))

@@ -4,20 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/sriovkit/sriovkit/libsriov"
 )
 
 // Range names functions of one parent: all of them, or those with certain
 // numbers. The number is a VF's index, or a sub-function's sfnum.
 type Range struct {
-	Parent string     // a PF's interface name, or its PCI address
-	Only   []Interval // nil means all
-}
-
-// Interval is First to Last, both included.
-type Interval struct {
-	First, Last uint32
+	Parent string           // a PF's interface name, or its PCI address
+	Only   []libsriov.Range // nil means all
 }
 
 var errRange = errors.New(`want NAME or NAME#N,N-M,… with numbers from 0, no blanks, e.g. "eth0#0-3,7"`)
@@ -33,34 +29,18 @@ func ParseRange(s string) (Range, error) {
 		return r, nil
 	}
 	for item := range strings.SplitSeq(list, ",") {
-		i, err := parseInterval(item)
+		only, err := libsriov.ParseRange(item)
 		if err != nil {
-			return Range{}, fmt.Errorf("%.60q: item %.20q: %w", s, item, err)
+			return Range{}, fmt.Errorf("%.60q: item %w", s, err)
 		}
-		r.Only = append(r.Only, i)
+		r.Only = append(r.Only, only)
 	}
 	return r, nil
 }
 
-func parseInterval(s string) (Interval, error) {
-	first, last, both := strings.Cut(s, "-")
-	if !both {
-		last = first
-	}
-	a, err1 := strconv.ParseUint(first, 10, 32)
-	b, err2 := strconv.ParseUint(last, 10, 32)
-	switch {
-	case err1 != nil || err2 != nil || first[0] == '+' || last[0] == '+':
-		return Interval{}, errRange
-	case a > b:
-		return Interval{}, fmt.Errorf("starts after its end; write %d-%d", b, a)
-	}
-	return Interval{First: uint32(a), Last: uint32(b)}, nil
-}
-
 // Contains tells whether a number is in the range.
 func (r Range) Contains(n uint32) bool {
-	return r.Only == nil || slices.ContainsFunc(r.Only, func(i Interval) bool { return i.First <= n && n <= i.Last })
+	return r.Only == nil || slices.ContainsFunc(r.Only, func(only libsriov.Range) bool { return only.Contains(n) })
 }
 
 // String is the form that ParseRange reads.
@@ -69,11 +49,8 @@ func (r Range) String() string {
 		return r.Parent
 	}
 	items := make([]string, len(r.Only))
-	for i, o := range r.Only {
-		items[i] = strconv.FormatUint(uint64(o.First), 10)
-		if o.First != o.Last {
-			items[i] += "-" + strconv.FormatUint(uint64(o.Last), 10)
-		}
+	for i, only := range r.Only {
+		items[i] = only.String()
 	}
 	return r.Parent + "#" + strings.Join(items, ",")
 }
