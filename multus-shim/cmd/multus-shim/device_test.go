@@ -41,7 +41,11 @@ func (k *kubelet) List(context.Context, *podresources.ListPodResourcesRequest) (
 
 func (e *env) kubelet(k *kubelet) {
 	e.t.Helper()
-	dir := filepath.Join(e.dir, "kubelet", "pod-resources")
+	short, err := os.MkdirTemp("", "kubelet") // a socket's path has 107 bytes at most
+	require.NoError(e.t, err)
+	e.t.Cleanup(func() { _ = os.RemoveAll(short) })
+	e.conf["kubeletDir"] = short
+	dir := filepath.Join(short, "pod-resources")
 	require.NoError(e.t, os.MkdirAll(dir, 0o700))
 	listener, err := net.Listen("unix", filepath.Join(dir, "kubelet.sock"))
 	require.NoError(e.t, err)
