@@ -41,7 +41,7 @@ test-host: ## Tests that need no emulated hardware
 
 .PHONY: artifacts
 artifacts: ## Build what nodes and clusters are made of (10 minutes once, then nothing)
-	@cd e2e && go run ./cmd/lab build
+	@go run ./e2e/cmd/lab build
 
 # Not through the test cache: the suites of all modules run inside these tests.
 .PHONY: test-node
@@ -54,15 +54,15 @@ test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to n
 
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
-	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab vm $(ARGS)
+	@go build -o bin/lab ./e2e/cmd/lab && bin/lab vm $(ARGS)
 
 .PHONY: cluster
 cluster: ## A shell beside a cluster of emulated nodes, kubectl ready (ARGS='-nodes 2')
-	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab cluster $(ARGS)
+	@go build -o bin/lab ./e2e/cmd/lab && bin/lab cluster $(ARGS)
 
 .PHONY: capture
 capture: ## Record an emulated node's sysfs tree in FILE (default the captured tree of libsriov's tests)
-	@cd e2e && go build -o ../bin/lab ./cmd/lab && ../bin/lab capture -o '$(or $(FILE),$(CURDIR)/libsriov/sriovtest/testdata/igb-node.tree)' $(ARGS)
+	@go build -o bin/lab ./e2e/cmd/lab && bin/lab capture -o '$(or $(FILE),$(CURDIR)/libsriov/sriovtest/testdata/igb-node.tree)' $(ARGS)
 
 .PHONY: lint
 lint: ## golangci-lint over every module

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -46,7 +45,7 @@ type Cluster struct {
 	netns  *netns.Namespace
 	fabric *vm.Fabric
 	log    io.Writer
-	logDir string // where logs go when something fails
+	cache  *stage.Cache
 }
 
 // Start builds what is missing and starts a cluster. It returns when all nodes
@@ -73,7 +72,7 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	if _, err := artifact.BuildNode(ctx, cache); err != nil { // before several nodes want it at once
 		return nil, err
 	}
-	c := &Cluster{log: config.Log, logDir: filepath.Join(cache.Dir, "logs", fmt.Sprintf("cluster-%d", os.Getpid()))}
+	c := &Cluster{log: config.Log, cache: cache}
 	begun := time.Now()
 	if err := c.start(ctx, config, disk); err != nil {
 		err = fmt.Errorf("start cluster: %w", err)

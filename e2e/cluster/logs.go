@@ -20,33 +20,23 @@ import (
 func (c *Cluster) SaveLogs(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if err := os.MkdirAll(c.logDir, 0o755); err != nil {
+	var files []string
+	if c.ControlPlane != nil {
+		files = c.Logs()
+	}
+	dir, err := c.cache.KeepLogs("cluster", files...)
+	if err != nil {
 		return err
 	}
-	summary := fmt.Errorf("logs are in %s", c.logDir)
-	if c.ControlPlane != nil {
-		files, err := filepath.Glob(filepath.Join(c.LogDir, "*.log"))
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			text, err := os.ReadFile(f)
-			if err != nil {
-				return err
-			}
-			if err := os.WriteFile(filepath.Join(c.logDir, filepath.Base(f)), text, 0o644); err != nil {
-				return err
-			}
-		}
-	}
+	summary := fmt.Errorf("logs are in %s", dir)
 	for _, n := range c.Nodes {
 		console, err := os.ReadFile(n.ConsolePath)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(c.logDir, n.Name+"-console.log"), console, 0o644)
+			err = os.WriteFile(filepath.Join(dir, n.Name+"-console.log"), console, 0o644)
 		}
 		summary = errors.Join(summary, err)
 		for _, name := range []string{"containerd", "kubelet"} {
-			path := filepath.Join(c.logDir, n.Name+"-"+name+".log")
+			path := filepath.Join(dir, n.Name+"-"+name+".log")
 			var text bytes.Buffer
 			if err := n.Run(ctx, vm.Command{Args: []string{"cat", "/var/log/" + name + ".log"}, Stdout: &text}); err != nil {
 				summary = errors.Join(summary, err)

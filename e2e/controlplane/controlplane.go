@@ -48,7 +48,6 @@ type ControlPlane struct {
 	URL        string // of the API server
 	Kubeconfig string // path; its user is in system:masters
 	Programs   string // directory with kubectl, kubelet, etcd and the others
-	LogDir     string // one log per program
 
 	ca      *authority
 	address string
@@ -87,9 +86,10 @@ func Start(ctx context.Context, config Config) (*ControlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &ControlPlane{Programs: programs, LogDir: scratch.Dir, config: config, scratch: scratch}
+	c := &ControlPlane{Programs: programs, config: config, scratch: scratch}
 	if err := c.start(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("start control plane: %w", err), c.Close())
+		kept, keepErr := cache.KeepLogs("controlplane", c.Logs()...)
+		return nil, errors.Join(fmt.Errorf("start control plane: %w\nlogs are in %s", err, kept), keepErr, c.Close())
 	}
 	return c, nil
 }
@@ -195,11 +195,20 @@ func (c *ControlPlane) launch(name string, flags []string) error {
 	if c.config.Netns != nil {
 		ns = c.config.Netns.File
 	}
-	d, err := process.StartDaemon(name, c.LogDir, cmd, ns)
+	d, err := process.StartDaemon(name, c.scratch.Dir, cmd, ns)
 	if err == nil {
 		c.daemons = append(c.daemons, d)
 	}
 	return err
+}
+
+// Logs returns the paths of the programs' logs; Close deletes them.
+func (c *ControlPlane) Logs() []string {
+	var paths []string
+	for _, d := range c.daemons {
+		paths = append(paths, d.LogPath)
+	}
+	return paths
 }
 
 // Close ends all programs and deletes their data and logs. It is safe to call

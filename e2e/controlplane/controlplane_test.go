@@ -63,7 +63,7 @@ func TestKilled(t *testing.T) {
 	if os.Getenv("TEST_KILLED") == "1" {
 		p, err := controlplane.Start(context.Background(), controlplane.Config{})
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(os.Getenv("TEST_KILLED_FILE"), []byte(p.LogDir), 0o600))
+		require.NoError(t, os.WriteFile(os.Getenv("TEST_KILLED_FILE"), []byte(filepath.Dir(p.Kubeconfig)), 0o600))
 		select {}
 	}
 	file := filepath.Join(t.TempDir(), "dir")
@@ -77,7 +77,7 @@ func TestKilled(t *testing.T) {
 	}, time.Minute, 50*time.Millisecond)
 	require.NotEmpty(t, processesWith(t, string(dir)))
 	require.NoError(t, child.Process.Kill())
-	child.Wait() //nolint:errcheck // it was killed
+	child.Wait() // says that it was killed
 	require.Eventually(t, func() bool { return len(processesWith(t, string(dir))) == 0 }, 10*time.Second, 20*time.Millisecond)
 	start(t, controlplane.Config{})
 	require.NoDirExists(t, string(dir), "the next start removes what the killed one left")

@@ -17,7 +17,7 @@ func Example() {
 		return
 	}
 	defer p.Close()
-	os.Setenv("KUBECONFIG", p.Kubeconfig) //nolint:errcheck // cannot fail for a constant name
+	os.Setenv("KUBECONFIG", p.Kubeconfig)
 	// ... create clients from p.Kubeconfig, or:
 	namespaces, err := p.Kubectl(ctx, nil, "get", "namespaces", "-o", "name")
 	fmt.Println(namespaces, err)

@@ -36,8 +36,12 @@ func Start(cmd *exec.Cmd, netns *os.File) error {
 		}
 		err := cmd.Start()
 		started <- err
-		for err == nil || err == unix.EINTR { // WNOWAIT leaves the exit status to cmd.Wait
-			if err = unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err == nil {
+		if err != nil {
+			return
+		}
+		for { // WNOWAIT leaves the exit status to cmd.Wait
+			err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+			if !errors.Is(err, unix.EINTR) {
 				return
 			}
 		}

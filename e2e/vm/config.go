@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 )
 
 // Limits of the emulated machine.
@@ -69,10 +70,18 @@ func (c *Config) complete() error {
 	case c.NUMA && c.CPUs < 2:
 		return fmt.Errorf("CPUs is %d, want at least 2 for two NUMA nodes", c.CPUs)
 	case strings.ContainsFunc(c.Name, func(r rune) bool { return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') }):
-		return fmt.Errorf("Name is %q, want lower-case letters, digits and dashes", c.Name)
+		return fmt.Errorf("name is %q, want lower-case letters, digits and dashes", c.Name)
 	}
 	if c.PFs > maxRootPorts {
 		c.DualPort = true
+	}
+	if c.Management != nil && !strings.HasPrefix(c.Management.Address, "10.0.2.") {
+		return fmt.Errorf("management address is %q, want one in 10.0.2.0/24", c.Management.Address)
+	}
+	for _, m := range c.Modules {
+		if strings.HasPrefix(m, "-") || strings.ContainsFunc(m, unicode.IsSpace) || m == "" {
+			return fmt.Errorf("module %q, want a name", m)
+		}
 	}
 	for name := range c.Disks {
 		if len(name) == 0 || len(name) > 20 || strings.ContainsAny(name, ",/ ") {

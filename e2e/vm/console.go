@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // trouble maps parts of kernel messages to what they mean.
@@ -31,6 +32,7 @@ type console struct {
 
 	mu    sync.Mutex
 	line  []byte
+	last  time.Time     // of the last output
 	fatal chan struct{} // closed at the first fatal message
 	err   error
 }
@@ -40,13 +42,21 @@ func newConsole(path, name string, log io.Writer) (*console, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &console{file: f, log: log, name: name, fatal: make(chan struct{})}, nil
+	return &console{file: f, log: log, name: name, last: time.Now(), fatal: make(chan struct{})}, nil
+}
+
+// silence is the time since the node printed anything.
+func (c *console) silence() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.last)
 }
 
 // Write takes what the node prints, in pieces of any size.
 func (c *console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.last = time.Now()
 	c.line = append(c.line, p...)
 	for {
 		i := bytes.IndexByte(c.line, '\n')

@@ -30,11 +30,14 @@ func NewFabric() (*Fabric, error) {
 	return &Fabric{ends: [2]fabricEnd{{0, files[0]}, {1, files[1]}}}, nil
 }
 
-// end takes the next end.
-func (f *Fabric) end() fabricEnd {
+// end takes the next end; nil has none.
+func (f *Fabric) end() *fabricEnd {
+	if f == nil {
+		return nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e := f.ends[f.next%2]
+	e := &f.ends[f.next%2]
 	f.next++
 	return e
 }

@@ -27,13 +27,13 @@ func (m *machine) inherit(f *os.File) int {
 
 // newMachine describes the whole computer. Everything QEMU talks through is a
 // descriptor, so that it leaves nothing in any file system.
-func newMachine(c Config, node artifact.Node, agent *os.File) *machine {
+func newMachine(c Config, node artifact.Node, agent *os.File, fabric *fabricEnd) *machine {
 	m := &machine{}
 	accel := os.Getenv("SRIOVKIT_ACCEL") // "kvm" where /dev/kvm is a real one
 	if accel == "" {
 		accel = "tcg,thread=multi,tb-size=512"
 	}
-	m.add("-M", "q35,kernel-irqchip=split", "-accel", accel, "-cpu", "max", "-smp", strconv.Itoa(c.CPUs))
+	m.add("-M", "q35,i8042=off", "-accel", accel, "-cpu", "max", "-smp", strconv.Itoa(c.CPUs))
 	m.add("-m", strconv.Itoa(c.MemoryMiB)+"M")
 	m.add("-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio")
 	m.add("-kernel", node.Kernel, "-initrd", node.Initramfs)
@@ -53,7 +53,7 @@ func newMachine(c Config, node artifact.Node, agent *os.File) *machine {
 	if c.Management != nil {
 		m.management(*c.Management)
 	}
-	m.network(c)
+	m.network(c, fabric)
 	return m
 }
 
@@ -68,6 +68,8 @@ func (m *machine) numa(c Config) {
 		m.add("-object", fmt.Sprintf("memory-backend-ram,id=ram%d,size=%dM", node, c.MemoryMiB/2))
 		m.add("-numa", fmt.Sprintf("node,nodeid=%d,cpus=%s,memdev=ram%d", node, cpus, node))
 	}
+	// What is on the main bus belongs to no node, so each gets a bus of its own.
+	m.device("pxb-pcie,id=numa0,bus_nr=64,numa_node=0,bus=pcie.0")
 	m.device("pxb-pcie,id=numa1,bus_nr=128,numa_node=1,bus=pcie.0")
 }
 
@@ -82,12 +84,11 @@ func (m *machine) management(n Management) {
 
 // network adds the igb ports. All of them, and those of the other node on the
 // same fabric, are on one hub: an unmanaged switch.
-func (m *machine) network(c Config) {
+func (m *machine) network(c Config, fabric *fabricEnd) {
 	side := 0
-	if c.Fabric != nil {
-		end := c.Fabric.end()
-		side = end.side
-		m.add("-netdev", fmt.Sprintf("stream,id=fabric,addr.type=fd,addr.str=%d", m.inherit(end.file)))
+	if fabric != nil {
+		side = fabric.side
+		m.add("-netdev", fmt.Sprintf("stream,id=fabric,addr.type=fd,addr.str=%d", m.inherit(fabric.file)))
 		m.add("-netdev", "hubport,id=hub-fabric,hubid=1,netdev=fabric")
 	}
 	for i := range c.PFs {
@@ -97,8 +98,8 @@ func (m *machine) network(c Config) {
 		}
 		if function == 0 {
 			bus := "pcie.0"
-			if c.NUMA && card%2 == 1 {
-				bus = "numa1"
+			if c.NUMA {
+				bus = fmt.Sprintf("numa%d", card%2)
 			}
 			m.device("pcie-root-port,id=port%d,chassis=%d,slot=%d,bus=%s", card, card+1, card+1, bus)
 		}

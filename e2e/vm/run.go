@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -64,10 +65,13 @@ func (v *VM) Run(ctx context.Context, c Command) error {
 		return v.runError(c, context.Cause(ctx))
 	}
 	var exit *ssh.ExitError
-	if errors.As(err, &exit) {
+	var missing *ssh.ExitMissingError
+	switch {
+	case errors.As(err, &exit):
 		return &ExitError{Args: c.Args, Status: exit.ExitStatus(), Stderr: stderr.String()}
-	}
-	if err != nil {
+	case errors.As(err, &missing): // the node went away
+		return v.runError(c, io.EOF)
+	case err != nil:
 		return v.runError(c, err)
 	}
 	return nil
@@ -81,12 +85,16 @@ func (v *VM) Output(ctx context.Context, args ...string) (string, error) {
 }
 
 // runError prefers the reason why the node is gone over the broken connection
-// that follows from it.
+// that follows from it, and that is noticed first.
 func (v *VM) runError(c Command, err error) error {
-	select {
-	case <-v.exited:
-		err = v.gone()
-	default:
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+		select {
+		case <-v.console.fatal:
+			err = v.console.err
+		case <-v.exited:
+			err = v.gone()
+		case <-time.After(5 * time.Second):
+		}
 	}
 	return fmt.Errorf("run %s on %s: %w", strings.Join(c.Args, " "), v.Name, err)
 }

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -51,8 +52,12 @@ func (v *VM) Shell(ctx context.Context, in, out *os.File) error {
 			if width, height, err := term.GetSize(fd); err == nil {
 				session.WindowChange(height, width) //nolint:errcheck // cosmetic
 			}
-		case <-done: // the exit status is that of the last command typed
-			return nil
+		case err := <-done:
+			var exit *ssh.ExitError
+			if errors.As(err, &exit) { // the status of the last command typed
+				return nil
+			}
+			return err
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -15,7 +16,8 @@ func (v *VM) Push(ctx context.Context, from, to string) error {
 	pack := exec.CommandContext(ctx, "tar", "-C", filepath.Dir(from), "-cf", "-", "--owner=0", "--group=0", filepath.Base(from))
 	unpack := fmt.Sprintf("d=$(mktemp -d -p /var/tmp) && tar -C $d -xf - && mkdir -p %[1]s && rm -rf %[2]s && mv $d/* %[2]s && rmdir $d",
 		quote(filepath.Dir(to)), quote(to))
-	pack.Stderr = os.Stderr
+	var packErrs bytes.Buffer
+	pack.Stderr = &packErrs
 	out, err := pack.StdoutPipe()
 	if err != nil {
 		return err
@@ -26,7 +28,7 @@ func (v *VM) Push(ctx context.Context, from, to string) error {
 	err = v.Run(ctx, Command{Args: []string{"sh", "-c", unpack}, Stdin: out})
 	io.Copy(io.Discard, out) //nolint:errcheck // lets tar end if the node did not take everything
 	if packErr := pack.Wait(); packErr != nil {
-		return fmt.Errorf("pack %s: %w", from, packErr)
+		return fmt.Errorf("pack %s: %w: %s", from, packErr, bytes.TrimSpace(packErrs.Bytes()))
 	}
 	return err
 }
@@ -43,7 +45,8 @@ func (v *VM) Pull(ctx context.Context, from, to string) error {
 	}
 	defer os.RemoveAll(tmp)
 	unpack := exec.CommandContext(ctx, "tar", "-C", tmp, "-xf", "-", "--no-same-owner")
-	unpack.Stderr = os.Stderr
+	var unpackErrs bytes.Buffer
+	unpack.Stderr = &unpackErrs
 	in, err := unpack.StdinPipe()
 	if err != nil {
 		return err
@@ -54,7 +57,7 @@ func (v *VM) Pull(ctx context.Context, from, to string) error {
 	err = v.Run(ctx, Command{Args: []string{"tar", "-C", filepath.Dir(from), "-cf", "-", filepath.Base(from)}, Stdout: in})
 	in.Close()
 	if waitErr := unpack.Wait(); err == nil && waitErr != nil {
-		err = fmt.Errorf("unpack: %w", waitErr)
+		err = fmt.Errorf("unpack: %w: %s", waitErr, bytes.TrimSpace(unpackErrs.Bytes()))
 	}
 	if err != nil {
 		return fmt.Errorf("pull %s from %s: %w", from, v.Name, err)

@@ -26,8 +26,17 @@ import (
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
 
-// bootTimeout is many times what booting takes on two busy cores.
-const bootTimeout = 3 * time.Minute
+const (
+	// bootTimeout is many times what booting takes on two busy cores.
+	bootTimeout = 3 * time.Minute
+	// An emulated machine can get stuck early in the kernel: one boot in fifty
+	// did on an overloaded host (QEMU 10.0.2, kernel 6.12). It prints something
+	// every second or two otherwise.
+	stuckAfter   = 30 * time.Second
+	bootAttempts = 3
+)
+
+var errStuck = fmt.Errorf("nothing on the console for %s", stuckAfter)
 
 // VM is a running node. Its methods may be called concurrently.
 type VM struct {
@@ -58,6 +67,17 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
+	end := c.Fabric.end()
+	for attempt := 1; ; attempt++ {
+		v, err := bootOnce(ctx, c, cache, node, end)
+		if !errors.Is(err, errStuck) || attempt == bootAttempts {
+			return v, err
+		}
+		fmt.Fprintf(c.Log, "%v\n%s: trying again\n", err, c.Name)
+	}
+}
+
+func bootOnce(ctx context.Context, c Config, cache *stage.Cache, node artifact.Node, end *fabricEnd) (*VM, error) {
 	scratch, err := process.NewScratch(filepath.Join(cache.Dir, "run"), c.Name)
 	if err != nil {
 		return nil, err
@@ -69,17 +89,15 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 		scratch:     scratch,
 		exited:      make(chan struct{}),
 	}
-	if err := v.boot(ctx, node); err != nil {
-		err = fmt.Errorf("boot %s: %w", c.Name, err)
-		if v.console != nil {
-			err = fmt.Errorf("%w\n%s", err, process.Tail(v.ConsolePath))
-		}
-		return nil, errors.Join(err, v.Close())
+	if err := v.boot(ctx, node, end); err != nil {
+		kept, keepErr := cache.KeepLogs(c.Name, v.ConsolePath)
+		err = fmt.Errorf("boot %s: %w\n%s", c.Name, err, process.Tail(filepath.Join(kept, filepath.Base(v.ConsolePath))))
+		return nil, errors.Join(err, keepErr, v.Close())
 	}
 	return v, nil
 }
 
-func (v *VM) boot(ctx context.Context, node artifact.Node) (err error) {
+func (v *VM) boot(ctx context.Context, node artifact.Node, end *fabricEnd) (err error) {
 	begun := time.Now()
 	if v.console, err = newConsole(v.ConsolePath, v.Name, v.config.Log); err != nil {
 		return err
@@ -91,7 +109,7 @@ func (v *VM) boot(ctx context.Context, node artifact.Node) (err error) {
 	ours, err := net.FileConn(agent[0])
 	agent[0].Close() // FileConn duplicates it
 	if err == nil {
-		err = v.start(newMachine(v.config, node, agent[1]))
+		err = v.start(newMachine(v.config, node, agent[1], end))
 	}
 	agent[1].Close()
 	if err != nil {
@@ -145,21 +163,33 @@ func (v *VM) handshake(ctx context.Context, conn net.Conn) error {
 		}
 		done <- err
 	}()
-	var err error
-	select {
-	case err = <-done:
-		if err == nil {
-			return nil
-		}
-	case <-v.exited:
-		err = v.gone()
-	case <-v.console.fatal:
-		err = v.console.err
-	case <-ctx.Done():
-		err = context.Cause(ctx)
+	err := v.await(ctx, done)
+	if err != nil {
+		conn.Close()
 	}
-	conn.Close()
 	return err
+}
+
+// await waits for done, and for whatever makes further waiting pointless.
+func (v *VM) await(ctx context.Context, done <-chan error) error {
+	check := time.NewTicker(time.Second)
+	defer check.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-v.exited:
+			return v.gone()
+		case <-v.console.fatal:
+			return v.console.err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-check.C:
+			if v.console.silence() > stuckAfter {
+				return errStuck
+			}
+		}
+	}
 }
 
 // settle loads the drivers and brings the management network up.
@@ -179,9 +209,8 @@ func (v *VM) settle(ctx context.Context) error {
 	return nil
 }
 
-// gone says why QEMU ended.
+// gone says why QEMU ended; v.exited is closed.
 func (v *VM) gone() error {
-	<-v.exited
 	v.console.mu.Lock()
 	defer v.console.mu.Unlock()
 	switch {

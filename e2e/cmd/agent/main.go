@@ -27,17 +27,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "agent: runs as process 1 of an emulated node, see e2e/vm")
 		os.Exit(2)
 	}
-	if err := boot(); err != nil {
-		fmt.Fprintln(os.Stderr, "agent:", err) // the harness reads this on the console
-	} else if err := supervise(); err != nil {
-		fmt.Fprintln(os.Stderr, "agent:", err)
+	err := boot()
+	if err == nil {
+		err = supervise()
 	}
+	fmt.Fprintln(os.Stderr, "agent:", err) // the harness reads this on the console
 	unix.Sync()
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) //nolint:errcheck // nobody is left to tell
 }
 
 // supervise runs the server as a child and, as process 1 must, reaps whatever
-// else ends. It returns when the server has ended.
+// else ends. It returns when the server has ended, and says how.
 func supervise() error {
 	server := exec.Command("/proc/self/exe", "serve")
 	server.Stdout, server.Stderr = os.Stdout, os.Stderr

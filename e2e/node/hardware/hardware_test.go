@@ -138,7 +138,7 @@ func TestNodeTraffic(t *testing.T) {
 		ns := fmt.Sprintf("traffic%d", i)
 		name := netdev(t, vf)
 		run(t, "ip", "netns", "add", ns)
-		t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() }) //nolint:errcheck // the node is thrown away
+		t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() }) // which the node does not outlive
 		run(t, "ip", "link", "set", name, "netns", ns)
 		run(t, "ip", "-n", ns, "link", "set", name, "up")
 		run(t, "ip", "-n", ns, "addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", name)

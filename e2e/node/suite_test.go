@@ -1,0 +1,79 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestCounter feeds the output of test binaries in pieces of every size.
+func TestCounter(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		output  string
+		run     int
+		skipped []string
+		err     string
+	}{
+		"passed":       {output: "=== RUN   TestNodeA\n--- PASS: TestNodeA (0.01s)\nPASS\n", run: 1},
+		"subtests":     {output: "--- PASS: TestNodeA (0.01s)\n    --- PASS: TestNodeA/b (0.00s)\n--- FAIL: TestNodeC (0.00s)\nFAIL\n", run: 2},
+		"skipped":      {output: "--- SKIP: TestNodeA (0.00s)\n    x_test.go:1: why\n--- PASS: TestNodeB (0.00s)\n", run: 1, skipped: []string{"TestNodeA"}, err: "TestNodeA"},
+		"skipped part": {output: "--- PASS: TestNodeA (0.00s)\n    --- SKIP: TestNodeA/b (0.00s)\n", run: 1, skipped: []string{"TestNodeA/b"}, err: "TestNodeA/b"},
+		"nothing":      {output: "testing: warning: no tests to run\nPASS\n", err: "no test ran"},
+		"only skipped": {output: "--- SKIP: TestNodeA (0.00s)\n", skipped: []string{"TestNodeA"}, err: "no test ran"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for size := 1; size <= len(tc.output); size++ {
+				c := &counter{}
+				for rest := tc.output; rest != ""; rest = rest[min(size, len(rest)):] {
+					_, err := c.Write([]byte(rest[:min(size, len(rest))]))
+					require.NoError(t, err)
+				}
+				require.Equal(t, summary{run: tc.run, skipped: tc.skipped}, c.sum, "in pieces of %d", size)
+			}
+			err := summary{run: tc.run, skipped: tc.skipped}.verdict()
+			if tc.err == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, tc.err)
+			}
+		})
+	}
+}
+
+// TestSuites checks the table without booting anything.
+func TestSuites(t *testing.T) {
+	t.Parallel()
+	checkout, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	names := map[string]bool{}
+	for _, s := range Suites {
+		require.False(t, names[s.Name], "two suites are named %s", s.Name)
+		names[s.Name] = true
+		packages, err := s.packages(t.Context(), checkout)
+		require.NoError(t, err, s.Name)
+		dirs := map[string]bool{}
+		for _, p := range packages {
+			require.False(t, dirs[p.name], "two packages of %s are called %s", s.Name, p.name)
+			dirs[p.name] = true
+		}
+		for name, pkg := range s.Binaries {
+			require.DirExists(t, filepath.Join(checkout, s.Dir, pkg), "%s of %s", name, s.Name)
+		}
+		for from := range s.Files {
+			_, err := os.Stat(filepath.Join(checkout, s.Dir, from))
+			require.NoError(t, err, s.Name)
+		}
+	}
+}
+
+func TestNoNodeTests(t *testing.T) {
+	t.Parallel()
+	_, err := Suite{Name: "x", Dir: "e2e/stage"}.packages(t.Context(), "../..")
+	require.ErrorContains(t, err, "no package below")
+	require.True(t, strings.HasSuffix(err.Error(), "declares a function TestNode…"), err)
+}
