@@ -39,7 +39,7 @@ func isStep(regs *syscall.PtraceRegs) bool {
 // whether the command lived to see that many.
 func killAtStep(cmd *exec.Cmd, n int) (killed bool, err error) {
 	runtime.LockOSThread() // the tracer is a thread; it ends with the goroutine
-	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}
@@ -48,7 +48,7 @@ func killAtStep(cmd *exec.Cmd, n int) (killed bool, err error) {
 	steps := 0
 	for first := true; ; first = false {
 		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, unix.WALL|unix.WNOTHREAD, nil)
+		pid, err := syscall.Wait4(-leader, &status, unix.WALL, nil) // its group: its threads and nothing of other tests
 		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
