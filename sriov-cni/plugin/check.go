@@ -37,11 +37,6 @@ func (p *Plugin) check(ctx context.Context, args *skel.CmdArgs, c conf) error {
 	if err != nil {
 		return &failure{Code: types.ErrDecodingFailure, Err: fmt.Errorf("prevResult: %w", err)}
 	}
-	if c.IPAM.Type != "" {
-		if err := invoke.DelegateCheck(ctx, c.IPAM.Type, args.StdinData, nil); err != nil {
-			return ipamError("CHECK", c.IPAM.Type, err)
-		}
-	}
 	a := attachment{ContainerID: args.ContainerID, IfName: args.IfName}
 	j, held, err := p.heldForCheck(r, a, args.Netns)
 	if err != nil {
@@ -56,6 +51,11 @@ func (p *Plugin) check(ctx context.Context, args *skel.CmdArgs, c conf) error {
 	}
 	if err := errors.Join(errs...); err != nil {
 		return &failure{Code: codeCheck, Err: err}
+	}
+	if c.IPAM.Type != "" {
+		if err := invoke.DelegateCheck(ctx, c.IPAM.Type, args.StdinData, nil); err != nil {
+			return ipamError("CHECK", c.IPAM.Type, err)
+		}
 	}
 	return nil
 }

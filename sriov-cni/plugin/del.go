@@ -122,7 +122,11 @@ func (p *Plugin) held(device libsriov.Address, r record, a attachment, netns str
 		if err != nil {
 			return j, false, &failure{Code: types.ErrIOFailure, Err: err}
 		}
-		if path != "" && path != netns && p.markerHolds(device, path) != nil {
+		switch {
+		case path == "" || path == netns:
+		case netns == "" && p.onlyRecord(device, a): // the runtime has lost the path; the marker has not
+			netns = path
+		case p.markerHolds(device, path) != nil:
 			return j, false, nil
 		}
 	}
@@ -176,6 +180,20 @@ func (p *Plugin) fromRecords(device libsriov.Address) (journal, string, error) {
 		return p.withPF(j), path, err
 	}
 	return journal{}, "", fmt.Errorf("record of %s: %w", device, fs.ErrNotExist)
+}
+
+// onlyRecord tells that no other attachment's record names the device.
+func (p *Plugin) onlyRecord(device libsriov.Address, a attachment) bool {
+	s := p.store()
+	own := filepath.Base(s.recordPath(a))
+	names, err := s.records()
+	for _, name := range names {
+		var r record
+		if name != own && load(filepath.Join(s.dir, name), &r) == nil && r.Device == device.String() {
+			return false
+		}
+	}
+	return err == nil
 }
 
 // splitRecordName takes "<containerID>-<ifname>" apart. Either may hold dashes,

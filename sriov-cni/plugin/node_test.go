@@ -87,6 +87,7 @@ func needVF(t *testing.T, pf, index int) vf {
 	require.NoError(t, err)
 	v, err := h.host.VF(h.pfs[pf].VFs[index].Address)
 	require.NoError(t, err)
+	sriovtest.AwaitCarrier(t, v.PF) // igb accepts a rate only then
 	return vf{VF: v, host: h.host}
 }
 
@@ -373,5 +374,15 @@ func mustMAC(s string) net.HardwareAddr {
 	if err != nil {
 		panic(err)
 	}
+	return m
+}
+
+func itoa(n int) string { return fmt.Sprint(n) }
+
+// prevResult is the result of an ADD as a runtime hands it to CHECK.
+func prevResult(t *testing.T, a answer) map[string]any {
+	t.Helper()
+	var m map[string]any
+	require.NoError(t, json.Unmarshal([]byte(a.stdout), &m))
 	return m
 }

@@ -80,7 +80,7 @@ func (p *Plugin) recoverVF(ctx context.Context, j journal) error {
 	r := planRepair(j, s)
 	var errs []error
 	if err := resetAdmin(ctx, host, d, r.Admin); err != nil { // before the move: some drivers refuse the MAC without trust
-		errs = append(errs, &failure{Code: codeRecover, Err: fmt.Errorf("error reseting VF %s: %w", j.Device, err)})
+		errs = append(errs, &failure{Code: codeRecover, Err: fmt.Errorf("error reseting VF %s: %w", j.Device, err), Hint: pfHint(host, d, err)})
 	}
 	switch {
 	case r.Lost:

@@ -196,17 +196,19 @@ func (t *transfer) setAdmin(s vfstate.State) error {
 	pf := t.device.PF
 	if err := t.host.SetVF(pf.IfIndex, t.device.Index, s); err != nil {
 		return &failure{Code: codeAdmin, Err: fmt.Errorf("SRIOV-CNI failed to configure VF %s: PF %s (%s): %w", t.device.Address, pf.Name, pf.Driver, err),
-			Hint: t.adminHint(err)}
+			Hint: pfHint(t.host, t.device, err)}
 	}
 	return nil
 }
 
-// adminHint explains a refusal by the PF.
-func (t *transfer) adminHint(cause error) string {
-	if l, err := t.host.ByIndex(t.device.PF.IfIndex); err == nil && !l.Up() {
+// pfHint explains a refusal by the PF.
+func pfHint(host *link.Conn, d device, cause error) string {
+	switch l, err := host.ByIndex(d.PF.IfIndex); {
+	case err == nil && !l.Up():
 		return "the PF " + l.Name + " is down; set it up"
-	}
-	if errors.Is(cause, unix.EOPNOTSUPP) {
+	case err == nil && !l.Carrier():
+		return "the PF " + l.Name + " has no link, and some drivers accept a rate only with one; look at its cable"
+	case errors.Is(cause, unix.EOPNOTSUPP):
 		return "leave the setting out of the network's configuration, or use another kind of NIC"
 	}
 	return ""
