@@ -72,7 +72,7 @@ func (c *call) containers() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	ids := append(recorded, cached...)
+	ids := slices.Concat(recorded, cached)
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
 }

@@ -242,7 +242,7 @@ func (c *call) resolve(w want, f *fetch) (plan.Network, error) {
 			n.Config, n.Selection = config, annotation.Selection{Interface: n.Selection.Interface}
 			return n, coded(types.ErrInvalidNetworkConfig, err)
 		}
-		return n, coded(types.ErrInvalidNetworkConfig, &missingNAD{n.Selection.Ref(), f.err})
+		return n, coded(types.ErrInvalidNetworkConfig, &missingNADError{n.Selection.Ref(), f.err})
 	case errors.Is(f.err, kube.ErrRefused):
 		return n, coded(types.ErrInvalidNetworkConfig, f.err)
 	default:
@@ -261,11 +261,11 @@ func (c *call) resolve(w want, f *fetch) (plan.Network, error) {
 	return n, nil
 }
 
-// missingNAD is its own type for the event that goes with it.
-type missingNAD struct {
+// missingNADError is its own type for the event that goes with it.
+type missingNADError struct {
 	ref string
 	err error
 }
 
-func (e *missingNAD) Error() string { return e.err.Error() }
-func (e *missingNAD) Unwrap() error { return e.err }
+func (e *missingNADError) Error() string { return e.err.Error() }
+func (e *missingNADError) Unwrap() error { return e.err }

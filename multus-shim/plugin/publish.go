@@ -112,7 +112,7 @@ func (c *call) explain(ctx context.Context, p *pod, err error) {
 		return
 	}
 	e := kube.Event{Warning: true, Reason: "FailedNetworks", Message: err.Error()}
-	var missing *missingNAD
+	var missing *missingNADError
 	var code *codedError
 	switch {
 	case errors.As(err, &missing):

@@ -40,13 +40,15 @@ func main() {
 	// than they bring (a tenth of the CPU time of an ADD).
 	runtime.GOMAXPROCS(1)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Getenv); err != nil {
-		if !errors.Is(err, errReported) {
-			fmt.Fprintln(os.Stderr, "multus-shim:", err)
-		}
-		os.Exit(1)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Getenv)
+	stop()
+	if err == nil {
+		return
 	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintln(os.Stderr, "multus-shim:", err)
+	}
+	os.Exit(1)
 }
 
 var errReported = errors.New("reported on stdout")
