@@ -206,7 +206,7 @@ func vfSteps(vf *v1.VirtualFunction, virtual bool, want, before v1.Interface) []
 	}
 	// The MTU of a VF is seen and set only while its netdev is here. One that is in a
 	// pod (driver, but no name) has the MTU that its pod asked for.
-	unseen := vf.PciAddress == "" || vf.Name == "" && vf.Driver != "" && len(out) > 0
+	unseen := vf.PciAddress == "" || len(out) > 0
 	if g.Mtu > 0 && !virtual && g.DeviceType != v1.DeviceTypeVFIO && (unseen || vf.Name != "" && vf.Mtu != g.Mtu) {
 		out = append(out, Step{Op: OpVFMTU, VF: vf.VfID, Num: g.Mtu})
 	}

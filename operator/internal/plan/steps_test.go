@@ -92,6 +92,10 @@ func TestSteps(t *testing.T) {
 		"one VF lost its driver": {
 			have: pfWith(nil, "igbvf", "", "igbvf*"), want: kernel3, owned: &kernel3, steps: []string{"bind driver 1 !vf1"},
 		},
+		"and its MTU with it": {
+			have: pfWith(nil, "igbvf", ""), want: want(2, grp("0-1", "netdevice", 1500)), owned: new(want(2, grp("0-1", "netdevice", 1500))),
+			steps: []string{"bind driver 1 !vf1", "set MTU of the VF 1 1500"},
+		},
 		"PF down disturbs nobody": {
 			have: pfWith(func(i *v1.InterfaceExt) { i.LinkAdminState = "down" }, "igbvf", "igbvf*", "igbvf"), want: kernel3, owned: &kernel3,
 			steps: []string{"set link up"},
