@@ -78,7 +78,7 @@ func install(t *testing.T) *env {
 	vm.Need(t)
 	dir := t.TempDir()
 	build := func(module, pkg, name string) string {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, name), pkg)
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", filepath.Join(dir, name), pkg)
 		cmd.Dir, cmd.Env = filepath.Join(checkout, module), append(os.Environ(), "CGO_ENABLED=0")
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
