@@ -45,11 +45,11 @@ func Open(ctx context.Context, cache *stage.Cache) (*Archive, error) {
 		return nil, err
 	}
 	a := &Archive{Codename: codename, dir: filepath.Join(cache.Dir, "apt", codename)}
-	targets, err := output(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)", "Created-By: Packages")
+	files, err := output(ctx, "apt-get", "update", "--print-uris")
 	if err != nil {
 		return nil, fmt.Errorf("read the apt sources of this machine: %w", err)
 	}
-	if a.Sources, err = parseTargets(targets, codename); err != nil {
+	if a.Sources, err = parseIndexFiles(files, codename); err != nil {
 		return nil, err
 	}
 	return a, a.refresh(ctx, cache)

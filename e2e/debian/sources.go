@@ -6,67 +6,69 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 )
 
 // Source is one suite of an archive, as a line of sources.list(5) names it.
-type Source struct {
-	URI        string
-	Suite      string
-	Components []string
-	SignedBy   string // key ring; empty trusts apt's own
-}
+type Source struct{ URI, Suite string }
 
-// debianKeyring is where the debian-archive-keyring package puts its keys.
+// debianKeyring is where the debian-archive-keyring package puts its keys. A
+// machine without it has them where apt trusts them for everything.
 const debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // SourcesList is the content of a sources.list(5) with the given entries.
 func SourcesList(sources []Source) string {
+	options := ""
+	if _, err := os.Stat(debianKeyring); err == nil {
+		options = "[signed-by=" + debianKeyring + "] "
+	}
 	var b strings.Builder
 	for _, s := range sources {
-		options := ""
-		if s.SignedBy != "" {
-			options = " [signed-by=" + s.SignedBy + "]"
-		}
-		fmt.Fprintf(&b, "deb%s %s %s %s\n", options, s.URI, s.Suite, strings.Join(s.Components, " "))
+		fmt.Fprintf(&b, "deb %s%s %s main\n", options, s.URI, s.Suite)
 	}
 	return b.String()
 }
 
-// parseTargets reads lines "URI|suite|component|keyring" of apt-get indextargets
-// and keeps the suites of the release, in order: other software's archives are
-// none of our business.
-func parseTargets(text, codename string) ([]Source, error) {
-	var sources []Source
+// indexFile is a line of apt-get update --print-uris: all of apt's own knowledge
+// of sources in either format, needing neither package lists nor the network.
+var indexFile = regexp.MustCompile(`^'([^']+)/dists/([^'/]+)/main/binary-amd64/Packages[^']*' `)
+
+// parseIndexFiles returns the suites of the release that the machine uses, the
+// release itself first. Other software's archives are none of our business; some
+// of them have a suite of the release's name as well, but none has updates.
+func parseIndexFiles(text, codename string) ([]Source, error) {
+	var all []Source
 	for line := range strings.Lines(text) {
-		f := strings.Split(strings.TrimSpace(line), "|")
-		if len(f) != 4 {
-			return nil, fmt.Errorf("apt-get indextargets printed %q, want four fields", line)
-		}
-		uri, suite, component, keyring := f[0], f[1], f[2], f[3]
-		if suite != codename && !strings.HasPrefix(suite, codename+"-") {
-			continue
-		}
-		if strings.HasPrefix(keyring, "$") { // apt leaves unset fields as they are
-			keyring = ""
-			if _, err := os.Stat(debianKeyring); err == nil {
-				keyring = debianKeyring
-			}
-		}
-		i := slices.IndexFunc(sources, func(s Source) bool { return s.URI == uri && s.Suite == suite })
-		if i < 0 {
-			sources = append(sources, Source{URI: uri, Suite: suite, SignedBy: keyring})
-			i = len(sources) - 1
-		}
-		if !slices.Contains(sources[i].Components, component) {
-			sources[i].Components = append(sources[i].Components, component)
+		if m := indexFile.FindStringSubmatch(line); m != nil {
+			all = append(all, Source{URI: m[1], Suite: m[2]})
 		}
 	}
-	if !slices.ContainsFunc(sources, func(s Source) bool { return s.Suite == codename }) {
-		return nil, fmt.Errorf("/etc/apt has no source for Debian %s; add one (man sources.list)", codename)
+	var sources []Source
+	for _, suite := range []string{codename, codename + "-updates", codename + "-security", codename + "-backports"} {
+		of := slices.DeleteFunc(slices.Clone(all), func(s Source) bool { return s.Suite != suite })
+		if suite == codename {
+			slices.SortStableFunc(of, func(a, b Source) int {
+				return updates(all, b) - updates(all, a)
+			})
+		}
+		if len(of) > 0 {
+			sources = append(sources, of[0])
+		}
+	}
+	if len(sources) == 0 || sources[0].Suite != codename {
+		return nil, fmt.Errorf("/etc/apt has no source for component main of Debian %s; add one (man sources.list)", codename)
 	}
 	return sources, nil
+}
+
+// updates is 1 if the archive that serves s has updates of it as well.
+func updates(all []Source, s Source) int {
+	if slices.Contains(all, Source{URI: s.URI, Suite: s.Suite + "-updates"}) {
+		return 1
+	}
+	return 0
 }
 
 // debianCodename returns VERSION_CODENAME of an os-release(5) file of Debian.

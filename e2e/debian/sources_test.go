@@ -7,38 +7,49 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestParseTargets(t *testing.T) {
-	t.Parallel()
-	const text = `http://mirror.example/debian/|bookworm|main|/keys/debian.gpg
-http://mirror.example/debian/|bookworm|contrib|/keys/debian.gpg
-http://mirror.example/debian/|bookworm-updates|main|/keys/debian.gpg
-http://other.example/software/|stable|main|/keys/other.gpg
+// A machine with Debian's archive, two others that also have a suite "bookworm",
+// and one of a different name.
+const indexFiles = `'http://mirror.example/debian/dists/bookworm/InRelease' mirror.example_debian_dists_bookworm_InRelease 0 
+'http://vendor.example/dists/bookworm/InRelease' vendor.example_dists_bookworm_InRelease 0 
+'http://vendor.example/dists/bookworm/main/binary-amd64/Packages.xz' vendor.example_dists_bookworm_main_binary-amd64_Packages 0 
+'http://containers.example/linux/debian/dists/bookworm/stable/binary-amd64/Packages.xz' containers.example_Packages 0 
+'http://mirror.example/debian/dists/bookworm/main/binary-amd64/Packages.xz' mirror.example_debian_dists_bookworm_main_binary-amd64_Packages 0 
+'http://mirror.example/debian/dists/bookworm/main/i18n/Translation-en.xz' mirror.example_debian_dists_bookworm_main_i18n_Translation-en 0 
+'http://mirror.example/debian/dists/bookworm-updates/main/binary-amd64/Packages.xz' mirror.example_debian_Packages 0 
+'http://security.example/debian-security/dists/bookworm-security/main/binary-amd64/Packages.xz' security.example_Packages 0 
+'http://database.example/dists/bookworm-database/main/binary-amd64/Packages.xz' database.example_Packages 0 
 `
-	sources, err := parseTargets(text, "bookworm")
+
+func TestParseIndexFiles(t *testing.T) {
+	t.Parallel()
+	sources, err := parseIndexFiles(indexFiles, "bookworm")
 	require.NoError(t, err)
 	require.Equal(t, []Source{
-		{URI: "http://mirror.example/debian/", Suite: "bookworm", Components: []string{"main", "contrib"}, SignedBy: "/keys/debian.gpg"},
-		{URI: "http://mirror.example/debian/", Suite: "bookworm-updates", Components: []string{"main"}, SignedBy: "/keys/debian.gpg"},
+		{"http://mirror.example/debian", "bookworm"},
+		{"http://mirror.example/debian", "bookworm-updates"},
+		{"http://security.example/debian-security", "bookworm-security"},
 	}, sources)
-	require.Equal(t, "deb [signed-by=/keys/debian.gpg] http://mirror.example/debian/ bookworm main contrib\n", SourcesList(sources[:1]))
+	require.Regexp(t, `^deb (\[signed-by=\S+\] )?http://mirror.example/debian bookworm main\n$`, SourcesList(sources[:1]))
 
 	a := &Archive{Codename: "bookworm", Sources: sources}
-	require.Equal(t, "deb [signed-by=/keys/debian.gpg] http://mirror.example/debian/ bookworm-backports main contrib\n", SourcesList(a.backports()))
-	a.Sources = append(a.Sources, Source{URI: "http://mirror.example/debian/", Suite: "bookworm-backports"})
+	backports := Source{"http://mirror.example/debian", "bookworm-backports"}
+	require.Equal(t, []Source{backports}, a.backports())
+	a.Sources = append(a.Sources, backports)
 	require.Empty(t, a.backports(), "the machine has them already")
 }
 
-func TestParseTargetsFails(t *testing.T) {
+func TestParseIndexFilesFails(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct{ text, want string }{
-		"no sources":     {"", "no source for Debian bookworm"},
-		"other releases": {"http://mirror.example/debian/|trixie|main|\n", "no source for Debian bookworm"},
-		"garbage":        {"E: something\n", "want four fields"},
+	for name, text := range map[string]string{
+		"no sources":     "",
+		"other releases": "'http://mirror.example/debian/dists/trixie/main/binary-amd64/Packages.xz' x 0 \n",
+		"updates only":   "'http://mirror.example/debian/dists/bookworm-updates/main/binary-amd64/Packages.xz' x 0 \n",
+		"garbage":        "E: something\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := parseTargets(tc.text, "bookworm")
-			require.ErrorContains(t, err, tc.want)
+			_, err := parseIndexFiles(text, "bookworm")
+			require.ErrorContains(t, err, "no source for component main of Debian bookworm")
 		})
 	}
 }
@@ -65,17 +76,17 @@ func TestCodename(t *testing.T) {
 	}
 }
 
-func FuzzParseTargets(f *testing.F) {
-	f.Add("http://mirror.example/debian/|bookworm|main|/keys/debian.gpg\n")
-	f.Add("|bookworm||\n\n")
+func FuzzParseIndexFiles(f *testing.F) {
+	f.Add(indexFiles)
+	f.Add("'/dists/bookworm/main/binary-amd64/Packages' ")
 	f.Fuzz(func(t *testing.T, text string) {
-		sources, err := parseTargets(text, "bookworm")
+		sources, err := parseIndexFiles(text, "bookworm")
 		if (err == nil) == (len(sources) == 0) {
 			t.Fatalf("%d sources and error %v", len(sources), err)
 		}
 		for _, s := range sources {
-			if !strings.HasPrefix(s.Suite, "bookworm") {
-				t.Fatalf("suite %q is not of bookworm", s.Suite)
+			if s.URI == "" || !strings.HasPrefix(s.Suite, "bookworm") {
+				t.Fatalf("source %+v is not of bookworm", s)
 			}
 		}
 	})
