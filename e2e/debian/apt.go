@@ -119,6 +119,7 @@ func (a *Archive) options() []string {
 		"-o", "Dir::Cache=" + a.dir,
 		"-o", "Dir::Cache::pkgcache=pkgcache.bin",
 		"-o", "DPkg::Lock::Timeout=300",
+		"-o", "APT::Keep-Downloaded-Packages=false",
 	}
 }
 
