@@ -27,7 +27,11 @@ func gc(ctx context.Context, c *call) error {
 	for _, a := range c.conf.ValidAttachments {
 		listed[a.ContainerID] = a
 	}
-	ids, err := c.containers()
+	var err error
+	if c.store, err = c.store.Index(); err != nil {
+		return coded(types.ErrIOFailure, err)
+	}
+	ids, err := c.store.Containers()
 	if err != nil {
 		return coded(types.ErrIOFailure, err)
 	}
@@ -60,21 +64,6 @@ func network(networks map[string]*liveNetwork, a delegate.Attachment) *liveNetwo
 		networks[a.Name] = &liveNetwork{attachment: a}
 	}
 	return networks[a.Name]
-}
-
-// containers lists all that any source knows, each once.
-func (c *call) containers() ([]string, error) {
-	recorded, err := c.store.Containers()
-	if err != nil {
-		return nil, err
-	}
-	cached, err := c.store.ResultContainers()
-	if err != nil {
-		return nil, err
-	}
-	ids := slices.Concat(recorded, cached)
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
 }
 
 // sweep handles one container: detached if it is not valid, counted if it is.

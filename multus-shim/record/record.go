@@ -15,8 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/atomicwriter"
@@ -68,6 +70,10 @@ func (r *Record) Started() []Entry {
 type Store struct {
 	Dir  string
 	Boot string // identifies this boot of the machine (/proc/sys/kernel/random/boot_id)
+
+	// results are the files in results/ by container, once Index has read them;
+	// nil lists the directory for every look-up.
+	results map[string][]string
 }
 
 // Path is where the record of a container is.
@@ -140,9 +146,10 @@ func (s Store) Remove(containerID string) error {
 	return errors.Join(errs...)
 }
 
-// Containers lists the containers that have a record of either format.
+// Containers lists the containers that have a record, a scratch file or, in a
+// store with an index, libcni entries; sorted.
 func (s Store) Containers() ([]string, error) {
-	var ids []string
+	ids := slices.Collect(maps.Keys(s.results))
 	for _, source := range []struct{ dir, suffix string }{{filepath.Join(s.Dir, "records"), ".json"}, {s.Dir, ""}} {
 		entries, err := os.ReadDir(source.dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -155,7 +162,8 @@ func (s Store) Containers() ([]string, error) {
 			}
 		}
 	}
-	return ids, nil
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
 }
 
 func parse(data []byte) (*Record, error) {

@@ -64,9 +64,12 @@ func (s Store) RemoveResult(containerID string, a delegate.Attachment) error {
 // default interface first. It returns nil when there are none.
 func (s Store) FromResults(containerID, ifname string) (*Record, error) {
 	dir := filepath.Join(s.Dir, "results")
-	names, err := readNames(dir)
-	if err != nil {
-		return nil, err
+	names := s.results[containerID]
+	if s.results == nil {
+		var err error
+		if names, err = readNames(dir); err != nil {
+			return nil, err
+		}
 	}
 	r := &Record{Version: Version, ContainerID: containerID, Ifname: ifname}
 	for _, name := range names {
@@ -129,22 +132,23 @@ func fromConfig(network nad.Config, c cached) delegate.Attachment {
 	return a
 }
 
-// ResultContainers lists the containers that have libcni entries.
-func (s Store) ResultContainers() ([]string, error) {
+// Index returns a store that has read all libcni entries once, for who looks up
+// many containers: there are nodes with hundreds of thousands of stale entries.
+func (s Store) Index() (Store, error) {
 	dir := filepath.Join(s.Dir, "results")
 	names, err := readNames(dir)
 	if err != nil {
-		return nil, err
+		return Store{}, err
 	}
-	var ids []string
+	s.results = map[string][]string{}
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		var c cached
 		if err == nil && json.Unmarshal(data, &c) == nil && c.Kind == cacheKind && c.ContainerID != "" {
-			ids = append(ids, c.ContainerID)
+			s.results[c.ContainerID] = append(s.results[c.ContainerID], name)
 		}
 	}
-	return ids, nil
+	return s, nil
 }
 
 func readNames(dir string) ([]string, error) {

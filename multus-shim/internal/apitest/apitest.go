@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/netutil"
 )
 
 // Request is what the server saw.
@@ -40,6 +41,9 @@ type Server struct {
 	fault func(w http.ResponseWriter, r *http.Request) bool
 }
 
+// maxConnections is how many the server accepts at a time; more have to wait.
+const maxConnections = 50
+
 // New starts a server that accepts one bearer token.
 func New(t testing.TB) *Server {
 	t.Helper()
@@ -47,6 +51,7 @@ func New(t testing.TB) *Server {
 	s.Rotate("first-token")
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.http.EnableHTTP2 = true
+	s.http.Listener = netutil.LimitListener(s.http.Listener, maxConnections)
 	s.http.StartTLS()
 	t.Cleanup(s.http.Close)
 	return s
