@@ -77,6 +77,11 @@ fuzz: ## Every fuzz target for FUZZTIME (default 60s) each
 bench: ## Benchmarks of every module
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...)
 
+.PHONY: bench-multus
+bench-multus: ## multus-shim beside other binaries: BINARIES='label=/path ...' (root)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/multus-shim ./multus-shim/cmd/multus-shim
+	cd e2e && go run ./bench/multus -binary multus-shim=../bin/multus-shim $(addprefix -binary ,$(BINARIES))
+
 .PHONY: release
 release: ## Rehearse a release: MODULE=sriov-cni VERSION=v0.1.0; changes nothing, creates no tag
 	@cd e2e && go run ./cmd/release -module '$(MODULE)' -version '$(VERSION)'
