@@ -84,14 +84,18 @@ func (g *generator) file(path string, lines ...string) {
 func (g *generator) pci(address, class, id, driver string, node int) {
 	g.line("sys/bus/pci/devices/%s -> ../../../devices/pci0000:00/%s", address, address)
 	vendor, device, _ := strings.Cut(id, ":")
-	lines := []string{"PCI_CLASS=" + class, "PCI_ID=" + id, "PCI_SUBSYS_ID=8086:0000", "PCI_SLOT_NAME=" + address,
-		fmt.Sprintf("MODALIAS=pci:v0000%sd0000%ssv00008086sd00000000bc%02ssc00i00", vendor, device, class[:len(class)-4])}
+	class6 := strings.Repeat("0", 6-len(class)) + class
+	modalias := fmt.Sprintf("pci:v0000%sd0000%ssv00008086sd00000000bc%ssc%si%s", vendor, device, class6[:2], class6[2:4], class6[4:])
+	lines := []string{"PCI_CLASS=" + class, "PCI_ID=" + id, "PCI_SUBSYS_ID=8086:0000", "PCI_SLOT_NAME=" + address, "MODALIAS=" + modalias}
 	if driver != "" {
 		lines = append([]string{"DRIVER=" + driver}, lines...)
 		g.line("%s%s/driver -> ../../../bus/pci/drivers/%s", devices, address, driver)
 	}
 	g.file(devices+address+"/uevent", lines...)
 	g.file(devices+address+"/numa_node", fmt.Sprint(node))
+	// What libsriov takes from uevent, for programs that read it one by one.
+	g.file(devices+address+"/modalias", modalias)
+	g.file(devices+address+"/revision", "0x01")
 }
 
 func (g *generator) netdev(address, name string, ifindex int) {
