@@ -41,6 +41,7 @@ var Suites = []Suite{
 	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
 	{Name: "operator", Dir: "operator/internal/node"},
 	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: simulators}},
+	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
 	{Name: "sriov-cni", Dir: "sriov-cni", Node: vm.Config{Modules: append([]string{"dummy"}, simulators...)}, Binaries: map[string]string{
 		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
 	}},
