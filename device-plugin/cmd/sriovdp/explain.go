@@ -13,7 +13,7 @@ import (
 // explain prints for every device the pool that takes it, or why each of them
 // does not, and for every pool how many devices it gets.
 func explain(f *flags, stdout, stderr io.Writer) error {
-	f.logFormat = "text"
+	f.logFormat, f.logLevel = "text", 0 // for people, and only what is wrong
 	log, closeLog, err := newLogger(f, stderr)
 	if err != nil {
 		return err
