@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// call runs the program's own main function with an environment.
+func call(t *testing.T, env map[string]string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	err = run(t.Context(), args, &out, &errs, func(k string) string { return env[k] })
+	return out.String(), errs.String(), err
+}
+
+func TestCommandLine(t *testing.T) {
+	good := map[string]string{"NAMESPACE": "ns", "RESOURCE_PREFIX": "openshift.io"}
+	for name, tc := range map[string]struct {
+		args []string
+		env  map[string]string
+		want string
+	}{
+		"nothing":                {nil, nil, "give a subcommand"},
+		"no such subcommand":     {[]string{"frob"}, nil, `no such subcommand: "frob"`},
+		"operator, no settings":  {[]string{"operator"}, nil, "RESOURCE_PREFIX is not set"},
+		"operator, no namespace": {[]string{"operator"}, map[string]string{"RESOURCE_PREFIX": "a"}, "NAMESPACE is not set"},
+		"operator, bad delay":    {[]string{"operator"}, merge(good, "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES", "soon"), `"soon": want 0 or more minutes`},
+		"operator, bad path":     {[]string{"operator"}, merge(good, "SRIOV_CNI_BIN_PATH", "cni/bin"), `"cni/bin": want an absolute path`},
+		"operator, no cluster":   {[]string{"operator", "-kubeconfig", "/no/such/file"}, good, "find the cluster"},
+		"daemon, no node":        {[]string{"daemon"}, nil, "NODE_NAME and NAMESPACE"},
+		"daemon, no host":        {[]string{"daemon", "-node=a", "-namespace=b", "-root=/no/such"}, nil, "open the host at /no/such"},
+		"install, no target":     {[]string{"install", "sriov"}, nil, "usage: sriovkit-operator install"},
+		"install, no such file":  {[]string{"install", "-to", t.TempDir(), "no-such-plugin"}, nil, "install no-such-plugin: not in /"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := call(t, tc.env, tc.args...)
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+	out, _, err := call(t, nil, "-version")
+	require.NoError(t, err)
+	require.Equal(t, version+"\n", out)
+	_, help, err := call(t, nil, "daemon", "-h")
+	require.ErrorIs(t, err, flag.ErrHelp)
+	require.Contains(t, help, "pod-resources")
+}
+
+func merge(env map[string]string, k, v string) map[string]string {
+	out := map[string]string{k: v}
+	for k, v := range env {
+		if _, ok := out[k]; !ok {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func TestInstall(t *testing.T) {
+	dir := t.TempDir()
+	source, to := filepath.Join(dir, "plugin"), filepath.Join(dir, "host", "bin")
+	require.NoError(t, os.WriteFile(source, []byte("one"), 0o600))
+	out, _, err := call(t, nil, "install", "-to", to, source)
+	require.NoError(t, err)
+	target := filepath.Join(to, "plugin")
+	require.Equal(t, target+" installed\n", out)
+	info, err := os.Stat(target)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o755), info.Mode())
+
+	out, _, err = call(t, nil, "install", "-to", to, source)
+	require.NoError(t, err)
+	require.Equal(t, target+" is up to date\n", out)
+
+	t.Log("an upgrade leaves who runs the old one with the old one")
+	old, err := os.Open(target)
+	require.NoError(t, err)
+	defer old.Close()
+	require.NoError(t, os.WriteFile(source, []byte("two"), 0o600))
+	_, _, err = call(t, nil, "install", "-to", to, source)
+	require.NoError(t, err)
+	content := make([]byte, 3)
+	_, err = old.Read(content)
+	require.NoError(t, err)
+	require.Equal(t, "one", string(content))
+	now, err := os.ReadFile(target)
+	require.NoError(t, err)
+	require.Equal(t, "two", string(now))
+	left, err := os.ReadDir(to)
+	require.NoError(t, err)
+	require.Len(t, left, 1, "no temporary file is left")
+}
+
+func TestSettings(t *testing.T) {
+	s, err := readSettings(func(k string) string {
+		return map[string]string{
+			"NAMESPACE": "ns", "RESOURCE_PREFIX": "p", "IMAGE_PULL_SECRETS": "a,b", "SRIOV_CNI_BIN_PATH": "/x/",
+			"STALE_NODE_STATE_CLEANUP_DELAY_MINUTES": "0", "USE_EXTERNAL_DRAINER": "true",
+		}[k]
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "b"}, s.images.PullSecrets)
+	require.Equal(t, "/x", s.CNIBinDir)
+	require.Zero(t, s.KeepStaleMinutes)
+	require.True(t, s.ExternalDrainer)
+}
