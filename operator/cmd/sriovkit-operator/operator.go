@@ -67,6 +67,7 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	flags.SetOutput(stderr)
 	metricsAddr := flags.String("metrics-bind-address", ":8080", "where to serve /metrics; 0 does not")
 	healthAddr := flags.String("health-probe-bind-address", ":8081", "where to serve /healthz and /readyz; 0 does not")
+	pprofAddr := flags.String("pprof-bind-address", "0", "where to serve /debug/pprof; 0 does not")
 	elect := flags.Bool("leader-elect", true, "work only while holding the lease, so that replicas can stand by")
 	kubeconfig := flags.String("kubeconfig", "", "kubeconfig; inside a cluster it is not needed")
 	level := flags.Int("v", 0, "log level, 0 to 2")
@@ -90,6 +91,7 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 		Scheme:                 scheme,
 		Metrics:                metricsserver.Options{BindAddress: *metricsAddr},
 		HealthProbeBindAddress: *healthAddr,
+		PprofBindAddress:       *pprofAddr,
 		LeaderElection:         *elect, LeaderElectionID: "sriovkit-operator", LeaderElectionNamespace: s.Namespace,
 		LeaderElectionReleaseOnCancel: true,
 	})

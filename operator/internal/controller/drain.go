@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -20,7 +21,7 @@ import (
 const evictAgain = 2 * time.Second
 
 // wakeAtOnce is how many waiting nodes of a pool are woken for one free slot.
-const wakeAtOnce = 8
+const wakeAtOnce = 3
 
 // BusyIndex of node states: "true" while their node is being drained or is drained.
 const BusyIndex = "drain.busy"
@@ -72,7 +73,7 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	var state v1.SriovNetworkNodeState
 	if err := r.Get(ctx, req.NamespacedName, &state); err != nil {
 		if client.IgnoreNotFound(err) == nil && r.free(req.Name) {
-			return ctrl.Result{}, r.wakeNext(ctx)
+			return ctrl.Result{}, r.wakeNext(ctx, req.Name)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -99,7 +100,7 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 		return ctrl.Result{}, r.finish(ctx, &state)
 	case desired == v1.DrainIdle && current == v1.DrainIdle:
 		if r.free(req.Name) {
-			return ctrl.Result{}, r.wakeNext(ctx)
+			return ctrl.Result{}, r.wakeNext(ctx, req.Name)
 		}
 	}
 	return ctrl.Result{}, nil
@@ -139,16 +140,8 @@ func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) 
 	// Nodes in no pool are one pool of their own, drained one at a time.
 	name, room := "", 1
 	if len(pools) == 1 {
-		selector, err := poolSelector(pools[0])
-		if err != nil {
-			return "", err
-		}
-		members := nodeMetaList()
-		if err := r.List(ctx, members, client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {
-			return "", err
-		}
 		name = pools[0].Name
-		if room, err = limit(pools[0].Spec.MaxUnavailable, len(members.Items)); err != nil {
+		if room, err = r.room(ctx, pools[0]); err != nil {
 			return fmt.Sprintf("pool %s: %v", name, err), nil
 		}
 	}
@@ -158,17 +151,9 @@ func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) 
 	}
 	used := 0
 	for other := range busy {
-		n := nodeMeta()
-		if err := r.Get(ctx, client.ObjectKey{Name: other}, n); client.IgnoreNotFound(err) != nil {
+		if theirs, err := r.pool(ctx, other); client.IgnoreNotFound(err) != nil {
 			return "", err
-		} else if err != nil {
-			continue
-		}
-		theirs, err := poolsOf(ctx, r, r.Namespace, n.Labels)
-		if err != nil {
-			return "", err
-		}
-		if len(theirs) == 1 && theirs[0].Name == name || len(theirs) == 0 && name == "" {
+		} else if err == nil && theirs == name {
 			used++
 		}
 	}
@@ -180,6 +165,22 @@ func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) 
 	}
 	r.taken[node.Name] = true
 	return "", nil
+}
+
+// room is how many nodes of a pool may be drained at once. Only a percentage needs
+// their number.
+func (r *Drainer) room(ctx context.Context, p *v1.SriovNetworkPoolConfig) (int, error) {
+	members := nodeMetaList()
+	if p.Spec.MaxUnavailable != nil && p.Spec.MaxUnavailable.Type == intstr.String {
+		selector, err := poolSelector(p)
+		if err != nil {
+			return 0, err
+		}
+		if err := r.List(ctx, members, client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {
+			return 0, err
+		}
+	}
+	return limit(p.Spec.MaxUnavailable, len(members.Items))
 }
 
 // busy lists the nodes that hold a slot: those the cache shows, and those given one so
@@ -277,37 +278,41 @@ func (r *Drainer) finish(ctx context.Context, state *v1.SriovNetworkNodeState) e
 		logf.FromContext(ctx).Info("condition not written", "node", state.Name, "err", err.Error())
 	}
 	r.free(state.Name)
-	return r.wakeNext(ctx)
+	return r.wakeNext(ctx, state.Name)
 }
 
-// wakeNext wakes nodes that wait for a slot: more than one, for the first may not want
-// it any more, but not all of thousands.
-func (r *Drainer) wakeNext(ctx context.Context) error {
+// wakeNext wakes nodes that wait for the slot that a node gave back: more than one, for
+// the first may not want it any more, but not all of thousands.
+func (r *Drainer) wakeNext(ctx context.Context, freed string) error {
+	mine, err := r.pool(ctx, freed)
+	if err != nil {
+		return client.IgnoreNotFound(err)
+	}
 	var waiting v1.SriovNetworkNodeStateList
 	if err := r.List(ctx, &waiting, client.InNamespace(r.Namespace), client.MatchingFields{WaitingIndex: "true"}, client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
-	pools := map[string]int{} // woken, by pool
 	var names []string
-	for i := range waiting.Items {
-		node := nodeMeta()
-		if err := r.Get(ctx, client.ObjectKey{Name: waiting.Items[i].Name}, node); err != nil {
-			continue // gone: its own event deals with it
-		}
-		in, err := poolsOf(ctx, r, r.Namespace, node.Labels)
-		if err != nil {
-			return err
-		}
-		pool := ""
-		if len(in) > 0 {
-			pool = in[0].Name
-		}
-		if pools[pool]++; pools[pool] <= wakeAtOnce {
-			names = append(names, node.Name)
+	for i := 0; i < len(waiting.Items) && len(names) < wakeAtOnce; i++ {
+		if theirs, err := r.pool(ctx, waiting.Items[i].Name); err == nil && theirs == mine {
+			names = append(names, waiting.Items[i].Name)
 		}
 	}
 	r.Wake(names)
 	return nil
+}
+
+// pool names the first pool of a node; "" is that of the nodes in none.
+func (r *Drainer) pool(ctx context.Context, name string) (string, error) {
+	node := nodeMeta()
+	if err := r.Get(ctx, client.ObjectKey{Name: name}, node, client.UnsafeDisableDeepCopy); err != nil {
+		return "", err
+	}
+	in, err := poolsOf(ctx, r, r.Namespace, node.Labels)
+	if err != nil || len(in) == 0 {
+		return "", err
+	}
+	return in[0].Name, nil
 }
 
 // set writes the operator's answer.

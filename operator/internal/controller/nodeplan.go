@@ -2,8 +2,10 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,9 +13,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
@@ -27,6 +32,17 @@ type NodePlanner struct {
 	client.Client
 	Operator
 	Board *Board
+	// Own holds, by node, the version of its state that this planner wrote last: the
+	// event of that write is no news.
+	Own sync.Map
+}
+
+// News tells events of node states that are not the planner's own doing.
+func (r *NodePlanner) News() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		version, ok := r.Own.Load(e.ObjectNew.GetName())
+		return !ok || version != e.ObjectNew.GetResourceVersion()
+	}}
 }
 
 // Reconcile plans one node.
@@ -36,7 +52,7 @@ func (r *NodePlanner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 		return ctrl.Result{}, err
 	}
 	node := nodeMeta()
-	if err := r.Get(ctx, client.ObjectKey{Name: req.Name}, node); client.IgnoreNotFound(err) != nil {
+	if err := r.Get(ctx, client.ObjectKey{Name: req.Name}, node, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, err
 	} else if err != nil {
 		node = nil
@@ -62,7 +78,7 @@ func (r *NodePlanner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 	case !state.DeletionTimestamp.IsZero():
 		return ctrl.Result{}, nil // its deletion is an event
 	}
-	return ctrl.Result{}, r.plan(ctx, cfg, node, state)
+	return ctrl.Result{}, r.plan(ctx, node, state)
 }
 
 // create makes the state of a new node, with an empty spec: what to plan from comes
@@ -99,8 +115,9 @@ func (r *NodePlanner) adorn(state *v1.SriovNetworkNodeState) {
 }
 
 // plan writes the node's spec if it has to change: one patch, and none if not.
-func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) error {
-	old := state.DeepCopy()
+func (r *NodePlanner) plan(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) error {
+	old := &v1.SriovNetworkNodeState{Spec: state.Spec} // the spec is replaced whole
+	old.Annotations = maps.Clone(state.Annotations)
 	r.adorn(state)
 	if state.Status.SyncStatus == "" && len(state.Status.Interfaces) == 0 {
 		return r.patch(ctx, old, state) // the daemon has not reported yet
@@ -149,24 +166,47 @@ func (r *NodePlanner) policies(ctx context.Context) ([]*v1.SriovNetworkNodePolic
 	return out, nil
 }
 
-// patch writes spec and annotations, if they differ. The answer is metadata only: a
-// node state is large, and the watch brings it anyway.
+// patch writes spec and annotations, if they differ. It is put together by hand, for
+// comparing two large objects as JSON costs more than all the rest; and the answer is
+// metadata only, for the watch brings the object anyway.
 func (r *NodePlanner) patch(ctx context.Context, old, state *v1.SriovNetworkNodeState) error {
-	if equality.Semantic.DeepEqual(old.Spec, state.Spec) && maps.Equal(old.Annotations, state.Annotations) {
+	patch := map[string]any{}
+	if !equality.Semantic.DeepEqual(old.Spec, state.Spec) {
+		spec := map[string]any{"interfaces": state.Spec.Interfaces, "system": state.Spec.System} // nil takes the list away
+		if state.Spec.System == (v1.System{}) {
+			spec["system"] = nil
+		}
+		patch["spec"] = spec
+	}
+	annotations := map[string]any{}
+	for k, v := range state.Annotations {
+		if had, ok := old.Annotations[k]; !ok || had != v {
+			annotations[k] = v
+		}
+	}
+	for k := range old.Annotations {
+		if _, ok := state.Annotations[k]; !ok {
+			annotations[k] = nil
+		}
+	}
+	if len(annotations) > 0 {
+		patch["metadata"] = map[string]any{"annotations": annotations}
+	}
+	if len(patch) == 0 {
 		return nil
 	}
-	data, err := client.MergeFrom(old).Data(state)
+	data, err := json.Marshal(patch)
 	if err != nil {
 		return err
 	}
 	var answer metav1.PartialObjectMetadata
 	answer.SetGroupVersionKind(v1.GroupVersion.WithKind("SriovNetworkNodeState"))
 	answer.Namespace, answer.Name = state.Namespace, state.Name
-	patch := client.RawPatch(client.MergeFrom(old).Type(), data)
-	if err := r.Patch(ctx, &answer, patch, FieldOwner); err != nil {
+	if err := r.Patch(ctx, &answer, client.RawPatch(types.MergePatchType, data), FieldOwner); err != nil {
 		return fmt.Errorf("write the spec of node %s: %w", state.Name, err)
 	}
 	state.Generation, state.ResourceVersion = answer.Generation, answer.ResourceVersion
+	r.Own.Store(state.Name, answer.ResourceVersion)
 	nodeWrites.Inc()
 	return nil
 }
@@ -210,6 +250,7 @@ func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetad
 // should then find its VFs.
 func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState, name string) (ctrl.Result, error) {
 	r.Board.Forget(name)
+	r.Own.Delete(name)
 	if node != nil {
 		if err := r.label(ctx, node, ""); err != nil {
 			return ctrl.Result{}, err

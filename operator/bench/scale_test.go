@@ -1,0 +1,400 @@
+// Package bench measures the operator's program at scale: a real API server, N nodes,
+// and one process that answers for all their daemons.
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sriovkit/sriovkit/e2e/controlplane"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+const (
+	ns       = "sriov-network-operator"
+	metrics  = "127.83.1.1:18080"
+	patience = 10 * time.Minute
+)
+
+type scale struct {
+	client.WithWatch
+	b     *testing.B
+	nodes int
+	bin   string
+	plane *controlplane.ControlPlane
+
+	cmd *exec.Cmd
+
+	mu     sync.Mutex
+	states map[string]seen // what the last event said of each node's state
+	wake   chan struct{}
+	drains atomic.Int64 // most nodes that were not Idle at once
+}
+
+// seen is as much of a node state as a daemon and the measurements need.
+type seen struct {
+	generation, reported int64
+	planned              bool
+	numVfs               int
+	desired, current     string
+}
+
+// BenchmarkScale runs the scenarios one after the other on one cluster of N nodes, with
+// the program at $OPERATOR or one built from here. Reported are, for each scenario: wall
+// seconds, CPU seconds of the operator, and its writes.
+func BenchmarkScale(b *testing.B) {
+	for _, n := range []int{100, 1000, 5000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			if testing.Short() && n > 100 {
+				b.Skip("short")
+			}
+			for range b.N {
+				run(b, n)
+			}
+		})
+	}
+}
+
+func run(b *testing.B, n int) {
+	s := start(b, n)
+	s.operator()
+	s.measure("cold", func() {
+		s.until(func(c seen) bool { return c.planned }, n)
+	})
+	s.policy(4, true)
+	s.measure("policy", func() { // the label Enabled on every node comes with the first policy
+		s.until(func(c seen) bool { return c.numVfs == 4 && c.reported == c.generation }, n)
+		s.ready(n)
+	})
+	s.policy(6, false)
+	s.measure("change", func() {
+		s.until(func(c seen) bool { return c.numVfs == 6 && c.reported == c.generation }, n)
+		s.ready(n)
+	})
+	s.label("node-00000", `{"metadata":{"labels":{"flip":"no"}}}`)
+	s.measure("flip", func() { s.until(func(c seen) bool { return c.numVfs == 0 }, 1) })
+	s.label("node-00000", `{"metadata":{"labels":{"flip":"yes"}}}`)
+	s.until(func(c seen) bool { return c.numVfs == 6 && c.reported == c.generation }, n)
+	s.measure("idle10s", func() { time.Sleep(10 * time.Second) })
+	s.stop()
+	s.operator()
+	s.measure("restart", func() { s.settled() })
+	s.drainAll()
+	s.measure("drain10pct", func() {
+		s.until(func(c seen) bool { return c.desired == v1.DrainIdle && c.current == v1.DrainIdle }, n)
+	})
+	b.ReportMetric(float64(s.drains.Load()), "drain10pct-most-at-once")
+}
+
+func start(b *testing.B, n int) *scale {
+	controlplane.Need(b)
+	ctx := b.Context()
+	s := &scale{b: b, nodes: n, states: map[string]seen{}, wake: make(chan struct{}, 1), bin: os.Getenv("OPERATOR")}
+	if s.bin == "" {
+		s.bin = filepath.Join(b.TempDir(), "operator")
+		out, err := exec.CommandContext(ctx, "go", "build", "-o", s.bin, "../cmd/sriovkit-operator").CombinedOutput()
+		require.NoError(b, err, "%s", out)
+	}
+	var err error
+	s.plane, err = controlplane.Start(context.WithoutCancel(ctx), controlplane.Config{})
+	require.NoError(b, err)
+	b.Cleanup(func() { s.plane.Close() })
+	for _, args := range [][]string{{"apply", "-f", "../internal/controller/testdata/nad-crd.yaml"}, {"apply", "-k", "../config"}} {
+		out, err := s.plane.Kubectl(ctx, nil, args...)
+		require.NoError(b, err, out)
+	}
+	scheme := runtime.NewScheme()
+	require.NoError(b, clientgoscheme.AddToScheme(scheme))
+	require.NoError(b, v1.AddToScheme(scheme))
+	cfg, err := clientcmd.BuildConfigFromFlags("", s.plane.Kubeconfig)
+	require.NoError(b, err)
+	cfg.QPS = -1
+	s.WithWatch, err = client.NewWithWatch(cfg, client.Options{Scheme: scheme})
+	require.NoError(b, err)
+
+	s.each(func(name string) error {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/os": "linux", "flip": "yes"}}}
+		return s.Create(ctx, node)
+	})
+	daemons, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() { defer close(done); s.daemons(daemons) }()
+	b.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+// each runs f for all nodes, several at once.
+func (s *scale) each(f func(name string) error) {
+	var g errgroup.Group
+	g.SetLimit(32)
+	for i := range s.nodes {
+		g.Go(func() error { return f(fmt.Sprintf("node-%05d", i)) })
+	}
+	require.NoError(s.b, g.Wait())
+}
+
+// operator starts the program.
+func (s *scale) operator() {
+	s.cmd = exec.Command(s.bin, "operator", "-kubeconfig", s.plane.Kubeconfig, "-leader-elect=false", "-metrics-bind-address", metrics, "-health-probe-bind-address", "0")
+	s.cmd.Env = append(os.Environ(), "NAMESPACE="+ns, "RESOURCE_PREFIX=openshift.io", "CREATE_DEFAULT_CONFIG=true", "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=x")
+	log, err := os.Create(filepath.Join(s.b.TempDir(), "operator.log"))
+	require.NoError(s.b, err)
+	s.cmd.Stderr = log
+	require.NoError(s.b, s.cmd.Start())
+	s.b.Cleanup(s.stop)
+}
+
+func (s *scale) stop() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Signal(os.Interrupt)
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+}
+
+// measure reports what a scenario cost the operator.
+func (s *scale) measure(name string, scenario func()) {
+	cpu, writes, begun := s.cpu(), s.writes(), time.Now()
+	if name == "cold" || name == "restart" {
+		cpu, writes = 0, 0 // everything this process does
+	}
+	scenario()
+	wall := time.Since(begun).Seconds()
+	s.b.ReportMetric(wall, name+"-s")
+	s.b.ReportMetric(s.cpu()-cpu, name+"-cpu-s")
+	s.b.ReportMetric(s.writes()-writes, name+"-writes")
+	if name == "idle10s" {
+		s.b.ReportMetric(s.rss(), "rss-MiB")
+	}
+	s.b.Logf("%-11s %6d nodes: %7.2f s, %6.2f s CPU, %6.0f writes, %4.0f MiB", name, s.nodes, wall, s.cpu()-cpu, s.writes()-writes, s.rss())
+}
+
+// cpu seconds of the operator so far: fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
+func (s *scale) cpu() float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	require.NoError(s.b, err)
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+2:]))
+	user, _ := strconv.ParseFloat(f[11], 64)
+	system, _ := strconv.ParseFloat(f[12], 64)
+	return (user + system) / 100
+}
+
+func (s *scale) rss() float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
+	require.NoError(s.b, err)
+	pages, _ := strconv.ParseFloat(strings.Fields(string(b))[1], 64)
+	return pages * float64(os.Getpagesize()) / (1 << 20)
+}
+
+// writes that the operator's client has sent so far, as it counts them itself.
+func (s *scale) writes() float64 {
+	resp, err := http.Get("http://" + metrics + "/metrics")
+	if err != nil {
+		return 0 // it has only just started
+	}
+	defer resp.Body.Close()
+	total := 0.0
+	for scanner := bufio.NewScanner(resp.Body); scanner.Scan(); {
+		line := scanner.Text()
+		if strings.HasPrefix(line, "rest_client_requests_total{") && !strings.Contains(line, `method="GET"`) {
+			n, _ := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
+			total += n
+		}
+	}
+	return total
+}
+
+// until waits for n nodes that satisfy a condition.
+func (s *scale) until(ok func(seen) bool, n int) {
+	s.b.Helper()
+	deadline := time.After(patience)
+	for {
+		s.mu.Lock()
+		have := 0
+		for _, c := range s.states {
+			if ok(c) {
+				have++
+			}
+		}
+		s.mu.Unlock()
+		if have >= n {
+			return
+		}
+		select {
+		case <-s.wake:
+		case <-deadline:
+			s.b.Fatalf("%d of %d nodes after %s", have, n, patience)
+		}
+	}
+}
+
+// ready waits for the policy's status to say that all nodes are.
+func (s *scale) ready(n int) {
+	s.b.Helper()
+	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		var p v1.SriovNetworkNodePolicy
+		require.NoError(s.b, s.Get(s.b.Context(), client.ObjectKey{Namespace: ns, Name: "all"}, &p))
+		if p.Status.ReadyNodes == n && p.Status.Conditions[0].ObservedGeneration == p.Generation {
+			return
+		}
+		if time.Since(begun) > patience {
+			s.b.Fatalf("%d of %d nodes ready", p.Status.ReadyNodes, n)
+		}
+	}
+}
+
+// settled waits until the operator has used no CPU to speak of for a while.
+func (s *scale) settled() {
+	for last := -1.0; ; time.Sleep(2 * time.Second) {
+		now := s.cpu()
+		if now > 0.1 && now-last < 0.05 {
+			return
+		}
+		last = now
+	}
+}
+
+func (s *scale) policy(numVFs int, create bool) {
+	p := &v1.SriovNetworkNodePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "all"}}
+	if !create {
+		require.NoError(s.b, s.Patch(s.b.Context(), p, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"numVfs":%d}}`, numVFs))))
+		return
+	}
+	p.Spec = v1.SriovNetworkNodePolicySpec{
+		ResourceName: "nics", NumVfs: numVFs, NodeSelector: map[string]string{"flip": "yes"},
+		NicSelector: v1.SriovNetworkNicSelector{Vendor: "8086", DeviceID: "10c9"},
+	}
+	require.NoError(s.b, s.Create(s.b.Context(), p))
+}
+
+func (s *scale) label(node, patch string) {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node}}
+	require.NoError(s.b, s.Patch(s.b.Context(), n, client.RawPatch("application/merge-patch+json", []byte(patch))))
+}
+
+// drainAll makes a pool of a tenth and has every daemon ask for a drain.
+func (s *scale) drainAll() {
+	pool := &v1.SriovNetworkPoolConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "tenth"}}
+	require.NoError(s.b, client.IgnoreAlreadyExists(s.Create(s.b.Context(), pool)))
+	require.NoError(s.b, s.Patch(s.b.Context(), pool, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"maxUnavailable":"10%"}}`))))
+	s.each(func(name string) error { return s.ask(s.b.Context(), name, v1.DrainRequired) })
+	s.until(func(c seen) bool { return c.desired == v1.DrainRequired || c.current != v1.DrainIdle }, 1)
+}
+
+func (s *scale) ask(ctx context.Context, name, desired string) error {
+	state := &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}
+	return s.Patch(ctx, state, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, v1.AnnotationDesiredState, desired)))
+}
+
+// daemons answers for all nodes: a report at first sight and for every new spec, and
+// the end of a drain once it is granted.
+func (s *scale) daemons(ctx context.Context) {
+	var g errgroup.Group
+	g.SetLimit(16)
+	defer g.Wait() //nolint:errcheck // errors are of no interest once the bench is over
+	for ctx.Err() == nil {
+		w, err := s.Watch(ctx, &v1.SriovNetworkNodeStateList{}, client.InNamespace(ns))
+		if err != nil {
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		for e := range w.ResultChan() {
+			state, ok := e.Object.(*v1.SriovNetworkNodeState)
+			if !ok {
+				break
+			}
+			c := s.note(state)
+			if c.reported != c.generation {
+				g.Go(func() error { return s.answer(ctx, state) })
+			}
+			if c.desired == v1.DrainRequired && c.current == v1.DrainComplete {
+				g.Go(func() error { return s.ask(ctx, state.Name, v1.DrainIdle) })
+			}
+		}
+	}
+}
+
+func (s *scale) note(state *v1.SriovNetworkNodeState) seen {
+	c := seen{
+		generation: state.Generation, planned: state.Annotations[v1.AnnotationPlanned] == "true",
+		desired: state.Annotations[v1.AnnotationDesiredState], current: state.Annotations[v1.AnnotationCurrentState],
+	}
+	if len(state.Spec.Interfaces) > 0 {
+		c.numVfs = state.Spec.Interfaces[0].NumVfs
+	}
+	if len(state.Status.Conditions) > 0 {
+		c.reported = state.Status.Conditions[0].ObservedGeneration
+	}
+	s.mu.Lock()
+	s.states[state.Name] = c
+	busy := int64(0)
+	if c.current == v1.Draining {
+		for _, o := range s.states {
+			if o.current == v1.Draining || o.current == v1.DrainComplete {
+				busy++
+			}
+		}
+	}
+	s.mu.Unlock()
+	if busy > s.drains.Load() {
+		s.drains.Store(busy)
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return c
+}
+
+// answer reports two PFs with their VFs, ready for the spec as it is.
+func (s *scale) answer(ctx context.Context, state *v1.SriovNetworkNodeState) error {
+	old := state.DeepCopy()
+	state.Status.SyncStatus = v1.SyncSucceeded
+	state.Status.Conditions = []metav1.Condition{{
+		Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonSynced, ObservedGeneration: state.Generation, LastTransitionTime: metav1.Now(),
+	}}
+	state.Status.Interfaces = nil
+	for p := range 2 {
+		pf := v1.InterfaceExt{
+			Name: fmt.Sprintf("ens%d", p), PciAddress: fmt.Sprintf("0000:%02x:00.0", p+1), Vendor: "8086", DeviceID: "10c9", Driver: "igb",
+			TotalVfs: 16, Mtu: 1500, LinkType: "ETH", LinkAdminState: "up", Mac: "02:00:00:00:00:01", LinkSpeed: "10000 Mb/s",
+		}
+		if len(state.Spec.Interfaces) > p {
+			pf.NumVfs = state.Spec.Interfaces[p].NumVfs
+		}
+		for v := range pf.NumVfs {
+			pf.VFs = append(pf.VFs, v1.VirtualFunction{
+				Name: fmt.Sprintf("ens%dv%d", p, v), Mac: "02:00:00:00:00:02", Driver: "igbvf", PciAddress: fmt.Sprintf("0000:%02x:10.%d", p+1, v),
+				Vendor: "8086", DeviceID: "10ca", Mtu: 1500, VfID: v,
+			})
+		}
+		state.Status.Interfaces = append(state.Status.Interfaces, pf)
+	}
+	err := s.Status().Patch(ctx, state, client.MergeFrom(old))
+	if apierrors.IsNotFound(err) || ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
