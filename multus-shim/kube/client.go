@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,12 +89,15 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 	for {
 		after, err := c.try(ctx, r, out)
 		var status *StatusError
+		var untrusted *tls.CertificateVerificationError
 		switch {
 		case err == nil:
 			return nil
 		case errors.As(err, &status) && status.Code == http.StatusUnauthorized && !refused:
 			refused = true
 			continue
+		case errors.As(err, &untrusted):
+			return err
 		case r.once || ctx.Err() != nil || status != nil && !passing(status.Code):
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -26,7 +27,7 @@ func add(ctx context.Context, c *call) error {
 		return err
 	}
 	defer release()
-	if err := c.recover(ctx); err != nil {
+	if err := c.clean(ctx); err != nil {
 		return err
 	}
 	p, attachments, err := c.prepare(ctx)
@@ -65,10 +66,10 @@ func (c *call) prepare(ctx context.Context) (*pod, []plan.Attachment, error) {
 	for _, w := range warnings {
 		c.log.Warn("network selection", "warning", w)
 	}
-	if err == nil {
-		err = c.namesFree(attachments)
+	if err != nil {
+		return p, nil, coded(types.ErrInvalidNetworkConfig, err)
 	}
-	return p, attachments, coded(types.ErrInvalidNetworkConfig, err)
+	return p, attachments, c.namesFree(attachments)
 }
 
 // namesFree refuses interfaces that the pod already has. That of the default
@@ -82,10 +83,13 @@ func (c *call) namesFree(attachments []plan.Attachment) error {
 		return nil
 	}
 	taken, err := gateway.Taken(c.Netns, names)
-	if err == nil && len(taken) > 0 {
-		err = fmt.Errorf("interface %s exists in the pod already", strings.Join(taken, ", "))
+	switch {
+	case err != nil:
+		return coded(types.ErrInvalidNetNS, err)
+	case len(taken) > 0:
+		return coded(types.ErrInvalidNetworkConfig, fmt.Errorf("interface %s exists in the pod already", strings.Join(taken, ", ")))
 	}
-	return err
+	return nil
 }
 
 // attach runs the plan. What it started it undoes if it cannot finish.
@@ -155,15 +159,19 @@ func (c *call) undo(ctx context.Context, r *record.Record) error {
 	return nil
 }
 
-// recover deletes what an earlier ADD for the same container left when it was
-// killed and the runtime came back without a DEL in between.
-func (c *call) recover(ctx context.Context) error {
-	r, err := c.store.Find(c.ContainerID, c.IfName, c.args)
+// clean deletes what an earlier ADD for the same container left when it was
+// killed and the runtime came back without a DEL in between. Nothing that our
+// ADD leaves lacks a record, so only a damaged one makes it look further.
+func (c *call) clean(ctx context.Context) error {
+	r, err := c.store.Load(c.ContainerID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if errors.Is(err, record.ErrCorrupt) {
+		r, err = c.store.Find(c.ContainerID, c.IfName, c.args)
+	}
 	if err != nil {
 		return coded(types.ErrIOFailure, err)
-	}
-	if r == nil {
-		return nil
 	}
 	if r.Ifname != c.IfName {
 		return coded(types.ErrInvalidEnvironmentVariables,

@@ -6,7 +6,6 @@ package plugin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -39,7 +38,7 @@ func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 		return func(cmd *skel.CmdArgs) error {
 			c, err := p.begin(cmd)
 			if err != nil {
-				return cniError(coded(types.ErrInvalidNetworkConfig, err))
+				return cniError(err)
 			}
 			defer c.end()
 			return cniError(c.logged(command(ctx, c)))
@@ -80,11 +79,11 @@ type call struct {
 func (p *Plugin) begin(cmd *skel.CmdArgs) (*call, error) {
 	c, err := conf.Parse(cmd.StdinData)
 	if err != nil {
-		return nil, err
+		return nil, coded(types.ErrInvalidNetworkConfig, err)
 	}
 	args, err := conf.ParseArgs(cmd.Args)
 	if err != nil {
-		return nil, err
+		return nil, coded(types.ErrInvalidEnvironmentVariables, err)
 	}
 	out := &call{
 		CmdArgs: cmd, conf: c, args: args, pod: args.Pod(), stdout: p.Stdout, getenv: p.Getenv,
@@ -184,38 +183,4 @@ func searchPath(binDir, cniPath string) []string {
 		}
 	}
 	return dirs
-}
-
-// codedError gives an error one of the codes of the CNI specification.
-type codedError struct {
-	code uint
-	err  error
-}
-
-func (e *codedError) Error() string { return e.err.Error() }
-func (e *codedError) Unwrap() error { return e.err }
-
-func coded(code uint, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &codedError{code, err}
-}
-
-// cniError is what the runtime sees: the whole text, with the code that we or
-// the failing plugin chose.
-func cniError(err error) error {
-	if err == nil {
-		return nil
-	}
-	code := types.ErrInternal
-	var ours *codedError
-	var theirs *types.Error
-	switch {
-	case errors.As(err, &ours):
-		code = ours.code
-	case errors.As(err, &theirs) && theirs.Code != 0:
-		code = theirs.Code
-	}
-	return types.NewError(code, fmt.Sprintf("multus-shim: %s", err), "")
 }

@@ -108,17 +108,18 @@ func gateways(routes []gateway.Route) []netip.Addr {
 
 // explain posts the reason why an ADD failed on the pod, where its owner looks.
 func (c *call) explain(ctx context.Context, p *pod, err error) {
-	if c.conf.Policy.Events == conf.EventsNone {
-		return
-	}
 	e := kube.Event{Warning: true, Reason: "FailedNetworks", Message: err.Error()}
 	var missing *missingNADError
-	var code *codedError
+	var ours *codedError
 	switch {
+	case c.conf.Policy.Events == conf.EventsNone:
+		return
 	case errors.As(err, &missing):
 		e.Reason = "NoNetworkFound"
-	case errors.As(err, &code) && code.code == types.ErrInvalidNetworkConfig:
+	case errors.As(err, &ours) && ours.code == types.ErrInvalidNetworkConfig:
 		e.Reason = "InvalidNetworks"
+	case errors.As(err, &ours) && ours.code == types.ErrTryAgainLater:
+		return // it passes, or the server that would take the event is the trouble
 	}
 	c.event(context.WithoutCancel(ctx), p, e)
 }

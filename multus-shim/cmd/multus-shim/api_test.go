@@ -1,6 +1,12 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -168,6 +174,40 @@ func TestToken(t *testing.T) {
 	e.must("ADD")
 	assert.Equal(t, []string{"GET neta", "GET neta", "PATCH status"}, e.asked())
 	assert.Equal(t, "third-token", e.api.Requests()[1].Token)
+}
+
+func TestUntrustedAPI(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.conf["kubeconfig"] = e.api.KubeconfigWith(otherCA(t))
+	e.networks("neta")
+	start := time.Now()
+	e.mustFail("ADD", types.ErrTryAgainLater, "certificate signed by unknown authority")
+	assert.Less(t, time.Since(start), 9*time.Second, "it does not get better within apiTimeout")
+}
+
+// otherCA is a certificate that signed nothing here.
+func otherCA(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func TestBadArguments(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.args = "K8S_POD_NAME"
+	e.mustFail("ADD", types.ErrInvalidEnvironmentVariables, `CNI_ARGS: "K8S_POD_NAME" is not KEY=VALUE`)
+	e.args, e.netns = "", "/does/not/exist"
+	e.nad("neta", "")
+	e.networks("neta")
+	e.args = "K8S_POD_NAMESPACE=" + podNS + ";K8S_POD_NAME=" + podName
+	e.mustFail("ADD", types.ErrInvalidNetNS, "/does/not/exist")
+	assert.Empty(t, e.calls())
 }
 
 func TestForbiddenNAD(t *testing.T) {

@@ -87,9 +87,13 @@ func (s *Server) Stop() { s.http.CloseClientConnections(); s.http.Listener.Close
 
 // Kubeconfig writes a kubeconfig for the server.
 func (s *Server) Kubeconfig() string {
+	return s.KubeconfigWith(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw}))
+}
+
+// KubeconfigWith writes one that trusts the given CA, in PEM.
+func (s *Server) KubeconfigWith(ca []byte) string {
 	s.t.Helper()
 	dir := s.t.TempDir()
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
 	require.NoError(s.t, os.WriteFile(filepath.Join(dir, "ca.crt"), ca, 0o600))
 	text := fmt.Sprintf(`apiVersion: v1
 kind: Config

@@ -1,0 +1,55 @@
+package plugin
+
+import (
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// codedError gives an error one of the codes of the CNI specification.
+type codedError struct {
+	code uint
+	err  error
+}
+
+func (e *codedError) Error() string { return e.err.Error() }
+func (e *codedError) Unwrap() error { return e.err }
+
+func coded(code uint, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &codedError{code, err}
+}
+
+// cniError is what the runtime sees: the whole text, with the first code in it.
+func cniError(err error) error {
+	if err == nil {
+		return nil
+	}
+	code := firstCode(err)
+	if code == 0 {
+		code = types.ErrInternal
+	}
+	return types.NewError(code, "multus-shim: "+err.Error(), "")
+}
+
+// firstCode is the code that we or a plugin gave to the cause: of joined errors
+// the first is that, the others say what went wrong in consequence.
+func firstCode(err error) uint {
+	switch e := err.(type) { //nolint:errorlint // this walks the tree itself
+	case nil:
+		return 0
+	case *codedError:
+		return e.code
+	case *types.Error:
+		return e.Code
+	case interface{ Unwrap() error }:
+		return firstCode(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if code := firstCode(err); code != 0 {
+				return code
+			}
+		}
+	}
+	return 0
+}
