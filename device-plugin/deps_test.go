@@ -19,7 +19,7 @@ func TestDependencies(t *testing.T) {
 	}{
 		"binary": {[]string{"./cmd/..."}, map[string]string{
 			self + "sriov-cni": shared, self + "multus-shim": shared, self + "operator": shared, self + "e2e": shared,
-			self + "libsriov/sriovtest":    "for tests",
+			self + "libsriov/sriovtest":     "for tests",
 			self + "device-plugin/internal": "for tests",
 			"github.com/stretchr/testify":   "for tests",
 			"k8s.io/client-go":              "15 MB on every node for nothing: the plugin asks kubelet only",

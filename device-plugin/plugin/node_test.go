@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
@@ -177,4 +178,16 @@ func TestNodeDefaultRoute(t *testing.T) {
 			k.AwaitDevices(a, idle...)
 		})
 	}
+}
+
+func TestNodeScrape(t *testing.T) {
+	_, pf := sriovtest.NodeVFs(t, 2)
+	n := realNode(t, pool("a", rootDevice(pf.Address)))
+	k := n.kubelet()
+	n.start()
+	k.AwaitCount(a, 2)
+	require.Equal(t, 2, testutil.CollectAndCount(n.plugin.Traffic(), "sriov_vf_rx_bytes"))
+	problems, err := testutil.CollectAndLint(n.plugin.Traffic(), "sriov_vf_rx_bytes")
+	require.NoError(t, err)
+	require.NotEmpty(t, problems, "the established names lack _total")
 }

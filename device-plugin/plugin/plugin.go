@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/allocation"
@@ -49,6 +50,7 @@ type Plugin struct {
 	host    allocation.Host
 	status  status
 	holders *holders
+	seen    atomic.Pointer[[]pool.Device] // devices, for scrapes
 
 	// Of the goroutine that runs loop.
 	facts     *facts
@@ -200,6 +202,7 @@ func (p *Plugin) rescan(ctx context.Context, cause string) {
 	}
 	if !errors.Is(err, errBlind) {
 		p.devices = pool.Recall(devices, p.devices)
+		p.seen.Store(&devices) // Recall works in place
 	}
 	held := p.holders.refresh(ctx)
 	a := pool.Assign(p.devices, p.cfg.Pools, held)

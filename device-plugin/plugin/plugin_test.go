@@ -210,7 +210,10 @@ func TestConfigChanges(t *testing.T) {
 
 	// So does its disappearance.
 	require.NoError(t, os.Remove(n.options.ConfigFile))
-	n.eventually(func() bool { err := n.plugin.Ready(); return err != nil && strings.Contains(err.Error(), "no such file") }, "absence goes unnoticed")
+	n.eventually(func() bool {
+		err := n.plugin.Ready()
+		return err != nil && strings.Contains(err.Error(), "no such file")
+	}, "absence goes unnoticed")
 	n.configure(pool("c", `"drivers": ["igb_uio"]`))
 	k.AwaitGone(a)
 	n.eventually(func() bool { return n.plugin.Ready() == nil }, "never ready again")
@@ -258,7 +261,10 @@ func TestWaitForConfig(t *testing.T) {
 	n.options.WaitForConfig = true
 	k := n.kubelet()
 	n.start()
-	n.eventually(func() bool { err := n.plugin.Ready(); return err != nil && strings.Contains(err.Error(), "no such file") }, "ready without configuration")
+	n.eventually(func() bool {
+		err := n.plugin.Ready()
+		return err != nil && strings.Contains(err.Error(), "no such file")
+	}, "ready without configuration")
 	n.configure(pool("a", `"drivers": ["iavf"]`))
 	k.AwaitDevices(a, testhost.VF0)
 	n.eventually(func() bool { return n.plugin.Ready() == nil }, "never ready")
@@ -344,4 +350,20 @@ func TestPreferredAllocation(t *testing.T) {
 	k.AwaitDevices(a, testhost.VF0, testhost.ACPI)
 	require.Equal(t, []string{testhost.VF0, testhost.ACPI}, k.Preferred(a, []string{testhost.ACPI, testhost.VF0}, nil, 2))
 	require.Equal(t, []string{testhost.ACPI}, k.Preferred(a, []string{testhost.ACPI, testhost.VF0}, []string{testhost.ACPI}, 1))
+}
+
+func TestScrape(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0"]`))
+	k := n.kubelet(kubelettest.Holding(a, testhost.VF1))
+	k.Hold("example.org/of-others", "x")
+	n.start()
+	k.AwaitCount(a, 4)
+	require.NoError(t, testutil.CollectAndCompare(n.plugin.Traffic(), strings.NewReader(`
+# HELP sriov_kubepoddevice A device that a container has; always 1.
+# TYPE sriov_kubepoddevice counter
+sriov_kubepoddevice{container="main",dev_type="example.com/a",namespace="default",pciAddr="0000:01:02.1",pod="pod"} 1
+`)))
+	problems, err := testutil.GatherAndLint(n.metrics.Registry)
+	require.NoError(t, err)
+	require.Empty(t, problems)
 }

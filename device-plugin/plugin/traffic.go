@@ -1,0 +1,131 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+)
+
+// traffic exports what PFs count of their VFs, and which container has which
+// device, read at each scrape. Names and labels are those of the SR-IOV network
+// metrics exporter, so that dashboards keep working:
+//
+//	sriov_vf_tx_bytes * on(pciAddr) group_left(pod, namespace) sriov_kubepoddevice
+type traffic struct {
+	plugin *Plugin
+}
+
+// Traffic is the collector of the metrics of VFs.
+func (p *Plugin) Traffic() prometheus.Collector { return traffic{p} }
+
+// counters names the metrics and where their values are.
+var counters = []struct {
+	desc  *prometheus.Desc
+	value func(link.VFCounters) uint64
+}{
+	{vfDesc("rx_bytes", "Bytes that the VF received."), func(c link.VFCounters) uint64 { return c.RxBytes }},
+	{vfDesc("tx_bytes", "Bytes that the VF sent."), func(c link.VFCounters) uint64 { return c.TxBytes }},
+	{vfDesc("rx_packets", "Packets that the VF received."), func(c link.VFCounters) uint64 { return c.RxPackets }},
+	{vfDesc("tx_packets", "Packets that the VF sent."), func(c link.VFCounters) uint64 { return c.TxPackets }},
+	{vfDesc("rx_dropped", "Packets to the VF that were dropped."), func(c link.VFCounters) uint64 { return c.RxDropped }},
+	{vfDesc("tx_dropped", "Packets from the VF that were dropped."), func(c link.VFCounters) uint64 { return c.TxDropped }},
+	{vfDesc("rx_broadcast", "Broadcast packets that the VF received."), func(c link.VFCounters) uint64 { return c.RxBroadcast }},
+	{vfDesc("rx_multicast", "Multicast packets that the VF received."), func(c link.VFCounters) uint64 { return c.RxMulticast }},
+}
+
+func vfDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("sriov_vf_"+name, help, []string{"pf", "vf", "pciAddr", "numa_node"}, nil)
+}
+
+var podDevice = prometheus.NewDesc("sriov_kubepoddevice", "A device that a container has; always 1.",
+	[]string{"pciAddr", "dev_type", "pod", "namespace", "container"}, nil)
+
+// Describe names every metric.
+func (t traffic) Describe(out chan<- *prometheus.Desc) {
+	for _, c := range counters {
+		out <- c.desc
+	}
+	out <- podDevice
+}
+
+// Collect reads the counters of each PF in one request, and asks kubelet once.
+// What cannot be read is left out of the scrape.
+func (t traffic) Collect(out chan<- prometheus.Metric) {
+	if err := t.collectVFs(out); err != nil {
+		t.plugin.log.Warn("VF counters", "err", err)
+	}
+	holders, err := kubelet.Holders(context.Background(), t.plugin.opts.PodResources)
+	if err != nil && !errors.Is(err, kubelet.ErrNoPodResources) {
+		t.plugin.log.Warn("devices of pods", "err", err)
+	}
+	type key struct{ device, resource, pod, namespace, container string }
+	seen := map[key]bool{} // one series twice would fail the whole scrape
+	for _, h := range holders {
+		k := key{h.Device, h.Resource.String(), h.Pod, h.Namespace, h.Container}
+		if t.plugin.serves(h) && !seen[k] {
+			seen[k] = true
+			out <- prometheus.MustNewConstMetric(podDevice, prometheus.CounterValue, 1, k.device, k.resource, k.pod, k.namespace, k.container)
+		}
+	}
+}
+
+func (t traffic) collectVFs(out chan<- prometheus.Metric) error {
+	vfs := map[libsriov.Address][]*pool.Device{}
+	devices := t.plugin.seen.Load()
+	if devices == nil || t.plugin.opts.Captured {
+		return nil
+	}
+	for i := range *devices {
+		if d := &(*devices)[i]; d.PF != nil && d.ID == d.Address.String() && len(d.PFNames) > 0 {
+			vfs[*d.PF] = append(vfs[*d.PF], d)
+		}
+	}
+	c, err := link.Open(nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var errs []error
+	for _, list := range vfs {
+		pf := list[0].PFNames[0]
+		l, err := c.ByName(pf)
+		var counted map[int]link.VFCounters
+		if err == nil {
+			counted, err = c.VFCounters(l.Index)
+		}
+		errs = append(errs, err)
+		for _, d := range list {
+			values, ok := counted[int(d.Number)]
+			if !ok {
+				continue
+			}
+			numa := ""
+			if d.NUMANode >= 0 {
+				numa = strconv.Itoa(d.NUMANode)
+			}
+			for _, x := range counters {
+				out <- prometheus.MustNewConstMetric(x.desc, prometheus.CounterValue, float64(x.value(values)),
+					pf, strconv.Itoa(int(d.Number)), d.ID, numa)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serves tells whether a container's device is one of this plugin's resources.
+func (p *Plugin) serves(h kubelet.Holder) bool {
+	p.status.mu.Lock()
+	defer p.status.mu.Unlock()
+	for _, e := range p.status.endpoints {
+		if e.Resource() == h.Resource {
+			return true
+		}
+	}
+	return false
+}
