@@ -69,12 +69,14 @@ func TestKilled(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "dir")
 	child := exec.Command(os.Args[0], "-test.run", "^TestKilled$")
 	child.Env = append(os.Environ(), "TEST_KILLED=1", "TEST_KILLED_FILE="+file)
+	child.Stdout, child.Stderr = os.Stderr, os.Stderr
 	require.NoError(t, child.Start())
+	t.Cleanup(func() { child.Process.Kill() }) // if it is not killed below
 	var dir []byte
 	require.Eventually(t, func() bool {
 		dir, _ = os.ReadFile(file)
 		return len(dir) > 0
-	}, time.Minute, 50*time.Millisecond)
+	}, 4*time.Minute, 50*time.Millisecond)
 	require.NotEmpty(t, processesWith(t, string(dir)))
 	require.NoError(t, child.Process.Kill())
 	child.Wait() // says that it was killed

@@ -123,6 +123,13 @@ func (a *Archive) options() []string {
 	}
 }
 
+// Proxies returns the machine's proxy settings as lines of apt.conf(5), for
+// programs that make an apt configuration of their own.
+func Proxies(ctx context.Context) ([]string, error) {
+	dump, err := output(ctx, "apt-config", "dump", "Acquire::http::Proxy", "Acquire::https::Proxy")
+	return strings.FieldsFunc(dump, func(r rune) bool { return r == '\n' }), err
+}
+
 // Current returns the package that the first known one of the given
 // metapackages depends on, such as linux-image-6.12.94+deb13-amd64 for
 // linux-image-amd64.

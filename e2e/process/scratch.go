@@ -13,8 +13,9 @@ import (
 // it. Remove deletes it; what a killed process left behind is deleted by the
 // next NewScratch with the same parent.
 type Scratch struct {
-	Dir  string
-	lock *flock.Flock
+	Dir    string
+	parent string
+	lock   *flock.Flock
 }
 
 // NewScratch creates parent/name-XXXX and removes the remains of dead processes
@@ -23,12 +24,11 @@ func NewScratch(parent, name string) (*Scratch, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, err
 	}
-	// Creating a directory and locking it are two steps; the sweep must not come between them.
-	guard := flock.New(filepath.Join(parent, ".lock"))
-	if err := guard.Lock(); err != nil {
-		return nil, fmt.Errorf("lock %s: %w", parent, err)
+	unlock, err := guard(parent)
+	if err != nil {
+		return nil, err
 	}
-	defer guard.Close()
+	defer unlock()
 	if err := sweep(parent); err != nil {
 		return nil, err
 	}
@@ -36,16 +36,30 @@ func NewScratch(parent, name string) (*Scratch, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scratch{Dir: dir, lock: flock.New(filepath.Join(dir, ".lock"))}
+	s := &Scratch{Dir: dir, parent: parent, lock: flock.New(filepath.Join(dir, ".lock"))}
 	if got, err := s.lock.TryLock(); err != nil || !got {
 		return nil, errors.Join(fmt.Errorf("lock new directory %s", dir), err)
 	}
 	return s, nil
 }
 
-// Remove deletes the directory.
+// Remove deletes the directory. It is safe to call more than once.
 func (s *Scratch) Remove() error {
+	unlock, err := guard(s.parent)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	return errors.Join(os.RemoveAll(s.Dir), s.lock.Close())
+}
+
+// guard keeps sweeps away while a directory is there but not locked.
+func guard(parent string) (unlock func(), err error) {
+	l := flock.New(filepath.Join(parent, ".lock"))
+	if err := l.Lock(); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", parent, err)
+	}
+	return func() { l.Close() }, nil
 }
 
 // sweep removes the directories whose owner is dead: nobody holds their lock.

@@ -160,12 +160,14 @@ func TestNodeKilled(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "console")
 	child := exec.Command(os.Args[0], "-test.run", "^TestNodeKilled$")
 	child.Env = append(os.Environ(), "TEST_KILLED_FILE="+file)
+	child.Stdout, child.Stderr = os.Stderr, os.Stderr
 	require.NoError(t, child.Start())
+	t.Cleanup(func() { child.Process.Kill() }) // if it is not killed below
 	var console []byte
 	require.Eventually(t, func() bool {
 		console, _ = os.ReadFile(file)
 		return len(console) > 0
-	}, 2*time.Minute, 50*time.Millisecond)
+	}, 4*time.Minute, 50*time.Millisecond)
 	qemu := children(t, child.Process.Pid)
 	require.Len(t, qemu, 1)
 	require.NoError(t, child.Process.Kill())

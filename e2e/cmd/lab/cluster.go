@@ -27,6 +27,9 @@ func runCluster(ctx context.Context, args []string) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if *nodes < 1 || *nodes > 2 {
+		return fmt.Errorf("%d nodes, want 1 or 2", *nodes)
+	}
 	config := cluster.Config{}
 	for range *nodes {
 		config.Nodes = append(config.Nodes, *hardware)

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"flag"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestRunRefuses checks that bad input is refused before anything is built.
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	require.ErrorIs(t, run(t.Context(), nil), flag.ErrHelp)
+	require.ErrorIs(t, run(t.Context(), []string{"no-such-command"}), flag.ErrHelp)
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"PFs":   {[]string{"vm", "-pfs", "17"}, "PFs is 17, want 1 to 16"},
+		"flag":  {[]string{"vm", "-no-such-flag"}, "flag provided but not defined"},
+		"nodes": {[]string{"cluster", "-nodes", "3"}, "3 nodes, want 1 or 2"},
+		"none":  {[]string{"cluster", "-nodes", "0"}, "0 nodes, want 1 or 2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.ErrorContains(t, run(t.Context(), tc.args), tc.want)
+		})
+	}
+}
