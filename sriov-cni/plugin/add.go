@@ -114,14 +114,10 @@ func (p *Plugin) commit(r request, t *transfer) error {
 		return err
 	}
 	s := p.store()
-	if err := replace(s.recordPath(t.journal.Owner), b); err != nil {
+	if err := write(s.recordPath(t.journal.Owner), b); err != nil {
 		return err
 	}
-	if err := replace(s.markerPath(r.Device), []byte(t.journal.NetNS.Path)); err != nil {
-		return err
-	}
-	t.journal.Committed = true
-	return save(s.journalPath(r.Device), t.journal)
+	return write(s.markerPath(r.Device), []byte(t.journal.NetNS.Path))
 }
 
 // undo takes back what a failed ADD did. What it cannot take back it leaves to

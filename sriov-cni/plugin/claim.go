@@ -15,6 +15,10 @@ import (
 // has that name at present.
 func (p *Plugin) claim(ctx context.Context, a libsriov.Address, by attachment) (hostName string, err error) {
 	s := p.store()
+	path, err := s.marker(a)
+	if err != nil {
+		return "", &failure{Code: types.ErrIOFailure, Err: err}
+	}
 	var j journal
 	err = load(s.journalPath(a), &j)
 	switch {
@@ -23,14 +27,13 @@ func (p *Plugin) claim(ctx context.Context, a libsriov.Address, by attachment) (
 		if nsErr == nil {
 			ns.Close()
 		}
-		// A journal without commit is of an ADD that was killed: its lock is free.
-		if j.Committed && nsErr == nil {
+		// A journal without marker is of an ADD that was killed: its lock is free.
+		if path != "" && nsErr == nil {
 			return "", inUse(a, j.NetNS.Path, j.Owner)
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		path, markErr := s.marker(a)
-		if markErr != nil || path == "" {
-			return "", markErr
+		if path == "" {
+			return "", nil
 		}
 		if err := p.markerHolds(a, path); err != nil {
 			return "", err
@@ -51,7 +54,7 @@ func (p *Plugin) claim(ctx context.Context, a libsriov.Address, by attachment) (
 	log(ctx).Warn("VF was left behind, restoring it", "pci", a, "owner", j.Owner.ContainerID, "ownerIfname", j.Owner.IfName, "by", by.ContainerID)
 	err = p.recoverVF(ctx, j)
 	if nameTaken(err) && j.Link != nil {
-		return j.Link.Name, nil
+		return j.Link.Name, remove(s.markerPath(a), recordPath) // the journal is about to be replaced
 	}
 	if err != nil {
 		return "", busy(fmt.Errorf("VF %s of a former pod is not restored yet: %w", a, err), "see the message; the next try goes on from here")

@@ -27,10 +27,9 @@ type attachment struct {
 // bring the VF back, at whatever point ADD or DEL was killed; its presence means
 // that the VF is not known to be as it was. Keys are only ever added.
 type journal struct {
-	Version   int        `json:"version"`
-	Owner     attachment `json:"owner"`
-	Network   string     `json:"network"`   // name of the configuration
-	Committed bool       `json:"committed"` // ADD reached its end
+	Version int        `json:"version"`
+	Owner   attachment `json:"owner"`
+	Network string     `json:"network"` // name of the configuration
 
 	Device   libsriov.Address  `json:"device"`
 	Identity identity          `json:"identity"`

@@ -108,7 +108,7 @@ func (r record) journal(owner attachment, netns string) (journal, error) {
 	}
 	b := r.Before
 	j := journal{
-		Version: journalVersion, Owner: owner, Network: r.Name, Committed: true,
+		Version: journalVersion, Owner: owner, Network: r.Name,
 		Device: a, VFIndex: r.VFIndex, NetNS: namespace{Path: netns},
 	}
 	j.Before.MAC, _ = net.ParseMAC(b.AdminMAC) // "" is a VF of which none was known

@@ -14,6 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/gofrs/flock"
 	"github.com/sriovkit/sriovkit/libsriov"
+	"golang.org/x/sys/unix"
 )
 
 // store is the state directory. Of each attachment it holds three files:
@@ -26,8 +27,9 @@ import (
 // record and lock have the names and formats of the SR-IOV CNI plugin that this
 // one replaces, so either can take over from the other under running pods.
 //
-// Files are replaced by rename, never written in place. They are not synced to
-// disk: what they describe does not survive a power cut either.
+// The marker comes last and goes first: with it ADD has reached its end. Files
+// appear whole, and are not synced to disk: what they describe does not survive
+// a power cut either.
 type store struct{ dir string }
 
 // lockRetry is how often a taken lock is tried again. It is taken for as long
@@ -87,22 +89,23 @@ func save(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	return replace(path, b)
+	return write(path, b)
 }
 
-// replace writes a file that appears whole or not at all. The temporary name is
-// fixed: only the holder of the VF's lock writes here, and what a killed one
-// left behind is overwritten.
-func replace(path string, b []byte) error {
-	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	err := os.WriteFile(temporary, b, 0o600)
+// write makes a file that appears whole or not at all. It is written without a
+// name and then given one, so that a kill leaves nothing behind. Only a file
+// that is there already is replaced by way of a second one.
+func write(path string, b []byte) error {
+	err := writeNew(path, b)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
-			err = os.WriteFile(temporary, b, 0o600)
+			err = writeNew(path, b)
 		}
 	}
-	if err == nil {
-		err = os.Rename(temporary, path)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) { // the latter two: no O_TMPFILE
+		if err = os.WriteFile(temporary(path), b, 0o600); err == nil {
+			err = os.Rename(temporary(path), path)
+		}
 	}
 	if err != nil {
 		return &failure{Code: types.ErrIOFailure, Err: fmt.Errorf("save state: %w", err)}
@@ -110,11 +113,33 @@ func replace(path string, b []byte) error {
 	return nil
 }
 
+func writeNew(path string, b []byte) error {
+	f, err := os.OpenFile(filepath.Dir(path), unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	if err != nil {
+		return &os.LinkError{Op: "link", Old: f.Name(), New: path, Err: err}
+	}
+	return nil
+}
+
+// temporary is the name by way of which a file is replaced. It is fixed: only
+// the holder of the VF's lock writes, over what a killed one left.
+func temporary(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+}
+
 // remove deletes files that may be gone already, and their temporary ones.
 func remove(paths ...string) error {
 	var errs []error
 	for _, p := range paths {
-		for _, name := range []string{p, filepath.Join(filepath.Dir(p), "."+filepath.Base(p)+".new")} {
+		for _, name := range []string{p, temporary(p)} {
 			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}

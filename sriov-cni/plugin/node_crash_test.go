@@ -1,0 +1,138 @@
+package plugin_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// killAt runs a call and kills it with SIGKILL when any of its threads is about
+// to enter its n-th system call, counted over all threads. killed is false if
+// the call ended before. Programs that it starts are not traced: what a kill of
+// the plugin leaves of them runs on, as it does in life.
+func killAt(t *testing.T, c call, n int) (killed bool, at string) {
+	t.Helper()
+	runtime.LockOSThread() // ptrace answers only the thread that started the child
+	defer runtime.UnlockOSThread()
+	cmd := c.cmd()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	require.NoError(t, cmd.Start())
+	pid := cmd.Process.Pid
+	defer func() { _ = cmd.Wait() }() // reaps what Wait4 did not; the copiers end with the pipes
+	var ws unix.WaitStatus
+	_, err := unix.Wait4(pid, &ws, 0, nil)
+	require.NoError(t, err)
+	require.NoError(t, unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_EXITKILL))
+	require.NoError(t, unix.PtraceSyscall(pid, 0))
+	inside := map[int]bool{} // threads between entry and exit of a system call
+	for count := 0; ; {
+		tid, err := unix.Wait4(-1, &ws, unix.WALL, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		require.NoError(t, err)
+		switch {
+		case ws.Exited() || ws.Signaled():
+			if tid == pid {
+				return false, ""
+			}
+			continue
+		case ws.StopSignal() == unix.SIGTRAP|0x80:
+			inside[tid] = !inside[tid]
+			var regs unix.PtraceRegs
+			if inside[tid] && unix.PtraceGetRegs(tid, &regs) == nil && counts(regs) {
+				if count++; count == n {
+					require.NoError(t, unix.Kill(pid, unix.SIGKILL))
+					for {
+						tid, err := unix.Wait4(-1, &ws, unix.WALL, nil)
+						if errors.Is(err, unix.ECHILD) || tid == pid && (ws.Signaled() || ws.Exited()) {
+							return true, fmt.Sprintf("system call %d", regs.Orig_rax)
+						}
+					}
+				}
+			}
+			_ = unix.PtraceSyscall(tid, 0)
+		case ws.StopSignal() == unix.SIGTRAP || ws.StopSignal() == unix.SIGSTOP: // clone, and the new thread's start
+			_ = unix.PtraceSyscall(tid, 0)
+		default:
+			_ = unix.PtraceSyscall(tid, int(ws.StopSignal()))
+		}
+	}
+}
+
+// counts tells that a kill before a system call is a point of its own. Most
+// calls, memory and threads of the Go runtime and reading, change nothing that
+// outlives the process: a kill before one of them leaves what a kill before the
+// next that does leaves. SRIOVKIT_KILL=all counts them all the same.
+func counts(regs unix.PtraceRegs) bool {
+	if os.Getenv("SRIOVKIT_KILL") == "all" {
+		return true
+	}
+	switch regs.Orig_rax {
+	case unix.SYS_OPENAT:
+		return regs.Rdx&(unix.O_CREAT|unix.O_TMPFILE|unix.O_WRONLY|unix.O_RDWR) != 0
+	case unix.SYS_WRITE, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SETNS, unix.SYS_FLOCK, unix.SYS_EXIT_GROUP,
+		unix.SYS_LINKAT, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_UNLINKAT, unix.SYS_MKDIRAT:
+		return true
+	}
+	return false
+}
+
+// TestNodeKilled kills ADD and DEL before each system call that counts and has DEL, GC or the
+// next pod's ADD find what is left. Whatever that is, the VF is as it was then.
+func TestNodeKilled(t *testing.T) { // case 35
+	v := needVF(t, 0, 0)
+	before := v.picture(t)
+	conf := everything()
+	delete(conf, "max_tx_rate") // igb accepts one only while its link is up
+	pod := newPod(t)
+	add, del := attach(t, v, pod, conf)
+	gc := del.as("GC").with(map[string]any{"cniVersion": "1.1.0"})
+	next, delNext := attach(t, v, newPod(t), map[string]any{"vlan": 200})
+	for name, tc := range map[string]struct {
+		before []call // of the one that is killed
+		victim call
+		after  []call
+	}{
+		"ADD, then DEL":       {victim: add, after: []call{del}},
+		"ADD, then GC":        {victim: add, after: []call{gc}},
+		"ADD, then next ADD":  {victim: add, after: []call{next, delNext, del}},
+		"DEL, then DEL":       {before: []call{add}, victim: del, after: []call{del}},
+		"DEL, then GC":        {before: []call{add}, victim: del, after: []call{gc}},
+		"failed ADD then DEL": {victim: add.with(map[string]any{"link_state": "enable"}), after: []call{del}}, // igb refuses it
+	} {
+		t.Run(name, func(t *testing.T) {
+			tried := 0
+			for n := 1; ; n++ {
+				for _, c := range tc.before {
+					c.ok(t)
+				}
+				killed, at := killAt(t, tc.victim, n)
+				if killed {
+					tried++
+				}
+				for i, c := range tc.after {
+					// A committed ADD holds its VF against the next.
+					if a := c.try(t); a.exit != 0 && !(i == 0 && len(tc.after) > 1 && a.Code == 11 && strings.Contains(a.Msg, "is already allocated")) {
+						t.Fatalf("killed before %s (number %d): %s: %s%s", at, n, c.command, a.stdout, a.stderr)
+					}
+				}
+				if !assert.Equal(t, before, v.picture(t), "killed before %s (number %d)", at, n) {
+					t.FailNow()
+				}
+				if !killed {
+					break
+				}
+			}
+			t.Logf("%d kills survived", tried)
+		})
+	}
+}
