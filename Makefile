@@ -60,6 +60,10 @@ vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
 cluster: ## A shell beside a cluster of emulated nodes, kubectl ready (ARGS='-nodes 2')
 	@go build -o bin/lab ./e2e/cmd/lab && bin/lab cluster $(ARGS)
 
+.PHONY: images
+images: ## Container images of all components as OCI archives in bin/images (ARGS='-tag v1')
+	@go run ./e2e/cmd/lab images $(ARGS)
+
 .PHONY: capture
 capture: ## Record an emulated node's sysfs tree in FILE (default the captured tree of libsriov's tests)
 	@go build -o bin/lab ./e2e/cmd/lab && bin/lab capture -o '$(or $(FILE),$(CURDIR)/libsriov/sriovtest/testdata/igb-node.tree)' $(ARGS)

@@ -3,9 +3,7 @@ package cluster_test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/cluster"
-	"github.com/sriovkit/sriovkit/e2e/image"
+	"github.com/sriovkit/sriovkit/e2e/component"
 )
-
-const multusImage = "ghcr.io/sriovkit/multus-shim:latest"
 
 // TestClusterMultusShim installs multus-shim with its own manifests and runs pods
 // with two extra networks through kubelet and containerd.
@@ -73,27 +69,12 @@ func TestClusterMultusShim(t *testing.T) {
 func installMultus(t *testing.T, k *cluster.Cluster) {
 	t.Helper()
 	dir := t.TempDir()
-	binary := filepath.Join(dir, "multus-shim")
-	build := exec.CommandContext(t.Context(), "go", "-C", "../../multus-shim", "build", "-o", binary, "./cmd/multus-shim")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	archive, err := os.Create(filepath.Join(dir, "multus-shim.tar"))
+	checkout, err := component.Checkout(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, image.WriteArchive(archive, image.Image{
-		Name: multusImage, Files: map[string]string{"/multus-shim": binary}, Entrypoint: []string{"/multus-shim"}, Cmd: []string{"install"},
-	}))
-	require.NoError(t, archive.Close())
-	require.NoError(t, k.Import(t.Context(), archive.Name()))
-	for _, name := range []string{"crd", "rbac", "daemonset"} {
-		manifest, err := os.ReadFile("../../multus-shim/deploy/" + name + ".yaml")
-		require.NoError(t, err)
-		// There is no registry to ask whether "latest" is still that.
-		text := strings.ReplaceAll(string(manifest), "image: "+multusImage, "image: "+multusImage+"\n          imagePullPolicy: Never")
-		require.NoError(t, k.Apply(t.Context(), text))
-	}
-	kubectl(t, k, "wait", "crd/network-attachment-definitions.k8s.cni.cncf.io", "--for=condition=Established", "--timeout=60s")
-	kubectl(t, k, "-n", "kube-system", "rollout", "status", "daemonset/multus-shim", "--timeout=120s")
+	multus := component.All[slices.IndexFunc(component.All, func(c component.Component) bool { return c.Name == "multus-shim" })]
+	require.NoError(t, component.Build(t.Context(), checkout, dir, component.Tag, multus))
+	require.NoError(t, k.Import(t.Context(), multus.Archive(dir)))
+	require.NoError(t, component.InstallMultus(t.Context(), k.Kubectl, checkout))
 	// containerd notices the configuration on its own; the first pod that has a
 	// status says that it did.
 	require.Eventually(t, func() bool {

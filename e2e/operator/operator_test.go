@@ -6,8 +6,6 @@ package operator_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/cluster"
-	"github.com/sriovkit/sriovkit/e2e/image"
+	"github.com/sriovkit/sriovkit/e2e/component"
 	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
@@ -77,24 +75,7 @@ func (e *env) numVFs() string {
 func install(t *testing.T) *env {
 	vm.Need(t)
 	dir := t.TempDir()
-	build := func(module, pkg, name string) string {
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", filepath.Join(dir, name), pkg)
-		cmd.Dir, cmd.Env = filepath.Join(checkout, module), append(os.Environ(), "CGO_ENABLED=0")
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		return filepath.Join(dir, name)
-	}
-	archive, err := os.Create(filepath.Join(dir, "images.tar"))
-	require.NoError(t, err)
-	require.NoError(t, image.WriteArchive(archive,
-		image.Image{Name: "docker.io/sriovkit/operator:dev", Entrypoint: []string{"/sriovkit-operator"},
-			Files: map[string]string{"/sriovkit-operator": build("operator", "./cmd/sriovkit-operator", "sriovkit-operator")}},
-		image.Image{Name: "docker.io/sriovkit/device-plugin:dev", Entrypoint: []string{"/sriovdp"},
-			Files: map[string]string{"/sriovdp": build("device-plugin", "./cmd/sriovdp", "sriovdp")}},
-		image.Image{Name: "docker.io/sriovkit/sriov-cni:dev", Files: map[string]string{"/usr/bin/sriov": build("sriov-cni", "./cmd/sriov", "sriov")}},
-	))
-	require.NoError(t, archive.Close())
-
+	require.NoError(t, component.Build(t.Context(), checkout, dir, component.Tag, component.All...))
 	k, err := cluster.Start(t.Context(), cluster.Config{})
 	require.NoError(t, err)
 	e := &env{Cluster: k, t: t}
@@ -109,13 +90,11 @@ func install(t *testing.T) *env {
 		}
 		require.NoError(t, k.Close())
 	})
-	require.NoError(t, k.Import(t.Context(), archive.Name()))
+	for _, c := range component.All {
+		require.NoError(t, k.Import(t.Context(), c.Archive(dir)))
+	}
 	e.kubectl("apply", "-f", filepath.Join(checkout, "operator/internal/controller/testdata/nad-crd.yaml"))
-	e.kubectl("apply", "-k", filepath.Join(checkout, "operator/config"))
-	e.until("the daemon reports", func() bool { return e.sync() == "Succeeded" })
-	e.until("the device plugin runs", func() bool {
-		return e.get("ds", "sriov-device-plugin", "-n", namespace, "-o", "jsonpath={.status.numberReady}") == "1"
-	})
+	require.NoError(t, component.InstallOperator(t.Context(), k.Kubectl, checkout))
 	return e
 }
 

@@ -20,6 +20,7 @@ const usage = `usage: lab COMMAND [flags]
 	vm        a shell in an emulated node with SR-IOV NICs
 	cluster   a shell beside a Kubernetes cluster of such nodes
 	capture   record the sysfs tree of an emulated node as a text archive
+	images    build the container images of all components
 	build     build everything the other commands need, and nothing else
 
 lab COMMAND -h lists the flags. What is built is kept in $SRIOVKIT_CACHE
@@ -47,6 +48,7 @@ func run(ctx context.Context, args []string) error {
 		"vm":      runVM,
 		"cluster": runCluster,
 		"capture": runCapture,
+		"images":  runImages,
 		"build":   runBuild,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
