@@ -5,11 +5,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -121,4 +123,46 @@ func child(pid int) string {
 		}
 	}
 	return ""
+}
+
+// shell installs a delegate that is a shell script.
+func (e *env) shell(name, script string) {
+	e.t.Helper()
+	require.NoError(e.t, os.WriteFile(filepath.Join(e.dir, "bin", name), []byte("#!/bin/sh\n"+script), 0o755))
+	e.api.PutNAD(podNS, name, `{"cniVersion":"1.0.0","type":"`+name+`"}`, nil)
+	e.networks(name)
+}
+
+func alive(pid string) bool {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// What a delegate started goes with it at the deadline.
+func TestDeadlineKillsTheGroup(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	pidFile := filepath.Join(e.dir, "pid")
+	e.shell("spawner", `[ $CNI_COMMAND = DEL ] && exit 0; sleep 1000 & echo $! >`+pidFile+`; wait`)
+	e.conf["delegateTimeout"] = "1s"
+	e.mustFail("ADD", types.ErrInternal, "killed at the deadline of 1s")
+	pid, err := os.ReadFile(pidFile)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return !alive(strings.TrimSpace(string(pid))) }, waitFor, tick)
+}
+
+// A process that a delegate leaves behind, its stdout open, is not waited for.
+func TestDelegateThatLeavesADaemon(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	pidFile := filepath.Join(e.dir, "pid")
+	e.shell("daemonic", `[ $CNI_COMMAND = DEL ] && exit 0; cat >/dev/null; sleep 1000 & echo $! >`+pidFile+`; echo '{"cniVersion":"1.0.0"}'`)
+	e.must("ADD")
+	data, err := os.ReadFile(pidFile)
+	require.NoError(t, err)
+	pid := strings.TrimSpace(string(data))
+	assert.True(t, alive(pid), "and not killed")
+	number, err := strconv.Atoi(pid)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(number, syscall.SIGKILL))
 }

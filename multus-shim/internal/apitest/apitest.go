@@ -109,12 +109,12 @@ users: [{name: u, user: {tokenFile: %q}}]
 
 // PutPod adds a pod.
 func (s *Server) PutPod(namespace, name, uid string, annotations map[string]string) {
-	s.put(podPath(namespace, name), object(namespace, name, uid, annotations))
+	s.put(podPath(namespace, name), object("v1", "Pod", namespace, name, uid, annotations))
 }
 
 // PutNAD adds a NetworkAttachmentDefinition.
 func (s *Server) PutNAD(namespace, name, config string, annotations map[string]string) {
-	nad := object(namespace, name, "", annotations)
+	nad := object("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition", namespace, name, "", annotations)
 	if config != "" {
 		nad["spec"] = map[string]any{"config": config}
 	}
@@ -165,6 +165,7 @@ func (s *Server) Forget() {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
 	body, _ := io.ReadAll(r.Body)
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	s.mu.Lock()
@@ -237,12 +238,12 @@ func Fail(w http.ResponseWriter, code int, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "code": code, "message": message})
 }
 
-func object(namespace, name, uid string, annotations map[string]string) map[string]any {
+func object(apiVersion, kind, namespace, name, uid string, annotations map[string]string) map[string]any {
 	converted := map[string]any{}
 	for k, v := range annotations {
 		converted[k] = v
 	}
-	return map[string]any{"metadata": map[string]any{
+	return map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": map[string]any{
 		"namespace": namespace, "name": name, "uid": uid, "annotations": converted,
 	}}
 }
