@@ -1,11 +1,13 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -40,7 +42,8 @@ func add(ctx context.Context, c *call) error {
 		c.explain(ctx, p, err)
 		return err
 	}
-	return c.print(result)
+	_, err = c.stdout.Write(result)
+	return err
 }
 
 // prepare looks up and plans; it changes nothing.
@@ -92,8 +95,9 @@ func (c *call) namesFree(attachments []plan.Attachment) error {
 	return nil
 }
 
-// attach runs the plan. What it started it undoes if it cannot finish.
-func (c *call) attach(ctx context.Context, p *pod, attachments []plan.Attachment) (result json.RawMessage, err error) {
+// attach runs the plan and returns what the runtime reads. What it started it
+// undoes if it cannot finish.
+func (c *call) attach(ctx context.Context, p *pod, attachments []plan.Attachment) (stdout []byte, err error) {
 	r := &record.Record{Network: c.conf.Name, ContainerID: c.ContainerID, Ifname: c.IfName, Netns: c.Netns, Pod: c.pod}
 	for _, a := range attachments {
 		r.Entries = append(r.Entries, record.Entry{Attachment: a.Attachment})
@@ -116,11 +120,14 @@ func (c *call) attach(ctx context.Context, p *pod, attachments []plan.Attachment
 	if err := c.moveDefaultRoutes(ctx, r, attachments); err != nil {
 		return nil, err
 	}
+	if stdout, err = c.convert(r.Entries[0].Result); err != nil {
+		return nil, err
+	}
 	if err := c.publish(ctx, p, r, attachments); err != nil {
 		return nil, err
 	}
 	done = true
-	return r.Entries[0].Result, nil
+	return stdout, nil
 }
 
 func (c *call) attachOne(ctx context.Context, r *record.Record, i int, a plan.Attachment) error {
@@ -214,28 +221,29 @@ func (c *call) moveDefaultRoutes(ctx context.Context, r *record.Record, attachme
 	return nil
 }
 
-// print writes the default network's result in the version of our own
+// convert returns the default network's result in the version of our own
 // configuration, byte for byte where it has that version already.
-func (c *call) print(result json.RawMessage) error {
+func (c *call) convert(result json.RawMessage) ([]byte, error) {
 	want := c.conf.CNIVersion
 	if want == "" {
 		want = "0.1.0"
 	}
 	var have struct{ CNIVersion string }
 	if err := json.Unmarshal(result, &have); err != nil {
-		return err
+		return nil, err
 	}
 	if have.CNIVersion == want {
-		_, err := c.stdout.Write(append(result, '\n'))
-		return err
+		return append(slices.Clone(result), '\n'), nil
 	}
 	parsed, err := create.Create(have.CNIVersion, result)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	converted, err := parsed.GetAsVersion(want)
 	if err != nil {
-		return coded(types.ErrIncompatibleCNIVersion, err)
+		return nil, coded(types.ErrIncompatibleCNIVersion, err)
 	}
-	return converted.PrintTo(c.stdout)
+	var out bytes.Buffer
+	err = converted.PrintTo(&out)
+	return out.Bytes(), err
 }
