@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,6 +35,8 @@ type Server struct {
 	http      *httptest.Server
 	tokenFile string
 
+	connections atomic.Int64
+
 	mu       sync.Mutex
 	objects  map[string]map[string]any
 	requests []Request
@@ -51,6 +55,11 @@ func New(t testing.TB) *Server {
 	s.Rotate("first-token")
 	s.http = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.http.EnableHTTP2 = true
+	s.http.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			s.connections.Add(1)
+		}
+	}
 	s.http.Listener = netutil.LimitListener(s.http.Listener, maxConnections)
 	s.http.StartTLS()
 	t.Cleanup(s.http.Close)
@@ -156,6 +165,9 @@ func (s *Server) Requests() []Request {
 	defer s.mu.Unlock()
 	return append([]Request(nil), s.requests...)
 }
+
+// Connections counts those that were accepted, whatever became of them.
+func (s *Server) Connections() int64 { return s.connections.Load() }
 
 // Forget empties the list of requests.
 func (s *Server) Forget() {
