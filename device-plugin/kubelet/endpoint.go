@@ -95,7 +95,7 @@ func (e *Endpoint) session(ctx context.Context, changed <-chan struct{}) error {
 		return err
 	}
 	s := &service{Endpoint: e, path: sock.path, refused: make(chan error, 1)}
-	server := grpc.NewServer(grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10), grpc.SharedWriteBuffer(true))
+	server := grpc.NewServer(grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10))
 	pluginapi.RegisterDevicePluginServer(server, s)
 	registerapi.RegisterRegistrationServer(server, s)
 	served := make(chan error, 1)

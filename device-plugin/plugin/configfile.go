@@ -69,8 +69,8 @@ func watchConfig(path string) (*configFile, error) {
 
 // follow also watches where links lead to now.
 func (c *configFile) follow() {
-	if real, err := filepath.EvalSymlinks(c.path); err == nil {
-		_ = c.notify.Add(filepath.Dir(real)) // gone again: the next event comes here anyway
+	if target, err := filepath.EvalSymlinks(c.path); err == nil {
+		_ = c.notify.Add(filepath.Dir(target)) // gone again: the next event comes here anyway
 	}
 }
 

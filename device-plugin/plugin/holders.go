@@ -83,10 +83,10 @@ func (h *holders) refresh(ctx context.Context) map[string]config.Resource {
 }
 
 // lost notes whether pods hold devices that their pool would not take now.
-func (h *holders) lost(any bool) {
+func (h *holders) lost(some bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.left = any
+	h.left = some
 }
 
 func (h *holders) waiting() bool {

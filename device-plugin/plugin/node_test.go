@@ -1,15 +1,18 @@
 package plugin_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
 	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/event"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/stretchr/testify/require"
 )
@@ -46,19 +49,18 @@ func TestNodeVFsComeAndGo(t *testing.T) {
 	k := n.kubelet()
 	n.start()
 	k.AwaitDevices(a)
+	since := sinceLastEvent(t)
 	require.NoError(t, h.SetNumVFs(t.Context(), pf, 3))
-	made := time.Now()
 	k.AwaitCount(a, 3)
-	t.Logf("3 VFs seen by kubelet %s after sriov_numvfs was written", time.Since(made).Round(time.Millisecond))
+	t.Logf("3 VFs seen by kubelet %s after the kernel's last event about them", since())
 	full, err := h.PF(pf)
 	require.NoError(t, err)
 	ids := addresses(full.VFs)
 	k.AwaitDevices(a, ids...)
 
 	require.NoError(t, h.BindDriver(t.Context(), full.VFs[1].Address, "vfio-pci"))
-	bound := time.Now()
 	k.AwaitDevices(b, ids[1])
-	t.Logf("rebound VF in its new pool %s after the write", time.Since(bound).Round(time.Millisecond))
+	t.Logf("rebound VF in its new pool %s after the kernel's last event about it", since())
 	k.AwaitDevices(a, ids[0], ids[2])
 	r, err := k.Allocate(b, ids[1])
 	require.NoError(t, err)
@@ -73,6 +75,35 @@ func TestNodeVFsComeAndGo(t *testing.T) {
 	require.NoError(t, h.SetNumVFs(t.Context(), pf, 0))
 	k.AwaitDevices(a)
 	k.AwaitDevices(b, ids[1]+"!")
+}
+
+// sinceLastEvent measures how long ago the kernel last told of a PCI function
+// or an interface.
+func sinceLastEvent(t *testing.T) func() time.Duration {
+	t.Helper()
+	events, err := event.OpenDevices()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, events.Close()) })
+	var last atomic.Pointer[time.Time]
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			e, err := events.Next(ctx)
+			if err != nil {
+				return
+			}
+			if e.Subsystem == "pci" || e.Subsystem == "net" {
+				last.Store(new(time.Now()))
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return func() time.Duration { return time.Since(*last.Load()).Round(time.Millisecond) }
 }
 
 func TestNodeInterfaceInAPod(t *testing.T) {

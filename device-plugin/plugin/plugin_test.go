@@ -69,7 +69,7 @@ func (n *node) replace(text string) {
 func (n *node) start() {
 	n.t.Helper()
 	n.metrics = metrics.New("test")
-	var out io.Writer = io.Discard
+	out := io.Discard
 	if testing.Verbose() {
 		out = n.t.Output()
 	}

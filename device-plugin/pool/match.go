@@ -43,7 +43,7 @@ func match(d *Device, s *config.Selector, held bool) Check {
 	switch {
 	case !in(s.Vendors, d.Vendor):
 		return Vendors
-	case !in(s.Devices, d.Function.Device):
+	case !in(s.Devices, d.Device):
 		return Devices
 	case !in(s.Drivers, d.Driver):
 		return Drivers
@@ -138,7 +138,7 @@ func (c Check) Explain(d *Device, s *config.Selector) string {
 	case Vendors:
 		return wants("vendors", d.Vendor, s.Vendors)
 	case Devices:
-		return wants("devices", d.Function.Device, s.Devices)
+		return wants("devices", d.Device, s.Devices)
 	case Drivers:
 		return wants("drivers", d.Driver, s.Drivers)
 	case PCIAddresses:

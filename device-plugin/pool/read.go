@@ -148,7 +148,7 @@ func (r *reader) extras(d *Device) {
 		d.PKey = key
 	}
 	if r.needs.VDPA {
-		for _, name := range d.Function.VDPA {
+		for _, name := range d.VDPA {
 			v, err := r.Host.VDPA(name)
 			r.note(d.Address, err)
 			if err == nil {
