@@ -71,7 +71,9 @@ func (p *Plugin) publish(ctx context.Context, c config.Pool, members []pool.Memb
 		p.endpoints[c.Resource] = e
 	}
 	if p.opts.UseCDI {
-		e.spec = allocation.NewSpec(p.opts.CDIDir, c)
+		if spec := allocation.NewSpec(p.opts.CDIDir, c); e.spec == nil || e.spec.Path() != spec.Path() {
+			e.spec = spec // of another device type it is another file
+		}
 	}
 	p.report(c, e.members, members, isNew)
 	e.members = members

@@ -304,3 +304,14 @@ func TestBrokenDevicesHideNoOthers(t *testing.T) {
 	}
 	require.Equal(t, [][]string{{testhost.VF0, "10000:00:00.0"}}, ids(pool.Assign(devices, pools, nil)))
 }
+
+func TestInterfaceThatIsRenamedMeanwhile(t *testing.T) {
+	t.Parallel()
+	root := testhost.New(t)
+	require.NoError(t, os.RemoveAll(filepath.Join(root, "sys/bus/pci/devices", testhost.VF0, "net/vf0/type")))
+	pools := parse(t, selecting(`"drivers": ["iavf"], "linkTypes": ["ether"]`), selecting(`"drivers": ["e1000e"]`))
+	require.NoError(t, os.RemoveAll(filepath.Join(root, "sys/bus/pci/devices", testhost.ACPI, "net/onboard")))
+	devices, err := pool.Read(source(t, root), pool.NeedsOf(pools))
+	require.ErrorContains(t, err, testhost.ACPI)
+	require.Equal(t, [][]string{{testhost.VF0}, {testhost.ACPI}}, ids(pool.Assign(devices, pools, nil)))
+}
