@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+)
+
+// configuration is a network that is measured.
+type configuration struct {
+	name string
+	keys map[string]any
+}
+
+var configurations = []configuration{
+	{"bare", nil},
+	{"VLAN, spoofchk, trust", map[string]any{"vlan": 100, "spoofchk": "off", "trust": "on"}},
+	{"VLAN, MAC, spoofchk, trust", map[string]any{"vlan": 100, "spoofchk": "off", "trust": "on", "mac": "ca:fe:c0:ff:ee:01"}},
+	{"IPv4", map[string]any{"ipam": hostLocal("192.0.2.0/24", "198.51.100.0/24")}},
+	{"IPv4 and IPv6, gateways", map[string]any{"ipam": hostLocal("192.0.2.0/24", "0.0.0.0/0", "2001:db8::/64", "::/0")}},
+}
+
+// hostLocal takes pairs of subnet and route.
+func hostLocal(pairs ...string) map[string]any {
+	var ranges, routes []any
+	for p := range slices.Chunk(pairs, 2) {
+		ranges = append(ranges, []any{map[string]any{"subnet": p[0]}})
+		routes = append(routes, map[string]any{"dst": p[1]})
+	}
+	return map[string]any{"type": "host-local", "ranges": ranges, "routes": routes, "dataDir": "/run/ipam"}
+}
+
+// bench is the node with the one VF that everything happens on.
+type bench struct {
+	host *libsriov.Host
+	c    *link.Conn
+	pf   libsriov.PF
+	vf   libsriov.VF
+}
+
+// measure is the part that runs on the node; it prints a report as JSON.
+func measure(ctx context.Context, text string) error {
+	var t task
+	if err := json.Unmarshal([]byte(text), &t); err != nil {
+		return err
+	}
+	var b bench
+	var err error
+	if b.host, err = libsriov.Open("/"); err != nil {
+		return err
+	}
+	if b.c, err = link.Open(nil); err != nil {
+		return err
+	}
+	snapshot, err := b.host.Snapshot()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(snapshot.PFs, func(p libsriov.PF) bool { return p.Driver == "igb" })
+	if i < 0 {
+		return errors.New("no igb PF")
+	}
+	b.pf = snapshot.PFs[i]
+	l, err := b.c.ByParent(b.pf.Address)
+	if err != nil {
+		return err
+	}
+	if err := b.c.Set(l.Index, link.Update{Up: new(true)}); err != nil {
+		return err
+	}
+	var r report
+	for _, binary := range t.Binaries {
+		r.Labels = append(r.Labels, binary.Label)
+	}
+	for _, conf := range configurations {
+		if err := b.freshVF(ctx); err != nil {
+			return err
+		}
+		row, err := b.compare(t, conf)
+		if err != nil {
+			return err
+		}
+		r.Rows = append(r.Rows, row)
+	}
+	for _, add := range t.Binaries {
+		for _, del := range t.Binaries {
+			if len(t.Binaries) > 1 {
+				if err := b.freshVF(ctx); err != nil {
+					return err
+				}
+				r.Crossed = append(r.Crossed, crossing{Add: add.Label, Del: del.Label, Left: b.cross(add, del)})
+			}
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// freshVF makes the VF anew, so that no configuration inherits from another.
+func (b *bench) freshVF(ctx context.Context) error {
+	if err := os.RemoveAll("/var/lib/cni/sriov"); err != nil {
+		return err
+	}
+	for _, n := range []int{0, 1} {
+		if err := b.host.SetNumVFs(ctx, b.pf.Address, n); err != nil {
+			return err
+		}
+	}
+	pf, err := b.host.PF(b.pf.Address)
+	if err != nil {
+		return err
+	}
+	b.vf = pf.VFs[0]
+	return nil
+}
+
+// compare runs a configuration with each binary in turns.
+func (b *bench) compare(t task, conf configuration) (row, error) {
+	r := row{Name: conf.name, Results: make([]result, len(t.Binaries))}
+	for i := range t.Count + 1 {
+		for n, binary := range t.Binaries {
+			res := &r.Results[n]
+			if res.Failed != "" {
+				continue
+			}
+			pod, err := newPod(fmt.Sprintf("bench%d-%d", i, n))
+			if err != nil {
+				return r, err
+			}
+			for _, command := range []string{"ADD", "DEL"} {
+				cost, err := run1(b.call(binary, command, pod, conf))
+				if err != nil {
+					res.Failed = fmt.Sprintf("%s: %v", command, err)
+				}
+				if i > 0 && err == nil { // the first round warms up
+					res.add(command, cost)
+				}
+			}
+			if err := pod.end(); err != nil {
+				return r, err
+			}
+		}
+	}
+	for n, binary := range t.Binaries {
+		pod, err := newPod(fmt.Sprintf("trace%d", n))
+		if err != nil {
+			return r, err
+		}
+		for _, command := range []string{"ADD", "DEL"} {
+			count, err := countRequests(b.call(binary, command, pod, conf))
+			if err != nil {
+				return r, err
+			}
+			r.Results[n].requests(command, count)
+		}
+		if err := pod.end(); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+// cross has one binary undo another's ADD and tells what is not as before.
+func (b *bench) cross(add, del binary) (left string) {
+	before, err := b.look()
+	if err != nil {
+		return err.Error()
+	}
+	pod, err := newPod("cross")
+	if err != nil {
+		return err.Error()
+	}
+	conf := configurations[1]
+	_, addErr := run1(b.call(add, "ADD", pod, conf))
+	_, delErr := run1(b.call(del, "DEL", pod, conf))
+	after, err := b.look()
+	if err := errors.Join(addErr, delErr, err, pod.end()); err != nil {
+		return err.Error()
+	}
+	if !reflect.DeepEqual(before, after) {
+		return fmt.Sprintf("before %+v, after %+v", before, after)
+	}
+	return ""
+}
+
+type state struct {
+	Admin     vfstate.State
+	Name, MAC string
+	MTU       int
+	Files     []string
+}
+
+func (b *bench) look() (s state, err error) {
+	pf, err := b.c.ByParent(b.pf.Address)
+	if err != nil {
+		return s, err
+	}
+	if s.Admin, err = b.c.VFState(pf.Index, b.vf.Index); err != nil {
+		return s, err
+	}
+	l, err := b.c.ByParent(b.vf.Address)
+	if err != nil {
+		return s, err
+	}
+	s.Name, s.MAC, s.MTU = l.Name, l.MAC.String(), l.MTU
+	for _, pattern := range []string{"*-net1", "pci/0*", "vf/*"} {
+		files, err := filepath.Glob("/var/lib/cni/sriov/" + pattern)
+		if err != nil {
+			return s, err
+		}
+		s.Files = append(s.Files, files...)
+	}
+	return s, nil
+}
+
+// pod is a network namespace by name.
+type pod string
+
+func newPod(name string) (pod, error) {
+	out, err := exec.Command("ip", "netns", "add", name).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("make namespace %s: %w: %s", name, err, out)
+	}
+	return pod(name), nil
+}
+
+func (p pod) end() error { return exec.Command("ip", "netns", "del", string(p)).Run() }
+
+func (b *bench) call(by binary, command string, p pod, conf configuration) *exec.Cmd {
+	keys := map[string]any{"cniVersion": "1.0.0", "name": "bench", "type": "sriov", "deviceID": b.vf.Address.String(), "logLevel": "error"}
+	maps.Copy(keys, conf.keys)
+	stdin, _ := json.Marshal(keys) // strings, numbers and maps of them
+	cmd := exec.Command(by.Path)
+	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID="+string(p), "CNI_NETNS=/run/netns/"+string(p),
+		"CNI_IFNAME=net1", "CNI_PATH="+guestDir)
+	return cmd
+}
+
+// cost is what one run took. Memory is the plugin's own, without IPAM's.
+type cost struct {
+	Wall, CPU time.Duration
+	RSS       int64 // bytes
+}
+
+func run1(cmd *exec.Cmd) (cost, error) {
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	start := time.Now()
+	err := cmd.Run()
+	c := cost{Wall: time.Since(start)}
+	if err != nil {
+		return c, fmt.Errorf("%w: %s", err, out.String())
+	}
+	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	c.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	c.RSS = usage.Maxrss << 10
+	return c, nil
+}
