@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sriovkit/sriovkit/e2e/controlplane"
@@ -125,6 +127,7 @@ func start(b *testing.B, n int) *scale {
 		out, err := s.plane.Kubectl(ctx, nil, args...)
 		require.NoError(b, err, out)
 	}
+	ctrl.SetLogger(logr.Discard())
 	scheme := runtime.NewScheme()
 	require.NoError(b, clientgoscheme.AddToScheme(scheme))
 	require.NoError(b, v1.AddToScheme(scheme))
@@ -313,7 +316,7 @@ func (s *scale) ask(ctx context.Context, name, desired string) error {
 func (s *scale) daemons(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(16)
-	defer g.Wait() //nolint:errcheck // errors are of no interest once the bench is over
+	defer g.Wait()
 	for ctx.Err() == nil {
 		w, err := s.Watch(ctx, &v1.SriovNetworkNodeStateList{}, client.InNamespace(ns))
 		if err != nil {

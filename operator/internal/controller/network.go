@@ -89,10 +89,11 @@ func (r *Network) ownerRef(key client.ObjectKey) string {
 	return r.Kind + "." + v1.GroupVersion.Group + "/" + key.Namespace + "/" + key.Name
 }
 
-// condition that keeps a network from being ready, as an error.
-type notReady struct{ reason, message string }
+// notReadyError is a condition that keeps a network from being ready; trying again
+// changes nothing.
+type notReadyError struct{ reason, message string }
 
-func (e *notReady) Error() string { return e.message }
+func (e *notReadyError) Error() string { return e.message }
 
 // Reconcile makes one network's NAD.
 func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -119,7 +120,7 @@ func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	}
 	n.read()
 	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonNetworkReady, ObservedGeneration: n.GetGeneration()}
-	var not *notReady
+	var not *notReadyError
 	if err := r.provide(ctx, n); errors.As(err, &not) {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, not.reason, not.message
 	} else if err != nil {
@@ -131,11 +132,11 @@ func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 // provide brings the NAD to where and what the network says.
 func (r *Network) provide(ctx context.Context, n *network) error {
 	if n.namespace != "" && n.namespace != n.GetNamespace() && n.GetNamespace() != r.Namespace {
-		return &notReady{v1.ReasonNADInvalid, fmt.Sprintf("networkNamespace %s: only networks in %s may be put elsewhere; leave it empty", n.namespace, r.Namespace)}
+		return &notReadyError{v1.ReasonNADInvalid, fmt.Sprintf("networkNamespace %s: only networks in %s may be put elsewhere; leave it empty", n.namespace, r.Namespace)}
 	}
 	config, err := n.render()
 	if err != nil {
-		return &notReady{v1.ReasonNADInvalid, err.Error()}
+		return &notReadyError{v1.ReasonNADInvalid, err.Error()}
 	}
 	target := n.namespace
 	if target == "" {
@@ -166,7 +167,7 @@ func (r *Network) write(ctx context.Context, n *network, want *nad.NetworkAttach
 		var ns corev1.Namespace
 		err := r.Get(ctx, client.ObjectKey{Name: want.Namespace}, &ns)
 		if apierrors.IsNotFound(err) || err == nil && !ns.DeletionTimestamp.IsZero() {
-			return &notReady{v1.ReasonNamespaceNotFound, fmt.Sprintf("namespace %s is not there; the network waits for it", want.Namespace)}
+			return &notReadyError{v1.ReasonNamespaceNotFound, fmt.Sprintf("namespace %s is not there; the network waits for it", want.Namespace)}
 		} else if err != nil {
 			return err
 		}
@@ -174,8 +175,9 @@ func (r *Network) write(ctx context.Context, n *network, want *nad.NetworkAttach
 	} else if err != nil {
 		return err
 	}
-	if owner := have.Annotations[v1.AnnotationOwnerRef]; owner != want.Annotations[v1.AnnotationOwnerRef] && !(owner == "" && metav1.IsControlledBy(have, n)) {
-		return &notReady{v1.ReasonNADInvalid, fmt.Sprintf("a NetworkAttachmentDefinition %s/%s exists and belongs to %s: rename one of the two",
+	owner := have.Annotations[v1.AnnotationOwnerRef]
+	if mine := owner == "" && metav1.IsControlledBy(have, n); !mine && owner != want.Annotations[v1.AnnotationOwnerRef] {
+		return &notReadyError{v1.ReasonNADInvalid, fmt.Sprintf("a NetworkAttachmentDefinition %s/%s exists and belongs to %s: rename one of the two",
 			have.Namespace, have.Name, orSomebody(owner))}
 	}
 	old := have.DeepCopyObject().(*nad.NetworkAttachmentDefinition)

@@ -9,7 +9,7 @@ import (
 // GroupVersion of NetworkAttachmentDefinition, a CRD of the Network Plumbing WG.
 var GroupVersion = schema.GroupVersion{Group: "k8s.cni.cncf.io", Version: "v1"}
 
-// NetworkAttachmentDefinition, as far as the operator writes it.
+// NetworkAttachmentDefinition is the kind as far as the operator writes it.
 type NetworkAttachmentDefinition struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -33,14 +33,14 @@ type NetworkAttachmentDefinitionList struct {
 // DeepCopyObject implements runtime.Object.
 func (n *NetworkAttachmentDefinition) DeepCopyObject() runtime.Object {
 	c := *n
-	n.ObjectMeta.DeepCopyInto(&c.ObjectMeta)
+	c.ObjectMeta = *n.ObjectMeta.DeepCopy() //nolint:staticcheck // says which part is copied
 	return &c
 }
 
 // DeepCopyObject implements runtime.Object.
 func (l *NetworkAttachmentDefinitionList) DeepCopyObject() runtime.Object {
 	c := *l
-	l.ListMeta.DeepCopyInto(&c.ListMeta)
+	c.ListMeta = *l.ListMeta.DeepCopy() //nolint:staticcheck // says which part is copied
 	c.Items = make([]NetworkAttachmentDefinition, len(l.Items))
 	for i := range l.Items {
 		c.Items[i] = *l.Items[i].DeepCopyObject().(*NetworkAttachmentDefinition)

@@ -37,8 +37,6 @@ const (
 	// lookAgain even if no event came. It costs the node a few milliseconds and the
 	// API server nothing.
 	lookAgain = 10 * time.Minute
-	// askAgain whether VFs are still in use, while the kubelet does not answer.
-	askAgain = 10 * time.Second
 )
 
 // Daemon keeps one node as its SriovNetworkNodeState says.
