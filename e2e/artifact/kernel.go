@@ -2,7 +2,8 @@ package artifact
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,17 +45,15 @@ func buildKernel(ctx context.Context, cache *stage.Cache, archive *debian.Archiv
 			if err := os.Rename(filepath.Join(root, "boot", "vmlinuz-"+k.Release), filepath.Join(b.Dir, "vmlinuz")); err != nil {
 				return err
 			}
-			modules, err := filepath.Glob(filepath.Join(root, "*", "modules")) // lib, or usr/lib since Debian 13
-			if more, _ := filepath.Glob(filepath.Join(root, "usr/lib/modules")); err == nil {
-				modules = append(modules, more...)
-			}
-			if len(modules) != 1 {
-				return fmt.Errorf("package %s has module directories %q, want one", name, modules)
-			}
 			if err := os.Mkdir(filepath.Join(b.Dir, "lib"), 0o755); err != nil {
 				return err
 			}
-			if err := os.Rename(modules[0], filepath.Join(b.Dir, "lib", "modules")); err != nil {
+			modules := filepath.Join(b.Dir, "lib", "modules")
+			err := os.Rename(filepath.Join(root, "lib", "modules"), modules)
+			if errors.Is(err, fs.ErrNotExist) { // since Debian 13
+				err = os.Rename(filepath.Join(root, "usr", "lib", "modules"), modules)
+			}
+			if err != nil {
 				return err
 			}
 			if err := os.RemoveAll(root); err != nil {

@@ -80,9 +80,8 @@ func BuildContainerd(ctx context.Context, cache *stage.Cache) (string, error) {
 		return "", err
 	}
 	return cache.Get(ctx, stage.Stage{
-		Name:    "containerd",
-		Inputs:  append(inputs, containerdTags),
-		Timeout: 15 * time.Minute,
+		Name:   "containerd",
+		Inputs: append(inputs, containerdTags),
 		Build: func(ctx context.Context, b *stage.Build) error {
 			b.Step("downloading modules")
 			tools, err := b.Run(ctx, stage.Command{Dir: src, Env: nested, Args: []string{"go", "list", "-f", "{{.ImportPath}}", "tool"}})

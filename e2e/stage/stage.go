@@ -58,8 +58,8 @@ func Open(log io.Writer) (*Cache, error) {
 // Stage is one build.
 type Stage struct {
 	Name    string        // of the directory in the cache and in progress lines
-	Inputs  []string      // whatever must lead to a new build when it changes
-	Timeout time.Duration // of the build; 0 is 5 minutes
+	Inputs  []string      // whatever must lead to a new build when it changes, by custom first the recipe's number
+	Timeout time.Duration // of the build; 0 is 15 minutes
 	Build   func(context.Context, *Build) error
 }
 
@@ -119,7 +119,7 @@ func (c *Cache) Lock(ctx context.Context, name string) (unlock func(), err error
 
 func (c *Cache) build(ctx context.Context, s Stage, dir string) (err error) {
 	if s.Timeout == 0 {
-		s.Timeout = 5 * time.Minute
+		s.Timeout = 15 * time.Minute
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("took longer than %s", s.Timeout))
 	defer cancel()
