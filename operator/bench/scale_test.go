@@ -65,13 +65,17 @@ type seen struct {
 
 // BenchmarkScale runs the scenarios one after the other on one cluster of N nodes, with
 // the program at $OPERATOR or one built from here. Reported are, for each scenario: wall
-// seconds, CPU seconds of the operator, and its writes.
+// seconds, CPU seconds of the operator, and its writes. N is 100, or each number in
+// $NODES; 1000 take four minutes on two cores, so give -timeout with more.
 func BenchmarkScale(b *testing.B) {
-	for _, n := range []int{100, 1000, 5000} {
-		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			if testing.Short() && n > 100 {
-				b.Skip("short")
-			}
+	sizes := os.Getenv("NODES")
+	if sizes == "" {
+		sizes = "100"
+	}
+	for size := range strings.FieldsSeq(sizes) {
+		n, err := strconv.Atoi(size)
+		require.NoError(b, err, "NODES %q: want numbers, such as \"100 1000 5000\"", sizes)
+		b.Run(size, func(b *testing.B) {
 			for range b.N {
 				run(b, n)
 			}
