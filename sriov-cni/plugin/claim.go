@@ -20,7 +20,7 @@ func (p *Plugin) claim(ctx context.Context, a libsriov.Address, by attachment) (
 		return "", &failure{Code: types.ErrIOFailure, Err: err}
 	}
 	var j journal
-	err = load(s.journalPath(a), &j)
+	err = s.loadJournal(a, path, &j)
 	switch {
 	case err == nil:
 		ns, _, nsErr := j.NetNS.open()

@@ -107,7 +107,11 @@ func (p *Plugin) attribute(r record, a attachment, netns string) (libsriov.Addre
 // to bring it back. Nobody else's VF is ever touched.
 func (p *Plugin) held(device libsriov.Address, r record, a attachment, netns string) (j journal, held bool, err error) {
 	s := p.store()
-	err = load(s.journalPath(device), &j)
+	path, err := s.marker(device)
+	if err != nil {
+		return j, false, &failure{Code: types.ErrIOFailure, Err: err}
+	}
+	err = s.loadJournal(device, path, &j)
 	switch {
 	case err == nil:
 		return j, j.Owner == a, nil
@@ -118,10 +122,6 @@ func (p *Plugin) held(device libsriov.Address, r record, a attachment, netns str
 	case r.Sriovkit != nil:
 		return j, false, nil // restored by an earlier DEL
 	default:
-		path, err := s.marker(device)
-		if err != nil {
-			return j, false, &failure{Code: types.ErrIOFailure, Err: err}
-		}
 		switch {
 		case path == "" || path == netns:
 		case netns == "" && p.onlyRecord(device, a): // the runtime has lost the path; the marker has not

@@ -11,9 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Case numbers are those of the compatibility list in the README.
-
-func TestNodeAddByVersion(t *testing.T) { // cases 1, 2, 3
+func TestNodeAddByVersion(t *testing.T) {
 	v := needVF(t, 0, 0)
 	version := call{command: "VERSION", pod: podNS{}}.ok(t)
 	assert.Equal(t, []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}, version.SupportedVersions)
@@ -51,13 +49,13 @@ func TestNodeAddByVersion(t *testing.T) { // cases 1, 2, 3
 			assert.Empty(t, a.IPs)
 			del.ok(t)
 			v.is(t, before)
-			del.ok(t) // case 26: again
+			del.ok(t)
 			v.is(t, before)
 		})
 	}
 }
 
-func TestNodeVFSettings(t *testing.T) { // cases 8, 9, 11, 14, 17
+func TestNodeVFSettings(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	for name, tc := range map[string]struct {
@@ -99,7 +97,7 @@ func TestNodeVFSettings(t *testing.T) { // cases 8, 9, 11, 14, 17
 			conf:  map[string]any{"ipam": map[string]any{}, "pciBusID": "0000:ff:1f.7", "max-tx-rate": 3, "master": "eth0"},
 			check: func(*testing.T, vfstate.State) {},
 		},
-		"vlan 0 and state that the VF has are not written": { // case 10
+		"vlan 0 and state that the VF has are not written": {
 			conf:  map[string]any{"vlan": 0, "vlanQoS": 0, "link_state": "auto"}, // igb refuses to set a link state
 			check: func(*testing.T, vfstate.State) {},
 		},
@@ -123,7 +121,7 @@ func TestNodeVFSettings(t *testing.T) { // cases 8, 9, 11, 14, 17
 	}
 }
 
-func TestNodeUntouchedSettingsStay(t *testing.T) { // case 9
+func TestNodeUntouchedSettingsStay(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	c, pf := pfOf(t, v)
@@ -149,7 +147,7 @@ func TestNodeMTU(t *testing.T) {
 	assert.Equal(t, 1400, l.MTU)
 }
 
-func TestNodeRefusedAndUndone(t *testing.T) { // cases 5, 6, 19, 39
+func TestNodeRefusedAndUndone(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	pod := newPod(t)
@@ -179,7 +177,7 @@ func TestNodeRefusedAndUndone(t *testing.T) { // cases 5, 6, 19, 39
 	}
 }
 
-func TestNodeNameTakenInPod(t *testing.T) { // case 20
+func TestNodeNameTakenInPod(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	pod := newPod(t)
@@ -192,7 +190,7 @@ func TestNodeNameTakenInPod(t *testing.T) { // case 20
 	assert.Equal(t, innocent, pod.ip(t, "-d", "addr", "show", "net1"))
 }
 
-func TestNodeHostNameTakenInPod(t *testing.T) { // case 21
+func TestNodeHostNameTakenInPod(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	pod := newPod(t)
@@ -202,7 +200,7 @@ func TestNodeHostNameTakenInPod(t *testing.T) { // case 21
 	del.ok(t)
 }
 
-func TestNodeAlternativeNames(t *testing.T) { // case 22
+func TestNodeAlternativeNames(t *testing.T) {
 	v := needVF(t, 0, 0)
 	name := v.picture(t).Link.Name
 	for _, altname := range []string{"net1", "enp1s16f0", "a-name-longer-than-an-interface-name"} {
@@ -218,7 +216,7 @@ func TestNodeAlternativeNames(t *testing.T) { // case 22
 	del.ok(t)
 }
 
-func TestNodeInUse(t *testing.T) { // case 34, first half in sequence; same pod, other name
+func TestNodeInUse(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	pod, other := newPod(t), newPod(t)

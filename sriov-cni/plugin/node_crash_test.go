@@ -88,7 +88,7 @@ func counts(regs unix.PtraceRegs) bool {
 
 // TestNodeKilled kills ADD and DEL before each system call that counts and has DEL, GC or the
 // next pod's ADD find what is left. Whatever that is, the VF is as it was then.
-func TestNodeKilled(t *testing.T) { // case 35
+func TestNodeKilled(t *testing.T) {
 	v := needVF(t, 0, 0)
 	before := v.picture(t)
 	conf := everything()

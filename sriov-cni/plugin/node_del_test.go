@@ -21,8 +21,8 @@ func everything() map[string]any {
 	}
 }
 
-// loseNothing is what may have happened to a pod by the time of its DEL.
-func TestNodeDelRestores(t *testing.T) { // cases 26 to 30
+// Whatever happened to a pod by the time of its DEL, the VF is as it was after.
+func TestNodeDelRestores(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	empty, none, file := "", "/run/netns/none", "/etc/hostname"
@@ -93,7 +93,7 @@ func TestNodeDelWithBadConfiguration(t *testing.T) {
 	del.with(map[string]any{"spoofchk": "ON", "vlan": 9999, "deviceID": nil}).ok(t)
 }
 
-func TestNodeHostNameTaken(t *testing.T) { // case 31
+func TestNodeHostNameTaken(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	before := v.picture(t)
@@ -125,7 +125,7 @@ func TestNodeHostNameTaken(t *testing.T) { // case 31
 	})
 }
 
-func TestNodeLateDel(t *testing.T) { // case 32
+func TestNodeLateDel(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	old, young := newPod(t), newPod(t)
@@ -146,7 +146,7 @@ func TestNodeLateDel(t *testing.T) { // case 32
 	delYoung.ok(t)
 }
 
-func TestNodeUserspaceDriver(t *testing.T) { // case 33
+func TestNodeUserspaceDriver(t *testing.T) {
 	v := needVF(t, 0, 1)
 	require.NoError(t, v.host.BindDriver(t.Context(), v.Address, "vfio-pci"))
 	t.Cleanup(func() { require.NoError(t, v.host.ResetDriver(context.WithoutCancel(t.Context()), v.Address)) })
@@ -180,18 +180,16 @@ func TestNodeUserspaceDriver(t *testing.T) { // case 33
 
 func TestNodeNoDriver(t *testing.T) {
 	v := needVF(t, 0, 1)
-	before := v.picture(t)
 	require.NoError(t, v.host.Unbind(t.Context(), v.Address))
 	t.Cleanup(func() { require.NoError(t, v.host.ResetDriver(context.WithoutCancel(t.Context()), v.Address)) })
 	add, _ := attach(t, v, newPod(t), nil)
 	add.fails(t, 100, "does not have a interface name or a dpdk driver")
 	assert.Empty(t, v.picture(t).StateDir)
-	_ = before
 }
 
 // A pod that lost its DEL to an upgrade from the other plugin: only its files
 // are there, and the VF as it left it.
-func TestNodeTakesOverFromUpstream(t *testing.T) { // case 40, our half
+func TestNodeTakesOverFromUpstream(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	before := v.picture(t)
@@ -215,6 +213,12 @@ func TestNodeTakesOverFromUpstream(t *testing.T) { // case 40, our half
 				del.ok(t)
 				ip(t, "link", "set", v.picture(t).Link.Name, "name", before.Link.Name)
 			},
+		},
+		"DEL, journal of an earlier pod that the other took back": {
+			happen: func(t *testing.T, pod podNS) {
+				require.NoError(t, os.WriteFile(journalPath(v), []byte(`{"version":1,"owner":{"containerID":"x","ifname":"net1"},"device":"`+v.Address.String()+`","netns":{"path":"/run/netns/x"}}`), 0o600))
+			},
+			next: func(t *testing.T, del call) { del.ok(t) },
 		},
 		"GC": {next: func(t *testing.T, del call) { del.as("GC").with(map[string]any{"cniVersion": "1.1.0"}).ok(t) }},
 		"next ADD, then late DEL": {

@@ -31,7 +31,7 @@ func recorder(t *testing.T, name, then string) (dir string, calls func() []strin
 	}
 }
 
-func TestNodeIPAMFails(t *testing.T) { // cases 23, 24
+func TestNodeIPAMFails(t *testing.T) {
 	v := needVF(t, 0, 0)
 	for name, tc := range map[string]struct {
 		script   string
@@ -87,7 +87,7 @@ esac`)
 }
 
 // DEL of which nothing is known still has IPAM release what it may have.
-func TestNodeDelOfUnknownReleasesAddresses(t *testing.T) { // case 30
+func TestNodeDelOfUnknownReleasesAddresses(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	dir, calls := recorder(t, "some", "")
@@ -102,7 +102,7 @@ func dualStack() map[string]any {
 	return c
 }
 
-func TestNodeAddressesAreUsable(t *testing.T) { // case 25
+func TestNodeAddressesAreUsable(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	pod := newPod(t)
@@ -180,7 +180,7 @@ func listen(t *testing.T, pod podNS) func(index int) (arp, advert bool) {
 	}
 }
 
-func TestNodeCheck(t *testing.T) { // case 36
+func TestNodeCheck(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	pod := newPod(t)
@@ -225,7 +225,7 @@ func ifnameOf(t *testing.T, c *link.Conn, index int) string {
 	return l.Name
 }
 
-func TestNodeGC(t *testing.T) { // case 37
+func TestNodeGC(t *testing.T) {
 	kept, stale, foreign := needVF(t, 0, 0), needVF(t, 0, 1), needVF(t, 0, 2)
 	for _, v := range []vf{kept, stale, foreign} {
 		v.unchanged(t)
@@ -263,7 +263,7 @@ func TestNodeGC(t *testing.T) { // case 37
 	foreign.is(t, other)
 }
 
-func TestNodeStatus(t *testing.T) { // case 38
+func TestNodeStatus(t *testing.T) {
 	needVF(t, 0, 0)
 	status := call{command: "STATUS", conf: map[string]any{"cniVersion": "1.1.0"}}
 	status.ok(t)

@@ -50,7 +50,7 @@ func TestNodePodsReachEachOther(t *testing.T) {
 	}
 }
 
-func TestNodeConcurrentAddsOfOneVF(t *testing.T) { // case 34
+func TestNodeConcurrentAddsOfOneVF(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	const n = 4
@@ -73,7 +73,7 @@ func TestNodeConcurrentAddsOfOneVF(t *testing.T) { // case 34
 	assert.Equal(t, 1, won)
 }
 
-func TestNodeConcurrentCycles(t *testing.T) { // case 34: seven VFs, twenty cycles each
+func TestNodeConcurrentCycles(t *testing.T) {
 	const cycles = 20
 	var vfs []vf
 	for i := range numVFs {

@@ -83,6 +83,20 @@ func load(path string, v any) error {
 	return nil
 }
 
+// loadJournal is load for the journal of a VF with a marker. One of another
+// namespace than the marker's is out of date: the other plugin, which does not
+// know journals, took the VF back and gave it away again.
+func (s store) loadJournal(a libsriov.Address, marker string, j *journal) error {
+	if err := load(s.journalPath(a), j); err != nil {
+		return err
+	}
+	if marker != "" && marker != j.NetNS.Path {
+		*j = journal{}
+		return fmt.Errorf("journal of %s is out of date: %w", a, fs.ErrNotExist)
+	}
+	return nil
+}
+
 // save replaces a state file.
 func save(path string, v any) error {
 	b, err := json.Marshal(v)

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -130,7 +130,7 @@ func (b *bench) freshVF(ctx context.Context) error {
 // compare runs a configuration with each binary in turns.
 func (b *bench) compare(t task, conf configuration) (row, error) {
 	r := row{Name: conf.name, Results: make([]result, len(t.Binaries))}
-	for i := range t.Count + 1 {
+	for i := range t.Count + 1 { // the first round warms up
 		for n, binary := range t.Binaries {
 			res := &r.Results[n]
 			if res.Failed != "" {
@@ -145,7 +145,7 @@ func (b *bench) compare(t task, conf configuration) (row, error) {
 				if err != nil {
 					res.Failed = fmt.Sprintf("%s: %v", command, err)
 				}
-				if i > 0 && err == nil { // the first round warms up
+				if i > 0 && err == nil {
 					res.add(command, cost)
 				}
 			}
@@ -160,11 +160,10 @@ func (b *bench) compare(t task, conf configuration) (row, error) {
 			return r, err
 		}
 		for _, command := range []string{"ADD", "DEL"} {
-			count, err := countRequests(b.call(binary, command, pod, conf))
-			if err != nil {
+			runs := r.Results[n].of(command)
+			if runs.Requests, runs.RSS, err = trace(b.call(binary, command, pod, conf)); err != nil {
 				return r, err
 			}
-			r.Results[n].requests(command, count)
 		}
 		if err := pod.end(); err != nil {
 			return r, err
@@ -190,8 +189,12 @@ func (b *bench) cross(add, del binary) (left string) {
 	if err := errors.Join(addErr, delErr, err, pod.end()); err != nil {
 		return err.Error()
 	}
-	if !reflect.DeepEqual(before, after) {
-		return fmt.Sprintf("before %+v, after %+v", before, after)
+	files := after.Files
+	if after.Files = nil; !reflect.DeepEqual(before, after) {
+		return "VF is not as before"
+	}
+	if len(files) > 0 {
+		return "VF as before; left " + strings.Join(files, ", ")
 	}
 	return ""
 }
@@ -250,11 +253,8 @@ func (b *bench) call(by binary, command string, p pod, conf configuration) *exec
 	return cmd
 }
 
-// cost is what one run took. Memory is the plugin's own, without IPAM's.
-type cost struct {
-	Wall, CPU time.Duration
-	RSS       int64 // bytes
-}
+// cost is what one run took; CPU includes the IPAM plugin's.
+type cost struct{ Wall, CPU time.Duration }
 
 func run1(cmd *exec.Cmd) (cost, error) {
 	var out bytes.Buffer
@@ -265,8 +265,6 @@ func run1(cmd *exec.Cmd) (cost, error) {
 	if err != nil {
 		return c, fmt.Errorf("%w: %s", err, out.String())
 	}
-	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	c.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	c.RSS = usage.Maxrss << 10
 	return c, nil
 }

@@ -31,7 +31,8 @@ type result struct {
 
 type runs struct {
 	Costs    []cost
-	Requests int
+	Requests int   // netlink messages sent
+	RSS      int64 // peak, in bytes
 }
 
 // crossing is one binary's DEL after another's ADD.
@@ -48,8 +49,6 @@ func (r *result) add(command string, c cost) {
 	runs := r.of(command)
 	runs.Costs = append(runs.Costs, c)
 }
-
-func (r *result) requests(command string, n int) { r.of(command).Requests = n }
 
 func median[T cmp.Ordered](costs []cost, of func(cost) T) T {
 	var all []T
@@ -80,7 +79,7 @@ func (r report) print(to io.Writer) error {
 				}
 				fmt.Fprintf(w, "%s\t%s\t%s\t%.1f ms\t%.2f\t%.1f ms\t%.2f\t%.1f MiB\t%d\n", row.Name, command, label,
 					m.Seconds()*1e3, m.Seconds()/wall.Seconds(), p.Seconds()*1e3, p.Seconds()/cpu.Seconds(),
-					float64(median(runs.Costs, func(c cost) int64 { return c.RSS }))/(1<<20), runs.Requests)
+					float64(runs.RSS)/(1<<20), runs.Requests)
 			}
 		}
 	}
