@@ -109,7 +109,7 @@ func (p *Plugin) withLogger(ctx context.Context, command string, args *skel.CmdA
 	return context.WithValue(ctx, loggerKey{}, l)
 }
 
-// try again later, with a hint.
+// busy is a failure that passes: the runtime is to try again later.
 func busy(err error, hint string) error {
 	return &failure{Code: types.ErrTryAgainLater, Err: err, Hint: hint}
 }

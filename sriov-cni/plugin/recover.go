@@ -6,7 +6,6 @@ import (
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
-	"golang.org/x/sys/unix"
 )
 
 // situation is what there is of a VF when it is to be brought back.
@@ -139,6 +138,3 @@ func isUserspace(driver string) bool {
 	}
 	return false
 }
-
-// ifnameMax is how long an interface name may be (IFNAMSIZ less its NUL).
-const ifnameMax = unix.IFNAMSIZ - 1
