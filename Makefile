@@ -81,6 +81,11 @@ fuzz: ## Every fuzz target for FUZZTIME (default 60s) each
 bench: ## Benchmarks of every module
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...)
 
+.PHONY: bench-device-plugin
+bench-device-plugin: ## sriovdp beside other binaries: BINARIES='label=/path ...' (root)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/sriovdp ./device-plugin/cmd/sriovdp
+	cd e2e && go run ./bench/device-plugin -binary sriovdp=../bin/sriovdp $(addprefix -binary ,$(BINARIES))
+
 .PHONY: bench-multus
 bench-multus: ## multus-shim beside other binaries: BINARIES='label=/path ...' (root)
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/multus-shim ./multus-shim/cmd/multus-shim
