@@ -60,6 +60,14 @@ vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
 cluster: ## A shell beside a cluster of emulated nodes, kubectl ready (ARGS='-nodes 2')
 	@go build -o bin/lab ./e2e/cmd/lab && bin/lab cluster $(ARGS)
 
+.PHONY: demo
+demo: ## sriovkit on a real cluster with an emulated node; stays until demo-down
+	@go build -o bin/lab ./e2e/cmd/lab && bin/lab demo
+
+.PHONY: demo-down
+demo-down: ## Take the demo down, with everything it started
+	@go build -o bin/lab ./e2e/cmd/lab && bin/lab demo-down
+
 .PHONY: images
 images: ## Container images of all components as OCI archives in bin/images (ARGS='-tag v1')
 	@go run ./e2e/cmd/lab images $(ARGS)

@@ -13,7 +13,7 @@ import (
 const Namespace = "sriov-network-operator"
 
 // readyTimeout is many times what a component takes on a busy emulated node.
-const readyTimeout = 3 * time.Minute
+const readyTimeout = 5 * time.Minute
 
 // Kubectl runs kubectl as an administrator, see controlplane.ControlPlane.
 type Kubectl func(ctx context.Context, input io.Reader, args ...string) (string, error)
@@ -35,7 +35,7 @@ func InstallMultus(ctx context.Context, kubectl Kubectl, checkout string) error 
 // InstallOperator applies the manifests of the operator and waits until it has
 // the daemon, the CNI plugin and the device plugin on every node.
 func InstallOperator(ctx context.Context, kubectl Kubectl, checkout string) error {
-	const each, in = " --timeout=3m", "-n " + Namespace + " "
+	each, in := " --timeout="+readyTimeout.String(), "-n "+Namespace+" "
 	if err := run(ctx, kubectl,
 		"apply -k "+filepath.Join(checkout, "operator/config"),
 		in+"rollout status deployment/sriov-network-operator"+each,

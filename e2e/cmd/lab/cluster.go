@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/sriovkit/sriovkit/e2e/cluster"
@@ -18,6 +19,15 @@ func runCluster(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("lab cluster", flag.ContinueOnError)
 	hardware := nodeFlags(flags)
 	nodes := flags.Int("nodes", 1, "number of nodes, 1 or 2")
+	var archives []string
+	flags.Func("import", "image archive to load into the nodes, such as bin/images/*.tar; may be a `pattern`, may be repeated", func(pattern string) error {
+		files, err := filepath.Glob(pattern)
+		if err == nil && len(files) == 0 {
+			err = errors.New("no such file")
+		}
+		archives = append(archives, files...)
+		return err
+	})
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), "usage: lab cluster [flags] [command...]\n\n"+
 			"A shell, or one command, beside a new cluster of emulated nodes, with KUBECONFIG set\n"+
@@ -39,6 +49,11 @@ func runCluster(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	for _, archive := range archives {
+		if err := c.Import(ctx, archive); err != nil {
+			return err
+		}
+	}
 
 	shell := flags.Args()
 	if len(shell) == 0 {

@@ -1,6 +1,6 @@
 // The lab command gives people what the tests use: an emulated node with SR-IOV
-// NICs, or a Kubernetes cluster made of such nodes. Everything it starts is gone
-// when it ends.
+// NICs, a Kubernetes cluster made of such nodes, or a demo on one. Everything it
+// starts is gone when it ends; only the demo stays, until it is told to go.
 package main
 
 import (
@@ -19,6 +19,8 @@ const usage = `usage: lab COMMAND [flags]
 
 	vm        a shell in an emulated node with SR-IOV NICs
 	cluster   a shell beside a Kubernetes cluster of such nodes
+	demo      sriovkit installed on such a cluster, and pods that use it; stays
+	demo-down take the demo down
 	capture   record the sysfs tree of an emulated node as a text archive
 	images    build the container images of all components
 	build     build everything the other commands need, and nothing else
@@ -45,11 +47,14 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	commands := map[string]func(context.Context, []string) error{
-		"vm":      runVM,
-		"cluster": runCluster,
-		"capture": runCapture,
-		"images":  runImages,
-		"build":   runBuild,
+		"vm":              runVM,
+		"cluster":         runCluster,
+		"capture":         runCapture,
+		"images":          runImages,
+		"demo":            runDemo,
+		"demo-down":       runDemoDown,
+		"demo-supervisor": runDemoSupervisor,
+		"build":           runBuild,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
 		fmt.Fprint(os.Stderr, usage)

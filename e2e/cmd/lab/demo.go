@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/sriovkit/sriovkit/e2e/demo"
+)
+
+func runDemo(ctx context.Context, args []string) error {
+	if err := parseNone("lab demo", "Install sriovkit on a new cluster with an emulated node and show pods that talk\nthrough VFs. The cluster stays until \"lab demo-down\"; Ctrl-C before the end takes\nit down.", args); err != nil {
+		return err
+	}
+	d := demo.Demo{Out: os.Stdout, Supervisor: []string{"demo-supervisor"}}
+	return d.Up(ctx)
+}
+
+func runDemoDown(_ context.Context, args []string) error {
+	if err := parseNone("lab demo-down", "Take the demo down, with everything it started.", args); err != nil {
+		return err
+	}
+	return demo.Down(os.Stdout)
+}
+
+// runDemoSupervisor is the background process of a demo, started by runDemo with
+// the demo's directory and a descriptor for progress.
+func runDemoSupervisor(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return errors.New("lab demo-supervisor is started by lab demo")
+	}
+	return demo.Supervise(ctx, args[0], os.Stderr, os.NewFile(3, "progress"))
+}
+
+// parseNone is for a command that takes nothing.
+func parseNone(name, does string, args []string) error {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprintf(flags.Output(), "usage: %s\n\n%s\n", name, does) }
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%s takes no arguments, got %q", name, flags.Args())
+	}
+	return nil
+}

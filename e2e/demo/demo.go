@@ -1,0 +1,255 @@
+// Package demo shows sriovkit at work on a machine without SR-IOV hardware: a real
+// control plane, an emulated node with two SR-IOV NICs, sriovkit installed from its
+// own manifests, and pods that talk through VFs.
+//
+// The cluster belongs to a supervisor in the background (Supervise); Up is the
+// foreground, which installs and measures with kubectl as anybody could, and can
+// be run again; Down ends it all.
+package demo
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"net/rpc"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+	"github.com/sriovkit/sriovkit/e2e/component"
+	"github.com/sriovkit/sriovkit/e2e/stage"
+)
+
+// waitTimeout is many times what a step takes, also on a machine that is busy with
+// something else.
+const waitTimeout = "5m"
+
+//go:embed manifests
+var manifests embed.FS
+
+// Demo is the foreground of a demo.
+type Demo struct {
+	Out io.Writer
+	// Supervisor are the arguments with which this program calls Supervise; the
+	// directory follows.
+	Supervisor []string
+
+	dir        string // of the running demo
+	checkout   string
+	programs   string // directory with kubectl
+	supervisor *rpc.Client
+	changed    []string // components with another image than before
+}
+
+// Up brings the demo up, or up to date if it stands, and ends with a report. When
+// ctx ends early everything is taken down. After any other failure what stands
+// stays, for a look at it, and the error says how.
+func (d *Demo) Up(ctx context.Context) (err error) {
+	if d.dir, err = Dir(); err != nil {
+		return err
+	}
+	begun := time.Now()
+	var pods []attachment
+	var pings []ping
+	steps := []struct {
+		title string
+		do    func(context.Context) error
+	}{
+		{"check this machine", d.check},
+		{"build what nodes and clusters are made of, once", d.build},
+		{"build the images of sriovkit", d.images},
+		{"start a control plane and a node with two SR-IOV NICs", d.start},
+		{"load the images into the node", d.load},
+		{"install multus-shim", func(ctx context.Context) error { return component.InstallMultus(ctx, d.kubectl, d.checkout) }},
+		{"install the operator and, through it, the CNI and the device plugin", d.install},
+		{"policies: VFs for interfaces on one port, VFs for vfio on the other", d.policies},
+		{"networks: VLAN 100, VLAN 200, and one for vfio", d.networks},
+		{"pods", d.pods},
+		{"what the pods got", func(ctx context.Context) (err error) { pods, err = d.attachments(ctx); return err }},
+		{"ping through the VFs", func(ctx context.Context) (err error) { pings, err = d.ping(ctx, pods); return err }},
+	}
+	for i, step := range steps {
+		fmt.Fprintf(d.Out, "[%2d/%d] %s\n", i+1, len(steps), step.title)
+		stepBegun := time.Now()
+		if err := step.do(ctx); err != nil {
+			return d.failed(ctx, step.title, err)
+		}
+		fmt.Fprintf(d.Out, "        %.1f s\n", time.Since(stepBegun).Seconds())
+	}
+	report(d.Out, pods, pings)
+	fmt.Fprintf(d.Out, "\nAll of it took %.0f s. ", time.Since(begun).Seconds())
+	d.goOn()
+	return nil
+}
+
+// goOn tells what can be done with a demo that stands.
+func (d *Demo) goOn() {
+	fmt.Fprintf(d.Out, `The cluster stays until "make demo-down". To look around:
+
+    export KUBECONFIG=%s PATH=%s:$PATH
+    kubectl get pods -A
+    kubectl -n %s get sriovnetworknodepolicies,sriovnetworknodestates,sriovnetworks
+    kubectl exec red-1 -- ip addr
+    kubectl debug -it node/node1 --profile=sysadmin --image=sriovkit.local/busybox:v1 -- chroot /host bash
+`, filepath.Join(d.dir, kubeconfigFile), d.programs, component.Namespace)
+}
+
+func (d *Demo) failed(ctx context.Context, step string, err error) error {
+	if ctx.Err() != nil {
+		fmt.Fprintln(d.Out, "interrupted: taking everything down")
+		return errors.Join(context.Cause(ctx), Down(d.Out))
+	}
+	err = fmt.Errorf("step %q: %w", step, err)
+	if d.supervisor == nil {
+		return err
+	}
+	var where string
+	if logErr := d.supervisor.Call("Demo.SaveLogs", struct{}{}, &where); logErr != nil {
+		return errors.Join(err, logErr)
+	}
+	fmt.Fprintln(d.Out, where)
+	d.goOn()
+	return err
+}
+
+// check tells what is missing before anything is built. Debian packages are no
+// reason to stop: building installs them.
+func (d *Demo) check(context.Context) error {
+	const needMiB, needDisk = 3500, 6 << 30
+	if os.Getuid() != 0 {
+		return errors.New("not root: network namespaces and package installation need it; use sudo")
+	}
+	if runtime.GOARCH != "amd64" {
+		return fmt.Errorf("this is %s: the emulated node is amd64", runtime.GOARCH)
+	}
+	available, err := availableMiB()
+	if err != nil {
+		return err
+	}
+	if available < needMiB {
+		return fmt.Errorf("%d MiB of memory available, want %d: the node takes 2 GiB, the control plane 1", available, needMiB)
+	}
+	cache, err := stage.Open(io.Discard)
+	if err != nil {
+		return err
+	}
+	free, err := freeDisk(cache.Dir)
+	if err == nil && free < needDisk {
+		err = fmt.Errorf("%.1f GB free at %s, want %.1f: set SRIOVKIT_CACHE to a directory elsewhere", float64(free)/1e9, cache.Dir, needDisk/1e9)
+	}
+	return err
+}
+
+func (d *Demo) build(ctx context.Context) error {
+	cache, err := stage.Open(indent{d.Out})
+	if err != nil {
+		return err
+	}
+	if d.programs, err = artifact.BuildKubernetes(ctx, cache); err != nil {
+		return err
+	}
+	if _, err := artifact.BuildNode(ctx, cache); err != nil {
+		return err
+	}
+	_, err = artifact.BuildClusterDisk(ctx, cache)
+	return err
+}
+
+func (d *Demo) imageDir() string { return filepath.Join(d.checkout, "bin", "images") }
+
+func (d *Demo) images(ctx context.Context) (err error) {
+	if d.checkout, err = component.Checkout(ctx); err != nil {
+		return err
+	}
+	return component.Build(ctx, d.checkout, d.imageDir(), component.Tag, component.All...)
+}
+
+func (d *Demo) start(ctx context.Context) (err error) {
+	if d.supervisor = connect(d.dir); d.supervisor != nil {
+		fmt.Fprintln(d.Out, "        one is running")
+		return nil
+	}
+	d.supervisor, err = launch(ctx, d.dir, indent{d.Out}, d.Supervisor...)
+	return err
+}
+
+func (d *Demo) load(context.Context) error {
+	for _, c := range component.All {
+		var changed bool
+		if err := d.supervisor.Call("Demo.Import", c.Archive(d.imageDir()), &changed); err != nil {
+			return err
+		}
+		if changed {
+			d.changed = append(d.changed, c.Name)
+		}
+	}
+	return nil
+}
+
+func (d *Demo) install(ctx context.Context) error {
+	return component.InstallOperator(ctx, d.kubectl, d.checkout)
+}
+
+// policies returns when the node offers the resources.
+func (d *Demo) policies(ctx context.Context) error {
+	if err := d.apply(ctx, "policies.yaml"); err != nil {
+		return err
+	}
+	for _, wait := range []string{
+		`node/node1 --for=jsonpath={.status.allocatable.openshift\.io/nics}=4`,
+		`node/node1 --for=jsonpath={.status.allocatable.openshift\.io/dpdk}=2`,
+	} {
+		if err := d.wait(ctx, wait); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// networks returns when pods can refer to them.
+func (d *Demo) networks(ctx context.Context) error {
+	if err := d.apply(ctx, "networks.yaml"); err != nil {
+		return err
+	}
+	const nad = "network-attachment-definitions.k8s.cni.cncf.io/"
+	return d.wait(ctx, nad+"vlan100 "+nad+"vlan200 "+nad+"dpdk --for=create")
+}
+
+func (d *Demo) pods(ctx context.Context) error {
+	if err := d.apply(ctx, "pods.yaml"); err != nil {
+		return err
+	}
+	return d.wait(ctx, "pods -l demo=sriovkit --for=condition=Ready")
+}
+
+func (d *Demo) apply(ctx context.Context, name string) error {
+	text, err := manifests.ReadFile("manifests/" + name)
+	if err != nil {
+		return err
+	}
+	_, err = d.kubectl(ctx, bytes.NewReader(text), "apply", "-f", "-")
+	return err
+}
+
+func (d *Demo) wait(ctx context.Context, what string) error {
+	_, err := d.kubectl(ctx, nil, append(append([]string{"wait"}, strings.Fields(what)...), "--timeout="+waitTimeout)...)
+	return err
+}
+
+func (d *Demo) kubectl(ctx context.Context, input io.Reader, args ...string) (string, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, filepath.Join(d.programs, "kubectl"), args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(d.dir, kubeconfigFile))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return stdout.String(), nil
+}

@@ -1,0 +1,47 @@
+package demo
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// availableMiB is what programs can have without swapping, /proc/meminfo.
+func availableMiB() (int, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if kiB, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kiB), "kB")))
+			return n >> 10, err
+		}
+	}
+	return 0, errors.New("/proc/meminfo: no MemAvailable")
+}
+
+// freeDisk is how many bytes can be written below dir.
+func freeDisk(dir string) (uint64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return s.Bavail * uint64(s.Bsize), nil
+}
+
+// indent puts the progress of a step under its title.
+type indent struct{ out io.Writer }
+
+func (w indent) Write(p []byte) (int, error) {
+	text := bytes.ReplaceAll(bytes.TrimSuffix(p, []byte("\n")), []byte("\n"), []byte("\n        "))
+	if _, err := w.out.Write(append(append([]byte("        "), text...), '\n')); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
