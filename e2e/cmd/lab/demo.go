@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/sriovkit/sriovkit/e2e/demo"
 )
@@ -31,7 +32,9 @@ func runDemoSupervisor(ctx context.Context, args []string) error {
 	if len(args) != 1 {
 		return errors.New("lab demo-supervisor is started by lab demo")
 	}
-	return demo.Supervise(ctx, args[0], os.Stderr, os.NewFile(3, "progress"))
+	const progress = 3
+	syscall.CloseOnExec(progress) // the foreground waits until nobody holds it
+	return demo.Supervise(ctx, args[0], os.Stderr, os.NewFile(progress, "progress"))
 }
 
 // parseNone is for a command that takes nothing.

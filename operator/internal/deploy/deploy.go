@@ -99,7 +99,7 @@ func installers(o Options, img Images) []corev1.Container {
 // node, also without resources: the first policy then finds it there. Its
 // configuration is a file that the node's daemon writes and it reloads.
 func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv1.DaemonSet {
-	args := []string{"--log-level=10", "--resource-prefix=" + o.ResourcePrefix, "--config-file=/etc/pcidp/config.json"}
+	args := []string{"--log-level=10", "--resource-prefix=" + o.ResourcePrefix, "--config-file=/etc/pcidp/config.json", "--wait-for-config"}
 	if cfg.UseCDI {
 		args = append(args, "--use-cdi")
 	}

@@ -1,0 +1,79 @@
+package component_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/component"
+)
+
+// TestDockerfiles holds each module's Dockerfile against the table: people who
+// build with one must get the same image.
+func TestDockerfiles(t *testing.T) {
+	t.Parallel()
+	checkout, err := component.Checkout(t.Context())
+	require.NoError(t, err)
+	for _, c := range component.All {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(filepath.Join(checkout, c.Name, "Dockerfile"))
+			require.NoError(t, err)
+			got := parse(t, string(text))
+			require.Equal(t, "scratch", got.base, "an empty base")
+			require.Equal(t, c.Programs, got.programs)
+			require.Equal(t, c.Entrypoint, got.entrypoint)
+			require.Equal(t, c.Cmd, got.cmd)
+			require.Equal(t, c.User, got.user)
+		})
+	}
+}
+
+// dockerfile is what the last stage of one makes.
+type dockerfile struct {
+	base, user      string
+	programs        map[string]string // path in the image to the package it was built from
+	entrypoint, cmd []string
+}
+
+func parse(t *testing.T, text string) dockerfile {
+	t.Helper()
+	d := dockerfile{}
+	built := map[string]string{} // path in the build stage to package
+	for line := range strings.Lines(strings.ReplaceAll(text, "\\\n", " ")) {
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		switch args := words[1:]; words[0] {
+		case "FROM":
+			d = dockerfile{base: args[0], programs: map[string]string{}}
+		case "RUN":
+			for i, word := range args {
+				if word == "-o" {
+					require.Contains(t, line, "-X main.version=")
+					require.Contains(t, line, "CGO_ENABLED=0")
+					built[args[i+1]] = args[i+2]
+				}
+			}
+		case "COPY":
+			for path, pkg := range built { // a file, or a directory that it is in
+				from, to := args[len(args)-2], args[len(args)-1]
+				if rest, in := strings.CutPrefix(path, from); args[0] == "--from=build" && in {
+					d.programs[filepath.Join(to, rest)] = pkg
+				}
+			}
+		case "ENTRYPOINT":
+			require.NoError(t, json.Unmarshal([]byte(strings.Join(args, " ")), &d.entrypoint))
+		case "CMD":
+			require.NoError(t, json.Unmarshal([]byte(strings.Join(args, " ")), &d.cmd))
+		case "USER":
+			d.user = args[0]
+		}
+	}
+	return d
+}
