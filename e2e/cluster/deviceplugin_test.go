@@ -16,7 +16,7 @@ import (
 	"github.com/sriovkit/sriovkit/e2e/image"
 )
 
-const devicePluginImage = "ghcr.io/sriovkit/device-plugin:latest"
+const devicePluginImage = "docker.io/sriovkit/device-plugin:dev"
 
 // TestClusterDevicePlugin installs the device plugin with its own manifest,
 // without privileges, and lets the real kubelet see VFs come, change driver and
@@ -92,9 +92,7 @@ func installDevicePlugin(t *testing.T, k *cluster.Cluster) {
 	require.NoError(t, k.Import(t.Context(), archive.Name()))
 	manifest, err := os.ReadFile("../../device-plugin/deploy/daemonset.yaml")
 	require.NoError(t, err)
-	// There is no registry to ask whether "latest" is still that.
-	text := strings.ReplaceAll(string(manifest), "image: "+devicePluginImage, "image: "+devicePluginImage+"\n          imagePullPolicy: Never")
-	require.NoError(t, k.Apply(t.Context(), text))
+	require.NoError(t, k.Apply(t.Context(), string(manifest)))
 	kubectl(t, k, "-n", "kube-system", "rollout", "status", "daemonset/sriovdp", "--timeout=120s")
 }
 
