@@ -37,7 +37,9 @@ func newMachine(c Config, node artifact.Node, agent *os.File, fabric *fabricEnd)
 	m.add("-m", strconv.Itoa(c.MemoryMiB)+"M")
 	m.add("-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio")
 	m.add("-kernel", node.Kernel, "-initrd", node.Initramfs)
-	m.add("-append", "console=ttyS0 panic=-1 intel_iommu=on iommu=pt net.ifnames=0 node.name="+c.Name)
+	// no_timer_check: on a busy host the emulated timer can miss the kernel's test
+	// of it, which then panics.
+	m.add("-append", "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt net.ifnames=0 node.name="+c.Name)
 	m.device("intel-iommu,intremap=on")
 	m.device("virtio-serial-pci,bus=pcie.0")
 	m.add("-chardev", fmt.Sprintf("socket,id=agent,fd=%d", m.inherit(agent)))
