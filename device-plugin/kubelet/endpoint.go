@@ -55,7 +55,7 @@ const (
 )
 
 // withdrawTime bounds how long kubelet may take to read the last, empty list.
-const withdrawTime = 500 * time.Millisecond
+const withdrawTime = 3 * time.Second
 
 // Run serves until ctx ends, and then withdraws the devices: kubelet is told
 // that there are none left before the socket goes away. Whatever fails in
@@ -104,6 +104,9 @@ func (e *Endpoint) session(ctx context.Context, changed <-chan struct{}) error {
 		close(served)
 	}()
 	defer func() { // in this order: no stream, no goroutine, no socket
+		if ctx.Err() != nil { // whatever else came at the same moment
+			e.withdraw(server)
+		}
 		server.Stop()
 		for range served {
 		}
@@ -116,7 +119,6 @@ func (e *Endpoint) session(ctx context.Context, changed <-chan struct{}) error {
 	for {
 		select {
 		case <-ctx.Done():
-			e.withdraw(server)
 			return nil
 		case err := <-s.refused:
 			return err
