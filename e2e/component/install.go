@@ -39,7 +39,9 @@ func InstallOperator(ctx context.Context, kubectl Kubectl, checkout string) erro
 	if err := run(ctx, kubectl,
 		"apply -k "+filepath.Join(checkout, "operator/config"),
 		in+"rollout status deployment/sriov-network-operator"+each,
-		in+"wait daemonset/sriov-network-config-daemon daemonset/sriov-device-plugin --for=create"+each,
+		// kubectl waits for the creation of one object only.
+		in+"wait daemonset/sriov-network-config-daemon --for=create"+each,
+		in+"wait daemonset/sriov-device-plugin --for=create"+each,
 		in+"rollout status daemonset/sriov-network-config-daemon"+each,
 		in+"rollout status daemonset/sriov-device-plugin"+each,
 		in+"wait sriovnetworknodestates --all --for=jsonpath={.status.syncStatus}=Succeeded"+each,

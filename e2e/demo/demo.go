@@ -218,8 +218,12 @@ func (d *Demo) networks(ctx context.Context) error {
 	if err := d.apply(ctx, "networks.yaml"); err != nil {
 		return err
 	}
-	const nad = "network-attachment-definitions.k8s.cni.cncf.io/"
-	return d.wait(ctx, nad+"vlan100 "+nad+"vlan200 "+nad+"dpdk --for=create")
+	for _, name := range []string{"vlan100", "vlan200", "dpdk"} { // kubectl waits for the creation of one object only
+		if err := d.wait(ctx, "network-attachment-definitions.k8s.cni.cncf.io/"+name+" --for=create"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Demo) pods(ctx context.Context) error {
