@@ -77,7 +77,8 @@ func Checkout(ctx context.Context) (string, error) {
 }
 
 // Build compiles the components from a checkout, as static programs that report
-// tag as their version, and writes an OCI archive of each into dir.
+// tag as their version, and writes an OCI archive of each into dir. The same
+// sources give the same archives, whatever the commit.
 func Build(ctx context.Context, checkout, dir, tag string, components ...Component) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -106,7 +107,7 @@ func (c Component) build(ctx context.Context, checkout, dir, tag string) error {
 	}
 	for _, path := range slices.Sorted(maps.Keys(c.Programs)) {
 		img.Files[path] = filepath.Join(programs, filepath.Base(path))
-		build := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w -X main.version="+tag, "-o", img.Files[path], c.Programs[path])
+		build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+tag, "-o", img.Files[path], c.Programs[path])
 		build.Dir = filepath.Join(checkout, c.Name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {

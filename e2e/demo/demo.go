@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,8 @@ type Demo struct {
 	checkout   string
 	programs   string // directory with kubectl
 	supervisor *rpc.Client
-	changed    []string // components with another image than before
+	reused     bool     // the cluster stood already
+	workloads  []string // that stand with another image than is loaded now
 }
 
 // Up brings the demo up, or up to date if it stands, and ends with a report. When
@@ -174,6 +176,7 @@ func (d *Demo) images(ctx context.Context) (err error) {
 func (d *Demo) start(ctx context.Context) (err error) {
 	if d.supervisor = connect(d.dir); d.supervisor != nil {
 		fmt.Fprintln(d.Out, "        one is running")
+		d.reused = true
 		return nil
 	}
 	d.supervisor, err = launch(ctx, d.dir, indent{d.Out}, d.Supervisor...)
@@ -186,15 +189,44 @@ func (d *Demo) load(context.Context) error {
 		if err := d.supervisor.Call("Demo.Import", c.Archive(d.imageDir()), &changed); err != nil {
 			return err
 		}
-		if changed {
-			d.changed = append(d.changed, c.Name)
+		if changed && d.reused {
+			d.workloads = append(d.workloads, workloads[c.Name]...)
+		}
+	}
+	return nil
+}
+
+// workloads run a component or, the daemon, bring its program to the node.
+var workloads = map[string][]string{
+	"sriov-cni":     {"-n " + component.Namespace + " daemonset/sriov-network-config-daemon"},
+	"device-plugin": {"-n " + component.Namespace + " daemonset/sriov-device-plugin"},
+	"multus-shim":   {"-n kube-system daemonset/multus-shim"},
+	"operator": {"-n " + component.Namespace + " deployment/sriov-network-operator",
+		"-n " + component.Namespace + " daemonset/sriov-network-config-daemon"},
+}
+
+// restart makes what stands use the images just loaded: their names are the same.
+func (d *Demo) restart(ctx context.Context) error {
+	slices.Sort(d.workloads)
+	for _, w := range slices.Compact(d.workloads) {
+		fmt.Fprintln(d.Out, "        restarting", w)
+		if _, err := d.kubectl(ctx, nil, append([]string{"rollout", "restart"}, strings.Fields(w)...)...); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 func (d *Demo) install(ctx context.Context) error {
-	return component.InstallOperator(ctx, d.kubectl, d.checkout)
+	if err := component.InstallOperator(ctx, d.kubectl, d.checkout); err != nil || len(d.workloads) == 0 {
+		return err
+	}
+	if err := d.restart(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		component.InstallMultus(ctx, d.kubectl, d.checkout), // to wait for them
+		component.InstallOperator(ctx, d.kubectl, d.checkout))
 }
 
 // policies returns when the node offers the resources.
