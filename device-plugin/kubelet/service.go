@@ -52,6 +52,9 @@ func (s *service) GetDevicePluginOptions(context.Context, *pluginapi.Empty) (*pl
 	return options(), nil
 }
 
+// lastListTime is what kubelet gets for reading the last, empty list.
+const lastListTime = 200 * time.Millisecond
+
 // ListAndWatch sends the device list now and after every change, until kubelet
 // goes away or the plugin ends.
 func (s *service) ListAndWatch(_ *pluginapi.Empty, stream pluginapi.DevicePlugin_ListAndWatchServer) error {
@@ -64,6 +67,14 @@ func (s *service) ListAndWatch(_ *pluginapi.Empty, stream pluginapi.DevicePlugin
 			return err
 		}
 		if ended {
+			// The connection closes when this returns, and a unix socket
+			// that closes with anything unread takes the list with it.
+			timer := time.NewTimer(lastListTime)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-stream.Context().Done():
+			}
 			return nil
 		}
 		select {
