@@ -17,7 +17,7 @@ import (
 // attachment is one pod's VF: what the network-status of the pod says of it, and
 // what the kernel of the node says of that VF.
 type attachment struct {
-	pod, ifname, mac, address string // ifname, mac and address are empty for vfio
+	pod, ifname, mac, address string // only the first is there for vfio
 
 	vf, pf, driver string
 	index, vlan    int
@@ -75,14 +75,17 @@ func (d *Demo) attachments(ctx context.Context) ([]attachment, error) {
 			if !known {
 				return nil, fmt.Errorf("pod %s, network %s: the node has no VF %q", p.Metadata.Name, s.Name, s.DeviceInfo.PCI.Address)
 			}
-			a.pod, a.ifname, a.mac = p.Metadata.Name, s.Interface, s.MAC
+			a.pod = p.Metadata.Name
+			if a.driver != "vfio-pci" { // else no interface bears name and MAC
+				a.ifname, a.mac = s.Interface, s.MAC
+			}
 			if len(s.IPs) > 0 {
 				a.address = s.IPs[0]
 			}
 			all = append(all, a)
 		}
 	}
-	slices.SortFunc(all, func(a, b attachment) int { return strings.Compare(b.pod, a.pod) }) // red before blue
+	slices.SortFunc(all, func(a, b attachment) int { return strings.Compare(a.pod, b.pod) })
 	return all, nil
 }
 
