@@ -28,7 +28,7 @@ check-generated: generate ## Fail when generated files are not what their source
 	git diff --exit-code -- operator/api operator/config/crd
 
 .PHONY: test
-test: check artifacts test-host test-node test-cluster ## Everything: what CI runs
+test: check check-generated artifacts test-host test-node test-cluster ## Everything: what CI runs
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own
@@ -46,7 +46,7 @@ artifacts: ## Build what nodes and clusters are made of (10 minutes once, then n
 # Not through the test cache: the suites of all modules run inside these tests.
 .PHONY: test-node
 test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow)
-	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout 60m -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./vm ./node)
+	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout 60m -p 1 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./vm ./node)
 
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
