@@ -2,47 +2,19 @@ package link_test
 
 import (
 	"net"
-	"os"
-	"runtime"
 	"testing"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// emptyNS makes a network namespace that lives as long as the test.
-func emptyNS(t *testing.T) *os.File {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes a network namespace")
-	}
-	type result struct {
-		ns  *os.File
-		err error
-	}
-	made := make(chan result)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err != nil {
-			made <- result{err: err}
-			return
-		}
-		ns, err := os.Open("/proc/thread-self/ns/net")
-		made <- result{ns, err}
-	}()
-	r := <-made
-	require.NoError(t, r.err)
-	t.Cleanup(func() { r.ns.Close() })
-	return r.ns
-}
-
 func TestDefaultRoutes(t *testing.T) {
 	t.Parallel()
-	ns := emptyNS(t)
+	ns := sriovtest.NewNetNS(t)
 	h, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()))
 	require.NoError(t, err)
 	defer h.Close()
