@@ -45,8 +45,8 @@ artifacts: ## Build what nodes and clusters are made of (10 minutes once, then n
 
 # Not through the test cache: the suites of all modules run inside these tests.
 .PHONY: test-node
-test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow)
-	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout 60m -p 1 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./vm ./node)
+test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, TIMEOUT=60m)
+	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./vm ./node)
 
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)

@@ -31,6 +31,8 @@ type Suite struct {
 	Binaries map[string]string
 	// Files are further files, relative to Dir, and their absolute paths on the node.
 	Files map[string]string
+	// Env names variables that the tests get from the caller's environment.
+	Env []string
 	// Node is the hardware, including the kernel modules to load.
 	Node vm.Config
 }
@@ -44,7 +46,7 @@ var Suites = []Suite{
 	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
 	{Name: "sriov-cni", Dir: "sriov-cni", Node: vm.Config{Modules: append([]string{"dummy"}, simulators...)}, Binaries: map[string]string{
 		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
-	}},
+	}, Env: []string{"SRIOVKIT_KILL"}},
 }
 
 // simulators give what igb lacks: netdevsim link state, minimum rates, 802.1ad
@@ -92,7 +94,7 @@ func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer)
 	var failures []error
 	for _, p := range packages {
 		fmt.Fprintf(out, "== %s on %s\n", p.path, v.Name)
-		sum, err := runPackage(ctx, v, p, pattern, out)
+		sum, err := s.runPackage(ctx, v, p, pattern, out)
 		var failed *vm.ExitError
 		switch {
 		case errors.As(err, &failed):
@@ -108,19 +110,27 @@ func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer)
 	return errors.Join(failures...)
 }
 
-func runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern string, out io.Writer) (summary, error) {
+func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern string, out io.Writer) (summary, error) {
 	run := "^(" + strings.Join(p.tests, "|") + ")$"
 	if _, subtests, ok := strings.Cut(pattern, "/"); ok {
 		run += "/" + subtests
 	}
+	env := []string{
+		"SRIOVKIT_NODE=1",
+		"PATH=" + guestDir + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	}
+	timeout := "15m"
+	for _, name := range s.Env {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+			timeout = "0" // asked for by hand: as long as it takes
+		}
+	}
 	counter := &counter{}
 	err := v.Run(ctx, vm.Command{
-		Args: []string{"./package.test", "-test.v", "-test.run", run, "-test.timeout", "15m"},
-		Dir:  filepath.Join(guestDir, p.name),
-		Env: []string{
-			"SRIOVKIT_NODE=1",
-			"PATH=" + guestDir + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		},
+		Args:   []string{"./package.test", "-test.v", "-test.run", run, "-test.timeout", timeout},
+		Dir:    filepath.Join(guestDir, p.name),
+		Env:    env,
 		Stdout: io.MultiWriter(out, counter),
 		Stderr: out,
 	})

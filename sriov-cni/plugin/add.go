@@ -117,6 +117,10 @@ func (p *Plugin) commit(r request, t *transfer) error {
 	if err := write(s.recordPath(t.journal.Owner), b); err != nil {
 		return err
 	}
+	t.journal.Committed = true
+	if err := save(s.journalPath(r.Device), t.journal); err != nil {
+		return err
+	}
 	return write(s.markerPath(r.Device), []byte(t.journal.NetNS.Path))
 }
 

@@ -54,7 +54,12 @@ func (p *Plugin) claim(ctx context.Context, a libsriov.Address, by attachment) (
 	log(ctx).Warn("VF was left behind, restoring it", "pci", a, "owner", j.Owner.ContainerID, "ownerIfname", j.Owner.IfName, "by", by.ContainerID)
 	err = p.recoverVF(ctx, j)
 	if nameTaken(err) && j.Link != nil {
-		return j.Link.Name, remove(s.markerPath(a), recordPath) // the journal is about to be replaced
+		// The journal is about to be replaced; until then it must not look out of date.
+		j.Committed = false
+		if err := save(s.journalPath(a), j); err != nil {
+			return "", err
+		}
+		return j.Link.Name, remove(s.markerPath(a), recordPath)
 	}
 	if err != nil {
 		return "", busy(fmt.Errorf("VF %s of a former pod is not restored yet: %w", a, err), "see the message; the next try goes on from here")

@@ -40,6 +40,9 @@ func (p *Plugin) release(ctx context.Context, a attachment, recordPath string, a
 		if err := p.lock(ctx, device); err != nil {
 			return err
 		}
+		if err := s.dropOutdated(device); err != nil {
+			return &failure{Code: types.ErrIOFailure, Err: err}
+		}
 	}
 	// The addresses go first: while the lock is held nobody else gets the VF,
 	// and a failure here keeps nothing else from being done.
@@ -131,7 +134,7 @@ func (p *Plugin) held(device libsriov.Address, r record, a attachment, netns str
 		}
 	}
 	if r.Device == "" {
-		return p.bare(device, a, netns), true, nil
+		return p.bare(device, a, netns), path != "" && path == netns, nil
 	}
 	j, err = r.journal(a, netns)
 	if err != nil {

@@ -41,6 +41,10 @@ type journal struct {
 	Want   vfstate.State `json:"want"`   // what ADD has it enforce
 	Link   *linkState    `json:"link"`   // the interface as it was; nil: driven from user space
 
+	// Committed: ADD reached its end; marker and record go with the journal from
+	// here on. Without them it is out of date: see store.loadJournal.
+	Committed bool `json:"committed,omitempty"`
+
 	// MACLocked: the PF had set the VF's MAC and kept it from choosing another.
 	MACLocked bool `json:"macLocked,omitempty"`
 }
@@ -148,9 +152,9 @@ func (n namespace) open() (*os.File, namespace, error) {
 		f.Close()
 		return nil, n, fmt.Errorf("%s: %w", n.Path, err)
 	}
-	found := namespace{Path: n.Path, Device: uint64(st.Dev), Inode: st.Ino}
+	found := namespace{Path: n.Path, Device: st.Dev, Inode: st.Ino}
 	switch {
-	case int64(sfs.Type) != nsfsMagic:
+	case sfs.Type != nsfsMagic:
 		err = fmt.Errorf("%s is not a network namespace: %w", n.Path, errNoNamespace)
 	case n.Inode != 0 && (n.Device != found.Device || n.Inode != found.Inode):
 		err = fmt.Errorf("%s is another namespace now: %w", n.Path, errNoNamespace)

@@ -27,7 +27,10 @@ import (
 // record and lock have the names and formats of the SR-IOV CNI plugin that this
 // one replaces, so either can take over from the other under running pods.
 //
-// The marker comes last and goes first: with it ADD has reached its end. Files
+// The journal comes first, then the record, then the marker, with which ADD has
+// reached its end; DEL removes marker, journal, record. The journal is what the
+// VF is brought back to, however many ADDs and DELs fail meanwhile. Without one,
+// what a VF is like is what its administrator wants, and stays. Files
 // appear whole, and are not synced to disk: what they describe does not survive
 // a power cut either.
 type store struct{ dir string }
@@ -83,18 +86,51 @@ func load(path string, v any) error {
 	return nil
 }
 
-// loadJournal is load for the journal of a VF with a marker. One of another
-// namespace than the marker's is out of date: the other plugin, which does not
-// know journals, took the VF back and gave it away again.
+// loadJournal is load for the journal of a VF with a marker, "" for none. A
+// journal that is out of date counts as missing.
 func (s store) loadJournal(a libsriov.Address, marker string, j *journal) error {
 	if err := load(s.journalPath(a), j); err != nil {
 		return err
 	}
-	if marker != "" && marker != j.NetNS.Path {
+	if s.outdated(*j, marker) {
 		*j = journal{}
 		return fmt.Errorf("journal of %s is out of date: %w", a, fs.ErrNotExist)
 	}
 	return nil
+}
+
+// outdated tells that the other plugin, which does not know journals, has had
+// the VF since this one was written: it took the VF back, and perhaps gave it
+// away again. Nothing that this plugin does, and no kill of it, leaves such
+// files behind.
+func (s store) outdated(j journal, marker string) bool {
+	if marker != "" && marker != j.NetNS.Path {
+		return true // it is another pod's now
+	}
+	if !j.Committed {
+		return false
+	}
+	var r record
+	switch err := load(s.recordPath(j.Owner), &r); {
+	case errors.Is(err, fs.ErrNotExist):
+		return marker == "" // DEL, ours or theirs, leaves either to the last if it fails
+	default:
+		return err == nil && r.Sriovkit == nil // the same pod has it again, by theirs
+	}
+}
+
+// dropOutdated removes the journal of a VF if it is out of date. The caller
+// holds the VF's lock.
+func (s store) dropOutdated(a libsriov.Address) error {
+	marker, err := s.marker(a)
+	if err != nil {
+		return err
+	}
+	var j journal
+	if load(s.journalPath(a), &j) != nil || !s.outdated(j, marker) {
+		return nil
+	}
+	return remove(s.journalPath(a))
 }
 
 // save replaces a state file.
