@@ -1,0 +1,60 @@
+package operator
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/controlplane"
+)
+
+// render runs kustomize over a copy of config/ after an edit of its kustomization.yaml.
+func render(t *testing.T, edit func(string) string) string {
+	t.Helper()
+	controlplane.Need(t)
+	programs, err := controlplane.Programs(t.Context(), io.Discard)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("config")))
+	path := filepath.Join(dir, "kustomization.yaml")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, []byte(edit(string(text))), 0o600))
+	cmd := exec.Command(filepath.Join(programs, "kubectl"), "kustomize", dir)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, stderr.String())
+	require.Empty(t, stderr.String(), "no warnings")
+	return string(out)
+}
+
+// The edits are those that "kustomize edit set namespace" and "... set image" make.
+func TestNamespaceAndImagesCanBeSet(t *testing.T) {
+	const fixed = "\n  namespace: sriov-network-operator\n"
+	require.Contains(t, render(t, func(s string) string { return s }), fixed)
+
+	out := render(t, func(s string) string {
+		return strings.Replace(s, "namespace: sriov-network-operator", "namespace: elsewhere", 1) + `
+images:
+- {name: sriovkit/operator, newName: registry.test/op, newTag: v1}
+- {name: sriovkit/device-plugin, newName: registry.test/dp, newTag: v2}
+- {name: sriovkit/sriov-cni, newName: registry.test/cni, digest: "sha256:` + strings.Repeat("0", 64) + `"}
+`
+	})
+	require.NotContains(t, out, fixed, "accounts, roles and the subjects of bindings move along")
+	require.NotContains(t, out, "serviceaccount:sriov-network-operator:")
+	require.Regexp(t, `kind: Namespace\nmetadata:\n(  .*\n)*  name: elsewhere\n`, out)
+	require.NotContains(t, out, "sriovkit/", "no image of the manifests is left")
+	require.Equal(t, []string{
+		"image: registry.test/op:v1",
+		"value: registry.test/cni@sha256:" + strings.Repeat("0", 64), "value: registry.test/dp:v2", "value: registry.test/op:v1",
+	}, slices.Sorted(slices.Values(regexp.MustCompile(`(?:image|value): registry.test\S+`).FindAllString(out, -1))))
+}
