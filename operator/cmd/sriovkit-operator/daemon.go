@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -29,7 +30,8 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 	name := flags.String("node", getenv("NODE_NAME"), "name of this node (default $NODE_NAME)")
 	namespace := flags.String("namespace", getenv("NAMESPACE"), "namespace of the operator (default $NAMESPACE)")
 	socket := flags.String("pod-resources", "var/lib/kubelet/pod-resources/kubelet.sock", "the kubelet's pod-resources socket, below root; empty relies on where netdevs are")
-	metricsAddr := flags.String("metrics-bind-address", "0", "where to serve /metrics; 0 does not")
+	metricsAddr := flags.String("metrics-bind-address", cmp.Or(getenv("METRICS_BIND_ADDRESS"), "0"),
+		"where to serve /metrics (default $METRICS_BIND_ADDRESS), an address of the host; 0 does not")
 	kubeconfig := flags.String("kubeconfig", "", "kubeconfig; inside a cluster it is not needed")
 	level := flags.Int("v", 0, "log level, 0 to 2")
 	if err := flags.Parse(args); err != nil {
@@ -90,5 +92,6 @@ func restConfig(kubeconfig string) (cfg *rest.Config, err error) {
 		return nil, fmt.Errorf("find the cluster: %w", err)
 	}
 	cfg.QPS = -1
+	cfg.Wrap(countWrites)
 	return cfg, nil
 }

@@ -108,3 +108,19 @@ func TestSettings(t *testing.T) {
 	require.Zero(t, s.KeepStaleMinutes)
 	require.True(t, s.ExternalDrainer)
 }
+
+func TestResourceOfAPath(t *testing.T) {
+	for path, want := range map[string]string{
+		"/api/v1/nodes/a": "nodes",
+		"/api/v1/nodes":   "nodes",
+		"/api/v1/namespaces/default/pods/p/eviction":                               "pods/eviction",
+		"/api/v1/namespaces/default":                                               "namespaces",
+		"/apis/sriovnetwork.openshift.io/v1/namespaces/n/sriovnetworks":            "sriovnetworks",
+		"/apis/sriovnetwork.openshift.io/v1/namespaces/n/sriovnetworknodestates/a": "sriovnetworknodestates",
+		"/apis/sriovnetwork.openshift.io/v1/namespaces/n/sriovnetworknodestates/a/status": "sriovnetworknodestates/status",
+		"/": "other",
+		"":  "other",
+	} {
+		require.Equal(t, want, resource(path), path)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -20,7 +19,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -60,17 +58,12 @@ func New(cfg *rest.Config, o Operator, images deploy.Images, opts ctrl.Options) 
 }
 
 func setup(mgr ctrl.Manager, o Operator, images deploy.Images) error {
-	for _, c := range []prometheus.Collector{nodeWrites, drains} {
-		var twice prometheus.AlreadyRegisteredError
-		if err := metrics.Registry.Register(c); err != nil && !errors.As(err, &twice) {
-			return err
-		}
-	}
 	ctx, c := context.Background(), mgr.GetFieldIndexer()
 	for _, err := range []error{
 		c.IndexField(ctx, &v1.SriovNetworkNodeState{}, BusyIndex, Busy),
 		c.IndexField(ctx, &v1.SriovNetworkNodeState{}, WaitingIndex, Waiting),
 		c.IndexField(ctx, &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
+		mgr.Add(&standings{Reader: mgr.GetClient(), namespace: o.Namespace}),
 		setupNodes(mgr, o), setupDrain(mgr, o), setupNetworks(mgr, o), setupConfig(mgr, o, images),
 	} {
 		if err != nil {

@@ -149,7 +149,9 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 		if err := d.offer(found, state, works); err != nil {
 			return err
 		}
+		begun := time.Now()
 		applyErr = d.apply(ctx, works, found, owned)
+		applySeconds.Observe(time.Since(begun).Seconds())
 		var err error
 		found, err = Discover(d.Machine.Host)
 		discoverErr = errors.Join(discoverErr, err)
@@ -196,6 +198,7 @@ func (d *Daemon) disturbed(ctx context.Context, works []plan.Work, found Found) 
 	for _, w := range works {
 		vfs = append(vfs, w.Disturbs()...)
 	}
+	awaitingDrain.Set(0)
 	if len(vfs) == 0 {
 		return nil, nil
 	}
@@ -219,6 +222,7 @@ func (d *Daemon) drain(ctx context.Context, state *v1.SriovNetworkNodeState, wor
 	granted := desired == v1.DrainRequired && current == v1.DrainComplete
 	switch {
 	case len(held) > 0 && !granted:
+		awaitingDrain.Set(float64(len(held)))
 		return true, d.ask(ctx, state, v1.DrainRequired)
 	case len(works) == 0 && desired != v1.DrainIdle && desired != "":
 		return false, d.ask(ctx, state, v1.DrainIdle) // done, or not wanted any more
@@ -269,7 +273,9 @@ func (d *Daemon) offer(found Found, state *v1.SriovNetworkNodeState, ahead []pla
 			withhold[vf] = true
 		}
 	}
-	if _, err := d.Machine.Files.Offer(plan.DevicePlugin(found.Interfaces, state.Spec, withhold)); err != nil {
+	offered := plan.DevicePlugin(found.Interfaces, state.Spec, withhold)
+	countVFs(state.Spec, offered)
+	if _, err := d.Machine.Files.Offer(offered); err != nil {
 		return fmt.Errorf("write the device plugin's configuration: %w", err)
 	}
 	return nil

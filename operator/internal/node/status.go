@@ -30,6 +30,12 @@ func failed(reason string, err error) outcome {
 // report writes what was found and how far it got, if that says anything new. Pods
 // take netdevs of VFs away and bring them back all day: that alone is no news.
 func (d *Daemon) report(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, o outcome) error {
+	if o.reason != v1.ReasonApplying { // that is not the end of it
+		syncs.WithLabelValues(o.sync).Inc()
+	}
+	if o.sync == v1.SyncSucceeded {
+		lastSuccess.SetToCurrentTime()
+	}
 	old := state.DeepCopy()
 	s := &state.Status
 	ready := metav1.Condition{
