@@ -35,17 +35,23 @@ func (c *Cluster) SaveLogs(ctx context.Context) error {
 			err = os.WriteFile(filepath.Join(dir, n.Name+"-console.log"), console, 0o644)
 		}
 		summary = errors.Join(summary, err)
-		for _, name := range []string{"containerd", "kubelet"} {
-			path := filepath.Join(dir, n.Name+"-"+name+".log")
+		for _, log := range []struct{ name, command string }{
+			{"pods", "tail -n +1 /var/log/pods/*/*/*.log || true"}, // with a heading each
+			{"containerd", "cat /var/log/containerd.log"},
+			{"kubelet", "cat /var/log/kubelet.log"},
+		} {
+			path := filepath.Join(dir, n.Name+"-"+log.name+".log")
 			var text bytes.Buffer
-			if err := n.Run(ctx, vm.Command{Args: []string{"cat", "/var/log/" + name + ".log"}, Stdout: &text}); err != nil {
+			if err := n.Run(ctx, vm.Command{Args: []string{"sh", "-c", log.command}, Stdout: &text}); err != nil {
 				summary = errors.Join(summary, err)
 				continue
 			}
 			if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
 				return err
 			}
-			summary = fmt.Errorf("%w\n%s", summary, process.Tail(path))
+			if log.name != "pods" {
+				summary = fmt.Errorf("%w\n%s", summary, process.Tail(path))
+			}
 		}
 	}
 	return summary

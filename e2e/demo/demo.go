@@ -77,6 +77,9 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 		{"what the pods got", func(ctx context.Context) (err error) { pods, err = d.attachments(ctx); return err }},
 		{"ping through the VFs", func(ctx context.Context) (err error) { pings, err = d.ping(ctx, pods); return err }},
 	}
+	pulse := newPulse(d.Out)
+	defer pulse.stop()
+	d.Out = pulse
 	for i, step := range steps {
 		fmt.Fprintf(d.Out, "[%2d/%d] %s\n", i+1, len(steps), step.title)
 		stepBegun := time.Now()
@@ -108,17 +111,33 @@ func (d *Demo) failed(ctx context.Context, step string, err error) error {
 		fmt.Fprintln(d.Out, "interrupted: taking everything down")
 		return errors.Join(context.Cause(ctx), Down(d.Out))
 	}
-	err = fmt.Errorf("step %q: %w", step, err)
 	if d.supervisor == nil {
-		return err
+		return fmt.Errorf("step %q: %w", step, err)
 	}
-	var where string
-	if logErr := d.supervisor.Call("Demo.SaveLogs", struct{}{}, &where); logErr != nil {
-		return errors.Join(err, logErr)
+	if warnings := d.warnings(ctx); warnings != "" {
+		fmt.Fprintf(d.Out, "The last warnings of the cluster:\n%s", warnings)
 	}
-	fmt.Fprintln(d.Out, where)
+	var logs string
+	if logErr := d.supervisor.Call("Demo.SaveLogs", struct{}{}, &logs); logErr != nil {
+		err = errors.Join(err, logErr)
+	}
+	fmt.Fprintf(d.Out, "\n%s\n", logs)
 	d.goOn()
-	return err
+	fmt.Fprintln(d.Out) // the error comes last: it is what one sees first
+	return fmt.Errorf("step %q: %w", step, err)
+}
+
+// warnings are the cluster's newest: a pod that does not start
+// and a policy that is refused have their reason there. (No cluster here has a DNS.)
+func (d *Demo) warnings(ctx context.Context) string {
+	const last = 10
+	out, err := d.kubectl(ctx, nil, "get", "events", "-A", "--field-selector=type=Warning,reason!=MissingClusterDNS", "--sort-by=.lastTimestamp",
+		"--no-headers", "-o", "custom-columns=:involvedObject.kind,:involvedObject.name,:reason,:message")
+	if err != nil {
+		return "" // the step's own error says what is wrong with the API server
+	}
+	lines := slices.Collect(strings.Lines(out))
+	return strings.Join(lines[max(0, len(lines)-last):], "")
 }
 
 // check tells what is missing before anything is built. Debian packages are no
@@ -284,6 +303,8 @@ func (d *Demo) kubectl(ctx context.Context, input io.Reader, args ...string) (st
 	cmd := exec.CommandContext(ctx, filepath.Join(d.programs, "kubectl"), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(d.dir, kubeconfigFile))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, &stdout, &stderr
+	slow := time.AfterFunc(time.Second, func() { fmt.Fprintln(d.Out, "        kubectl", strings.Join(args, " ")) })
+	defer slow.Stop()
 	if err := cmd.Run(); err != nil {
 		return stdout.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}

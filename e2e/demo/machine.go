@@ -3,10 +3,13 @@ package demo
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,3 +48,38 @@ func (w indent) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// silence is how long nothing is said before a pulse says that it goes on.
+const silence = 15 * time.Second
+
+// pulse passes on what is written and adds a line whenever there was nothing for
+// a while, so that whoever waits sees that something happens.
+type pulse struct {
+	mu    sync.Mutex
+	out   io.Writer
+	begun time.Time // of the silence
+	timer *time.Timer
+}
+
+func newPulse(out io.Writer) *pulse {
+	p := &pulse{out: out, begun: time.Now()}
+	p.timer = time.AfterFunc(silence, p.beat)
+	return p
+}
+
+func (p *pulse) beat() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.out, "        still at it, %.0f s so far\n", time.Since(p.begun).Seconds())
+	p.timer.Reset(silence)
+}
+
+func (p *pulse) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = time.Now()
+	p.timer.Reset(silence)
+	return p.out.Write(text)
+}
+
+func (p *pulse) stop() { p.timer.Stop() }
