@@ -7,10 +7,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/sriovkit/sriovkit/libsriov"
-	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 )
 
 // shape is the size of a host and of its configuration.

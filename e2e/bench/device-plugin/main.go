@@ -19,9 +19,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 )
 
 func main() {
@@ -33,13 +34,10 @@ func main() {
 	}
 }
 
-// binary is one contestant.
-type binary struct{ Label, Path string }
-
 // task is what a run inside of the namespaces is about: one host, all binaries.
 type task struct {
 	Host     shape
-	Binaries []binary
+	Binaries []contest.Binary
 	Count    int
 	Dir      string // scratch
 }
@@ -47,15 +45,7 @@ type task struct {
 func run(ctx context.Context) error {
 	var t task
 	var hosts []shape
-	flag.Func("binary", "`label=path` of a binary, repeatable", func(s string) error {
-		label, path, ok := strings.Cut(s, "=")
-		if !ok {
-			return fmt.Errorf("%q: want label=path", s)
-		}
-		path, err := filepath.Abs(path)
-		t.Binaries = append(t.Binaries, binary{label, path})
-		return err
-	})
+	contest.Flag(&t.Binaries)
 	list := flag.String("hosts", "1x8x1,2x64x8,8x128x16", "`PFs x VFs a PF x pools`, a list")
 	flag.IntVar(&t.Count, "n", 11, "runs of each binary on a host; medians are printed")
 	inside := flag.String("inside", "", "")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 )
 
 // cost is what a binary needs until it serves every pool.
@@ -30,7 +32,7 @@ const slow = 5 * time.Second
 // patience bounds one run.
 const patience = 2 * time.Minute
 
-func (h *host) measure(ctx context.Context, b binary, count int) (cost, error) {
+func (h *host) measure(ctx context.Context, b contest.Binary, count int) (cost, error) {
 	var runs []cost
 	for len(runs) < count {
 		c, err := h.once(ctx, b.Path)
@@ -53,15 +55,11 @@ func (h *host) measure(ctx context.Context, b binary, count int) (cost, error) {
 }
 
 func median(runs []cost) cost {
-	middle := func(less func(a, b cost) int) cost {
-		slices.SortFunc(runs, less)
-		return runs[len(runs)/2]
-	}
 	return cost{
-		Wall: middle(func(a, b cost) int { return int(a.Wall - b.Wall) }).Wall,
-		CPU:  middle(func(a, b cost) int { return int(a.CPU - b.CPU) }).CPU,
-		RSS:  middle(func(a, b cost) int { return int(a.RSS - b.RSS) }).RSS,
-		Peak: middle(func(a, b cost) int { return int(a.Peak - b.Peak) }).Peak,
+		Wall: contest.Median(runs, func(c cost) time.Duration { return c.Wall }),
+		CPU:  contest.Median(runs, func(c cost) time.Duration { return c.CPU }),
+		RSS:  contest.Median(runs, func(c cost) int64 { return c.RSS }),
+		Peak: contest.Median(runs, func(c cost) int64 { return c.Peak }),
 		Runs: len(runs),
 	}
 }

@@ -16,11 +16,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/netns"
+
+	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 )
 
 func main() {
@@ -33,20 +34,9 @@ func main() {
 	}
 }
 
-// binary is one contestant.
-type binary struct{ label, path string }
-
 func run(ctx context.Context) error {
-	var binaries []binary
-	flag.Func("binary", "`label=path` of a binary, repeatable", func(s string) error {
-		label, path, ok := strings.Cut(s, "=")
-		if !ok {
-			return fmt.Errorf("%q: want label=path", s)
-		}
-		path, err := filepath.Abs(path)
-		binaries = append(binaries, binary{label, path})
-		return err
-	})
+	var binaries []contest.Binary
+	contest.Flag(&binaries)
 	count := flag.Int("n", 31, "runs per case; medians are printed")
 	annotations := flag.Bool("annotations", true, "the runtime passes the pod's annotations")
 	slow := flag.Duration("slow", 200*time.Millisecond, "delay of the slow API server")

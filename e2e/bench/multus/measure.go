@@ -9,9 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 )
 
 // cost is that of one command.
@@ -34,7 +35,7 @@ type apiState struct {
 	down  bool
 }
 
-func (b *bench) measure(ctx context.Context, binaries []binary, slow time.Duration) ([]row, error) {
+func (b *bench) measure(ctx context.Context, binaries []contest.Binary, slow time.Duration) ([]row, error) {
 	var err error
 	if b.delegate, err = b.repeat(func(int) (cost, error) {
 		return b.launch(ctx, filepath.Join(b.dir, "bin", "delegate"), "ADD", "c", []byte(`{}`))
@@ -61,7 +62,7 @@ func (b *bench) measure(ctx context.Context, binaries []binary, slow time.Durati
 
 // pair measures ADD and the DEL that follows it. Binaries take turns, so that a
 // change of the machine's load hits all of them.
-func (b *bench) pair(ctx context.Context, binaries []binary, extra int, api apiState) (add, del row, err error) {
+func (b *bench) pair(ctx context.Context, binaries []contest.Binary, extra int, api apiState) (add, del row, err error) {
 	add = row{name: fmt.Sprintf("ADD, %d extra", extra), delegates: 1 + extra}
 	del = row{name: fmt.Sprintf("DEL, %d extra, API %s", extra, api.name), delegates: 1 + extra}
 	var networks []string
@@ -74,9 +75,9 @@ func (b *bench) pair(ctx context.Context, binaries []binary, extra int, api apiS
 		for i, bin := range binaries {
 			id := fmt.Sprintf("c%d", n)
 			b.api.delay.Store(0)
-			c, err := b.launch(ctx, bin.path, "ADD", id, b.conf(bin, b.up))
+			c, err := b.launch(ctx, bin.Path, "ADD", id, b.conf(bin, b.up))
 			if err != nil {
-				return add, del, fmt.Errorf("%s: %s: %w", bin.label, add.name, err)
+				return add, del, fmt.Errorf("%s: %s: %w", bin.Label, add.name, err)
 			}
 			adds[i] = append(adds[i], c)
 			b.api.delay.Store(int64(api.delay))
@@ -84,9 +85,9 @@ func (b *bench) pair(ctx context.Context, binaries []binary, extra int, api apiS
 			if api.down {
 				kubeconfig = b.down
 			}
-			c, err = b.launch(ctx, bin.path, "DEL", id, b.conf(bin, kubeconfig))
+			c, err = b.launch(ctx, bin.Path, "DEL", id, b.conf(bin, kubeconfig))
 			if err != nil {
-				return add, del, fmt.Errorf("%s: %s: %w", bin.label, del.name, err)
+				return add, del, fmt.Errorf("%s: %s: %w", bin.Label, del.name, err)
 			}
 			dels[i] = append(dels[i], c)
 		}
@@ -112,11 +113,11 @@ func (b *bench) repeat(f func(int) (cost, error)) (cost, error) {
 }
 
 // conf is the configuration on stdin. Both kinds of binaries understand it.
-func (b *bench) conf(bin binary, kubeconfig string) []byte {
+func (b *bench) conf(bin contest.Binary, kubeconfig string) []byte {
 	conf := map[string]any{
 		"cniVersion": "1.0.0", "name": "multus-bench", "type": "multus",
 		"kubeconfig": kubeconfig, "binDir": filepath.Join(b.dir, "bin"),
-		"cniDir": filepath.Join(b.dir, "state-"+bin.label), "confDir": filepath.Join(b.dir, "net.d"), "logToStderr": false,
+		"cniDir": filepath.Join(b.dir, "state-"+bin.Label), "confDir": filepath.Join(b.dir, "net.d"), "logToStderr": false,
 		"delegates": []any{map[string]any{"cniVersion": "1.0.0", "name": "default", "type": "delegate"}},
 	}
 	if b.annotations {
@@ -168,14 +169,10 @@ func (b *bench) launch(ctx context.Context, program, command, id string, stdin [
 
 // median takes each measure's own.
 func median(costs []cost) cost {
-	at := func(less func(a, b cost) int) cost {
-		slices.SortFunc(costs, less)
-		return costs[len(costs)/2]
-	}
 	return cost{
-		wall:     at(func(a, b cost) int { return int(a.wall - b.wall) }).wall,
-		cpu:      at(func(a, b cost) int { return int(a.cpu - b.cpu) }).cpu,
-		rss:      at(func(a, b cost) int { return int(a.rss - b.rss) }).rss,
-		requests: at(func(a, b cost) int { return int(a.requests - b.requests) }).requests,
+		wall:     contest.Median(costs, func(c cost) time.Duration { return c.wall }),
+		cpu:      contest.Median(costs, func(c cost) time.Duration { return c.cpu }),
+		rss:      contest.Median(costs, func(c cost) int64 { return c.rss }),
+		requests: contest.Median(costs, func(c cost) int64 { return c.requests }),
 	}
 }
