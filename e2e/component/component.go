@@ -118,7 +118,7 @@ func (c Component) build(ctx context.Context, checkout, dir, tag string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(archive.Name()) //nolint:errcheck // renamed by then, unless something failed
+	defer os.Remove(archive.Name()) // renamed by then, unless something failed
 	if err := image.WriteArchive(archive, img); err != nil {
 		archive.Close()
 		return err

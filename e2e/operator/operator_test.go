@@ -68,7 +68,7 @@ func (e *env) numVFs() string {
 	if err != nil {
 		return err.Error()
 	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(out)
 }
 
 // install builds the programs, imports their images and applies the manifests.
@@ -115,7 +115,7 @@ func TestClusterOperator(t *testing.T) {
 	e := install(t)
 	out, err := e.Nodes[0].Output(t.Context(), "stat", "-c", "%a", "/opt/cni/bin/sriov")
 	require.NoError(t, err)
-	require.Equal(t, "755", strings.TrimSpace(string(out)), "the CNI plugin is installed")
+	require.Equal(t, "755", strings.TrimSpace(out), "the CNI plugin is installed")
 
 	t.Log("a policy becomes VFs and a resource")
 	begun := time.Now()
@@ -180,7 +180,7 @@ func TestClusterOperator(t *testing.T) {
 	e.until("allocatable", func() bool { a := e.allocatable(); return a == "0" || a == "" })
 	out, err = e.Nodes[0].Output(t.Context(), "sh", "-c", "ls /etc/sriov-operator/pci /etc/udev/rules.d")
 	require.NoError(t, err)
-	require.NotContains(t, string(out), "0000:01:00.0")
+	require.NotContains(t, out, "0000:01:00.0")
 
 	t.Log("uninstalling with networks left hangs on nothing")
 	e.apply("{apiVersion: sriovnetwork.openshift.io/v1, kind: SriovNetwork, metadata: {name: left, namespace: " + namespace + "}, spec: {resourceName: nics}}")
@@ -207,5 +207,5 @@ func (e *env) vfs() string {
 	out, err := e.Nodes[0].Output(context.WithoutCancel(e.t.Context()), "sh", "-c",
 		`for v in /sys/bus/pci/devices/0000:01:00.0/virtfn*; do echo "$v $(readlink $v) $(readlink $v/driver)"; done`)
 	require.NoError(e.t, err)
-	return string(out)
+	return out
 }

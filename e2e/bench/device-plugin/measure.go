@@ -87,12 +87,15 @@ func (h *host) once(ctx context.Context, program ...string) (cost, error) {
 	if err := cmd.Start(); err != nil {
 		return cost{}, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // its state says how it ended
+	}()
 	for !h.served() {
 		select {
-		case err := <-ended:
-			return cost{}, fmt.Errorf("ended before it served all pools (%v); its output is:\n%s", err, tail(log.Name()))
+		case <-ended:
+			return cost{}, fmt.Errorf("ended before it served all pools (%s); its output is:\n%s", cmd.ProcessState, tail(log.Name()))
 		case <-ctx.Done():
 			return cost{}, fmt.Errorf("does not serve all pools; its output ends:\n%s", tail(log.Name()))
 		case <-time.After(200 * time.Microsecond):
