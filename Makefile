@@ -62,7 +62,7 @@ cluster: ## A shell beside a cluster of emulated nodes, kubectl ready (ARGS='-no
 
 .PHONY: demo
 demo: ## sriovkit on a real cluster with an emulated node; stays until demo-down
-	@go build -o bin/lab ./e2e/cmd/lab && bin/lab demo
+	@go build -o bin/lab ./e2e/cmd/lab && bin/lab demo $(ARGS)
 
 .PHONY: demo-down
 demo-down: ## Take the demo down, with everything it started

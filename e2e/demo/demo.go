@@ -38,6 +38,9 @@ var manifests embed.FS
 // Demo is the foreground of a demo.
 type Demo struct {
 	Out io.Writer
+	// Picture is where a picture of what Out showed goes, as SVG, when all went
+	// well; empty for none.
+	Picture string
 	// Supervisor are the arguments with which this program calls Supervise; the
 	// directory follows.
 	Supervisor []string
@@ -77,7 +80,8 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 		{"what the pods got", func(ctx context.Context) (err error) { pods, err = d.attachments(ctx); return err }},
 		{"ping through the VFs", func(ctx context.Context) (err error) { pings, err = d.ping(ctx, pods); return err }},
 	}
-	pulse := newPulse(d.Out)
+	var shown strings.Builder
+	pulse := newPulse(io.MultiWriter(d.Out, &shown))
 	defer pulse.stop()
 	d.Out = pulse
 	for i, step := range steps {
@@ -91,7 +95,14 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	report(d.Out, pods, pings)
 	fmt.Fprintf(d.Out, "\nAll of it took %.0f s. ", time.Since(begun).Seconds())
 	d.goOn()
-	return nil
+	if d.Picture == "" {
+		return nil
+	}
+	f, err := os.Create(d.Picture)
+	if err != nil {
+		return err
+	}
+	return errors.Join(picture(f, "$ make demo\n"+shown.String()), f.Close())
 }
 
 // goOn tells what can be done with a demo that stands.
@@ -143,7 +154,7 @@ func (d *Demo) warnings(ctx context.Context) string {
 // check tells what is missing before anything is built. Debian packages are no
 // reason to stop: building installs them.
 func (d *Demo) check(context.Context) error {
-	const needMiB, needDisk = 3500, 6 << 30
+	const needMiB = 3500
 	if os.Getuid() != 0 {
 		return errors.New("not root: network namespaces and package installation need it; use sudo")
 	}
@@ -161,9 +172,14 @@ func (d *Demo) check(context.Context) error {
 	if err != nil {
 		return err
 	}
+	needDisk := 1e9
+	if built, err := filepath.Glob(filepath.Join(cache.Dir, "kubernetes-*")); err == nil && len(built) == 0 {
+		needDisk = 10e9 // with the caches of Go, which are usually on the same disk
+	}
 	free, err := freeDisk(cache.Dir)
-	if err == nil && free < needDisk {
-		err = fmt.Errorf("%.1f GB free at %s, want %.1f: set SRIOVKIT_CACHE to a directory elsewhere", float64(free)/1e9, cache.Dir, needDisk/1e9)
+	if err == nil && float64(free) < needDisk {
+		err = fmt.Errorf("%.1f GB free at %s, want %.0f: make room, or set SRIOVKIT_CACHE, GOCACHE and GOMODCACHE to directories elsewhere",
+			float64(free)/1e9, cache.Dir, needDisk/1e9)
 	}
 	return err
 }

@@ -12,15 +12,17 @@ import (
 )
 
 func runDemo(ctx context.Context, args []string) error {
-	if err := parseNone("lab demo", "Install sriovkit on a new cluster with an emulated node and show pods that talk\nthrough VFs. The cluster stays until \"lab demo-down\"; Ctrl-C before the end takes\nit down.", args); err != nil {
+	d := demo.Demo{Out: os.Stdout, Supervisor: []string{"demo-supervisor"}}
+	flags := newFlags("lab demo", "Install sriovkit on a new cluster with an emulated node and show pods that talk\nthrough VFs. The cluster stays until \"lab demo-down\"; Ctrl-C before the end takes\nit down.")
+	flags.StringVar(&d.Picture, "picture", "", "write a picture of the output, as SVG, to this `file`")
+	if err := parseFlags(flags, args); err != nil {
 		return err
 	}
-	d := demo.Demo{Out: os.Stdout, Supervisor: []string{"demo-supervisor"}}
 	return d.Up(ctx)
 }
 
 func runDemoDown(_ context.Context, args []string) error {
-	if err := parseNone("lab demo-down", "Take the demo down, with everything it started.", args); err != nil {
+	if err := parseFlags(newFlags("lab demo-down", "Take the demo down, with everything it started."), args); err != nil {
 		return err
 	}
 	return demo.Down(os.Stdout)
@@ -37,15 +39,22 @@ func runDemoSupervisor(ctx context.Context, args []string) error {
 	return demo.Supervise(ctx, args[0], os.Stderr, os.NewFile(progress, "progress"))
 }
 
-// parseNone is for a command that takes nothing.
-func parseNone(name, does string, args []string) error {
+// newFlags are those of a command that takes no arguments.
+func newFlags(name, does string) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.Usage = func() { fmt.Fprintf(flags.Output(), "usage: %s\n\n%s\n", name, does) }
+	flags.Usage = func() {
+		fmt.Fprintf(flags.Output(), "usage: %s\n\n%s\n", name, does)
+		flags.PrintDefaults()
+	}
+	return flags
+}
+
+func parseFlags(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("%s takes no arguments, got %q", name, flags.Args())
+		return fmt.Errorf("%s takes no arguments, got %q", flags.Name(), flags.Args())
 	}
 	return nil
 }
