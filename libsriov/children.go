@@ -3,7 +3,6 @@ package libsriov
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -39,8 +38,13 @@ func (s *scan) children(h *Host) {
 	}
 }
 
-// auxName is how the auxiliary bus composes names: module.kind.number.
-var auxName = regexp.MustCompile(`^[a-zA-Z0-9_-]+\.[a-zA-Z0-9_-]+\.[0-9]+$`)
+// isAuxName tells a name as the auxiliary bus composes it: module.kind.number.
+func isAuxName(name string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	module, rest, _ := strings.Cut(name, ".")
+	kind, number, _ := strings.Cut(rest, ".")
+	return module != "" && kind != "" && strings.Trim(module+kind, letters) == "" && isNumbered(number, "")
+}
 
 // owner finds in a sysfs path the innermost PCI function, and the auxiliary
 // device below it if the path runs through one.
@@ -48,7 +52,7 @@ func owner(target string) (a Address, aux string, found bool) {
 	for element := range strings.SplitSeq(path.Dir(target), "/") {
 		if parsed, ok := parseAddress(element); ok {
 			a, aux, found = parsed, "", true
-		} else if auxName.MatchString(element) {
+		} else if isAuxName(element) {
 			aux = element
 		}
 	}
@@ -85,7 +89,7 @@ func (h *Host) readChildren(f *Function) (err error) {
 		return err
 	}
 	for _, name := range names {
-		if !auxName.MatchString(name) {
+		if !isAuxName(name) {
 			continue
 		}
 		aux := Aux{Name: name}
@@ -109,7 +113,7 @@ func (h *Host) readClasses(f *Function, dir string, names, vdpa []string) error 
 		if isVDPA {
 			f.VDPA = append(f.VDPA, name)
 		}
-		if name != "net" && name != "infiniband" && !isVDPA && !virtioName.MatchString(name) {
+		if name != "net" && name != "infiniband" && !isVDPA && !isNumbered(name, "virtio") {
 			continue
 		}
 		below, err := h.fs.Names(dir + name)
@@ -130,13 +134,13 @@ func (h *Host) readClasses(f *Function, dir string, names, vdpa []string) error 
 	return nil
 }
 
-// virtioName is how the virtio bus numbers its devices.
-var virtioName = regexp.MustCompile(`^virtio\d+$`)
-
-// uplinkPort is the phys_port_name of a physical port, as opposed to a
-// representor's ("pf0vf3"): p0, or p0s1 for a split port
+// isUplinkPort tells the phys_port_name of a physical port from a representor's
+// ("pf0vf3"): p0, or p0s1 for a split port
 // (https://docs.kernel.org/networking/switchdev.html).
-var uplinkPort = regexp.MustCompile(`^p\d+(s\d+)?$`)
+func isUplinkPort(name string) bool {
+	port, part, split := strings.Cut(name, "s")
+	return isNumbered(port, "p") && (!split || isNumbered(part, ""))
+}
 
 // Uplink names the interface of a PF that goes to the wire. With one interface
 // it is that one; in switchdev mode, where the representors of the VFs sit
@@ -155,7 +159,7 @@ func (h *Host) Uplink(pf Function) (string, error) {
 		switch {
 		case err != nil:
 			return "", err
-		case uplinkPort.MatchString(port):
+		case isUplinkPort(port):
 			return name, nil
 		case !said && unnamed == "":
 			unnamed = name

@@ -26,3 +26,16 @@ func FuzzParseUevent(f *testing.F) {
 		require.Equal(t, fn, again)
 	})
 }
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]struct{ aux, uplink bool }{
+		"mlx5_core.sf.2": {aux: true}, "ice.rdma.0": {aux: true},
+		"mlx5_core.sf": {}, "mlx5_core.sf.": {}, "mlx5_core.sf.x": {}, ".sf.2": {}, "a..2": {}, "a:b.sf.2": {}, "a.b.c.2": {}, "0000:af:06.0": {}, "": {},
+		"p0": {uplink: true}, "p12s3": {uplink: true},
+		"p": {}, "p0s": {}, "p0sx": {}, "pf0vf3": {}, "xp0": {}, "p0s1s2": {}, "c1pf0sf88": {},
+	} {
+		require.Equal(t, want.aux, isAuxName(name), name)
+		require.Equal(t, want.uplink, isUplinkPort(name), name)
+	}
+}

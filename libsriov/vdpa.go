@@ -41,7 +41,7 @@ func (h *Host) VDPA(name string) (VDPA, error) {
 		switch {
 		case isNumbered(child, "vhost-vdpa-"):
 			v.Node = "/dev/" + child
-		case virtioName.MatchString(child):
+		case isNumbered(child, "virtio"):
 			netdevs, err := h.fs.Names(dir + "/" + child + "/net")
 			if err != nil {
 				return VDPA{}, err

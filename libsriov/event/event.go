@@ -15,7 +15,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/sriovkit/sriovkit/libsriov/internal/nl"
+	"github.com/sriovkit/sriovkit/libsriov/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,7 +33,7 @@ type subscription struct {
 // caller's own if ns is nil.
 func subscribe(protocol int, groups uint32, ns *os.File) (*subscription, error) {
 	var fd int
-	err := nl.Within(ns, func() (err error) {
+	err := netns.Within(ns, func() (err error) {
 		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 		return os.NewSyscallError("socket", err)
 	})

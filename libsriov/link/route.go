@@ -2,6 +2,7 @@ package link
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/sriovkit/sriovkit/libsriov/internal/nl"
@@ -9,12 +10,60 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultRoutes reads the indexes of the interfaces that default routes leave
-// through, IPv4 and IPv6, in every routing table, each index once and in
-// ascending order. Every next hop of a multipath route counts; routes that
-// forward nothing (blackhole, unreachable) do not.
-func (c *Conn) DefaultRoutes() ([]int, error) {
-	var indexes []int
+// Route is a unicast route by way of one interface. Of a multipath route there
+// is one for each next hop.
+type Route struct {
+	Dst      netip.Prefix // 0 bits is the default route
+	Gateway  netip.Addr   // RTA_GATEWAY; not valid: Dst is on the link
+	Index    int          // RTA_OIF: interface
+	Table    int          // RTA_TABLE; 0 is the main table when a route is added
+	Priority int          // RTA_PRIORITY: the metric; 0 lets the kernel choose when a route is added
+	Scope    uint8        // RT_SCOPE_*; 0 is the universe
+	MTU      int          // RTAX_MTU, bytes; 0 is the interface's
+	AdvMSS   int          // RTAX_ADVMSS, bytes; 0 follows from the MTU
+}
+
+// AddRoute adds a route, beside any to the same destination that leads
+// elsewhere. The errno is EEXIST if that very route is there.
+func (c *Conn) AddRoute(r Route) error {
+	msg := vnl.NewRtMsg()
+	msg.Family, msg.Dst_len, msg.Scope = uint8(family(r.Dst.Addr())), uint8(r.Dst.Bits()), r.Scope
+	req := nl.Request(unix.RTM_NEWROUTE, unix.NLM_F_CREATE, msg, vnl.NewRtAttr(unix.RTA_DST, r.Dst.Masked().Addr().AsSlice()))
+	number := func(attr, n int) {
+		if n != 0 {
+			req.AddData(vnl.NewRtAttr(attr, vnl.Uint32Attr(uint32(n))))
+		}
+	}
+	if r.Gateway.IsValid() {
+		if r.Gateway.Is4() != r.Dst.Addr().Is4() {
+			return fmt.Errorf("add route %s via %s: gateway of another address family", r.Dst, r.Gateway)
+		}
+		req.AddData(vnl.NewRtAttr(unix.RTA_GATEWAY, r.Gateway.AsSlice()))
+	}
+	number(unix.RTA_OIF, r.Index)
+	number(unix.RTA_PRIORITY, r.Priority)
+	if r.Table != 0 {
+		msg.Table = unix.RT_TABLE_UNSPEC // RTA_TABLE has room for any number
+		number(unix.RTA_TABLE, r.Table)
+	}
+	if r.MTU != 0 || r.AdvMSS != 0 {
+		metrics := vnl.NewRtAttr(unix.RTA_METRICS, nil)
+		for attr, n := range map[int]int{unix.RTAX_MTU: r.MTU, unix.RTAX_ADVMSS: r.AdvMSS} {
+			if n != 0 {
+				metrics.AddRtAttr(attr, vnl.Uint32Attr(uint32(n)))
+			}
+		}
+		req.AddData(metrics)
+	}
+	if _, err := c.socket.Execute(req); err != nil {
+		return fmt.Errorf("add route %s via %s: %w", r.Dst, r.Gateway, err)
+	}
+	return nil
+}
+
+// Routes reads the unicast routes of both families and every table.
+func (c *Conn) Routes() ([]Route, error) {
+	var routes []Route
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		out, err := c.socket.Execute(nl.Request(unix.RTM_GETROUTE, unix.NLM_F_DUMP,
 			&vnl.RtMsg{RtMsg: unix.RtMsg{Family: family}}))
@@ -22,56 +71,117 @@ func (c *Conn) DefaultRoutes() ([]int, error) {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
 		for _, m := range out {
-			found, err := parseDefaultRoute(m)
+			found, err := parseRoute(m)
 			if err != nil {
 				return nil, fmt.Errorf("list routes: %w", err)
 			}
-			indexes = append(indexes, found...)
+			routes = append(routes, found...)
+		}
+	}
+	return routes, nil
+}
+
+// DefaultRoutes reads the indexes of the interfaces that default routes leave
+// through, IPv4 and IPv6, in every routing table, each index once and in
+// ascending order. Every next hop of a multipath route counts; routes that
+// forward nothing (blackhole, unreachable) do not.
+func (c *Conn) DefaultRoutes() ([]int, error) {
+	routes, err := c.Routes()
+	if err != nil {
+		return nil, err
+	}
+	var indexes []int
+	for _, r := range routes {
+		if r.Dst.Bits() == 0 && r.Index != 0 {
+			indexes = append(indexes, r.Index)
 		}
 	}
 	slices.Sort(indexes)
 	return slices.Compact(indexes), nil
 }
 
-// parseDefaultRoute reads the interfaces of a RTM_NEWROUTE message; none if it
-// is not a default route.
-func parseDefaultRoute(m []byte) ([]int, error) {
+// parseRoute reads a RTM_NEWROUTE message: none if it is no unicast route or one
+// that the kernel derived from another, several if it has several next hops.
+func parseRoute(m []byte) ([]Route, error) {
 	if len(m) < unix.SizeofRtMsg {
 		return nil, errTooShort
 	}
 	head := vnl.DeserializeRtMsg(m)
-	if head.Dst_len != 0 || head.Type != unix.RTN_UNICAST || head.Flags&unix.RTM_F_CLONED != 0 {
+	if head.Type != unix.RTN_UNICAST || head.Flags&unix.RTM_F_CLONED != 0 {
 		return nil, nil
 	}
-	var indexes []int
+	r := Route{Table: int(head.Table), Scope: head.Scope}
+	dst := netip.IPv6Unspecified()
+	if head.Family == unix.AF_INET {
+		dst = netip.IPv4Unspecified()
+	}
+	var hops []Route
 	var broken error
 	err := nl.Nested(m[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
 		switch kind {
+		case unix.RTA_DST:
+			dst, _ = netip.AddrFromSlice(value)
+		case unix.RTA_GATEWAY:
+			r.Gateway, _ = netip.AddrFromSlice(value)
 		case unix.RTA_OIF:
-			indexes = append(indexes, int(number(value)))
+			r.Index = int(number(value))
+		case unix.RTA_PRIORITY:
+			r.Priority = int(number(value))
+		case unix.RTA_TABLE:
+			r.Table = int(number(value))
+		case unix.RTA_METRICS:
+			broken = nl.Nested(value, r.takeMetric)
 		case unix.RTA_MULTIPATH:
-			var hops []int
 			hops, broken = parseNextHops(value)
-			indexes = append(indexes, hops...)
 		}
 	})
+	if err == nil {
+		err = broken
+	}
 	if err != nil {
 		return nil, err
 	}
-	return indexes, broken
+	r.Dst = netip.PrefixFrom(dst, int(head.Dst_len))
+	if hops == nil {
+		return []Route{r}, nil
+	}
+	for i, hop := range hops {
+		hops[i] = r
+		hops[i].Index, hops[i].Gateway = hop.Index, hop.Gateway
+	}
+	return hops, nil
 }
 
-// parseNextHops reads the interfaces of a list of struct rtnexthop.
-func parseNextHops(b []byte) ([]int, error) {
-	var indexes []int
+func (r *Route) takeMetric(kind uint16, value []byte) {
+	switch kind {
+	case unix.RTAX_MTU:
+		r.MTU = int(number(value))
+	case unix.RTAX_ADVMSS:
+		r.AdvMSS = int(number(value))
+	}
+}
+
+// parseNextHops reads interfaces and gateways of a list of struct rtnexthop,
+// each of which is followed by attributes of its own.
+func parseNextHops(b []byte) ([]Route, error) {
+	var hops []Route
 	for len(b) >= unix.SizeofRtNexthop {
-		hop := vnl.DeserializeRtNexthop(b)
-		size := int(hop.RtNexthop.Len)
+		head := vnl.DeserializeRtNexthop(b)
+		size := int(head.RtNexthop.Len)
 		if size < unix.SizeofRtNexthop || size > len(b) {
 			return nil, errTooShort
 		}
-		indexes = append(indexes, int(hop.Ifindex))
+		hop := Route{Index: int(head.Ifindex)}
+		err := nl.Nested(b[unix.SizeofRtNexthop:size], func(kind uint16, value []byte) {
+			if kind == unix.RTA_GATEWAY {
+				hop.Gateway, _ = netip.AddrFromSlice(value)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		hops = append(hops, hop)
 		b = b[min(len(b), (size+3)&^3):] // RTNH_ALIGN
 	}
-	return indexes, nil
+	return hops, nil
 }

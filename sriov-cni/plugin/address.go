@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,8 +38,8 @@ var withIPv6 = []sysctl{
 
 // writeSysctls writes settings of an interface in the pod. procfs shows each
 // thread its own namespace's.
-func writeSysctls(podPath, ifname string, settings []sysctl) error {
-	return ns.WithNetNSPath(podPath, func(ns.NetNS) error {
+func writeSysctls(podNS *os.File, ifname string, settings []sysctl) error {
+	return netns.Within(podNS, func() error {
 		for _, s := range settings {
 			path := "/proc/sys/net/" + fmt.Sprintf(s.path, ifname)
 			f, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -66,44 +66,62 @@ func hasIPv6(result *types100.Result) bool {
 
 // configure gives an interface of the pod, which is up, its addresses and
 // routes. IPv6 addresses are usable at once: IPAM vouches that they are unique,
-// so the kernel need not ask the neighbours for a second (IFA_F_NODAD).
-func configure(podNS *os.File, index int, result *types100.Result) error {
-	h, err := netlink.NewHandleAt(netns.NsHandle(podNS.Fd()), unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	l := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
-	var gateway4, gateway6 net.IP // of routes that name none
+// so the kernel need not ask the neighbours for a second.
+func configure(pod *link.Conn, index int, result *types100.Result) error {
+	var gateway4, gateway6 netip.Addr // of routes that name none
 	for _, ip := range result.IPs {
-		addr := &netlink.Addr{IPNet: &ip.Address}
+		address, err := prefix(ip.Address)
+		if err != nil {
+			return err
+		}
 		gateway := &gateway4
-		if ip.Address.IP.To4() == nil {
-			addr.Flags, gateway = unix.IFA_F_NODAD, &gateway6
+		if address.Addr().Is6() {
+			gateway = &gateway6
 		}
-		if err := h.AddrAdd(l, addr); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add address %s: %w", &ip.Address, err)
+		if err := pod.AddAddress(index, address, true); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
 		}
-		if *gateway == nil && ip.Gateway != nil {
-			*gateway = ip.Gateway
+		if !gateway.IsValid() {
+			*gateway = addr(ip.Gateway)
 		}
 	}
 	for _, r := range result.Routes {
-		route := netlink.Route{LinkIndex: index, Dst: &r.Dst, Gw: r.GW, MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority}
+		dst, err := prefix(r.Dst)
+		if err != nil {
+			return err
+		}
+		route := link.Route{Dst: dst, Index: index, Gateway: addr(r.GW), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority}
 		if r.Table != nil {
 			route.Table = *r.Table
 		}
 		if r.Scope != nil {
-			route.Scope = netlink.Scope(*r.Scope)
+			route.Scope = uint8(*r.Scope)
 		}
-		if route.Gw == nil {
-			if route.Gw = gateway4; r.Dst.IP.To4() == nil {
-				route.Gw = gateway6
+		if !route.Gateway.IsValid() {
+			if route.Gateway = gateway4; dst.Addr().Is6() {
+				route.Gateway = gateway6
 			}
 		}
-		if err := h.RouteAddEcmp(&route); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add route %s via %s: %w", &r.Dst, route.Gw, err)
+		if err := pod.AddRoute(route); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
 		}
 	}
 	return nil
+}
+
+// addr is an IPAM plugin's address; not valid if it is none. IPv4 may come in
+// sixteen bytes.
+func addr(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+// prefix is an IPAM plugin's address with the length of its mask.
+func prefix(n net.IPNet) (netip.Prefix, error) {
+	ones, bits := n.Mask.Size()
+	a := addr(n.IP)
+	if !a.IsValid() || bits == 0 || bits == 128 && a.Is4() {
+		return netip.Prefix{}, fmt.Errorf("IPAM plugin answered with an address that is none: %s", &n)
+	}
+	return netip.PrefixFrom(a, ones), nil
 }

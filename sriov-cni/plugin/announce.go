@@ -9,9 +9,9 @@ import (
 	"time"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/sriovkit/sriovkit/libsriov/event"
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +28,7 @@ func announce(ctx context.Context, p pod, l link.Link, result *types100.Result) 
 		return err
 	}
 	fd := -1
-	err := ns.WithNetNSPath(p.ns.Name(), func(ns.NetNS) (err error) {
+	err := netns.Within(p.ns, func() (err error) {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		return os.NewSyscallError("socket", err)
 	})

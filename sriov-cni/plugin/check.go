@@ -12,11 +12,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
-	"github.com/containernetworking/plugins/pkg/netlinksafe"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -129,12 +126,7 @@ func (p *Plugin) checkPod(r request, a attachment, netnsPath string, prev *types
 	if want, ok := prevMAC(prev, a.IfName); ok && !slices.Equal(want, l.MAC) {
 		differs("mac", l.MAC, want)
 	}
-	h, err := netlink.NewHandleAt(netns.NsHandle(f.Fd()), unix.NETLINK_ROUTE)
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	defer h.Close()
-	return errors.Join(append(errs, checkAddresses(netlinksafe.Handle{Handle: h}, l.Index, a.IfName, prev))...)
+	return errors.Join(append(errs, checkAddresses(c, l.Index, a.IfName, prev))...)
 }
 
 // prevMAC is the address that ADD reported for the pod's interface.
@@ -150,9 +142,8 @@ func prevMAC(prev *types100.Result, ifname string) (net.HardwareAddr, bool) {
 
 // checkAddresses looks for each address and route that ADD reported. Later
 // plugins of a chain may have added others.
-func checkAddresses(h netlinksafe.Handle, index int, ifname string, prev *types100.Result) error {
-	l := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
-	addresses, err := h.AddrList(l, netlink.FAMILY_ALL)
+func checkAddresses(pod *link.Conn, index int, ifname string, prev *types100.Result) error {
+	addresses, err := pod.Addresses(index)
 	if err != nil {
 		return err
 	}
@@ -161,38 +152,28 @@ func checkAddresses(h netlinksafe.Handle, index int, ifname string, prev *types1
 		if ip.Interface == nil || *ip.Interface < 0 || *ip.Interface >= len(prev.Interfaces) || prev.Interfaces[*ip.Interface].Name != ifname {
 			continue
 		}
-		if !slices.ContainsFunc(addresses, func(a netlink.Addr) bool { return a.IPNet.String() == ip.Address.String() }) {
+		if want, err := prefix(ip.Address); err != nil || !slices.Contains(addresses, want) {
 			errs = append(errs, fmt.Errorf("interface %s: address %s is missing", ifname, &ip.Address))
 		}
 	}
 	if len(prev.Routes) == 0 {
 		return errors.Join(errs...)
 	}
-	routes, err := h.RouteList(nil, netlink.FAMILY_ALL)
+	routes, err := pod.Routes()
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	for _, want := range prev.Routes {
-		if want.Table != nil && *want.Table != unix.RT_TABLE_MAIN {
-			continue // RouteList shows the main table only
+	for _, r := range prev.Routes {
+		table, gateway := unix.RT_TABLE_MAIN, addr(r.GW)
+		if r.Table != nil && *r.Table != 0 {
+			table = *r.Table
 		}
-		if !slices.ContainsFunc(routes, func(r netlink.Route) bool {
-			return destination(r.Dst) == destination(&want.Dst) && (want.GW == nil || want.GW.Equal(r.Gw))
+		want, err := prefix(r.Dst)
+		if err != nil || !slices.ContainsFunc(routes, func(r link.Route) bool {
+			return r.Dst == want.Masked() && r.Table == table && (!gateway.IsValid() || r.Gateway == gateway)
 		}) {
-			errs = append(errs, fmt.Errorf("route %s is missing", &want.Dst))
+			errs = append(errs, fmt.Errorf("route %s is missing", &r.Dst))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// destination spells a route's prefix. The kernel has none for a default route,
-// configurations write it as 0.0.0.0/0 or ::/0.
-func destination(n *net.IPNet) string {
-	if n == nil {
-		return "default"
-	}
-	if ones, _ := n.Mask.Size(); ones == 0 {
-		return "default"
-	}
-	return n.String()
 }

@@ -25,7 +25,6 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sriovkit/sriovkit/libsriov"
-	"gopkg.in/natefinch/lumberjack.v2"
 )
 
 // Plugin is the plugin on one host.
@@ -102,7 +101,7 @@ func (p *Plugin) withLogger(ctx context.Context, command string, args *skel.CmdA
 	}
 	w := p.Stderr
 	if c.LogFile != "" {
-		w = &lumberjack.Logger{Filename: c.LogFile, MaxSize: 100, MaxAge: 5, MaxBackups: 5, Compress: true} // MB, days, files
+		w = &logFile{path: c.LogFile, full: logFull}
 	}
 	l := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})).With("cniName", "sriov-cni", "command", command,
 		"containerID", args.ContainerID, "netns", args.Netns, "ifname", args.IfName)

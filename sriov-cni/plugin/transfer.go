@@ -154,7 +154,7 @@ func (t *transfer) execute(ctx context.Context, r request) error {
 		return setup(err, "")
 	}
 	// optimistic_dad counts only if set before the interface is up.
-	if err := writeSysctls(t.journal.NetNS.Path, name, announcing); err != nil {
+	if err := writeSysctls(t.podNS, name, announcing); err != nil {
 		return setup(err, "")
 	}
 	if err := whenReady(ctx, t.podNS, func() error { return t.pod.SetUp(name, true) }); err != nil {
@@ -222,11 +222,11 @@ func (t *transfer) configure(leased *types100.Result) error {
 	}
 	t.inPod = &l
 	if hasIPv6(leased) {
-		if err := writeSysctls(t.journal.NetNS.Path, t.journal.Owner.IfName, withIPv6); err != nil {
+		if err := writeSysctls(t.podNS, t.journal.Owner.IfName, withIPv6); err != nil {
 			return err
 		}
 	}
-	return configure(t.podNS, l.Index, leased)
+	return configure(t.pod.Conn, l.Index, leased)
 }
 
 // mac is the address that the VF has in the pod; nil if nothing tells.

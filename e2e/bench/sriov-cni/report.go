@@ -19,14 +19,15 @@ type report struct {
 
 // row is one configuration; Results are in the order of the binaries.
 type row struct {
-	Name    string
-	Results []result
+	Name     string
+	Commands []string
+	Results  []result
 }
 
 // result is one binary in one configuration.
 type result struct {
-	Add, Del runs
-	Failed   string // what went wrong; "" if nothing
+	Runs   map[string]*runs // by command
+	Failed string           // what went wrong; "" if nothing
 }
 
 type runs struct {
@@ -39,10 +40,13 @@ type runs struct {
 type crossing struct{ Add, Del, Left string }
 
 func (r *result) of(command string) *runs {
-	if command == "ADD" {
-		return &r.Add
+	if r.Runs == nil {
+		r.Runs = map[string]*runs{}
 	}
-	return &r.Del
+	if r.Runs[command] == nil {
+		r.Runs[command] = &runs{}
+	}
+	return r.Runs[command]
 }
 
 func (r *result) add(command string, c cost) {
@@ -61,10 +65,11 @@ func median[T cmp.Ordered](costs []cost, of func(cost) T) T {
 
 func (r report) print(to io.Writer) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "network\tcommand\tbinary\twall\tof first\tCPU\tof first\tRSS\tnetlink requests")
+	fmt.Fprintln(w, "network\tcommand\tbinary\twall\tof first\tless start\tof first\tCPU\tof first\tRSS\tnetlink requests")
+	start := make([]time.Duration, len(r.Labels)) // what a process costs that does nothing
 	for _, row := range r.Rows {
-		for _, command := range []string{"ADD", "DEL"} {
-			var wall, cpu time.Duration // of the first
+		for _, command := range row.Commands {
+			var wall, work, cpu time.Duration // of the first
 			for i, label := range r.Labels {
 				res := row.Results[i]
 				runs := res.of(command)
@@ -74,11 +79,19 @@ func (r report) print(to io.Writer) error {
 				}
 				m := median(runs.Costs, func(c cost) time.Duration { return c.Wall })
 				p := median(runs.Costs, func(c cost) time.Duration { return c.CPU })
-				if wall == 0 {
-					wall, cpu = m, p
+				less, lessRatio := "", ""
+				if command == idle {
+					start[i] = m
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%.1f ms\t%.2f\t%.1f ms\t%.2f\t%.1f MiB\t%d\n", row.Name, command, label,
-					m.Seconds()*1e3, m.Seconds()/wall.Seconds(), p.Seconds()*1e3, p.Seconds()/cpu.Seconds(),
+				if wall == 0 {
+					wall, work, cpu = m, m-start[i], p
+				}
+				if command != idle {
+					less = fmt.Sprintf("%.1f ms", (m-start[i]).Seconds()*1e3)
+					lessRatio = fmt.Sprintf("%.2f", (m-start[i]).Seconds()/work.Seconds())
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%.1f ms\t%.2f\t%s\t%s\t%.1f ms\t%.2f\t%.1f MiB\t%d\n", row.Name, command, label,
+					m.Seconds()*1e3, m.Seconds()/wall.Seconds(), less, lessRatio, p.Seconds()*1e3, p.Seconds()/cpu.Seconds(),
 					float64(runs.RSS)/(1<<20), runs.Requests)
 			}
 		}

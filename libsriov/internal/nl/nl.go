@@ -13,9 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"syscall"
 
+	"github.com/sriovkit/sriovkit/libsriov/netns"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +33,7 @@ type Socket struct {
 // that ns is open on, or in the calling thread's own if ns is nil.
 func Open(protocol int, ns *os.File) (*Socket, error) {
 	var fd int
-	err := Within(ns, func() (err error) {
+	err := netns.Within(ns, func() (err error) {
 		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 		return os.NewSyscallError("socket", err)
 	})
@@ -50,35 +50,6 @@ func Open(protocol int, ns *os.File) (*Socket, error) {
 		return nil, os.NewSyscallError("bind", err)
 	}
 	return s, nil
-}
-
-// Within runs call on a thread that is in the namespace that ns is open on; in
-// the caller's own if ns is nil. A thread that cannot return is thrown away.
-func Within(ns *os.File, call func() error) error {
-	if ns == nil {
-		return call()
-	}
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		home, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			result <- err
-			return // still locked: the runtime ends the thread
-		}
-		defer home.Close()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			runtime.UnlockOSThread() // nothing has changed
-			result <- fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
-			return
-		}
-		err = call()
-		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		result <- err
-	}()
-	return <-result
 }
 
 // Close closes the socket.
