@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/sriovkit/sriovkit/libsriov/internal/sysfs"
 )
 
 // LinkType is the kind of link layer: ARPHRD_* of linux/if_arp.h.
@@ -35,6 +37,16 @@ func (h *Host) LinkType(netdev string) (LinkType, error) {
 // IfIndex reads an interface's index (net/<name>/ifindex).
 func (h *Host) IfIndex(netdev string) (int, error) {
 	return h.netdevInt(netdev, "ifindex")
+}
+
+// LinkSpeed reads an interface's speed in Mbit/s (net/<name>/speed); ok is false if
+// the kernel does not say, as while the link is down.
+func (h *Host) LinkSpeed(netdev string) (mbits int, ok bool, err error) {
+	mbits, err = h.netdevInt(netdev, "speed")
+	if sysfs.Unsaid(err) {
+		return 0, false, nil
+	}
+	return max(mbits, 0), err == nil && mbits > 0, err // -1 is SPEED_UNKNOWN
 }
 
 // netdevInt reads a number of an interface. The name may come from outside, so

@@ -70,6 +70,22 @@ func TestVDPA(t *testing.T) {
 	}
 }
 
+func TestLinkSpeed(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	require.NoError(t, sriovtest.Unpack(root, "sys/bus/pci/rescan\n\t1\nsys/class/net/fast/speed\n\t100000\nsys/class/net/unknown/speed\n\t-1\nsys/class/net/silent/mtu\n\t1500\n"))
+	h, err := libsriov.Open(root)
+	require.NoError(t, err)
+	for name, want := range map[string]int{"fast": 100000, "unknown": 0, "silent": 0} {
+		mbits, ok, err := h.LinkSpeed(name)
+		require.NoError(t, err, name)
+		assert.Equal(t, want, mbits, name)
+		assert.Equal(t, want > 0, ok, name)
+	}
+	_, _, err = h.LinkSpeed("../../etc")
+	assert.ErrorContains(t, err, "not an interface name")
+}
+
 func TestLinkTypes(t *testing.T) {
 	t.Parallel()
 	h, _ := switchdev(t)

@@ -6,10 +6,12 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,14 +97,23 @@ func run(b *testing.B, n int) {
 		s.ready(n)
 	})
 	s.policy(6, false)
-	s.measure("change", func() {
-		s.until(func(c seen) bool { return c.numVfs == 6 && c.reported == c.generation }, n)
+	s.measure("change", func() { s.until(func(c seen) bool { return c.numVfs == 6 }, n) })
+	s.measure("applied", func() { // what the daemons' answers cost beyond that
+		s.until(func(c seen) bool { return c.reported == c.generation }, n)
 		s.ready(n)
 	})
-	s.label("node-00000", `{"metadata":{"labels":{"flip":"no"}}}`)
-	s.measure("flip", func() { s.until(func(c seen) bool { return c.numVfs == 0 }, 1) })
+	s.measure("label", func() { // one that no policy selects by
+		s.label("node-00000", `{"metadata":{"labels":{"other":"yes"}}}`)
+		time.Sleep(3 * time.Second)
+	})
+	s.measure("flip", func() {
+		s.label("node-00000", `{"metadata":{"labels":{"flip":"no"}}}`)
+		s.until(func(c seen) bool { return c.numVfs == 0 }, 1)
+		s.ready(n - 1)
+	})
 	s.label("node-00000", `{"metadata":{"labels":{"flip":"yes"}}}`)
 	s.until(func(c seen) bool { return c.numVfs == 6 && c.reported == c.generation }, n)
+	s.ready(n)
 	s.measure("idle10s", func() { time.Sleep(10 * time.Second) })
 	s.stop()
 	s.operator()
@@ -183,19 +194,28 @@ func (s *scale) stop() {
 
 // measure reports what a scenario cost the operator.
 func (s *scale) measure(name string, scenario func()) {
-	cpu, writes, begun := s.cpu(), s.writes(), time.Now()
+	cpu, before, begun := s.cpu(), s.writes(), time.Now()
 	if name == "cold" || name == "restart" {
-		cpu, writes = 0, 0 // everything this process does
+		cpu, before = 0, nil // everything this process does
 	}
 	scenario()
 	wall := time.Since(begun).Seconds()
+	cpu = s.cpu() - cpu
+	total, kinds := 0.0, []string{}
+	after := s.writes()
+	for _, kind := range slices.Sorted(maps.Keys(after)) {
+		if d := after[kind] - before[kind]; d > 0 {
+			total += d
+			kinds = append(kinds, fmt.Sprintf("%s %.0f", kind, d))
+		}
+	}
 	s.b.ReportMetric(wall, name+"-s")
-	s.b.ReportMetric(s.cpu()-cpu, name+"-cpu-s")
-	s.b.ReportMetric(s.writes()-writes, name+"-writes")
+	s.b.ReportMetric(cpu, name+"-cpu-s")
+	s.b.ReportMetric(total, name+"-writes")
 	if name == "idle10s" {
 		s.b.ReportMetric(s.rss(), "rss-MiB")
 	}
-	s.b.Logf("%-11s %6d nodes: %7.2f s, %6.2f s CPU, %6.0f writes, %4.0f MiB", name, s.nodes, wall, s.cpu()-cpu, s.writes()-writes, s.rss())
+	s.b.Logf("%-11s %6d nodes: %7.2f s, %6.2f s CPU, %4.0f MiB, %6.0f writes (%s)", name, s.nodes, wall, cpu, s.rss(), total, strings.Join(kinds, ", "))
 }
 
 // cpu seconds of the operator so far: fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
@@ -215,22 +235,21 @@ func (s *scale) rss() float64 {
 	return pages * float64(os.Getpagesize()) / (1 << 20)
 }
 
-// writes that the operator's client has sent so far, as it counts them itself.
-func (s *scale) writes() float64 {
+// writes that the operator has sent so far, by resource, as it counts them itself.
+func (s *scale) writes() map[string]float64 {
+	out := map[string]float64{}
 	resp, err := http.Get("http://" + metrics + "/metrics")
 	if err != nil {
-		return 0 // it has only just started
+		return out // it has only just started
 	}
 	defer resp.Body.Close()
-	total := 0.0
 	for scanner := bufio.NewScanner(resp.Body); scanner.Scan(); {
-		line := scanner.Text()
-		if strings.HasPrefix(line, "rest_client_requests_total{") && !strings.Contains(line, `method="GET"`) {
-			n, _ := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-			total += n
+		if rest, ok := strings.CutPrefix(scanner.Text(), `sriovkit_api_writes_total{resource="`); ok {
+			kind, n, _ := strings.Cut(rest, `"} `)
+			out[kind], _ = strconv.ParseFloat(n, 64)
 		}
 	}
-	return total
+	return out
 }
 
 // until waits for n nodes that satisfy a condition.
@@ -276,7 +295,7 @@ func (s *scale) ready(n int) {
 func (s *scale) settled() {
 	for last := -1.0; ; time.Sleep(2 * time.Second) {
 		now := s.cpu()
-		if now > 0.1 && now-last < 0.05 {
+		if now > 0.05 && now-last < 0.05 {
 			return
 		}
 		last = now

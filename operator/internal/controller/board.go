@@ -2,7 +2,6 @@ package controller
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -90,23 +89,22 @@ func (b *Board) Nodes() int {
 
 // Status sums one policy up over all nodes.
 func (b *Board) Status(policy string, generation int64) v1.SriovNetworkNodePolicyStatus {
-	b.mu.Lock()
-	standings := map[string]standing{}
-	for node, all := range b.nodes {
-		if s, ok := all[policy]; ok {
-			standings[node] = s
-		}
-	}
-	b.mu.Unlock()
-
 	var out v1.SriovNetworkNodePolicyStatus
 	faults := map[string][]string{} // reason, "node: message"
-	var noMatch string
-	for _, node := range slices.Sorted(maps.Keys(standings)) {
-		s := standings[node]
+	var first, noMatch string       // of the nodes without a match, the first by name and what it says
+	seen := false
+	b.mu.Lock()
+	for node, all := range b.nodes {
+		s, ok := all[policy]
+		if !ok {
+			continue
+		}
+		seen = true
 		switch {
 		case !s.matched:
-			noMatch = node + ": " + s.message
+			if first == "" || node < first {
+				first, noMatch = node, node+": "+s.message
+			}
 			continue
 		case s.reason != v1.ReasonApplied:
 			faults[s.reason] = append(faults[s.reason], node+": "+s.message)
@@ -118,10 +116,12 @@ func (b *Board) Status(policy string, generation int64) v1.SriovNetworkNodePolic
 			out.ReadyNodes++
 		}
 	}
+	b.mu.Unlock()
+
 	matched := metav1.Condition{Type: v1.ConditionMatched, Status: metav1.ConditionTrue, Reason: v1.ReasonMatched, ObservedGeneration: generation}
 	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionFalse, ObservedGeneration: generation}
 	switch {
-	case len(standings) == 0:
+	case !seen:
 		matched.Status, matched.Reason, matched.Message = metav1.ConditionFalse, v1.ReasonNoMatch, "nodeSelector matches no node that takes part"
 	case out.MatchedNodes == 0:
 		matched.Status, matched.Reason, matched.Message = metav1.ConditionFalse, v1.ReasonNoMatch, noMatch
@@ -135,6 +135,7 @@ func (b *Board) Status(policy string, generation int64) v1.SriovNetworkNodePolic
 	}
 	for _, reason := range []string{v1.ReasonInvalid, v1.ReasonConflict, v1.ReasonNodeFailed, v1.ReasonOverridden} {
 		if all := faults[reason]; len(all) > 0 {
+			slices.Sort(all)
 			ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, reason, firstOf(all, 3)
 			break
 		}

@@ -57,11 +57,14 @@ func (r *NodePlanner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 	} else if err != nil {
 		node = nil
 	}
+	// Shared with the cache, but for its annotations: whoever changes more copies it first.
 	state := &v1.SriovNetworkNodeState{}
-	if err := r.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: req.Name}, state); client.IgnoreNotFound(err) != nil {
+	if err := r.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: req.Name}, state, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, err
 	} else if err != nil {
 		state = nil
+	} else {
+		state.Annotations = maps.Clone(state.Annotations)
 	}
 	switch {
 	case cfg == nil:
@@ -227,6 +230,7 @@ func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeStat
 	if faults == "" && (had == nil || had.Status == metav1.ConditionTrue) {
 		return nil // no objection needs no words
 	}
+	state = state.DeepCopy()
 	return patchCondition(ctx, r, state, &state.Status.Conditions, planned)
 }
 
@@ -262,7 +266,8 @@ func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMeta
 	until, err := time.Parse(time.RFC3339, state.Annotations[v1.AnnotationKeepUntil])
 	if err != nil {
 		until = time.Now().Add(time.Duration(r.KeepStaleMinutes) * time.Minute)
-		old := state.DeepCopy()
+		old := state
+		state = state.DeepCopy()
 		if state.Annotations == nil {
 			state.Annotations = map[string]string{}
 		}

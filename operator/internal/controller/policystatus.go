@@ -20,6 +20,8 @@ type PolicyStatus struct {
 	client.Client
 	Operator
 	Board *Board
+
+	complete bool // of the one worker
 }
 
 // Reconcile writes one policy's status, if it changed.
@@ -28,18 +30,10 @@ func (r *PolicyStatus) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 	if err := r.Get(ctx, req.NamespacedName, &p); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	var states v1.SriovNetworkNodeStateList
-	if err := r.List(ctx, &states, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+	if complete, err := r.boardComplete(ctx); err != nil {
 		return ctrl.Result{}, err
-	}
-	reported := 0
-	for i := range states.Items {
-		if states.Items[i].Status.SyncStatus != "" && states.Items[i].Annotations[v1.AnnotationKeepUntil] == "" {
-			reported++
-		}
-	}
-	if r.Board.Nodes() < reported {
-		return ctrl.Result{RequeueAfter: statusEvery}, nil // just started: not every node has been planned
+	} else if !complete {
+		return ctrl.Result{RequeueAfter: statusEvery}, nil
 	}
 	status := r.Board.Status(p.Name, p.Generation)
 	old := p.DeepCopy()
@@ -55,4 +49,24 @@ func (r *PolicyStatus) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 		return ctrl.Result{}, nil
 	}
 	return ctrl.Result{}, client.IgnoreNotFound(r.Status().Patch(ctx, &p, client.MergeFrom(old), FieldOwner))
+}
+
+// boardComplete reports whether every node has been planned since the start: before
+// that, its figures are too low.
+func (r *PolicyStatus) boardComplete(ctx context.Context) (bool, error) {
+	if r.complete {
+		return true, nil
+	}
+	var states v1.SriovNetworkNodeStateList
+	if err := r.List(ctx, &states, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return false, err
+	}
+	reported := 0
+	for i := range states.Items {
+		if states.Items[i].Status.SyncStatus != "" && states.Items[i].Annotations[v1.AnnotationKeepUntil] == "" {
+			reported++
+		}
+	}
+	r.complete = r.Board.Nodes() >= reported
+	return r.complete, nil
 }

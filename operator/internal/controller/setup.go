@@ -45,6 +45,7 @@ func New(cfg *rest.Config, o Operator, images deploy.Images, opts ctrl.Options) 
 			&appsv1.DaemonSet{}: {Namespaces: own.Namespaces, Transform: func(in any) (any, error) { return in, nil }},
 		},
 	}
+	opts.MapperProvider = newMapper
 	mgr, err := ctrl.NewManager(cfg, opts)
 	if err != nil {
 		return nil, err

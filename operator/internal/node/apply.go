@@ -55,7 +55,7 @@ func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, b
 	disown := false
 	for _, s := range w.Steps {
 		switch s.Op {
-		case plan.OpBind, plan.OpVFMTU:
+		case plan.OpGUID, plan.OpBind, plan.OpVFMTU:
 			perVF[s.VF] = append(perVF[s.VF], s)
 		case plan.OpDisown:
 			disown = true
@@ -153,7 +153,11 @@ func (m *Machine) applyVFs(ctx context.Context, addr libsriov.Address, perVF map
 				err = libsriov.ErrNoDevice
 			}
 			for n := 0; n < len(steps) && err == nil; n++ {
-				err = m.applyVF(ctx, vf, steps[n], pf.Virtual())
+				if steps[n].Op == plan.OpGUID {
+					err = m.setGUID(ctx, addr, vf, steps[n])
+				} else {
+					err = m.applyVF(ctx, vf, steps[n], pf.Virtual())
+				}
 			}
 			if err != nil {
 				mu.Lock()

@@ -187,7 +187,7 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 func (d *Daemon) steps(state *v1.SriovNetworkNodeState, found Found, owned map[string]plan.Owned) ([]plan.Work, []plan.Problem) {
 	return plan.Steps(plan.Have{
 		Interfaces: found.Interfaces, RdmaMode: found.RdmaMode, Owned: owned,
-		Planned: state.Annotations[v1.AnnotationPlanned] == "true",
+		Planned: state.Annotations[v1.AnnotationPlanned] == "true", GUIDs: d.Machine.Files.GUIDs(),
 	}, state.Spec)
 }
 

@@ -47,8 +47,16 @@ func Discover(host *libsriov.Host) (Found, error) {
 				errs = append(errs, fmt.Errorf("eswitch mode of %s: %w", pf.Address, err))
 			}
 		}
+		var guids map[int]string
+		if i.LinkType == v1.LinkTypeIB && pf.NumVFs > 0 {
+			if guids, err = vfGUIDs(links[i.Name].Index); err != nil {
+				errs = append(errs, err)
+			}
+		}
 		for _, vf := range pf.VFs {
-			i.VFs = append(i.VFs, describeVF(vf.Function, vf.Index, links))
+			v := describeVF(vf.Function, vf.Index, links)
+			v.GUID = guids[vf.Index]
+			i.VFs = append(i.VFs, v)
 		}
 		found.Interfaces = append(found.Interfaces, i)
 	}
@@ -109,6 +117,9 @@ func describe(host *libsriov.Host, f libsriov.Function, links map[string]link.Li
 	i.LinkType = v1.LinkTypeETH
 	if l.Type == libsriov.LinkInfiniBand {
 		i.LinkType = v1.LinkTypeIB
+	}
+	if mbits, ok, err := host.LinkSpeed(l.Name); err == nil && ok {
+		i.LinkSpeed = fmt.Sprintf("%d Mb/s", mbits)
 	}
 	return i
 }

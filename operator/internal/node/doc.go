@@ -10,5 +10,6 @@
 //
 //	/etc/sriov-operator/pci/ADDRESS                    what was applied to a PF: the proof that it is ours
 //	/etc/sriov-operator/device-plugin/config.json      the device plugin's configuration
+//	/etc/sriov-operator/infiniband/guids               GUIDs for VFs, from an admin; read, never written
 //	/etc/udev/rules.d/10-nm-disable-ADDRESS.rules      keeps NetworkManager off the VFs of a PF
 package node

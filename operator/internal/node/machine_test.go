@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -163,6 +164,9 @@ func TestNodeDiscovery(t *testing.T) {
 	require.NoError(t, c.AddAltName(l.Index, "uplink-a"))
 	t.Cleanup(func() { _ = setAltName(b.addr(b.pfs[0]), "uplink-a") })
 	require.Contains(t, b.pf(b.pfs[0]).AltNames, "uplink-a")
+
+	require.NoError(t, c.Set(l.Index, link.Update{Up: new(true)}))
+	require.Eventually(t, func() bool { return b.pf(b.pfs[0]).LinkSpeed == "1000 Mb/s" }, 10*time.Second, 100*time.Millisecond)
 }
 
 func setAltName(a libsriov.Address, name string) error {

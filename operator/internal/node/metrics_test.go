@@ -15,7 +15,9 @@ func TestVFsAreCounted(t *testing.T) {
 		{PciAddress: "0000:01:00.0", VfGroups: []v1.VfGroup{{ResourceName: "a", VfRange: "0-2"}, {ResourceName: "b", VfRange: "3-3"}}},
 		{PciAddress: "0000:02:00.0", VfGroups: []v1.VfGroup{{ResourceName: "a", VfRange: "0-0"}}},
 	}}
-	read := func(resource, offered string) float64 { return testutil.ToFloat64(vfs.WithLabelValues(resource, offered)) }
+	read := func(resource, offered string) float64 {
+		return testutil.ToFloat64(vfs.WithLabelValues(resource, offered))
+	}
 
 	countVFs(want, plan.Resources{List: []plan.Resource{
 		{Name: "a", Selectors: []plan.Selector{{PCIAddresses: []string{"x", "y"}}, {PCIAddresses: []string{"z"}}}},

@@ -28,8 +28,8 @@ type Selector struct {
 }
 
 // DevicePlugin derives the device plugin's configuration from a node's spec and the
-// VFs that exist. A VF is offered once its driver is the one its group asks for, and
-// not while it is in withhold (by PCI address), because it is about to be disturbed.
+// VFs that exist. A VF is offered once its driver is the one its group asks for and,
+// on InfiniBand, it has a GUID; and not while it is in withhold (by PCI address), because it is about to be disturbed.
 func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, withhold map[string]bool) Resources {
 	type options struct{ rdma, vhost bool }
 	type pool struct {
@@ -44,7 +44,7 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, wit
 		}
 		for _, vf := range have[at].VFs {
 			g, ok := GroupOf(w, vf.VfID)
-			if !ok || !DriverFits(g.DeviceType, vf.Driver) || withhold[vf.PciAddress] {
+			if !ok || !DriverFits(g.DeviceType, vf.Driver) || noGUID(&have[at], &vf) || withhold[vf.PciAddress] {
 				continue
 			}
 			p := pools[g.ResourceName]

@@ -21,6 +21,7 @@ const (
 	OpLinkUp   Op = "set link up"       // of the PF
 	OpPFMTU    Op = "set MTU of the PF" // Step.Num bytes
 	OpCreate   Op = "create VFs"        // Step.Num of them
+	OpGUID     Op = "set GUID"          // of InfiniBand VF Step.VF: Step.GUID, "" is a random one
 	OpBind     Op = "bind driver"       // of VF Step.VF: Step.Driver, "" is the kernel's choice
 	OpVFMTU    Op = "set MTU of the VF" // of VF Step.VF: Step.Num bytes
 	OpDisown   Op = "drop ownership"    // of the PF: nothing of it is ours any more
@@ -29,10 +30,11 @@ const (
 // Step is one change.
 type Step struct {
 	Op     Op
-	VF     int // index; meaningful for OpBind and OpVFMTU
+	VF     int // index; meaningful for OpGUID, OpBind and OpVFMTU
 	Num    int
 	Driver string
 	Mode   string
+	GUID   string
 	Want   v1.Interface // of OpOwn
 	// Disturbs are the PCI addresses of the VFs whose users notice this step.
 	Disturbs []string
@@ -68,6 +70,7 @@ type Have struct {
 	// Planned: the spec is the operator's answer to this node. If not, nothing is
 	// taken away: an empty spec may only mean that nobody has looked yet.
 	Planned bool
+	GUIDs   *GUIDPool // nil if there is none
 }
 
 // Owned is what was applied to a PF before, and what it was like before that.
@@ -85,7 +88,8 @@ func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 	add := func(w Work, err error) {
 		if err != nil {
 			problems = append(problems, Problem{w.PF, err})
-		} else if len(w.Steps) > 0 {
+		}
+		if len(w.Steps) > 0 {
 			works = append(works, w)
 		}
 	}
@@ -104,7 +108,7 @@ func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 			continue
 		}
 		before, owned := have.Owned[w.PciAddress]
-		add(configure(pf, w, before, owned))
+		add(configure(pf, w, before, owned, have.GUIDs))
 	}
 	for addr, before := range have.Owned {
 		if !wanted[addr] && have.Planned {
@@ -126,8 +130,8 @@ func rdmaMode(have, want string) (Work, error) {
 	return Work{Steps: []Step{{Op: OpRdmaMode, Mode: want}}}, nil
 }
 
-// configure brings one PF to what is wanted.
-func configure(pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool) (Work, error) {
+// configure brings one PF to what is wanted. An error beside work is about single VFs.
+func configure(pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool, guids *GUIDPool) (Work, error) {
 	w := Work{PF: pf.PciAddress}
 	if err := reachable(pf, want); err != nil {
 		return w, err
@@ -156,13 +160,15 @@ func configure(pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool)
 			vfs[i].VfID = i
 		}
 	}
+	var errs []error
 	for i := range vfs {
-		w.Steps = append(w.Steps, vfSteps(&vfs[i], pf.Virtual(), want, before.Interface)...)
+		steps, err := guidSteps(pf, &vfs[i], want, guids, vfSteps(&vfs[i], pf.Virtual(), want, before.Interface))
+		w.Steps, errs = append(w.Steps, steps...), append(errs, err)
 	}
 	if !owned || !sameInterface(before.Interface, want) {
 		w.Steps = slices.Insert(w.Steps, 0, Step{Op: OpOwn, Want: want})
 	}
-	return w, nil
+	return w, errors.Join(errs...)
 }
 
 // reachable tells why a PF cannot be brought to what is wanted.

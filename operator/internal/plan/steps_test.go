@@ -48,6 +48,8 @@ func write(works []Work, problems []Problem) []string {
 		for _, s := range w.Steps {
 			line := string(s.Op)
 			switch s.Op {
+			case OpGUID:
+				line = strings.TrimSpace(fmt.Sprintf("%s %d %s", line, s.VF, s.GUID))
 			case OpBind:
 				line = strings.TrimSpace(fmt.Sprintf("%s %d %s", line, s.VF, s.Driver))
 			case OpVFMTU:

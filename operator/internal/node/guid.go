@@ -1,0 +1,101 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
+)
+
+const guidsFile = "etc/sriov-operator/infiniband/guids"
+
+// GUIDs reads the node's GUID pool; nil if there is none. A broken one is no error
+// here: it concerns InfiniBand PFs alone, and the planner tells it for each.
+func (f Files) GUIDs() *plan.GUIDPool {
+	b, err := os.ReadFile(filepath.Join(f.Root, guidsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var pool *plan.GUIDPool
+	if err == nil {
+		pool, err = plan.ParseGUIDPool(b)
+	}
+	if err != nil {
+		return plan.BrokenGUIDPool(fmt.Errorf("/%s: %w", guidsFile, err))
+	}
+	return pool
+}
+
+// vfGUIDs reads the node GUIDs of a PF's VFs, by VF index, as its netdev reports them.
+func vfGUIDs(pfIndex int) (map[int]string, error) {
+	c, err := link.Open(nil)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	states, err := c.VFStates(pfIndex)
+	out := make(map[int]string, len(states))
+	for vf, s := range states {
+		if s.NodeGUID != nil {
+			out[vf] = s.NodeGUID.String()
+		}
+	}
+	return out, err
+}
+
+// setGUID gives a VF its node and port GUID, through its PF, and takes the kernel's
+// driver off it, which reads them only when it is bound.
+func (m *Machine) setGUID(ctx context.Context, pf, vf libsriov.Address, s plan.Step) error {
+	guid, err := parseGUID(s.GUID)
+	if err != nil {
+		return err
+	}
+	c, err := link.Open(nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	l, err := c.ByParent(pf)
+	if err != nil {
+		return fmt.Errorf("netdev of %s: %w", pf, err)
+	}
+	if err := c.SetVF(l.Index, s.VF, vfstate.State{NodeGUID: &guid, PortGUID: &guid}); err != nil {
+		return err // names attribute, value and VF
+	}
+	driver, err := m.Host.Driver(vf)
+	if err != nil || !plan.DriverFits(v1.DeviceTypeNetDevice, driver) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
+	return m.Host.Unbind(ctx, vf)
+}
+
+// parseGUID reads a GUID of the planner's; "" makes a random one, which says of itself
+// that it is administered locally and not a group's.
+func parseGUID(s string) (vfstate.GUID, error) {
+	b := make([]byte, 8)
+	if s == "" {
+		if _, err := rand.Read(b); err != nil {
+			return 0, err
+		}
+		b[0] = b[0]&^0x01 | 0x02
+	} else if mac, err := net.ParseMAC(s); err != nil || len(mac) != len(b) {
+		return 0, fmt.Errorf("GUID %q: want eight bytes", s)
+	} else {
+		b = mac
+	}
+	return vfstate.GUID(binary.BigEndian.Uint64(b)), nil
+}
