@@ -44,7 +44,7 @@ var Suites = []Suite{
 	{Name: "operator", Dir: "operator/internal/node"},
 	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: simulators}},
 	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
-	{Name: "sriov-cni", Dir: "sriov-cni", Node: vm.Config{Modules: append([]string{"dummy"}, simulators...)}, Binaries: map[string]string{
+	{Name: "sriov-cni", Dir: "sriov-cni", Node: vm.Config{PFs: 7, Modules: append([]string{"dummy", "overlay", "virtio_net"}, simulators...)}, Binaries: map[string]string{
 		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
 	}, Env: []string{"SRIOVKIT_KILL"}},
 }

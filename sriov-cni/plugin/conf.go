@@ -258,6 +258,24 @@ func unknownKeys(stdin []byte) []string {
 	return unknown
 }
 
+// needsPF names a setting that only a PF can make, "" if there is none. No VLAN
+// is none: networks that the operator renders always say so. The MAC goes to the
+// VF's interface, too.
+func (r request) needsPF() string {
+	want := r.Admin
+	want.MAC = nil
+	if want.VLAN != nil && want.VLAN.ID == 0 {
+		want.VLAN = nil
+	}
+	switch parts := want.Split(); {
+	case len(parts) > 0:
+		return parts[0].Attr + " " + parts[0].Value
+	case r.MinRate != nil || r.MaxRate != nil:
+		return "a rate"
+	}
+	return ""
+}
+
 // admin is the state to write, given the present one: a rate of which only one
 // half is asked for keeps the other.
 func (r request) admin(have vfstate.State) (vfstate.State, error) {

@@ -27,8 +27,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tests in the node share its two PFs, on which VFs are made once. Each
-// test takes VFs of its own by a fixed index and leaves them as they were.
+// The tests in the node share its first two PFs, on which VFs are made once.
+// Each takes VFs by a fixed index and leaves them as they were.
 const (
 	stateDir = "/var/lib/cni/sriov"
 	numVFs   = 7
@@ -55,7 +55,7 @@ var makeVFs = sync.OnceValues(func() (hardware, error) {
 		return h, err
 	}
 	defer c.Close()
-	for i, pf := range snapshot.PFs {
+	for i, pf := range snapshot.PFs[:2] {
 		l, err := c.ByParent(pf.Address)
 		if err != nil {
 			return h, err
@@ -232,6 +232,7 @@ type call struct {
 	conf    map[string]any
 	args    string // CNI_ARGS
 	path    string // CNI_PATH, before the suite's own
+	view    string // mount namespace to run in; "" is the test's own
 }
 
 // answer is what a run printed.
@@ -275,6 +276,9 @@ func (c call) cmd() *exec.Cmd {
 		panic(err)
 	}
 	cmd := exec.Command(sriov)
+	if c.view != "" {
+		cmd = exec.Command("nsenter", "--mount="+c.view, sriov)
+	}
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+c.command, "CNI_CONTAINERID="+c.pod.id, "CNI_NETNS="+netns,
 		"CNI_IFNAME="+c.ifname, "CNI_ARGS="+c.args, "CNI_PATH="+strings.TrimPrefix(c.path+":"+filepath.Dir(sriov), ":"))

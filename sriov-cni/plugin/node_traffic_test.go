@@ -6,6 +6,9 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -71,6 +74,61 @@ func TestNodeConcurrentAddsOfOneVF(t *testing.T) {
 		assert.Contains(t, a.Msg, "is already allocated")
 	}
 	assert.Equal(t, 1, won)
+}
+
+// 32 pods start at once, with VFs of the PFs that no other test uses.
+func TestNodeManyAtOnce(t *testing.T) {
+	sriovtest.NeedNode(t)
+	host, err := libsriov.Open("/")
+	require.NoError(t, err)
+	snapshot, err := host.Snapshot()
+	require.NoError(t, err)
+	c, err := link.Open(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	var vfs []vf
+	for _, pf := range snapshot.PFs[2:] {
+		l, err := c.ByParent(pf.Address)
+		require.NoError(t, err)
+		require.NoError(t, c.Set(l.Index, link.Update{Up: new(true)}))
+		require.NoError(t, host.SetNumVFs(t.Context(), pf.Address, numVFs))
+		pf, err := host.PF(pf.Address)
+		require.NoError(t, err)
+		for _, one := range pf.VFs {
+			vfs = append(vfs, vf{VF: one, host: host})
+		}
+	}
+	require.GreaterOrEqual(t, len(vfs), 32)
+	vfs = vfs[:32]
+	run := func(calls []call) {
+		var group sync.WaitGroup
+		for _, one := range calls {
+			group.Go(func() {
+				if a := one.try(t); a.exit != 0 {
+					t.Errorf("%s of %s: %s%s", one.command, one.conf["deviceID"], a.stdout, a.stderr)
+				}
+			})
+		}
+		group.Wait()
+	}
+	var adds, dels []call
+	var before []picture
+	for i, v := range vfs {
+		before = append(before, v.picture(t))
+		add := call{command: "ADD", pod: newPod(t), conf: map[string]any{"deviceID": v.Address.String(), "vlan": 100 + i}}
+		adds, dels = append(adds, add), append(dels, add.as("DEL"))
+	}
+	run(adds)
+	for i, v := range vfs {
+		l, err := adds[i].pod.ByName("net1")
+		require.NoError(t, err)
+		assert.Equal(t, v.Address.String(), l.Parent)
+		assert.EqualValues(t, 100+i, v.picture(t).Admin.VLAN.ID)
+	}
+	run(dels)
+	for i, v := range vfs {
+		v.is(t, before[i])
+	}
 }
 
 func TestNodeConcurrentCycles(t *testing.T) {

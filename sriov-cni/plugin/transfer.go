@@ -90,25 +90,23 @@ func (t *transfer) prepare(r request, hostName string) (err error) {
 
 // prepareAdmin reads what the PF enforces and settles what it shall.
 func (t *transfer) prepareAdmin(r request) (err error) {
-	if t.device.PF == nil {
-		want := r.Admin
-		want.MAC = nil // goes to the interface alone
-		if want.VLAN != nil && want.VLAN.ID == 0 {
-			want.VLAN = nil
-		}
-		if parts := want.Split(); len(parts) > 0 || r.MinRate != nil || r.MaxRate != nil {
-			what := "a rate"
-			if len(parts) > 0 {
-				what = parts[0].Attr + " " + parts[0].Value
-			}
-			return &failure{Code: codeDevice, Err: fmt.Errorf("SRIOV-CNI failed to configure VF %s: %s is the PF's to set, and no PF is in sight", t.device.Address, what),
-				Hint: "inside a virtual machine, leave these settings out and make them on its host"}
+	before, err := t.device.state(t.host)
+	lack := ""
+	switch {
+	case t.device.PF == nil:
+		lack = "no PF is in sight"
+	case errors.Is(err, link.ErrNoVF):
+		lack = "its PF's driver (" + t.device.PF.Driver + ") knows no settings of VFs"
+		t.device.PF = nil
+	case err != nil:
+		return err
+	}
+	if lack != "" {
+		if what := r.needsPF(); what != "" {
+			return &failure{Code: codeDevice, Err: fmt.Errorf("SRIOV-CNI failed to configure VF %s: %s is the PF's to set, and %s", t.device.Address, what, lack),
+				Hint: "leave the setting out; inside a virtual machine, make it on the host"}
 		}
 		return nil
-	}
-	before, err := t.device.state(t.host)
-	if err != nil {
-		return err
 	}
 	t.journal.PF, t.journal.Before = &t.device.PF.Address, before
 	want, err := r.admin(before)
