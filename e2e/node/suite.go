@@ -41,7 +41,7 @@ type Suite struct {
 // TestNode function.
 var Suites = []Suite{
 	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
-	{Name: "operator", Dir: "operator/internal/node"},
+	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{Modules: []string{"rdma_rxe"}}},
 	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: simulators}},
 	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
 	{Name: "sriov-cni", Dir: "sriov-cni", Node: vm.Config{PFs: 7, Modules: append([]string{"dummy", "overlay", "virtio_net"}, simulators...)}, Binaries: map[string]string{

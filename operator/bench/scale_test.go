@@ -215,7 +215,8 @@ func (s *scale) measure(name string, scenario func()) {
 	if name == "idle10s" {
 		s.b.ReportMetric(s.rss(), "rss-MiB")
 	}
-	s.b.Logf("%-11s %6d nodes: %7.2f s, %6.2f s CPU, %4.0f MiB, %6.0f writes (%s)", name, s.nodes, wall, cpu, s.rss(), total, strings.Join(kinds, ", "))
+	// At once: with thousands of nodes it is minutes to the end.
+	fmt.Fprintf(os.Stderr, "%-11s %6d nodes: %7.2f s, %6.2f s CPU, %4.0f MiB, %6.0f writes (%s)\n", name, s.nodes, wall, cpu, s.rss(), total, strings.Join(kinds, ", "))
 }
 
 // cpu seconds of the operator so far: fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.

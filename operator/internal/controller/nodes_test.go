@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -146,6 +147,25 @@ func TestNodeGoesAway(t *testing.T) {
 		require.NotContains(t, s.Annotations, v1.AnnotationKeepUntil)
 		require.Equal(t, "ens1 0-3=nics", groups(s))
 	})
+}
+
+// The state of a node that does not come back goes when its time is over, and not before.
+func TestStateOfALostNodeExpires(t *testing.T) {
+	c := newCluster(t)
+	c.node(t, "lost", nil)
+	require.NoError(t, c.Delete(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "lost"}}))
+	c.eventually(t, func(t *assert.CollectT) {
+		require.NotEmpty(t, c.state(t, "lost").Annotations[v1.AnnotationKeepUntil])
+	})
+	until := time.Now().Add(3 * time.Second).Truncate(time.Second)
+	s := c.state(t, "lost")
+	old := s.DeepCopy()
+	s.Annotations[v1.AnnotationKeepUntil] = until.UTC().Format(time.RFC3339)
+	require.NoError(t, c.Patch(ctx, s, client.MergeFrom(old)))
+	c.eventually(t, func(t *assert.CollectT) {
+		require.True(t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKeyFromObject(s), &v1.SriovNetworkNodeState{})))
+	})
+	require.False(t, time.Now().Before(until), "not before its time")
 }
 
 // A node state that another operator left: a spec, no note that it was planned here.

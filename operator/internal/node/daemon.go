@@ -103,11 +103,7 @@ func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	if err := d.Client.Get(ctx, req.NamespacedName, &state); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	err := d.reconcile(ctx, &state)
-	var wait *waitError
-	switch {
-	case errors.As(err, &wait):
-		return ctrl.Result{RequeueAfter: wait.after}, nil
+	switch err := d.reconcile(ctx, &state); {
 	case apierrors.IsConflict(err): // the cache is behind; the event that ends this is on its way
 		return ctrl.Result{RequeueAfter: settle}, nil
 	case err != nil:
@@ -115,11 +111,6 @@ func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	}
 	return ctrl.Result{RequeueAfter: lookAgain}, nil
 }
-
-// waitError: nothing is wrong, but the node is not as it should be yet.
-type waitError struct{ after time.Duration }
-
-func (e *waitError) Error() string { return "waiting" }
 
 func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState) error {
 	found, discoverErr := Discover(d.Machine.Host)
@@ -133,13 +124,13 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	if err != nil {
 		return errors.Join(err, d.report(ctx, state, found, failed(v1.ReasonApplyFailed, err)))
 	}
-	if waiting, err := d.drain(ctx, state, works, held); err != nil {
+	waiting, err := d.drain(ctx, state, held)
+	if err != nil {
 		return err
-	} else if waiting {
+	}
+	if waiting { // the rest can be done meanwhile
 		works = slices.DeleteFunc(works, func(w plan.Work) bool { return anyIn(held, w.Disturbs()) })
 	}
-	waiting := state.Annotations[v1.AnnotationDesiredState] == v1.DrainRequired &&
-		state.Annotations[v1.AnnotationCurrentState] != v1.DrainComplete
 
 	var applyErr error
 	if len(works) > 0 {
@@ -152,9 +143,7 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 		begun := time.Now()
 		applyErr = d.apply(ctx, works, found, owned)
 		applySeconds.Observe(time.Since(begun).Seconds())
-		var err error
-		found, err = Discover(d.Machine.Host)
-		discoverErr = errors.Join(discoverErr, err)
+		found, discoverErr = Discover(d.Machine.Host)
 		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", summary(works))
 	}
 	errs := []error{applyErr, discoverErr, ownedErr}
@@ -163,25 +152,27 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	}
 	errs = append(errs, d.offer(found, state, nil))
 	err = errors.Join(errs...)
+	if err != nil {
+		d.Events.Eventf(state, nil, corev1.EventTypeWarning, v1.ReasonApplyFailed, "Apply", "%s", firstBytes(err.Error(), 900))
+	}
+	err = errors.Join(err, d.report(ctx, state, found, ended(state, held, waiting, err)))
+	if waiting {
+		return err
+	}
+	return errors.Join(err, d.ask(ctx, state, v1.DrainIdle)) // done, or not wanted any more
+}
 
+// ended is how far the node got.
+func ended(state *v1.SriovNetworkNodeState, held map[string]bool, waiting bool, err error) outcome {
 	switch {
 	case err != nil:
-		d.Events.Eventf(state, nil, corev1.EventTypeWarning, v1.ReasonApplyFailed, "Apply", "%s", firstBytes(err.Error(), 900))
-		err = errors.Join(err, d.report(ctx, state, found, failed(v1.ReasonApplyFailed, err)))
+		return failed(v1.ReasonApplyFailed, err)
 	case waiting:
-		err = d.report(ctx, state, found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingDrain, message: "VFs in use would be disturbed: " + list(held)})
-		if err == nil {
-			return &waitError{after: lookAgain}
-		}
+		return outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingDrain, message: "VFs in use would be disturbed: " + list(held)}
 	case state.Annotations[v1.AnnotationPlanned] != "true" && len(state.Spec.Interfaces) == 0:
-		err = d.report(ctx, state, found, outcome{sync: v1.SyncSucceeded, reason: v1.ReasonWaitingPlan, message: "the operator has not planned this node yet"})
-	default:
-		err = d.report(ctx, state, found, outcome{sync: v1.SyncSucceeded, reason: v1.ReasonSynced})
+		return outcome{sync: v1.SyncSucceeded, reason: v1.ReasonWaitingPlan, message: "the operator has not planned this node yet"}
 	}
-	if len(works) > 0 && !waiting {
-		err = errors.Join(err, d.ask(ctx, state, v1.DrainIdle))
-	}
-	return err
+	return outcome{sync: v1.SyncSucceeded, reason: v1.ReasonSynced}
 }
 
 func (d *Daemon) steps(state *v1.SriovNetworkNodeState, found Found, owned map[string]plan.Owned) ([]plan.Work, []plan.Problem) {
@@ -198,7 +189,6 @@ func (d *Daemon) disturbed(ctx context.Context, works []plan.Work, found Found) 
 	for _, w := range works {
 		vfs = append(vfs, w.Disturbs()...)
 	}
-	awaitingDrain.Set(0)
 	if len(vfs) == 0 {
 		return nil, nil
 	}
@@ -215,19 +205,16 @@ func (d *Daemon) disturbed(ctx context.Context, works []plan.Work, found Found) 
 	return held, nil
 }
 
-// drain plays the daemon's part of the handshake, and tells whether the works that
-// disturb VFs in use have to wait.
-func (d *Daemon) drain(ctx context.Context, state *v1.SriovNetworkNodeState, works []plan.Work, held map[string]bool) (waiting bool, err error) {
-	desired, current := state.Annotations[v1.AnnotationDesiredState], state.Annotations[v1.AnnotationCurrentState]
-	granted := desired == v1.DrainRequired && current == v1.DrainComplete
-	switch {
-	case len(held) > 0 && !granted:
-		awaitingDrain.Set(float64(len(held)))
-		return true, d.ask(ctx, state, v1.DrainRequired)
-	case len(works) == 0 && desired != v1.DrainIdle && desired != "":
-		return false, d.ask(ctx, state, v1.DrainIdle) // done, or not wanted any more
+// drain asks for the node to be drained if VFs in use would be disturbed, and tells
+// whether that has to be waited for.
+func (d *Daemon) drain(ctx context.Context, state *v1.SriovNetworkNodeState, held map[string]bool) (waiting bool, err error) {
+	a := state.Annotations
+	if len(held) == 0 || a[v1.AnnotationDesiredState] == v1.DrainRequired && a[v1.AnnotationCurrentState] == v1.DrainComplete {
+		awaitingDrain.Set(0)
+		return false, nil
 	}
-	return false, nil
+	awaitingDrain.Set(float64(len(held)))
+	return true, d.ask(ctx, state, v1.DrainRequired)
 }
 
 // ask sets what the daemon wants of the operator.
