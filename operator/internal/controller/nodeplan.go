@@ -35,6 +35,8 @@ type NodePlanner struct {
 	// Own holds, by node, the version of its state that this planner wrote last: the
 	// event of that write is no news.
 	Own sync.Map
+	// labelled holds, by node, the value of the label that this planner wrote last.
+	labelled sync.Map
 }
 
 // News tells events of node states that are not the planner's own doing.
@@ -43,6 +45,28 @@ func (r *NodePlanner) News() predicate.Predicate {
 		version, ok := r.Own.Load(e.ObjectNew.GetName())
 		return !ok || version != e.ObjectNew.GetResourceVersion()
 	}}
+}
+
+// NodeNews tells events of Nodes that are not the planner's own doing: by the time of
+// its own label, its cache may not show the state that it wrote before.
+func (r *NodePlanner) NodeNews() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool {
+			r.labelled.Delete(e.Object.GetName())
+			return true
+		},
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			was, is := maps.Clone(e.ObjectOld.GetLabels()), maps.Clone(e.ObjectNew.GetLabels())
+			wrote, ok := r.labelled.Load(e.ObjectNew.GetName())
+			if ok && was[v1.LabelDevicePlugin] == wrote && is[v1.LabelDevicePlugin] != wrote {
+				r.labelled.Delete(e.ObjectNew.GetName()) // somebody else wrote it
+			} else if ok && is[v1.LabelDevicePlugin] == wrote {
+				delete(was, v1.LabelDevicePlugin)
+				delete(is, v1.LabelDevicePlugin)
+			}
+			return !maps.Equal(was, is)
+		},
+	}
 }
 
 // Reconcile plans one node.
@@ -236,7 +260,7 @@ func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeStat
 
 // label says on the Node whether it offers resources; "" takes the label away.
 func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetadata, value string) error {
-	if node.Labels[v1.LabelDevicePlugin] == value {
+	if wrote, ok := r.labelled.Load(node.Name); node.Labels[v1.LabelDevicePlugin] == value || ok && wrote == value {
 		return nil
 	}
 	old := node.DeepCopy()
@@ -247,7 +271,11 @@ func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetad
 	if node.Labels[v1.LabelDevicePlugin] = value; value == "" {
 		delete(node.Labels, v1.LabelDevicePlugin)
 	}
-	return client.IgnoreNotFound(r.Patch(ctx, node, client.MergeFrom(old), FieldOwner))
+	if err := r.Patch(ctx, node, client.MergeFrom(old), FieldOwner); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	r.labelled.Store(node.Name, value)
+	return nil
 }
 
 // retire keeps the state of a node that went away for a while: it may come back, and

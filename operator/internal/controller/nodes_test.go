@@ -62,6 +62,13 @@ func TestPolicyBecomesSpec(t *testing.T) {
 		require.Equal(t, 1, p.Status.MatchedNodes)
 		require.Equal(t, v1.ReasonApplying, condition(t, p.Status.Conditions, v1.ConditionReady).Reason)
 	})
+	var n corev1.Node
+	require.NoError(t, c.Get(ctx, client.ObjectKey{Name: "spec"}, &n))
+	require.NoError(t, c.Patch(ctx, &n, client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"`+v1.LabelDevicePlugin+`":null}}}`))))
+	c.eventually(t, func(t *assert.CollectT) {
+		require.NoError(t, c.Get(ctx, client.ObjectKey{Name: "spec"}, &n))
+		require.Equal(t, v1.DevicePluginEnabled, n.Labels[v1.LabelDevicePlugin], "put back if taken away")
+	})
 	c.report(t, "spec", v1.SyncSucceeded)
 	c.eventually(t, func(t *assert.CollectT) {
 		require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(p), p))

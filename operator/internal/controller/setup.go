@@ -105,7 +105,7 @@ func setupNodes(mgr ctrl.Manager, o Operator) error {
 	}
 	return errors.Join(
 		ctrl.NewControllerManagedBy(mgr).Named("nodes").
-			WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+			WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(nodes.NodeNews())).
 			Watches(&v1.SriovNetworkNodeState{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(nodes.News())).
 			Watches(&v1.SriovNetworkNodePolicy{}, w.policies(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			Watches(&v1.SriovNetworkPoolConfig{}, w.everyNode(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
