@@ -48,6 +48,10 @@ func TestCommandLine(t *testing.T) {
 	_, help, err := call(t, nil, "daemon", "-h")
 	require.ErrorIs(t, err, flag.ErrHelp)
 	require.Contains(t, help, "pod-resources")
+	require.Contains(t, help, `(default "0")`, "no metrics unless asked for")
+	_, help, err = call(t, map[string]string{"METRICS_BIND_ADDRESS": "127.0.0.1:9811"}, "daemon", "-h")
+	require.ErrorIs(t, err, flag.ErrHelp)
+	require.Contains(t, help, `(default "127.0.0.1:9811")`)
 }
 
 func merge(env map[string]string, k, v string) map[string]string {
