@@ -15,6 +15,9 @@ const (
 	MaxPFs = 16
 	// maxRootPorts is how many cards fit.
 	maxRootPorts = 8
+	// maxVirtualNICs have fixed places on the main bus, 0000:00:10.0 and on.
+	maxVirtualNICs = 8
+	virtualSlot    = 0x10
 	// maxMemory is below where SeaBIOS opens a 64-bit PCI window. QEMU 10.0 maps
 	// VF registers in that window at an address cut to 32 bits: VFs are dead.
 	maxMemory = 2800
@@ -25,9 +28,15 @@ type Config struct {
 	Name      string // host name; empty is "node1"
 	PFs       int    // emulated Intel 82576 ports, 1 to 16; 0 is 2. Beyond 8 they share dual-port cards
 	DualPort  bool   // put two PFs on each card, as function 0 and 1, for fewer than 9 as well
+	NoIOMMU   bool   // as on machines that have none, or have it off
 	NUMA      bool   // two NUMA nodes; odd-numbered cards are attached to node 1
 	MemoryMiB int    // 512 to 2800; 0 is 2048
 	CPUs      int    // 0 is 2
+
+	// VirtualNICs are virtio-net functions, at 0000:00:10.0, 0000:00:11.0 and on:
+	// what virtual machines get in place of NICs, without a PF in sight. They are
+	// connected to the PFs.
+	VirtualNICs int
 
 	// Modules are loaded before Boot returns, beside igb, igbvf and vfio-pci:
 	// netdevsim, vdpa_sim_net and others (see e2e/artifact).
@@ -63,6 +72,8 @@ func (c *Config) complete() error {
 	switch {
 	case c.PFs < 1 || c.PFs > MaxPFs:
 		return fmt.Errorf("PFs is %d, want 1 to %d", c.PFs, MaxPFs)
+	case c.VirtualNICs < 0 || c.VirtualNICs > maxVirtualNICs:
+		return fmt.Errorf("VirtualNICs is %d, want 0 to %d", c.VirtualNICs, maxVirtualNICs)
 	case c.MemoryMiB < 512 || c.MemoryMiB > maxMemory:
 		return fmt.Errorf("MemoryMiB is %d, want 512 to %d: with more, emulated VFs do not work", c.MemoryMiB, maxMemory)
 	case c.CPUs < 1 || c.CPUs > 16:

@@ -27,7 +27,7 @@ func (m *machine) inherit(f *os.File) int {
 
 // newMachine describes the whole computer. Everything QEMU talks through is a
 // descriptor, so that it leaves nothing in any file system.
-func newMachine(c Config, node artifact.Node, agent *os.File, fabric *fabricEnd) *machine {
+func newMachine(c Config, node artifact.Node, agent, monitor *os.File, fabric *fabricEnd) *machine {
 	m := &machine{}
 	accel := os.Getenv("SRIOVKIT_ACCEL") // "kvm" where /dev/kvm is a real one
 	if accel == "" {
@@ -40,10 +40,13 @@ func newMachine(c Config, node artifact.Node, agent *os.File, fabric *fabricEnd)
 	// no_timer_check: on a busy host the emulated timer can miss the kernel's test
 	// of it, which then panics.
 	m.add("-append", "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt net.ifnames=0 node.name="+c.Name)
-	m.device("intel-iommu,intremap=on")
+	if !c.NoIOMMU {
+		m.device("intel-iommu,intremap=on")
+	}
 	m.device("virtio-serial-pci,bus=pcie.0")
-	m.add("-chardev", fmt.Sprintf("socket,id=agent,fd=%d", m.inherit(agent)))
+	m.add("-chardev", fmt.Sprintf("socket,id=agent,fd=%d,server=on,wait=off", m.inherit(agent)))
 	m.device("virtserialport,chardev=agent,name=agent")
+	m.add("-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", m.inherit(monitor)), "-mon", "chardev=monitor,mode=control")
 
 	m.disk("root", node.Disk, "snapshot=on,cache=unsafe")
 	for _, name := range slices.Sorted(maps.Keys(c.Disks)) {
@@ -113,9 +116,16 @@ func (m *machine) network(c Config, fabric *fabricEnd) {
 			}
 		}
 		m.add("-netdev", fmt.Sprintf("hubport,id=hub%d,hubid=1", i))
-		m.device("igb,bus=port%d%s,netdev=hub%d,mac=%s,romfile=", card, address, i, pfMAC(side, i))
+		m.device("igb,id=%s,bus=port%d%s,netdev=hub%d,mac=%s,romfile=", nicID(i), card, address, i, pfMAC(side, i))
+	}
+	for i := range c.VirtualNICs {
+		m.add("-netdev", fmt.Sprintf("hubport,id=hub-virtual%d,hubid=1", i))
+		m.device("virtio-net-pci,bus=pcie.0,addr=%#x,netdev=hub-virtual%d,mac=52:54:00:%02x:ff:%02x,romfile=", virtualSlot+i, i, side, i+2)
 	}
 }
+
+// nicID is the name of a PF in QEMU.
+func nicID(pf int) string { return fmt.Sprintf("nic%d", pf) }
 
 // pfMAC is the permanent address of a PF; the nodes of a fabric must differ.
 func pfMAC(side, pf int) string { return fmt.Sprintf("52:54:00:%02x:%02x:00", side, pf+1) }

@@ -19,6 +19,7 @@ func TestConfigRefuses(t *testing.T) {
 	}{
 		"too many PFs":     {Config{PFs: 17}, "PFs is 17, want 1 to 16"},
 		"negative PFs":     {Config{PFs: -1}, "PFs is -1"},
+		"virtual NICs":     {Config{VirtualNICs: 9}, "VirtualNICs is 9, want 0 to 8"},
 		"too much memory":  {Config{MemoryMiB: 4096}, "MemoryMiB is 4096, want 512 to 2800"},
 		"too little":       {Config{MemoryMiB: 64}, "MemoryMiB is 64"},
 		"CPUs":             {Config{CPUs: 64}, "CPUs is 64"},
@@ -45,15 +46,15 @@ func TestTopology(t *testing.T) {
 		ports  int    // root ports
 		last   string // device of the last NIC
 	}{
-		"two single-port cards": {Config{}, 2, "igb,bus=port1,netdev=hub1,mac=52:54:00:00:02:00,romfile="},
-		"one dual-port card":    {Config{DualPort: true}, 1, "igb,bus=port0,addr=0.1,multifunction=on,netdev=hub1,mac=52:54:00:00:02:00,romfile="},
-		"half a card":           {Config{PFs: 3, DualPort: true}, 2, "igb,bus=port1,addr=0.0,multifunction=on,netdev=hub2,mac=52:54:00:00:03:00,romfile="},
-		"more than ports":       {Config{PFs: 16}, 8, "igb,bus=port7,addr=0.1,multifunction=on,netdev=hub15,mac=52:54:00:00:10:00,romfile="},
+		"two single-port cards": {Config{}, 2, "igb,id=nic1,bus=port1,netdev=hub1,mac=52:54:00:00:02:00,romfile="},
+		"one dual-port card":    {Config{DualPort: true}, 1, "igb,id=nic1,bus=port0,addr=0.1,multifunction=on,netdev=hub1,mac=52:54:00:00:02:00,romfile="},
+		"half a card":           {Config{PFs: 3, DualPort: true}, 2, "igb,id=nic2,bus=port1,addr=0.0,multifunction=on,netdev=hub2,mac=52:54:00:00:03:00,romfile="},
+		"more than ports":       {Config{PFs: 16}, 8, "igb,id=nic15,bus=port7,addr=0.1,multifunction=on,netdev=hub15,mac=52:54:00:00:10:00,romfile="},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			require.NoError(t, tc.config.complete())
-			m := newMachine(tc.config, artifact.Node{}, os.Stdin, nil)
+			m := newMachine(tc.config, artifact.Node{}, os.Stdin, os.Stdin, nil)
 			ports := slices.DeleteFunc(slices.Clone(m.args), func(a string) bool { return !strings.HasPrefix(a, "pcie-root-port,") })
 			require.Len(t, ports, tc.ports)
 			require.Equal(t, tc.last, m.args[len(m.args)-1])

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -44,12 +45,16 @@ type VM struct {
 	ConsolePath string // what the node prints; deleted by Close
 
 	config  Config
+	port    *net.UnixAddr // of the agent
 	client  *ssh.Client
 	scratch *process.Scratch
 	console *console
 	qemu    *exec.Cmd
 	exited  chan struct{}
 	exitErr error // valid once exited is closed
+
+	monitorLock sync.Mutex
+	monitor     *monitor
 }
 
 // Boot builds what is missing and starts a node. It returns when the agent
@@ -102,29 +107,56 @@ func (v *VM) boot(ctx context.Context, node artifact.Node, end *fabricEnd) (err 
 	if v.console, err = newConsole(v.ConsolePath, v.Name, v.config.Log); err != nil {
 		return err
 	}
-	agent, err := socketPair("agent")
+	agent, err := v.listen()
 	if err != nil {
 		return err
 	}
-	ours, err := net.FileConn(agent[0])
-	agent[0].Close() // FileConn duplicates it
-	if err == nil {
-		err = v.start(newMachine(v.config, node, agent[1], end))
+	defer agent.Close()
+	control, err := socketPair("monitor")
+	if err != nil {
+		return err
 	}
-	agent[1].Close()
+	v.monitor, err = newMonitor(control[0])
+	control[0].Close()
+	defer control[1].Close()
+	if err != nil {
+		return err
+	}
+	if err := v.start(newMachine(v.config, node, agent, control[1], end)); err != nil {
+		return err
+	}
+	if err := v.meet(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(v.config.Log, "%s: up after %.1fs, %d igb ports\n", v.Name, time.Since(begun).Seconds(), v.config.PFs)
+	return nil
+}
+
+// listen returns the socket at which QEMU waits for the harness, which becomes
+// the agent's port. The kernel chooses its name, it is in no file system, and
+// QEMU takes one connection at a time.
+func (v *VM) listen() (*os.File, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	v.port = l.Addr().(*net.UnixAddr)
+	return l.File()
+}
+
+// meet waits for the agent and prepares the node.
+func (v *VM) meet(ctx context.Context) error {
+	conn, err := net.DialUnix("unix", nil, v.port)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("no answer from the agent within %s", bootTimeout))
 	defer cancel()
-	if err := v.handshake(ctx, ours); err != nil {
+	if err := v.handshake(ctx, conn); err != nil {
 		return err
 	}
-	if err := v.settle(ctx); err != nil {
-		return err
-	}
-	fmt.Fprintf(v.config.Log, "%s: up after %.1fs, %d igb ports\n", v.Name, time.Since(begun).Seconds(), v.config.PFs)
-	return nil
+	return v.settle(ctx)
 }
 
 func (v *VM) start(m *machine) error {
@@ -234,6 +266,9 @@ func (v *VM) Close() error {
 	if v.qemu != nil && v.qemu.Process != nil {
 		v.qemu.Process.Kill() //nolint:errcheck // gone already is fine
 		<-v.exited
+	}
+	if v.monitor != nil {
+		v.monitor.conn.Close()
 	}
 	var err error
 	if v.console != nil {

@@ -1,0 +1,42 @@
+package vm_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/vm"
+)
+
+// TestNodePower does to a node what hands do to a machine: pull a cable, cut the
+// power; and looks at one without an IOMMU and with the NIC of a virtual machine.
+func TestNodePower(t *testing.T) {
+	v := boot(t, vm.Config{Name: "power", NoIOMMU: true, VirtualNICs: 1, Modules: []string{"virtio_net"}})
+	require.Empty(t, output(t, v, "ls /sys/kernel/iommu_groups"))
+	require.NotEmpty(t, output(t, v, "ls /sys/bus/pci/devices/0000:00:10.0/virtio*/net"))
+
+	output(t, v, "ip link set $(ls /sys/bus/pci/devices/0000:02:00.0/net) up")
+	carrier := func(want string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			return output(t, v, "cat /sys/bus/pci/devices/0000:02:00.0/net/*/carrier") == want
+		}, time.Minute, 100*time.Millisecond)
+	}
+	carrier("1")
+	require.NoError(t, v.SetLink(1, false))
+	carrier("0")
+	require.NoError(t, v.SetLink(1, true))
+	carrier("1")
+	require.ErrorContains(t, v.SetLink(7, true), "nic7")
+
+	for range 2 {
+		output(t, v, "echo kept >>/root/file; touch /run/lost")
+		boot := output(t, v, "cat /proc/sys/kernel/random/boot_id")
+		require.NoError(t, v.PowerCycle(t.Context()))
+		require.NotEqual(t, boot, output(t, v, "cat /proc/sys/kernel/random/boot_id"))
+		require.Contains(t, output(t, v, "cat /root/file"), "kept")
+		output(t, v, "test ! -e /run/lost")
+	}
+	require.Equal(t, "kept\nkept", output(t, v, "cat /root/file"))
+}
