@@ -81,21 +81,3 @@ func TestClusterOneNode(t *testing.T) {
 	}, time.Minute, 100*time.Millisecond, "the pod survives a restart of the kubelet")
 	kubectl(t, k, "delete", "pod", "one", "--timeout=60s")
 }
-
-// TestClusterTwoNodes checks what one node cannot show: a VF of one node reaches
-// a VF of the other.
-func TestClusterTwoNodes(t *testing.T) {
-	k := start(t, cluster.Config{Nodes: []vm.Config{{PFs: 1}, {PFs: 1}}})
-	for i, n := range k.Nodes {
-		runPod(t, k, "on-"+n.Name, n.Name)
-		_, err := n.Output(t.Context(), "sh", "-ec", fmt.Sprintf(`
-			pf=/sys/bus/pci/devices/0000:01:00.0
-			ip link set $(ls $pf/net) up; echo 1 >$pf/sriov_numvfs
-			vf=$(ls $pf/virtfn0/net); ip netns add vf; ip link set $vf netns vf; ip -n vf link set $vf up; ip -n vf addr add 192.0.2.%d/24 dev $vf`, i+1))
-		require.NoError(t, err)
-	}
-	require.Eventually(t, func() bool {
-		_, err := k.Nodes[0].Output(t.Context(), "ip", "netns", "exec", "vf", "ping", "-c1", "-W1", "192.0.2.2")
-		return err == nil
-	}, time.Minute, 100*time.Millisecond, "ping from a VF of node1 to a VF of node2")
-}

@@ -47,13 +47,7 @@ func (n *Node) join(ctx context.Context, c *Cluster, i int) error {
 	if err := n.configure(ctx, c, i); err != nil {
 		return err
 	}
-	if err := n.StartContainerd(ctx); err != nil {
-		return err
-	}
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return n.importFile(groupCtx, "/mnt/cluster/images.tar") })
-	group.Go(func() error { return n.StartKubelet(groupCtx) })
-	if err := group.Wait(); err != nil {
+	if err := n.start(ctx); err != nil {
 		return err
 	}
 	for _, condition := range []string{"create", "condition=Ready"} {
@@ -65,7 +59,30 @@ func (n *Node) join(ctx context.Context, c *Cluster, i int) error {
 	return nil
 }
 
-// configure writes the files of the daemons and prepares the network.
+// start does what a machine's init does at each boot.
+func (n *Node) start(ctx context.Context) error {
+	if _, err := n.Output(ctx, "sh", "-c", joinScript); err != nil {
+		return err
+	}
+	if err := n.StartContainerd(ctx); err != nil {
+		return err
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return n.importFile(groupCtx, "/mnt/cluster/images.tar") })
+	group.Go(func() error { return n.StartKubelet(groupCtx) })
+	return group.Wait()
+}
+
+// Reboot cuts the power of the node, see vm.VM.PowerCycle, and starts it again
+// with its disk. It returns when kubelet answers.
+func (n *Node) Reboot(ctx context.Context) error {
+	if err := n.PowerCycle(ctx); err != nil {
+		return err
+	}
+	return n.start(ctx)
+}
+
+// configure writes the files of the daemons.
 func (n *Node) configure(ctx context.Context, c *Cluster, i int) error {
 	credentials, err := c.Node(n.Name, n.Address)
 	if err != nil {
@@ -99,8 +116,7 @@ func (n *Node) configure(ctx context.Context, c *Cluster, i int) error {
 			return err
 		}
 	}
-	_, err = n.Output(ctx, "sh", "-c", joinScript)
-	return err
+	return nil
 }
 
 // StartContainerd starts containerd and waits until it answers.

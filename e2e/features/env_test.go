@@ -1,6 +1,18 @@
 // Package features_test takes the four components through their features on one
-// cluster, installed by their own manifests, one test each. The tests run in the
-// order of the files and leave the cluster as they found it.
+// cluster of two nodes, installed by their own manifests, one test each. The tests
+// run in the order of the files and leave the cluster as they found it; the last
+// uninstalls.
+//
+// The nodes' ports are on one layer 2:
+//
+//	node1  0000:01:00.0  resource nics: 4 VFs for the kernel
+//	       0000:02:00.0  resource dpdk: 2 VFs for vfio
+//	       0000:03:00.0  left to the tests, no policy
+//	node2  0000:01:00.0  resource nics: 2 VFs for the kernel
+//	       0000:02:00.0  left to the tests, no policy
+//	       0000:00:10.0  virtio-net, and 0000:00:11.0: as in a virtual machine, no PF
+//
+// node2 has no IOMMU.
 package features_test
 
 import (
@@ -38,7 +50,7 @@ var shared = sync.OnceValues(func() (*cluster.Cluster, error) {
 	if err := component.Build(ctx, checkout, dir, component.Tag, component.All...); err != nil {
 		return nil, err
 	}
-	k, err := cluster.Start(ctx, cluster.Config{})
+	k, err := cluster.Start(ctx, cluster.Config{Nodes: []vm.Config{{PFs: 3}, {NoIOMMU: true, VirtualNICs: 2}}})
 	if err != nil {
 		return nil, err
 	}
@@ -91,13 +103,16 @@ func newEnv(t *testing.T) *env {
 	e := &env{Cluster: k, T: t, ctx: context.WithoutCancel(t.Context())}
 	t.Cleanup(func() {
 		if t.Failed() {
-			out, _ := k.Kubectl(e.ctx, nil, "describe", "pods")
-			t.Log(out)
+			for _, args := range []string{"describe pods", "get sriovnetworknodestates -A -o yaml", "get pods -A -o wide"} {
+				out, _ := k.Kubectl(e.ctx, nil, strings.Fields(args)...)
+				t.Log(out)
+			}
 			t.Log(k.SaveLogs(e.ctx))
 		}
 	})
-	e.allocatable("nics", "4")
-	e.allocatable("dpdk", "2")
+	e.allocatable("node1", "openshift.io/nics", "4")
+	e.allocatable("node1", "openshift.io/dpdk", "2")
+	e.allocatable("node2", "openshift.io/nics", "2")
 	return e
 }
 
@@ -113,17 +128,39 @@ func (e *env) apply(manifest string) {
 	require.NoError(e, e.Apply(e.ctx, manifest))
 }
 
-// node runs a shell command on the node.
+// get is for polling: an error is no reason to stop.
+func (e *env) get(args ...string) string {
+	out, err := e.Kubectl(e.ctx, nil, append([]string{"get"}, args...)...)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(out)
+}
+
+// node runs a shell command on node1.
 func (e *env) node(script string) string {
 	e.Helper()
-	out, err := e.Nodes[0].Output(e.ctx, "sh", "-ec", script)
+	return e.on(0, script)
+}
+
+// on runs a shell command on a node, by its number from 0.
+func (e *env) on(node int, script string) string {
+	e.Helper()
+	out, err := e.Nodes[node].Output(e.ctx, "sh", "-ec", script)
 	require.NoError(e, err)
 	return strings.TrimSpace(out)
 }
 
-func (e *env) allocatable(resource, want string) {
+func (e *env) until(what string, check func() bool) {
 	e.Helper()
-	e.kubectl("wait", "node/node1", `--for=jsonpath={.status.allocatable.openshift\.io/`+resource+"}="+want, "--timeout="+patience.String())
+	for deadline := time.Now().Add(patience); !check(); time.Sleep(100 * time.Millisecond) {
+		require.True(e, time.Now().Before(deadline), what)
+	}
+}
+
+func (e *env) allocatable(node, resource, want string) {
+	e.Helper()
+	e.kubectl("wait", "node/"+node, "--for=jsonpath={.status.allocatable."+strings.ReplaceAll(resource, ".", `\.`)+"}="+want, "--timeout="+patience.String())
 }
 
 // run creates pods that sleep, waits until they are ready, and deletes them at
@@ -147,73 +184,47 @@ func (e *env) exec(pod string, args ...string) string {
 	return e.kubectl(append([]string{"exec", pod, "--"}, args...)...)
 }
 
-type pod struct{ name, networks, resource string }
-
-func (p pod) manifest() string {
-	limits := ""
-	if p.resource != "" {
-		limits = fmt.Sprintf(`openshift.io/%s: "1"`, p.resource)
-	}
-	return fmt.Sprintf(`
-apiVersion: v1
-kind: Pod
-metadata:
-  name: %s
-  annotations: {k8s.v1.cni.cncf.io/networks: '%s'}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: app
-    image: %s
-    resources: {limits: {%s}}
-`, p.name, p.networks, cluster.BusyboxImage, limits)
+// device is the VF that the device plugin gave to a pod, by its address.
+func (e *env) device(pod, resource string) string {
+	e.Helper()
+	return e.exec(pod, "sh", "-c", "echo $PCIDEVICE_"+strings.ToUpper(strings.NewReplacer(".", "_", "/", "_").Replace(resource)))
 }
 
-const policies = `
-apiVersion: sriovnetwork.openshift.io/v1
-kind: SriovNetworkNodePolicy
-metadata: {name: nics, namespace: sriov-network-operator}
-spec:
-  resourceName: nics
-  nodeSelector: {kubernetes.io/os: linux}
-  nicSelector: {vendor: "8086", deviceID: "10c9", rootDevices: ["0000:01:00.0"]}
-  numVfs: 4
----
-apiVersion: sriovnetwork.openshift.io/v1
-kind: SriovNetworkNodePolicy
-metadata: {name: dpdk, namespace: sriov-network-operator}
-spec:
-  resourceName: dpdk
-  nodeSelector: {kubernetes.io/os: linux}
-  nicSelector: {rootDevices: ["0000:02:00.0"]}
-  numVfs: 2
-  deviceType: vfio-pci
-`
+// vfs is what the kernel of the node says of the VFs of the first port: the lines
+// "vf N ..." of ip link, which are there also while a pod has the VF.
+func (e *env) vfs() string {
+	e.Helper()
+	return e.node("ip link show dev $(ls /sys/bus/pci/devices/0000:01:00.0/net) | grep ' vf '")
+}
 
-// The subnet is the same, so that nothing but the VLAN keeps pods apart.
-const networks = `
----
-apiVersion: sriovnetwork.openshift.io/v1
-kind: SriovNetwork
-metadata: {name: red, namespace: sriov-network-operator}
-spec:
-  networkNamespace: default
-  resourceName: nics
-  vlan: 100
-  capabilities: '{"mac": true}'
-  ipam: '{"type": "host-local", "ranges": [[{"subnet": "10.56.0.0/24", "rangeStart": "10.56.0.10", "rangeEnd": "10.56.0.19"}]]}'
----
-apiVersion: sriovnetwork.openshift.io/v1
-kind: SriovNetwork
-metadata: {name: blue, namespace: sriov-network-operator}
-spec:
-  networkNamespace: default
-  resourceName: nics
-  vlan: 200
-  ipam: '{"type": "host-local", "ranges": [[{"subnet": "10.56.0.0/24", "rangeStart": "10.56.0.20", "rangeEnd": "10.56.0.29"}]]}'
----
-apiVersion: sriovnetwork.openshift.io/v1
-kind: SriovNetwork
-metadata: {name: dpdk, namespace: sriov-network-operator}
-spec: {networkNamespace: default, resourceName: dpdk}
-`
+// hostVFs counts the VFs of the first port whose interface is on the host.
+func (e *env) hostVFs() int {
+	e.Helper()
+	return len(strings.Fields(e.node("ls -d /sys/bus/pci/devices/0000:01:00.0/virtfn*/net/* 2>/dev/null || true")))
+}
+
+// status is what the meta-plugin says of a pod's networks.
+func (e *env) status(pod string) string {
+	e.Helper()
+	return e.kubectl("get", "pod", pod, "-o", `jsonpath={.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}`)
+}
+
+// address is what a pod has from our networks.
+func (e *env) address(pod string) string {
+	e.Helper()
+	fields := strings.Fields(e.exec(pod, "sh", "-c", "ip -o -4 addr | grep 10.56"))
+	require.Greater(e, len(fields), 3)
+	return strings.TrimSuffix(fields[3], "/24")
+}
+
+// restored waits until the VFs of the first port are on the host, as they were, and
+// checks that nothing is left of pods on them.
+func (e *env) restored() {
+	e.Helper()
+	e.until("all VFs are back", func() bool { return e.hostVFs() == 4 })
+	require.NotContains(e, e.vfs(), "vlan", "without their VLANs")
+	e.until("nothing is left of the pods", func() bool {
+		return e.node(`ls /var/lib/cni/networks/red /var/lib/cni/networks/blue 2>/dev/null | grep ^10 || true
+			grep -l net1 /var/lib/cni/multus/records/* 2>/dev/null || true`) == ""
+	})
+}
