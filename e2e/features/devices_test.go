@@ -121,24 +121,24 @@ func TestClusterVirtual(t *testing.T) {
 	e.until("the function is back", func() bool { return e.on(1, "ls /sys/bus/pci/devices/0000:00:10.0/virtio*/net || true") != "" })
 }
 
-// TestClusterNoIOMMU asks a node without an IOMMU for vfio. For VFs of its own PF
-// that is refused, with the reason and the remedy on the node's state; a function of
-// a virtual machine is bound in vfio's no-IOMMU mode and a pod gets its node.
+// TestClusterNoIOMMU asks a node without an IOMMU for vfio, for a VF of its own PF
+// and for a function of a virtual machine. Both are refused, with reason and remedy
+// on the node's state, and nothing loses its driver. (For the second vfio has its
+// no-IOMMU mode, which Debian's kernel is built without.)
 func TestClusterNoIOMMU(t *testing.T) {
 	e := newEnv(t)
 	state := func(path string) string {
-		return e.get("sriovnetworknodestate", "node2", "-n", "sriov-network-operator", "-o", "jsonpath="+path)
+		return e.get("sriovnetworknodestate", "node2", "-n", component.Namespace, "-o", "jsonpath={.status."+path+"}")
 	}
 	e.apply(policy("refused", "node2", "0000:02:00.0", 1, "vfio-pci") + policy("bare", "node2", "0000:00:11.0", 1, "vfio-pci"))
 	e.Cleanup(func() {
-		e.kubectl("delete", "-n", "sriov-network-operator", "sriovnetworknodepolicy/refused-node2", "sriovnetworknodepolicy/bare-node2")
-		e.until("the node is well again", func() bool { return state("{.status.syncStatus}") == "Succeeded" })
+		e.kubectl("delete", "-n", component.Namespace, "sriovnetworknodepolicy/refused-node2", "sriovnetworknodepolicy/bare-node2")
+		e.until("the node is well again", func() bool { return state("syncStatus") == "Succeeded" })
 	})
-	e.until("the refusal", func() bool { return state("{.status.syncStatus}") == "Failed" })
-	assert.Contains(t, state("{.status.lastSyncError}"), "vfio-pci needs an IOMMU")
-	e.allocatable("node2", "openshift.io/bare", "1")
-	e.run(pod{name: "bare", resource: "openshift.io/bare", node: "node2"})
-	group := e.on(1, "basename $(readlink /sys/bus/pci/devices/0000:00:11.0/iommu_group)")
-	e.on(1, "test -c /dev/vfio/noiommu-"+group)
-	e.exec("bare", "test", "-c", "/dev/vfio/"+group)
+	for _, reason := range []string{"vfio-pci needs an IOMMU and 0000:02:10.0 is in no IOMMU group", "CONFIG_VFIO_NOIOMMU"} {
+		e.until(reason, func() bool { return strings.Contains(state("lastSyncError"), reason) })
+	}
+	assert.Equal(t, "virtio-pci", e.on(1, "basename $(readlink /sys/bus/pci/devices/0000:00:11.0/driver)"))
+	assert.Equal(t, "igbvf", e.on(1, "basename $(readlink /sys/bus/pci/devices/0000:02:10.0/driver)"))
+	assert.NotEqual(t, "1", e.get("node", "node2", "-o", `jsonpath={.status.allocatable.openshift\.io/bare}`))
 }

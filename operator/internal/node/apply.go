@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -212,19 +213,38 @@ func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver stri
 		return fmt.Errorf("%s needs an IOMMU and %s is in no IOMMU group: switch it on in the firmware and boot with intel_iommu=on or amd_iommu=on",
 			driver, vf)
 	}
+	if !iommu { // a virtual machine without a virtual IOMMU: what users of VFs in VMs expect
+		if err := m.allowNoIOMMU(ctx, driver); err != nil {
+			return fmt.Errorf("%s without an IOMMU: %w", driver, err)
+		}
+	}
 	err = m.Host.BindDriver(ctx, vf, driver)
 	if errors.Is(err, libsriov.ErrNoDriver) {
 		if err := m.modprobe(ctx, driver); err != nil {
 			return err
 		}
-		if !iommu { // a virtual machine without a virtual IOMMU: what users of VFs in VMs expect
-			if err := os.WriteFile(filepath.Join(m.Files.Root, "sys/module/vfio/parameters/enable_unsafe_noiommu_mode"), []byte("Y"), 0o644); err != nil {
-				return fmt.Errorf("allow vfio without an IOMMU: %w", err)
-			}
-		}
 		err = m.Host.BindDriver(ctx, vf, driver)
 	}
 	return err
+}
+
+// allowNoIOMMU switches vfio's no-IOMMU mode on, before anything is taken from its
+// driver: not every kernel has the mode.
+func (m *Machine) allowNoIOMMU(ctx context.Context, driver string) error {
+	module := filepath.Join(m.Files.Root, "sys/module/vfio")
+	if _, err := os.Stat(module); errors.Is(err, fs.ErrNotExist) {
+		if err := m.modprobe(ctx, driver); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(module, "parameters/enable_unsafe_noiommu_mode"), os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New("this kernel was built without CONFIG_VFIO_NOIOMMU: give the virtual machine a virtual IOMMU, or run a kernel that has it")
+	} else if err != nil {
+		return err
+	}
+	_, err = f.WriteString("Y")
+	return errors.Join(err, f.Close())
 }
 
 // hostUses refuses to take from the host a function that carries its addresses.

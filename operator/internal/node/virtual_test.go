@@ -1,6 +1,7 @@
 package node
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -110,4 +111,20 @@ func TestRefusedWrite(t *testing.T) {
 	owned, err := m.Files.Owned()
 	require.NoError(t, err)
 	require.Contains(t, owned, "0000:01:00.0")
+}
+
+func TestAllowNoIOMMU(t *testing.T) {
+	root := t.TempDir()
+	m := Machine{Files: Files{Root: root}}
+	module := filepath.Join(root, "sys/module/vfio")
+	require.NoError(t, os.MkdirAll(module, 0o755))
+	require.ErrorContains(t, m.allowNoIOMMU(t.Context(), "vfio-pci"), "CONFIG_VFIO_NOIOMMU")
+
+	parameter := filepath.Join(module, "parameters/enable_unsafe_noiommu_mode")
+	require.NoError(t, os.Mkdir(filepath.Dir(parameter), 0o755))
+	require.NoError(t, os.WriteFile(parameter, []byte("N"), 0o644))
+	require.NoError(t, m.allowNoIOMMU(t.Context(), "vfio-pci"))
+	text, err := os.ReadFile(parameter)
+	require.NoError(t, err)
+	require.Equal(t, "Y", string(text))
 }
