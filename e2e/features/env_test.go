@@ -1,7 +1,6 @@
 // Package features_test takes the four components through their features on one
 // cluster of two nodes, installed by their own manifests, one test each. The tests
-// run in the order of the files and leave the cluster as they found it; the last
-// uninstalls.
+// run in the order of the files and leave the cluster as they found it.
 //
 // The nodes' ports are on one layer 2:
 //
