@@ -120,7 +120,7 @@ func addr(ip net.IP) netip.Addr {
 func prefix(n net.IPNet) (netip.Prefix, error) {
 	ones, bits := n.Mask.Size()
 	a := addr(n.IP)
-	if !a.IsValid() || bits == 0 || bits == 128 && a.Is4() {
+	if !a.IsValid() || bits != a.BitLen() {
 		return netip.Prefix{}, fmt.Errorf("IPAM plugin answered with an address that is none: %s", &n)
 	}
 	return netip.PrefixFrom(a, ones), nil

@@ -32,7 +32,12 @@ type pf struct {
 
 // look reads what sysfs says about a VF. ErrNoDevice stays reachable.
 func (p *Plugin) look(a libsriov.Address) (device, error) {
-	fn, err := p.host.Function(a)
+	vf, err := p.host.VF(a)
+	fn, isVF := vf.Function, true
+	if errors.Is(err, libsriov.ErrNotVF) { // a PF, or a VF without a PF in sight
+		isVF = false
+		fn, err = p.host.Function(a)
+	}
 	if err != nil {
 		return device{}, noDevice(p, a, err)
 	}
@@ -42,17 +47,13 @@ func (p *Plugin) look(a libsriov.Address) (device, error) {
 	}
 	d.Userspace = d.Netdev == "" && (isUserspace(fn.Driver) || p.usesVhost(fn.VDPA))
 
-	vf, err := p.host.VF(a)
-	if errors.Is(err, libsriov.ErrNotVF) {
+	if !isVF {
 		if _, err := p.host.NumVFs(a); err == nil {
 			return d, &failure{Code: codeDevice,
 				Err:  fmt.Errorf("failed to get VF information: %s/physfn/net: %s is a PF", p.path("sys/bus/pci/devices/"+a.String()), a),
 				Hint: "deviceID must be the address of a VF; the device plugin must offer VFs, not this PF"}
 		}
 		return d, nil
-	}
-	if err != nil {
-		return d, &failure{Code: codeDevice, Err: fmt.Errorf("failed to get VF information: %w", err)}
 	}
 	d.Index = vf.Index
 	d.PF, err = p.lookPF(vf.PF)

@@ -146,7 +146,10 @@ func save(path string, v any) error {
 // name and then given one, so that a kill leaves nothing behind. Only a file
 // that is there already is replaced by way of a second one.
 func write(path string, b []byte) error {
-	err := writeNew(path, b)
+	err := fs.ErrExist
+	if !exists(path) {
+		err = writeNew(path, b)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
 			err = writeNew(path, b)
