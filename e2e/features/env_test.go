@@ -32,7 +32,7 @@ import (
 )
 
 // patience is many times what anything takes on two busy cores.
-const patience = 5 * time.Minute
+const patience = 10 * time.Minute
 
 // shared is the cluster of all tests; the first that asks starts it.
 var shared = sync.OnceValues(func() (*cluster.Cluster, error) {
@@ -213,7 +213,7 @@ func (e *env) address(pod string) string {
 	e.Helper()
 	fields := strings.Fields(e.exec(pod, "sh", "-c", "ip -o -4 addr | grep 10.56"))
 	require.Greater(e, len(fields), 3)
-	return strings.TrimSuffix(fields[3], "/24")
+	return strings.TrimSuffix(fields[3], "/16")
 }
 
 // restored waits until the VFs of the first port are on the host, as they were, and

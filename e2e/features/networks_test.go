@@ -19,7 +19,7 @@ func TestClusterVFs(t *testing.T) {
 		pod{name: "red-1", networks: `[{"name": "red", "mac": "02:00:00:00:10:01"}]`, resource: "openshift.io/nics"},
 		pod{name: "red-2", networks: "red@fast0", resource: "openshift.io/nics"},
 		pod{name: "blue-1", networks: "blue", resource: "openshift.io/nics"},
-		pod{name: "red-far", networks: `[{"name": "red", "ips": ["10.56.0.19/24"]}]`, resource: "openshift.io/nics", node: "node2"},
+		pod{name: "red-far", networks: `[{"name": "red", "ips": ["10.56.1.249/16"]}]`, resource: "openshift.io/nics", node: "node2"},
 	)
 	assert.Equal(t, 1, e.hostVFs(), "three VFs are in pods")
 	assert.Contains(t, e.exec("red-1", "ip", "link", "show", "net1"), "02:00:00:00:10:01")
@@ -59,7 +59,7 @@ spec: {config: '{"cniVersion":"1.0.0","type":"bridge","bridge":"br-inline","ipam
 `)
 	e.run(pod{name: "multi", networks: "filed, inline, red", resource: "openshift.io/nics"})
 	addresses := e.exec("multi", "ip", "-o", "-4", "addr")
-	for ifname, prefix := range map[string]string{"eth0": "10.244.", "net1": "10.12.0.", "net2": "10.13.0.", "net3": "10.56.0.1"} {
+	for ifname, prefix := range map[string]string{"eth0": "10.244.", "net1": "10.12.0.", "net2": "10.13.0.", "net3": "10.56.1."} {
 		assert.Regexp(t, ifname+` +inet `+prefix, addresses)
 	}
 	e.kubectl("delete", "pod", "multi")
@@ -88,7 +88,7 @@ func TestClusterNetworkObjects(t *testing.T) {
 	assert.Contains(t, e.vfs(), "vlan 301")
 	e.kubectl("delete", "sriovnetwork", "green", "-n", "sriov-network-operator")
 	e.until("the NAD goes with its network", func() bool { return strings.Contains(nad(""), "NotFound") })
-	assert.Contains(t, e.exec("heir", "ip", "addr", "show", "net1"), "10.56.0.3")
+	assert.Contains(t, e.exec("heir", "ip", "addr", "show", "net1"), "10.56.3.")
 	e.kubectl("delete", "pod", "heir")
 	e.restored()
 }

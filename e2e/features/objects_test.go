@@ -74,8 +74,8 @@ var policies = policy("nics", "node1", "0000:01:00.0", 4, "netdevice") +
 	policy("dpdk", "node1", "0000:02:00.0", 2, "vfio-pci")
 
 // network makes a SriovNetwork. All have one subnet, so that nothing but the VLAN
-// keeps pods apart; the addresses end in 10*tens to 10*tens+9.
-func network(name, resource string, vlan, tens int) string {
+// keeps pods apart; the addresses are 10.56.third.10 to .249, by turns.
+func network(name, resource string, vlan, third int) string {
 	return fmt.Sprintf(`
 ---
 apiVersion: sriovnetwork.openshift.io/v1
@@ -86,8 +86,8 @@ spec:
   resourceName: %s
   vlan: %d
   capabilities: '{"mac": true, "ips": true}'
-  ipam: '{"type": "host-local", "ranges": [[{"subnet": "10.56.0.0/24", "rangeStart": "10.56.0.%[4]d0", "rangeEnd": "10.56.0.%[4]d9"}]]}'
-`, name, resource, vlan, tens)
+  ipam: '{"type": "host-local", "ranges": [[{"subnet": "10.56.0.0/16", "rangeStart": "10.56.%[4]d.10", "rangeEnd": "10.56.%[4]d.249"}]]}'
+`, name, resource, vlan, third)
 }
 
 var networks = network("red", "nics", 100, 1) + network("blue", "nics", 200, 2) + `
