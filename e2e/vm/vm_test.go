@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -178,6 +180,35 @@ func TestNodeKilled(t *testing.T) {
 	}, 10*time.Second, 20*time.Millisecond)
 	boot(t, vm.Config{PFs: 1})
 	require.NoFileExists(t, string(console), "the next boot removes what the killed process left")
+}
+
+// TestNodeCrashedBoot has QEMU end as it does when it finds a fault in itself. The
+// node boots all the same.
+func TestNodeCrashedBoot(t *testing.T) {
+	vm.Need(t)
+	crashed := make(chan struct{})
+	go func() {
+		defer close(crashed)
+		for t.Context().Err() == nil {
+			files, _ := filepath.Glob("/proc/self/task/*/children")
+			for _, f := range files {
+				text, _ := os.ReadFile(f) // threads come and go
+				for _, child := range strings.Fields(string(text)) {
+					args, _ := os.ReadFile(filepath.Join("/proc", child, "cmdline"))
+					if pid, err := strconv.Atoi(child); err == nil && strings.Contains(string(args), "-kernel") {
+						_ = syscall.Kill(pid, syscall.SIGABRT)
+						return
+					}
+				}
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	var log bytes.Buffer
+	boot(t, vm.Config{Name: "phoenix", PFs: 1, Log: &log})
+	<-crashed
+	require.Contains(t, log.String(), "QEMU crashed")
+	require.Contains(t, log.String(), "phoenix: trying again")
 }
 
 func children(t *testing.T, pid int) []string {
