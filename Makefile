@@ -32,7 +32,8 @@ test: check check-generated artifacts test-host test-node test-cluster ## Everyt
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own
-	go vet work
+	@echo '== workspace: go vet (minutes when Go has nothing cached, and silent)'
+	@go vet work
 	@export GOWORK=off; $(call each,go build ./... && go vet ./... && go mod tidy -diff)
 
 .PHONY: test-host
