@@ -73,16 +73,18 @@ func TestClusterNetworkObjects(t *testing.T) {
 	e := newEnv(t)
 	e.apply(network("green", "nics", 300, 3))
 	nad := func(path string) string { return e.get("net-attach-def", "green", "-o", "jsonpath="+path) }
-	e.until("the NAD", func() bool { return strings.Contains(nad("{.spec.config}"), `"vlan":300`) })
-	e.apply(network("green", "nics", 301, 3))
-	e.until("the NAD follows", func() bool { return strings.Contains(nad("{.spec.config}"), `"vlan":301`) })
-	assert.Equal(t, "openshift.io/nics", nad(`{.metadata.annotations.k8s\.v1\.cni\.cncf\.io/resourceName}`))
-	var conf struct {
-		Name, Type string
-		Plugins    []struct{ Type string }
+	rendered := func(vlan int) bool {
+		var conf struct {
+			Name, Type string
+			VLAN       int
+		}
+		err := json.Unmarshal([]byte(nad("{.spec.config}")), &conf)
+		return err == nil && conf.Name == "green" && conf.Type == "sriov" && conf.VLAN == vlan
 	}
-	require.NoError(t, json.Unmarshal([]byte(nad("{.spec.config}")), &conf))
-	assert.Equal(t, "green", conf.Name)
+	e.until("the NAD", func() bool { return rendered(300) })
+	e.apply(network("green", "nics", 301, 3))
+	e.until("the NAD follows", func() bool { return rendered(301) })
+	assert.Equal(t, "openshift.io/nics", nad(`{.metadata.annotations.k8s\.v1\.cni\.cncf\.io/resourceName}`))
 
 	e.run(pod{name: "heir", networks: "green", resource: "openshift.io/nics"})
 	assert.Contains(t, e.vfs(), "vlan 301")
