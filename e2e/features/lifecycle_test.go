@@ -54,3 +54,30 @@ func TestClusterKubeletRestart(t *testing.T) {
 	assert.Equal(t, id, e.kubectl("get", "pod", "before", "-o", "jsonpath={.status.containerStatuses[0].containerID}"))
 	assert.NotEqual(t, e.device("before", "openshift.io/nics"), e.device("after", "openshift.io/nics"))
 }
+
+// TestClusterReboot cuts the power of a node with a pod on a VF. The VFs are made
+// again, the pod comes back with one, and nothing is left of the first.
+func TestClusterReboot(t *testing.T) {
+	e := newEnv(t)
+	e.apply(pod{name: "phoenix", networks: "red", resource: "openshift.io/nics"}.deployment())
+	e.Cleanup(func() { e.kubectl("delete", "deployment", "phoenix", "--cascade=foreground", "--ignore-not-found") })
+	e.kubectl("wait", "deployment/phoenix", "--for=condition=Available", "--timeout="+patience.String())
+	e.kubectl("cordon", "node2") // or it might come back there
+	e.Cleanup(func() { e.kubectl("uncordon", "node2") })
+	require.Equal(t, 1, strings.Count(e.vfs(), "vlan 100"))
+
+	require.NoError(t, e.Nodes[0].Reboot(e.ctx))
+	require.Equal(t, "0", e.node("cat /sys/bus/pci/devices/0000:02:00.0/sriov_numvfs"), "the hardware has forgotten all")
+	e.until("the VFs are made again", func() bool { return e.node("cat /sys/bus/pci/devices/0000:01:00.0/sriov_numvfs") == "4" })
+	e.until("the pod has a VF", func() bool {
+		out, err := e.Kubectl(e.ctx, nil, "exec", "deployment/phoenix", "--", "ip", "-o", "-4", "addr", "show", "net1")
+		return err == nil && strings.Contains(out, "10.56.1.")
+	})
+	e.kubectl("wait", "deployment/phoenix", "--for=condition=Available", "--timeout="+patience.String())
+	assert.Equal(t, 1, strings.Count(e.vfs(), "vlan 100"))
+	assert.Equal(t, 3, e.hostVFs())
+	e.allocatable("node1", "openshift.io/dpdk", "2")
+
+	e.kubectl("delete", "deployment", "phoenix", "--cascade=foreground")
+	e.restored()
+}

@@ -1,0 +1,44 @@
+package features_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/component"
+)
+
+// TestClusterUninstall takes the operator and what it installed away: policies,
+// networks and configuration first, then its manifests. No object, label, VF,
+// resource or socket is left; the CNI plugin stays on the nodes, for pods that may
+// still have to give something back.
+func TestClusterUninstall(t *testing.T) {
+	e := newEnv(t)
+	checkout, err := component.Checkout(e.ctx)
+	require.NoError(t, err)
+	in := func(args ...string) string { return e.kubectl(append(args, "-n", component.Namespace)...) }
+
+	in("delete", "sriovnetworknodepolicies,sriovnetworks", "--all", "--timeout="+patience.String())
+	e.until("no VFs", func() bool {
+		return strings.Trim(e.node("cat /sys/bus/pci/devices/*/sriov_numvfs")+e.on(1, "cat /sys/bus/pci/devices/*/sriov_numvfs"), "0\n") == ""
+	})
+	e.allocatable("node1", "openshift.io/nics", "0")
+	e.until("no NADs", func() bool { return e.get("net-attach-def", "-A", "-o", "name") == "" })
+	in("delete", "sriovoperatorconfig", "default", "--timeout="+patience.String())
+	e.until("daemons and states are gone", func() bool {
+		return e.get("daemonsets,sriovnetworknodestates", "-n", component.Namespace, "-o", "name") == ""
+	})
+	e.until("nodes without labels", func() bool {
+		return !strings.Contains(e.get("nodes", "-o", "jsonpath={.items[*].metadata.labels}"), "sriov")
+	})
+	e.kubectl("delete", "-k", filepath.Join(checkout, "operator/config"), "--timeout="+patience.String())
+
+	kinds := "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses,namespaces"
+	assert.NotRegexp(t, "sriov", e.get(kinds, "-o", "name"))
+	assert.Empty(t, e.node(`cd /var/lib/kubelet; find device-plugins plugins_registry -name '*openshift*'; find /var/run/cdi -name '*openshift*' 2>/dev/null; true`))
+	e.run(pod{name: "plain"})
+	assert.Contains(t, e.exec("plain", "ip", "addr", "show", "eth0"), "10.244.")
+}
