@@ -248,9 +248,10 @@ func TestConfigMapVolume(t *testing.T) {
 }
 
 func TestConfigWrittenInPlace(t *testing.T) {
-	n := newNode(t, true)
+	n := newNode(t, true, pool("b", `"drivers": ["iavf"]`))
 	k := n.kubelet()
 	n.start()
+	k.AwaitDevices(b, testhost.VF0) // or it may start with the file while that is empty, and refuse
 	require.NoError(t, os.WriteFile(n.options.ConfigFile, []byte(`{"resourceList": [`+pool("a", `"drivers": ["iavf"]`)+`]}`), 0o600))
 	k.AwaitDevices(a, testhost.VF0)
 }
