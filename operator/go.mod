@@ -3,6 +3,7 @@ module github.com/sriovkit/sriovkit/operator
 go 1.26.0
 
 require (
+	github.com/go-json-experiment/json v1.27.2
 	github.com/go-logr/logr v1.4.4
 	github.com/google/go-cmp v0.7.0
 	github.com/moby/sys/atomicwriter v0.1.0

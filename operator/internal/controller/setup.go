@@ -36,8 +36,13 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // New makes a manager with all reconcilers. It caches no more than they read.
 func New(cfg *rest.Config, o Operator, images deploy.Images, opts ctrl.Options) (ctrl.Manager, error) {
+	informers, err := newInformer(cfg, opts.Scheme, o.Namespace)
+	if err != nil {
+		return nil, err
+	}
 	own := cache.ByObject{Namespaces: map[string]cache.Config{o.Namespace: {}}}
 	opts.Cache = cache.Options{
+		NewInformer:      informers,
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&v1.SriovNetworkNodePolicy{}: own, &v1.SriovNetworkNodeState{}: own, &v1.SriovOperatorConfig{}: own, &v1.SriovNetworkPoolConfig{}: own,
