@@ -14,7 +14,6 @@ const messageLimit = 2048
 // patchCondition writes conditions of obj that changed. list is obj's own. Others
 // write conditions of the same object, so the patch holds only for the version read.
 func patchCondition(ctx context.Context, c client.Client, obj client.Object, list *[]metav1.Condition, conditions ...metav1.Condition) error {
-	old := obj.DeepCopyObject().(client.Object)
 	changed := false
 	for _, cond := range conditions {
 		if len(cond.Message) > messageLimit {
@@ -25,7 +24,11 @@ func patchCondition(ctx context.Context, c client.Client, obj client.Object, lis
 	if !changed {
 		return nil
 	}
-	return client.IgnoreNotFound(c.Status().Patch(ctx, obj, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner))
+	patch := map[string]any{
+		"metadata": map[string]any{"resourceVersion": obj.GetResourceVersion()},
+		"status":   map[string]any{"conditions": *list},
+	}
+	return client.IgnoreNotFound(mergePatch(ctx, c, obj, "status", patch))
 }
 
 func joinMessage(a, b string) string {

@@ -317,9 +317,10 @@ func (r *Drainer) pool(ctx context.Context, name string) (string, error) {
 
 // set writes the operator's answer.
 func (r *Drainer) set(ctx context.Context, state *v1.SriovNetworkNodeState, current string) error {
-	old := state.DeepCopy()
 	state.Annotations[v1.AnnotationCurrentState] = current
-	return r.Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner)
+	return mergePatch(ctx, r, state, "", map[string]any{"metadata": map[string]any{
+		"resourceVersion": state.ResourceVersion, "annotations": map[string]any{v1.AnnotationCurrentState: current},
+	}})
 }
 
 func (r *Drainer) say(ctx context.Context, state *v1.SriovNetworkNodeState, status metav1.ConditionStatus, reason, message string) error {
@@ -333,11 +334,7 @@ func (r *Drainer) mirror(ctx context.Context, node *metav1.PartialObjectMetadata
 	if node.Annotations[v1.AnnotationNodeState] == desired {
 		return nil
 	}
-	old := node.DeepCopy()
-	node = node.DeepCopy()
-	if node.Annotations == nil {
-		node.Annotations = map[string]string{}
-	}
-	node.Annotations[v1.AnnotationNodeState] = desired
-	return client.IgnoreNotFound(r.Patch(ctx, node, client.MergeFrom(old), FieldOwner))
+	return client.IgnoreNotFound(mergePatch(ctx, r, node, "", map[string]any{"metadata": map[string]any{
+		"annotations": map[string]any{v1.AnnotationNodeState: desired},
+	}}))
 }

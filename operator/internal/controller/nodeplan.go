@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"sync"
@@ -13,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -193,9 +191,7 @@ func (r *NodePlanner) policies(ctx context.Context) ([]*v1.SriovNetworkNodePolic
 	return out, nil
 }
 
-// patch writes spec and annotations, if they differ. It is put together by hand, for
-// comparing two large objects as JSON costs more than all the rest; and the answer is
-// metadata only, for the watch brings the object anyway.
+// patch writes spec and annotations, if they differ.
 func (r *NodePlanner) patch(ctx context.Context, old, state *v1.SriovNetworkNodeState) error {
 	patch := map[string]any{}
 	if !equality.Semantic.DeepEqual(old.Spec, state.Spec) {
@@ -222,18 +218,10 @@ func (r *NodePlanner) patch(ctx context.Context, old, state *v1.SriovNetworkNode
 	if len(patch) == 0 {
 		return nil
 	}
-	data, err := json.Marshal(patch)
-	if err != nil {
-		return err
-	}
-	var answer metav1.PartialObjectMetadata
-	answer.SetGroupVersionKind(v1.GroupVersion.WithKind("SriovNetworkNodeState"))
-	answer.Namespace, answer.Name = state.Namespace, state.Name
-	if err := r.Patch(ctx, &answer, client.RawPatch(types.MergePatchType, data), FieldOwner); err != nil {
+	if err := mergePatch(ctx, r, state, "", patch); err != nil {
 		return fmt.Errorf("write the spec of node %s: %w", state.Name, err)
 	}
-	state.Generation, state.ResourceVersion = answer.Generation, answer.ResourceVersion
-	r.Own.Store(state.Name, answer.ResourceVersion)
+	r.Own.Store(state.Name, state.ResourceVersion)
 	nodeWrites.Inc()
 	return nil
 }
