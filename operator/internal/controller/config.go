@@ -72,7 +72,7 @@ func (r *Config) create(ctx context.Context) error {
 }
 
 func (r *Config) deploy(ctx context.Context, cfg *v1.SriovOperatorConfig) error {
-	o := deploy.Options{Namespace: r.Namespace, ResourcePrefix: r.ResourcePrefix, CNIBinDir: r.CNIBinDir, NodeSelector: NodeSelector(cfg)}
+	o := deploy.Options{Namespace: r.Namespace, ResourcePrefix: r.ResourcePrefix, CNIBinDir: r.CNIBinDir, NodeSelector: deploy.NodeSelector(&cfg.Spec)}
 	if r.Images.Daemon == "" {
 		return fmt.Errorf("no image for the daemon: set SRIOV_NETWORK_CONFIG_DAEMON_IMAGE on the operator")
 	}
@@ -117,23 +117,8 @@ func (r *Config) apply(ctx context.Context, cfg *v1.SriovOperatorConfig, ds *app
 
 // honoured names the fields that are set and that nothing here acts on.
 func honoured(cfg *v1.SriovOperatorConfig) metav1.Condition {
-	var ignored []string
-	s := &cfg.Spec
-	for field, set := range map[string]bool{
-		"enableInjector: install the injector by its own manifest":  s.EnableInjector,
-		"enableOperatorWebhook: the schemas refuse what it refused": s.EnableOperatorWebhook,
-		"enableOvsOffload": s.EnableOvsOffload,
-		"disablePlugins: there are no vendor plugins": len(s.DisablePlugins) > 0,
-		"featureGates: there are none":                len(s.FeatureGates) > 0,
-		"configurationMode systemd":                   s.ConfigurationMode == "systemd",
-	} {
-		if set {
-			ignored = append(ignored, field)
-		}
-	}
 	c := metav1.Condition{Type: v1.ConditionComplete, Status: metav1.ConditionTrue, Reason: v1.ReasonConfigReady, ObservedGeneration: cfg.Generation}
-	if len(ignored) > 0 {
-		slices.Sort(ignored)
+	if ignored := deploy.Ignored(&cfg.Spec); len(ignored) > 0 {
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1.ReasonConfigUnsupported, "not acted on: "+strings.Join(ignored, "; ")
 	}
 	return c

@@ -14,6 +14,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
 // evictAgain while pods are on their way out. Nothing announces that a disruption
@@ -172,7 +173,7 @@ func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) 
 func (r *Drainer) room(ctx context.Context, p *v1.SriovNetworkPoolConfig) (int, error) {
 	members := nodeMetaList()
 	if p.Spec.MaxUnavailable != nil && p.Spec.MaxUnavailable.Type == intstr.String {
-		selector, err := poolSelector(p)
+		selector, err := plan.PoolSelector(p)
 		if err != nil {
 			return 0, err
 		}
@@ -180,7 +181,7 @@ func (r *Drainer) room(ctx context.Context, p *v1.SriovNetworkPoolConfig) (int, 
 			return 0, err
 		}
 	}
-	return limit(p.Spec.MaxUnavailable, len(members.Items))
+	return plan.PoolLimit(p.Spec.MaxUnavailable, len(members.Items))
 }
 
 // busy lists the nodes that hold a slot: those the cache shows, and those given one so

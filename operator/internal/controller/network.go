@@ -38,12 +38,10 @@ type Network struct {
 	Kind string // "SriovNetwork", "SriovIBNetwork" or "OVSNetwork"
 }
 
-// network is what the three kinds have in common.
+// network is an object of one of the three kinds.
 type network struct {
 	client.Object
-	namespace, resource string
-	status              *v1.NetworkStatus
-	render              func() (string, error)
+	status *v1.NetworkStatus
 }
 
 // New makes an empty object of the reconciler's kind.
@@ -60,28 +58,6 @@ func (r *Network) empty() *network {
 	}
 	o := &v1.SriovNetwork{}
 	return &network{Object: o, status: &o.Status}
-}
-
-// read fills in what depends on the object's content.
-func (n *network) read() {
-	switch o := n.Object.(type) {
-	case *v1.SriovNetwork:
-		n.namespace, n.resource = o.Spec.NetworkNamespace, o.Spec.ResourceName
-		n.render = func() (string, error) { return nad.Sriov(o.Name, &o.Spec) }
-	case *v1.SriovIBNetwork:
-		n.namespace, n.resource = o.Spec.NetworkNamespace, o.Spec.ResourceName
-		n.render = func() (string, error) { return nad.IB(o.Name, &o.Spec) }
-	case *v1.OVSNetwork:
-		n.namespace, n.resource = o.Spec.NetworkNamespace, o.Spec.ResourceName
-		n.render = func() (string, error) { return nad.OVS(o.Name, &o.Spec) }
-	}
-}
-
-// NetworkNamespace is where a network's NAD goes, as its spec says; "" is its own.
-func NetworkNamespace(obj client.Object) string {
-	n := network{Object: obj}
-	n.read()
-	return n.namespace
 }
 
 // ownerRef is the value of the annotation by which a NAD names its network.
@@ -118,7 +94,6 @@ func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	if !n.GetDeletionTimestamp().IsZero() {
 		return ctrl.Result{}, nil
 	}
-	n.read()
 	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonNetworkReady, ObservedGeneration: n.GetGeneration()}
 	var not *notReadyError
 	if err := r.provide(ctx, n); errors.As(err, &not) {
@@ -131,21 +106,16 @@ func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 
 // provide brings the NAD to where and what the network says.
 func (r *Network) provide(ctx context.Context, n *network) error {
-	if n.namespace != "" && n.namespace != n.GetNamespace() && n.GetNamespace() != r.Namespace {
-		return &notReadyError{v1.ReasonNADInvalid, fmt.Sprintf("networkNamespace %s: only networks in %s may be put elsewhere; leave it empty", n.namespace, r.Namespace)}
-	}
-	config, err := n.render()
+	source, _ := nad.SourceOf(n.Object) // one of the three kinds
+	config, err := source.Config(r.Namespace)
 	if err != nil {
 		return &notReadyError{v1.ReasonNADInvalid, err.Error()}
 	}
-	target := n.namespace
-	if target == "" {
-		target = n.GetNamespace()
-	}
+	target := source.Target()
 	want := &nad.NetworkAttachmentDefinition{Spec: nad.Spec{Config: config}}
 	want.Namespace, want.Name = target, n.GetName()
 	want.Annotations = map[string]string{
-		v1.AnnotationResourceName: r.ResourcePrefix + "/" + n.resource,
+		v1.AnnotationResourceName: r.ResourcePrefix + "/" + source.Resource,
 		v1.AnnotationOwnerRef:     r.ownerRef(client.ObjectKeyFromObject(n)),
 	}
 	if target == n.GetNamespace() {

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
@@ -96,7 +97,7 @@ func (r *NodePlanner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 			return ctrl.Result{}, r.label(ctx, node, "")
 		}
 		return ctrl.Result{}, nil
-	case node == nil || !node.DeletionTimestamp.IsZero() || !carries(node.Labels, NodeSelector(cfg)):
+	case node == nil || !node.DeletionTimestamp.IsZero() || !deploy.Selected(&cfg.Spec, node.Labels):
 		return r.retire(ctx, node, state, req.Name)
 	case state == nil:
 		return ctrl.Result{}, r.create(ctx, cfg, req.Name)

@@ -45,23 +45,6 @@ func (o *Operator) config(ctx context.Context, c client.Reader) (*v1.SriovOperat
 	return &cfg, nil
 }
 
-// NodeSelector of the nodes that take part.
-func NodeSelector(cfg *v1.SriovOperatorConfig) map[string]string {
-	if len(cfg.Spec.ConfigDaemonNodeSelector) > 0 {
-		return cfg.Spec.ConfigDaemonNodeSelector
-	}
-	return map[string]string{"node-role.kubernetes.io/worker": "", "kubernetes.io/os": "linux"}
-}
-
-func carries(labels, selector map[string]string) bool {
-	for k, v := range selector {
-		if got, ok := labels[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
-}
-
 // nodeMeta is how Nodes are watched and cached: their names, labels and annotations.
 // Status updates of thousands of kubelets are of no interest.
 func nodeMeta() *metav1.PartialObjectMetadata {

@@ -3,19 +3,17 @@ package controller
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
 // poolsOf lists the pools a node with these labels is in, by name. More than one is a
@@ -28,43 +26,12 @@ func poolsOf(ctx context.Context, c client.Reader, namespace string, nodeLabels 
 	var out []*v1.SriovNetworkPoolConfig
 	for i := range list.Items {
 		p := &list.Items[i]
-		if s, err := poolSelector(p); err == nil && s.Matches(labels.Set(nodeLabels)) {
+		if s, err := plan.PoolSelector(p); err == nil && s.Matches(labels.Set(nodeLabels)) {
 			out = append(out, p)
 		}
 	}
 	slices.SortFunc(out, func(a, b *v1.SriovNetworkPoolConfig) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
-}
-
-func poolSelector(p *v1.SriovNetworkPoolConfig) (labels.Selector, error) {
-	switch {
-	case p.Spec.OvsHardwareOffloadConfig.Name != "" || !p.DeletionTimestamp.IsZero():
-		return labels.Nothing(), nil
-	case p.Spec.NodeSelector == nil:
-		return labels.Everything(), nil
-	}
-	return metav1.LabelSelectorAsSelector(p.Spec.NodeSelector)
-}
-
-// limit is how many nodes of a pool of the given size may be drained at once. A
-// percentage is rounded down, but to no less than one: a pool that can never be
-// drained is not what "10%" says.
-func limit(unavailable *intstr.IntOrString, size int) (int, error) {
-	if unavailable == nil {
-		return math.MaxInt, nil
-	}
-	if unavailable.Type == intstr.Int {
-		return unavailable.IntValue(), nil
-	}
-	digits, percent := strings.CutSuffix(unavailable.StrVal, "%")
-	n, err := strconv.Atoi(digits)
-	if err != nil || n < 0 || percent && (n < 1 || n > 100) {
-		return 0, fmt.Errorf("maxUnavailable %q: want a number, or 1%% to 100%%", unavailable.StrVal)
-	}
-	if !percent {
-		return n, nil
-	}
-	return max(1, size*n/100), nil
 }
 
 // PoolStatus counts the nodes of a pool and says whether it can be used.
@@ -84,13 +51,13 @@ func (r *PoolStatus) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, reason, fmt.Sprintf(format, args...)
 	}
 	nodes := nodeMetaList()
-	selector, err := poolSelector(&p)
+	selector, err := plan.PoolSelector(&p)
 	if err != nil {
-		fault(v1.ReasonInvalid, "nodeSelector: %v", err)
+		fault(v1.ReasonInvalid, "%v", err)
 	} else if err := r.List(ctx, nodes, client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {
 		return ctrl.Result{}, err
 	}
-	if _, err := limit(p.Spec.MaxUnavailable, len(nodes.Items)); err != nil {
+	if _, err := plan.PoolLimit(p.Spec.MaxUnavailable, len(nodes.Items)); err != nil {
 		fault(v1.ReasonInvalid, "%v", err)
 	}
 	for i := range nodes.Items {

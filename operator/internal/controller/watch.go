@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/nad"
 )
 
 // watcher maps events to the work items they concern.
@@ -126,7 +127,7 @@ func (w *watcher) networksFor(kind string) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, ns client.Object) []reconcile.Request {
 		var out []reconcile.Request
 		_ = w.each(ctx, kind, func(obj client.Object) {
-			if NetworkNamespace(obj) == ns.GetName() {
+			if source, ok := nad.SourceOf(obj); ok && source.Target() == ns.GetName() {
 				out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)})
 			}
 		})
