@@ -34,6 +34,12 @@ const (
 
 	// AnnotationResourceName on a NetworkAttachmentDefinition.
 	AnnotationResourceName = "k8s.v1.cni.cncf.io/resourceName"
+	// AnnotationNodeSelector on a NetworkAttachmentDefinition: the label, key=value, of
+	// the nodes that have the network.
+	AnnotationNodeSelector = "k8s.v1.cni.cncf.io/nodeSelector"
+	// AnnotationNetworks and AnnotationDefaultNetwork on a Pod select networks.
+	AnnotationNetworks       = "k8s.v1.cni.cncf.io/networks"
+	AnnotationDefaultNetwork = "v1.multus-cni.io/default-network"
 	// AnnotationOwnerRef on a NetworkAttachmentDefinition: Kind.group/namespace/name.
 	AnnotationOwnerRef = "sriovnetwork.openshift.io/owner-ref"
 	// AnnotationLastNetworkNamespace on a network: where its NAD was put last.

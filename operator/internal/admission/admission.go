@@ -1,0 +1,68 @@
+// Package admission answers the API server's questions about objects before they are
+// stored. It refuses what the planner and the renderer would refuse, warns of what does
+// not fit the cluster as it is, and fills in defaults.
+//
+// It decides nothing of its own: the verdicts are those of the packages plan and nad,
+// which reconcilers write to the objects later, with or without a webhook. It reads from
+// caches and writes nothing.
+package admission
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
+)
+
+// Register serves the webhooks of an operator in namespace.
+func Register(mgr ctrl.Manager, namespace string) error {
+	decoder := admission.NewDecoder(mgr.GetScheme())
+	for path, handler := range map[string]admission.Handler{
+		deploy.ValidatePath: &validator{cluster: cluster{mgr.GetClient(), namespace}, decoder: decoder},
+		deploy.MutatePath:   admission.HandlerFunc(defaults),
+	} {
+		mgr.GetWebhookServer().Register(path, &admission.Webhook{Handler: handler})
+	}
+	// A replica that waits for the lease reads nothing else: its first answer would have
+	// to wait for the caches to fill.
+	for _, obj := range []client.Object{
+		&v1.SriovNetworkNodePolicy{}, &v1.SriovNetworkPoolConfig{}, &v1.SriovNetworkNodeState{}, &v1.SriovOperatorConfig{},
+		nodeMeta(), &corev1.Namespace{},
+	} {
+		if _, err := mgr.GetCache().GetInformer(context.Background(), obj, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("watch %T for webhooks: %w", obj, err)
+		}
+	}
+	return nil
+}
+
+// patched answers with the difference between the object of the request and this one.
+func patched(req admission.Request, obj map[string]any) admission.Response {
+	raw, err := json.Marshal(obj)
+	if err != nil {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	return admission.PatchResponseFromRaw(req.Object.Raw, raw)
+}
+
+func nodeMeta() *metav1.PartialObjectMetadata {
+	var n metav1.PartialObjectMetadata
+	n.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
+	return &n
+}
+
+func nodeMetaList() *metav1.PartialObjectMetadataList {
+	var l metav1.PartialObjectMetadataList
+	l.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
+	return &l
+}
