@@ -1,6 +1,7 @@
 // Package admission answers the API server's questions about objects before they are
 // stored. It refuses what the planner and the renderer would refuse, warns of what does
-// not fit the cluster as it is, and fills in defaults.
+// not fit the cluster as it is, fills in defaults, and adds the resources of networks to
+// pods.
 //
 // It decides nothing of its own: the verdicts are those of the packages plan and nad,
 // which reconcilers write to the objects later, with or without a webhook. It reads from
@@ -22,6 +23,7 @@ import (
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
+	"github.com/sriovkit/sriovkit/operator/internal/nad"
 )
 
 // Register serves the webhooks of an operator in namespace.
@@ -30,6 +32,7 @@ func Register(mgr ctrl.Manager, namespace string) error {
 	for path, handler := range map[string]admission.Handler{
 		deploy.ValidatePath: &validator{cluster: cluster{mgr.GetClient(), namespace}, decoder: decoder},
 		deploy.MutatePath:   admission.HandlerFunc(defaults),
+		deploy.InjectPath:   &injector{cached: mgr.GetClient(), live: mgr.GetAPIReader(), decoder: decoder},
 	} {
 		mgr.GetWebhookServer().Register(path, &admission.Webhook{Handler: handler})
 	}
@@ -37,7 +40,7 @@ func Register(mgr ctrl.Manager, namespace string) error {
 	// to wait for the caches to fill.
 	for _, obj := range []client.Object{
 		&v1.SriovNetworkNodePolicy{}, &v1.SriovNetworkPoolConfig{}, &v1.SriovNetworkNodeState{}, &v1.SriovOperatorConfig{},
-		nodeMeta(), &corev1.Namespace{},
+		nodeMeta(), &corev1.Namespace{}, &nad.NetworkAttachmentDefinition{},
 	} {
 		if _, err := mgr.GetCache().GetInformer(context.Background(), obj, cache.BlockUntilSynced(false)); err != nil {
 			return fmt.Errorf("watch %T for webhooks: %w", obj, err)
