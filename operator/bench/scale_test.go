@@ -175,7 +175,7 @@ func (s *scale) each(f func(name string) error) {
 
 // operator starts the program.
 func (s *scale) operator() {
-	s.cmd = exec.Command(s.bin, "operator", "-kubeconfig", s.plane.Kubeconfig, "-leader-elect=false", "-metrics-bind-address", metrics, "-health-probe-bind-address", "0")
+	s.cmd = exec.Command(s.bin, "operator", "-kubeconfig", s.plane.Kubeconfig, "-leader-elect=false", "-webhook-bind-address=0", "-metrics-bind-address", metrics, "-health-probe-bind-address", "0")
 	s.cmd.Env = append(os.Environ(), "NAMESPACE="+ns, "RESOURCE_PREFIX=openshift.io", "CREATE_DEFAULT_CONFIG=true", "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=x")
 	log, err := os.Create(filepath.Join(s.b.TempDir(), "operator.log"))
 	require.NoError(s.b, err)

@@ -9,9 +9,9 @@ type SriovOperatorConfigSpec struct {
 	// ConfigDaemonNodeSelector: labels of the nodes that take part; empty means
 	// node-role.kubernetes.io/worker="" and Linux.
 	ConfigDaemonNodeSelector map[string]string `json:"configDaemonNodeSelector,omitempty"`
-	// EnableInjector is accepted; the injector is installed by its own manifest.
+	// EnableInjector adds to new pods the resources of the networks they ask for.
 	EnableInjector bool `json:"enableInjector,omitempty"`
-	// EnableOperatorWebhook is accepted; the schemas do its work.
+	// EnableOperatorWebhook judges policies, pools and networks when they are written.
 	EnableOperatorWebhook bool `json:"enableOperatorWebhook,omitempty"`
 	// LogLevel 0 (info) to 2 (everything), for the daemons.
 	// +kubebuilder:validation:Minimum=0
@@ -29,7 +29,9 @@ type SriovOperatorConfigSpec struct {
 	// DisablePlugins is accepted; there are no vendor plugins.
 	// +kubebuilder:validation:items:Enum=mellanox
 	DisablePlugins []string `json:"disablePlugins,omitempty"`
-	// FeatureGates by name; unknown names are reported, never refused.
+	// FeatureGates by name: metricsExporter lets the device plugins serve metrics,
+	// resourceInjectorMatchCondition makes the injector mandatory for pods that ask for
+	// networks. Others are reported if on, never refused.
 	FeatureGates map[string]bool `json:"featureGates,omitempty"`
 	// ConfigDaemonEnvVars are added to the daemon's environment.
 	ConfigDaemonEnvVars map[string]string `json:"configDaemonEnvVars,omitempty"`

@@ -31,6 +31,8 @@ func TestCommandLine(t *testing.T) {
 		"operator, no namespace": {[]string{"operator"}, map[string]string{"RESOURCE_PREFIX": "a"}, "NAMESPACE is not set"},
 		"operator, bad delay":    {[]string{"operator"}, merge(good, "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES", "soon"), `"soon": want 0 or more minutes`},
 		"operator, bad path":     {[]string{"operator"}, merge(good, "SRIOV_CNI_BIN_PATH", "cni/bin"), `"cni/bin": want an absolute path`},
+		"operator, bad port":     {[]string{"operator"}, merge(good, "METRICS_EXPORTER_PORT", "70000"), `"70000": want a port`},
+		"operator, bad URL":      {[]string{"operator"}, merge(good, "WEBHOOK_URL", "http://a"), `"http://a": want https://host:port`},
 		"operator, no cluster":   {[]string{"operator", "-kubeconfig", "/no/such/file"}, good, "find the cluster"},
 		"daemon, no node":        {[]string{"daemon"}, nil, "NODE_NAME and NAMESPACE"},
 		"daemon, no host":        {[]string{"daemon", "-node=a", "-namespace=b", "-root=/no/such"}, nil, "open the host at /no/such"},

@@ -30,7 +30,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		Operator: controller.Operator{
 			Namespace: getenv("NAMESPACE"), ResourcePrefix: getenv("RESOURCE_PREFIX"),
 			ExternalDrainer: getenv("USE_EXTERNAL_DRAINER") == "true", KeepStaleMinutes: 30,
-			CreateConfig: getenv("CREATE_DEFAULT_CONFIG") == "true", CNIBinDir: "/opt/cni/bin",
+			CreateConfig: getenv("CREATE_DEFAULT_CONFIG") == "true", CNIBinDir: "/opt/cni/bin", MetricsPort: deploy.DefaultMetricsPort,
 		},
 		images: deploy.Images{
 			Daemon: getenv("SRIOV_NETWORK_CONFIG_DAEMON_IMAGE"), DevicePlugin: getenv("SRIOV_DEVICE_PLUGIN_IMAGE"),
@@ -60,6 +60,12 @@ func readSettings(getenv func(string) string) (settings, error) {
 			errs = append(errs, fmt.Errorf("STALE_NODE_STATE_CLEANUP_DELAY_MINUTES %q: want 0 or more minutes", v))
 		}
 	}
+	if v := getenv("METRICS_EXPORTER_PORT"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 16)
+		if s.MetricsPort = int(n); err != nil || n == 0 {
+			errs = append(errs, fmt.Errorf("METRICS_EXPORTER_PORT %q: want a port, 1 to 65535", v))
+		}
+	}
 	return s, errors.Join(errs...)
 }
 
@@ -69,6 +75,8 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	metricsAddr := flags.String("metrics-bind-address", ":8080", "where to serve /metrics; 0 does not")
 	healthAddr := flags.String("health-probe-bind-address", ":8081", "where to serve /healthz and /readyz; 0 does not")
 	pprofAddr := flags.String("pprof-bind-address", "0", "where to serve /debug/pprof; 0 does not")
+	webhookAddr := flags.String("webhook-bind-address", ":9443", "where to serve the webhooks that the configuration enables; 0 does not")
+	webhookURL := flags.String("webhook-url", getenv("WEBHOOK_URL"), "`https://host:port` at which API servers outside of the cluster's network reach them; default is the Service (environment WEBHOOK_URL)")
 	elect := flags.Bool("leader-elect", true, "work only while holding the lease, so that replicas can stand by")
 	kubeconfig := flags.String("kubeconfig", "", "kubeconfig; inside a cluster it is not needed")
 	level := flags.Int("v", 0, "log level, 0 to 2")
@@ -78,6 +86,14 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	s, err := readSettings(getenv)
 	if err != nil {
 		return err
+	}
+	if s.WebhookURL = *webhookURL; s.WebhookURL != "" {
+		if err := deploy.CheckWebhookURL(s.WebhookURL); err != nil {
+			return err
+		}
+	}
+	if *webhookAddr != "0" {
+		s.WebhookAddress = *webhookAddr
 	}
 	logTo(stderr, *level)
 	if getenv("GOGC") == "" {

@@ -2,7 +2,9 @@ package controller_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -21,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/sriovkit/sriovkit/e2e/controlplane"
@@ -44,6 +47,7 @@ type cluster struct {
 	config        *rest.Config
 	scheme        *runtime.Scheme
 	plane         *controlplane.ControlPlane
+	address       string // of webhooks, that nobody else has
 }
 
 var shared struct {
@@ -72,21 +76,40 @@ func newCluster(t *testing.T) *cluster {
 func startCluster() (*cluster, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ctrl.SetLogger(logr.Discard())
-	plane, err := controlplane.Start(ctx, controlplane.Config{})
+	c, err := startPlane(ctx, controlplane.Config{})
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	done := make(chan error, 1)
-	shared.stop = func() { cancel(); <-done; plane.Close() }
+	shared.stop = func() { cancel(); <-done; c.plane.Close() }
 	done <- nil // replaced once the operator runs
 
-	for _, args := range [][]string{{"apply", "-f", "testdata/nad-crd.yaml"}, {"apply", "-k", "../../config"}} {
-		if out, err := plane.Kubectl(ctx, nil, args...); err != nil {
-			return nil, fmt.Errorf("kubectl %v: %w: %s", args, err, out)
-		}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}} // of the pods of tests
+	if err := c.Create(ctx, account); err != nil {
+		return nil, err
+	}
+	mgr, err := c.operator(nil)
+	if err != nil {
+		return nil, err
+	}
+	<-done
+	go func() { done <- mgr.Start(ctx) }()
+	return c, nil
+}
+
+// startPlane starts a control plane and installs the manifests.
+func startPlane(ctx context.Context, config controlplane.Config) (*cluster, error) {
+	plane, err := controlplane.Start(ctx, config)
+	if err != nil {
+		return nil, err
 	}
 	c := &cluster{plane: plane, scheme: runtime.NewScheme()}
+	for _, args := range [][]string{{"apply", "-f", "testdata/nad-crd.yaml"}, {"apply", "-k", "../../config"}} {
+		if out, err := plane.Kubectl(ctx, nil, args...); err != nil {
+			return nil, errors.Join(fmt.Errorf("kubectl %v: %w: %s", args, err, out), plane.Close())
+		}
+	}
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1.AddToScheme, nad.AddToScheme} {
 		if err := add(c.scheme); err != nil {
 			return nil, err
@@ -96,32 +119,44 @@ func startCluster() (*cluster, error) {
 		return nil, err
 	}
 	c.config.QPS = -1
-	if c.Client, err = client.New(c.config, client.Options{Scheme: c.scheme}); err != nil {
+	if c.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}} // of the pods of tests
-	if err := c.Create(ctx, account); err != nil {
-		return nil, err
+	c.Client, err = client.New(c.config, client.Options{Scheme: c.scheme})
+	return c, err
+}
+
+// freeAddress is one on which nobody listens.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
 	}
-	opts := controller.Operator{Namespace: ns, ResourcePrefix: prefix, KeepStaleMinutes: 30, CreateConfig: true, CNIBinDir: "/opt/cni/bin"}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// operator makes one replica.
+func (c *cluster) operator(change func(*controller.Operator)) (mgr ctrl.Manager, err error) {
+	opts := controller.Operator{
+		Namespace: ns, ResourcePrefix: prefix, KeepStaleMinutes: 30, CreateConfig: true, CNIBinDir: "/opt/cni/bin", MetricsPort: 9110,
+		WebhookAddress: c.address, WebhookURL: "https://" + c.address,
+	}
+	if change != nil {
+		change(&opts)
+	}
 	images := deploy.Images{Daemon: "operator:test", DevicePlugin: "sriovdp:test", CNI: map[string]string{"sriov": "sriov-cni:test"}}
 	// The CRDs were just applied: retry until they are served.
-	var mgr ctrl.Manager
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		mgr, err = controller.New(c.as("sriov-network-operator", nil), opts, images, ctrl.Options{
-			Scheme: c.scheme, Metrics: metricsserver.Options{BindAddress: "0"}, LeaderElection: true,
+			Scheme: c.scheme, Metrics: metricsserver.Options{BindAddress: "0"}, LeaderElection: true, LeaderElectionReleaseOnCancel: true,
 			LeaderElectionID: "sriovkit-operator", LeaderElectionNamespace: ns,
+			Controller: config.Controller{SkipNameValidation: new(true)}, // replicas share this process
 		})
 		if err == nil || time.Now().After(deadline) {
-			break
+			return mgr, err
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	<-done
-	go func() { done <- mgr.Start(ctx) }()
-	return c, nil
 }
 
 // as is the configuration of one of the manifests' service accounts.

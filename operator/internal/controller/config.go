@@ -2,11 +2,11 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,17 +24,24 @@ type Config struct {
 	client.Client
 	Operator
 	Images deploy.Images
+	Live   client.Reader // not the cache
+
+	swept map[string]bool // of the one worker: webhook configurations that nobody left behind
 }
 
-// Reconcile applies the DaemonSets. Deleting the configuration deletes them through
-// their owner reference.
+// Reconcile applies the DaemonSets and webhook configurations. Deleting the configuration
+// deletes the former through their owner reference, and the latter here.
 func (r *Config) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	if req.Name != v1.DefaultConfigName || req.Namespace != r.Namespace {
 		return ctrl.Result{}, nil
 	}
 	var cfg v1.SriovOperatorConfig
-	if err := r.Get(ctx, req.NamespacedName, &cfg); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+	err := r.Get(ctx, req.NamespacedName, &cfg)
+	if client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, err
+	}
+	if err != nil {
+		return ctrl.Result{}, r.webhooks(ctx, &v1.SriovOperatorConfigSpec{})
 	}
 	if old := cfg.DeepCopy(); controllerutil.RemoveFinalizer(&cfg, v1.FinalizerConfig) {
 		if err := r.Patch(ctx, &cfg, client.MergeFrom(old), FieldOwner); err != nil {
@@ -42,16 +49,20 @@ func (r *Config) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 		}
 	}
 	if !cfg.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil
+		return ctrl.Result{}, r.webhooks(ctx, &v1.SriovOperatorConfigSpec{})
 	}
 	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonConfigReady, ObservedGeneration: cfg.Generation}
-	var err error
 	if cfg.Spec.ConfigurationMode == "systemd" {
 		ready.Status, ready.Reason = metav1.ConditionFalse, v1.ReasonConfigUnsupported
 		ready.Message = "configurationMode systemd is not supported; the daemon configures the nodes, without rebooting them. Set daemon or leave it out"
 	}
-	if err = r.deploy(ctx, &cfg); err != nil {
-		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, err.Error()
+	deployed, hooked := r.deploy(ctx, &cfg), r.webhooks(ctx, &cfg.Spec)
+	if errors.Is(hooked, errNoCertificate) {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonApplying, hooked.Error()
+		hooked = nil
+	}
+	if err = errors.Join(deployed, hooked); err != nil {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	if perr := patchCondition(ctx, r, &cfg, &cfg.Status.Conditions, ready, honoured(&cfg)); perr != nil {
 		return ctrl.Result{}, perr
@@ -72,47 +83,88 @@ func (r *Config) create(ctx context.Context) error {
 }
 
 func (r *Config) deploy(ctx context.Context, cfg *v1.SriovOperatorConfig) error {
-	o := deploy.Options{Namespace: r.Namespace, ResourcePrefix: r.ResourcePrefix, CNIBinDir: r.CNIBinDir, NodeSelector: deploy.NodeSelector(&cfg.Spec)}
+	o := deploy.Options{
+		Namespace: r.Namespace, ResourcePrefix: r.ResourcePrefix, CNIBinDir: r.CNIBinDir, NodeSelector: deploy.NodeSelector(&cfg.Spec),
+		MetricsPort: r.MetricsPort,
+	}
 	if r.Images.Daemon == "" {
 		return fmt.Errorf("no image for the daemon: set SRIOV_NETWORK_CONFIG_DAEMON_IMAGE on the operator")
 	}
-	if err := r.apply(ctx, cfg, deploy.Daemon(o, r.Images, &cfg.Spec)); err != nil {
+	if err := r.clear(ctx, cfg); err != nil {
+		return err
+	}
+	if err := r.own(ctx, cfg, deploy.Daemon(o, r.Images, &cfg.Spec)); err != nil {
 		return err
 	}
 	if r.Images.DevicePlugin == "" {
 		return nil
 	}
-	return r.apply(ctx, cfg, deploy.DevicePlugin(o, r.Images, &cfg.Spec))
+	if err := r.own(ctx, cfg, deploy.DevicePlugin(o, r.Images, &cfg.Spec)); err != nil {
+		return err
+	}
+	service := deploy.MetricsService(o)
+	if cfg.Spec.FeatureGates[deploy.GateMetrics] {
+		return r.own(ctx, cfg, service)
+	}
+	have, err := r.find(ctx, r, service)
+	if err != nil || have == nil || !metav1.IsControlledBy(have, cfg) {
+		return err
+	}
+	return client.IgnoreNotFound(r.Delete(ctx, have))
 }
 
-// apply writes a DaemonSet. One that this operator never applied was made by another
-// tool, with fields and a selector that no apply can take away: it is replaced.
-func (r *Config) apply(ctx context.Context, cfg *v1.SriovOperatorConfig, ds *appsv1.DaemonSet) error {
-	var have appsv1.DaemonSet
-	err := r.Get(ctx, client.ObjectKeyFromObject(ds), &have)
-	if client.IgnoreNotFound(err) != nil {
+// own applies an object of the operator's namespace, for garbage collection to take along
+// with the configuration.
+func (r *Config) own(ctx context.Context, cfg *v1.SriovOperatorConfig, obj client.Object) error {
+	have, err := r.find(ctx, r, obj)
+	if err != nil {
 		return err
 	}
-	ours := slices.ContainsFunc(have.ManagedFields, func(m metav1.ManagedFieldsEntry) bool {
-		return m.Manager == string(FieldOwner) && m.Operation == metav1.ManagedFieldsOperationApply
-	})
-	if err == nil && !ours {
-		if err := r.Delete(ctx, &have, client.PropagationPolicy(metav1.DeletePropagationBackground)); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("replace DaemonSet %s: %w", ds.Name, err)
+	if err := controllerutil.SetControllerReference(cfg, obj, r.Scheme()); err != nil {
+		return err
+	}
+	return r.apply(ctx, have, obj)
+}
+
+// find reads the object that has the kind and name of like; nil if there is none.
+func (r *Config) find(ctx context.Context, from client.Reader, like client.Object) (client.Object, error) {
+	empty, err := r.Scheme().New(like.GetObjectKind().GroupVersionKind())
+	if err != nil {
+		return nil, err
+	}
+	have := empty.(client.Object)
+	err = from.Get(ctx, client.ObjectKeyFromObject(like), have)
+	if err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	return have, nil
+}
+
+// apply writes an object. One that this operator never applied was made by another
+// tool, with fields that no apply can take away or change: it is replaced.
+func (r *Config) apply(ctx context.Context, have, obj client.Object) error {
+	what := obj.GetObjectKind().GroupVersionKind().Kind + " " + obj.GetName()
+	if have != nil && !applied(have) {
+		if err := r.Delete(ctx, have, client.PropagationPolicy(metav1.DeletePropagationBackground)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("replace %s: %w", what, err)
 		}
 	}
-	if err := controllerutil.SetControllerReference(cfg, ds, r.Scheme()); err != nil {
-		return err
-	}
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(ds)
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
 		return err
 	}
 	delete(content, "status")
 	if err := r.Apply(ctx, client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: content}), FieldOwner, client.ForceOwnership); err != nil {
-		return fmt.Errorf("apply DaemonSet %s: %w", ds.Name, err)
+		return fmt.Errorf("apply %s: %w", what, err)
 	}
 	return nil
+}
+
+// applied reports whether this operator made an object.
+func applied(obj client.Object) bool {
+	return slices.ContainsFunc(obj.GetManagedFields(), func(m metav1.ManagedFieldsEntry) bool {
+		return m.Manager == string(FieldOwner) && m.Operation == metav1.ManagedFieldsOperationApply
+	})
 }
 
 // honoured names the fields that are set and that nothing here acts on.

@@ -29,6 +29,12 @@ type Operator struct {
 	// CreateConfig makes the configuration, for all Linux nodes, if there is none at start.
 	CreateConfig bool
 	CNIBinDir    string // on the nodes
+	MetricsPort  int    // of the device plugins on the nodes, with the gate metricsExporter
+	// WebhookAddress, host:port, is where webhooks are served; empty serves none.
+	WebhookAddress string
+	// WebhookURL is where API servers reach them if not through the Service of the
+	// manifests: https://host:port.
+	WebhookURL string
 }
 
 // config reads the SriovOperatorConfig that counts; nil if there is none or it is

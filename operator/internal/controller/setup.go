@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -24,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/admission"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 	"github.com/sriovkit/sriovkit/operator/internal/nad"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
@@ -40,22 +45,36 @@ func New(cfg *rest.Config, o Operator, images deploy.Images, opts ctrl.Options) 
 	if err != nil {
 		return nil, err
 	}
+	whole := func(in any) (any, error) { return in, nil }
+	hooks := labels.SelectorFromSet(labels.Set{deploy.WebhookLabel: "true"})
 	own := cache.ByObject{Namespaces: map[string]cache.Config{o.Namespace: {}}}
 	opts.Cache = cache.Options{
 		NewInformer:      informers,
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&v1.SriovNetworkNodePolicy{}: own, &v1.SriovNetworkNodeState{}: own, &v1.SriovOperatorConfig{}: own, &v1.SriovNetworkPoolConfig{}: own,
-			// Whose apply made a DaemonSet is told by its managed fields.
-			&appsv1.DaemonSet{}: {Namespaces: own.Namespaces, Transform: func(in any) (any, error) { return in, nil }},
+			// Whose apply made these is told by their managed fields.
+			&appsv1.DaemonSet{}:                           {Namespaces: own.Namespaces, Transform: whole},
+			&corev1.Service{}:                             {Namespaces: own.Namespaces, Transform: whole},
+			&admissionv1.MutatingWebhookConfiguration{}:   {Label: hooks, Transform: whole},
+			&admissionv1.ValidatingWebhookConfiguration{}: {Label: hooks, Transform: whole},
+			&corev1.Secret{}:                              {Namespaces: own.Namespaces, Field: fields.OneTermEqualSelector("metadata.name", deploy.WebhookSecret)},
 		},
 	}
 	opts.MapperProvider = newMapper
+	certificate := &Certificate{Operator: o, Now: time.Now}
+	if o.WebhookAddress != "" {
+		server, err := webhookServer(o.WebhookAddress, certificate)
+		if err != nil {
+			return nil, err
+		}
+		opts.WebhookServer = server
+	}
 	mgr, err := ctrl.NewManager(cfg, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := setup(mgr, o, images); meta.IsNoMatchError(err) {
+	if err := setup(mgr, o, images, certificate); meta.IsNoMatchError(err) {
 		return nil, fmt.Errorf("%w: apply the CRDs under config/crd, and that of NetworkAttachmentDefinition", err)
 	} else if err != nil {
 		return nil, err
@@ -63,14 +82,14 @@ func New(cfg *rest.Config, o Operator, images deploy.Images, opts ctrl.Options) 
 	return mgr, nil
 }
 
-func setup(mgr ctrl.Manager, o Operator, images deploy.Images) error {
-	ctx, c := context.Background(), mgr.GetFieldIndexer()
+func setup(mgr ctrl.Manager, o Operator, images deploy.Images, c *Certificate) error {
+	ctx, index := context.Background(), mgr.GetFieldIndexer()
 	for _, err := range []error{
-		c.IndexField(ctx, &v1.SriovNetworkNodeState{}, BusyIndex, Busy),
-		c.IndexField(ctx, &v1.SriovNetworkNodeState{}, WaitingIndex, Waiting),
-		c.IndexField(ctx, &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
+		index.IndexField(ctx, &v1.SriovNetworkNodeState{}, BusyIndex, Busy),
+		index.IndexField(ctx, &v1.SriovNetworkNodeState{}, WaitingIndex, Waiting),
+		index.IndexField(ctx, &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
 		mgr.Add(&standings{Reader: mgr.GetClient(), namespace: o.Namespace}),
-		setupNodes(mgr, o), setupDrain(mgr, o), setupNetworks(mgr, o), setupConfig(mgr, o, images),
+		setupNodes(mgr, o), setupDrain(mgr, o), setupNetworks(mgr, o), setupConfig(mgr, o, images), setupWebhooks(mgr, o, c),
 	} {
 		if err != nil {
 			return err
@@ -80,13 +99,44 @@ func setup(mgr ctrl.Manager, o Operator, images deploy.Images) error {
 }
 
 func setupConfig(mgr ctrl.Manager, o Operator, images deploy.Images) error {
-	r := &Config{Client: mgr.GetClient(), Operator: o, Images: images}
+	r := &Config{Client: mgr.GetClient(), Operator: o, Images: images, Live: mgr.GetAPIReader(), swept: map[string]bool{}}
 	if o.CreateConfig {
 		if err := mgr.Add(manager.RunnableFunc(r.create)); err != nil {
 			return err
 		}
 	}
-	return ctrl.NewControllerManagedBy(mgr).Named("config").For(&v1.SriovOperatorConfig{}).Owns(&appsv1.DaemonSet{}).Complete(r)
+	toConfig := handler.EnqueueRequestsFromMapFunc(o.toConfig)
+	return ctrl.NewControllerManagedBy(mgr).Named("config").For(&v1.SriovOperatorConfig{}).
+		Owns(&appsv1.DaemonSet{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})). // not the news of every pod
+		Owns(&corev1.Service{}).Owns(&corev1.Secret{}).
+		Watches(&admissionv1.MutatingWebhookConfiguration{}, toConfig).
+		Watches(&admissionv1.ValidatingWebhookConfiguration{}, toConfig).
+		Watches(&corev1.Namespace{}, toConfig, builder.WithPredicates(predicate.NewPredicateFuncs(func(ns client.Object) bool {
+			return ns.GetName() == o.Namespace && !ns.GetDeletionTimestamp().IsZero()
+		}))).
+		Complete(r)
+}
+
+// setupWebhooks serves webhooks in every replica, also while it waits for the lease.
+func setupWebhooks(mgr ctrl.Manager, o Operator, c *Certificate) error {
+	if o.WebhookAddress == "" {
+		return nil
+	}
+	c.Client = mgr.GetClient()
+	toConfig := handler.EnqueueRequestsFromMapFunc(o.toConfig)
+	return errors.Join(
+		ctrl.NewControllerManagedBy(mgr).Named("certificate").
+			For(&v1.SriovOperatorConfig{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			Watches(&corev1.Secret{}, toConfig).
+			WithOptions(controller.Options{NeedLeaderElection: new(false)}).
+			Complete(c),
+		admission.Register(mgr, o.Namespace),
+	)
+}
+
+// toConfig maps whatever concerns the configuration to its one work item.
+func (o *Operator) toConfig(context.Context, client.Object) []reconcile.Request {
+	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.Namespace, Name: v1.DefaultConfigName}}}
 }
 
 // toNode maps an object to the work item of the node it is named after.

@@ -24,19 +24,25 @@ func Selected(s *v1.SriovOperatorConfigSpec, labels map[string]string) bool {
 	return true
 }
 
+// gates that are acted on. blockDevicePluginUntilConfigured is how the device plugin
+// always works.
+var gates = []string{GateMetrics, GateInjectorMatch, "blockDevicePluginUntilConfigured"}
+
 // Ignored names the fields that are set and that nothing here acts on, sorted.
 func Ignored(s *v1.SriovOperatorConfigSpec) []string {
 	var ignored []string
 	for field, set := range map[string]bool{
-		"enableInjector: install the injector by its own manifest":  s.EnableInjector,
-		"enableOperatorWebhook: the schemas refuse what it refused": s.EnableOperatorWebhook,
 		"enableOvsOffload": s.EnableOvsOffload,
 		"disablePlugins: there are no vendor plugins": len(s.DisablePlugins) > 0,
-		"featureGates: there are none":                len(s.FeatureGates) > 0,
 		"configurationMode systemd":                   s.ConfigurationMode == "systemd",
 	} {
 		if set {
 			ignored = append(ignored, field)
+		}
+	}
+	for gate, on := range s.FeatureGates {
+		if on && !slices.Contains(gates, gate) {
+			ignored = append(ignored, "featureGates: "+gate)
 		}
 	}
 	slices.Sort(ignored)

@@ -1,5 +1,6 @@
-// Package deploy describes the DaemonSets that the operator keeps on the selected
-// nodes: its own daemon, which also installs the CNI plugins, and the device plugin.
+// Package deploy describes what the operator keeps in the cluster as its configuration
+// asks: the DaemonSets on the selected nodes (its own daemon, which also installs the CNI
+// plugins, and the device plugin), the webhook configurations, the Service of metrics.
 // It is pure; what they may do is granted by the manifests under config/rbac.
 package deploy
 
@@ -38,6 +39,7 @@ type Options struct {
 	ResourcePrefix string
 	CNIBinDir      string // on the host
 	NodeSelector   map[string]string
+	MetricsPort    int // of the device plugin on the nodes, if the gate for it is on
 }
 
 const (
@@ -122,6 +124,9 @@ func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv
 		}
 		pod.Volumes = append(pod.Volumes, hostPath(v.name, v.host, kind))
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: v.name, MountPath: cmp.Or(v.inside, v.host)})
+	}
+	if cfg.FeatureGates[GateMetrics] {
+		serveMetrics(&c, o)
 	}
 	pod.Containers = []corev1.Container{c}
 	return ds

@@ -1,0 +1,171 @@
+package controller_test
+
+import (
+	"bytes"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sriovkit/sriovkit/e2e/controlplane"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// run starts the program with the rights of its account until the returned function is
+// called. In this process it would share its metrics with the tests' own operator.
+func (c *cluster) run(t *testing.T, program string, env ...string) (stop func()) {
+	t.Helper()
+	cmd := exec.Command(program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address="+c.address)
+	cmd.Env = slices.Concat(env, []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test", "WEBHOOK_URL=https://" + c.address})
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	require.NoError(t, cmd.Start())
+	ended := false
+	stop = func() {
+		if ended {
+			return
+		}
+		ended = true
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, cmd.Wait(), "%s", &log)
+	}
+	t.Cleanup(func() {
+		stop()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	return stop
+}
+
+// kubeconfig is an admin's that acts as the operator's account.
+func (c *cluster) kubeconfig(t *testing.T) string {
+	t.Helper()
+	cfg, err := clientcmd.LoadFromFile(c.plane.Kubeconfig)
+	require.NoError(t, err)
+	as := c.as("sriov-network-operator", nil).Impersonate
+	for _, user := range cfg.AuthInfos {
+		user.Impersonate, user.ImpersonateGroups = as.UserName, as.Groups
+	}
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	require.NoError(t, clientcmd.WriteToFile(*cfg, path))
+	return path
+}
+
+// hooks lists the webhook configurations of the cluster.
+func (c *cluster) hooks(t require.TestingT) []string {
+	var m admissionv1.MutatingWebhookConfigurationList
+	var v admissionv1.ValidatingWebhookConfigurationList
+	require.NoError(t, c.List(ctx, &m))
+	require.NoError(t, c.List(ctx, &v))
+	var out []string
+	for i := range m.Items {
+		out = append(out, "mutating/"+m.Items[i].Name)
+	}
+	for i := range v.Items {
+		out = append(out, "validating/"+v.Items[i].Name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// The life of webhook configurations on a control plane that collects garbage: taken
+// over from upstream, out of the way while no operator answers, and gone with the
+// configuration, with the namespace, and with everything.
+func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
+	controlplane.Need(t)
+	c, err := startPlane(t.Context(), controlplane.Config{Controllers: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
+	program := filepath.Join(t.TempDir(), "operator")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sriovkit-operator").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	gone := func() {
+		t.Helper()
+		c.eventually(t, func(t *assert.CollectT) { require.Empty(t, c.hooks(t)) })
+	}
+
+	t.Log("what upstream left fails every policy; nobody asked for a webhook, so it goes")
+	relic := &admissionv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: policyHook}}
+	relic.Webhooks = []admissionv1.MutatingWebhook{hookTo(ns, "operator-webhook-service")}
+	relic.Webhooks[0].Rules[0].Resources = []string{"sriovnetworknodepolicies"}
+	require.NoError(t, c.Create(ctx, relic))
+	l := c.listener(t)
+	c.eventually(t, func(t *assert.CollectT) {
+		_, err := l.try(policy("p", "x"))
+		require.Error(t, err)
+	})
+	stop := c.run(t, program, "CREATE_DEFAULT_CONFIG=true")
+	gone()
+	c.eventually(t, func(t *assert.CollectT) {
+		_, err := l.try(policy("p", "x"))
+		require.NoError(t, err)
+	})
+
+	t.Log("enabled: policies are refused, pods get resources")
+	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
+	enable := func(s *v1.SriovOperatorConfigSpec) {
+		s.EnableInjector, s.EnableOperatorWebhook = true, true
+		s.FeatureGates = map[string]bool{"resourceInjectorMatchCondition": true}
+	}
+	c.edit(t, cfg, func() { enable(&cfg.Spec) })
+	c.settled(t, cfg)
+	all := []string{"mutating/" + podHook, "mutating/" + policyHook, "validating/" + policyHook}
+	require.Equal(t, all, c.hooks(t))
+	bad := func() error { _, err := l.try(policy("p", "x", noVFs)); return err }
+	c.eventually(t, func(t *assert.CollectT) { require.True(t, apierrors.IsForbidden(bad())) })
+
+	t.Log("no operator: policies are admitted, and pods but those that ask for networks elsewhere")
+	stop()
+	c.account(t, ns)
+	c.eventually(t, func(t *assert.CollectT) { require.NoError(t, bad()) })
+	for _, p := range []*corev1.Pod{asking("default", "", ""), asking(ns, v1.AnnotationNetworks, "x"), asking("kube-system", v1.AnnotationNetworks, "x")} {
+		_, err := l.try(p)
+		require.NoError(t, err)
+	}
+	_, err = l.try(asking("default", v1.AnnotationNetworks, "x"))
+	require.ErrorContains(t, err, "failed calling webhook")
+
+	t.Log("the configuration was deleted meanwhile: the next operator clears up")
+	require.NoError(t, c.Delete(ctx, cfg))
+	require.Equal(t, all, c.hooks(t))
+	stop = c.run(t, program)
+	gone()
+
+	t.Log("deleted under a running operator")
+	again := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
+	enable(&again.Spec)
+	require.NoError(t, c.Create(ctx, again.DeepCopy()))
+	c.settled(t, again)
+	require.Equal(t, all, c.hooks(t))
+	require.NoError(t, c.Delete(ctx, again))
+	gone()
+	c.eventually(t, func(t *assert.CollectT) {
+		require.True(t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKey{Namespace: ns, Name: secretName}, &corev1.Secret{})))
+	})
+
+	t.Log("uninstalled with no operator to help: garbage collection takes them")
+	again.ResourceVersion, again.UID = "", ""
+	again.Status = v1.SriovOperatorConfigStatus{}
+	require.NoError(t, c.Create(ctx, again))
+	c.settled(t, again)
+	require.Equal(t, all, c.hooks(t))
+	stop()
+	said, err := c.plane.Kubectl(t.Context(), nil, "delete", "-k", "../../config", "--timeout=60s")
+	require.NoError(t, err, said)
+	gone()
+	left, err := c.plane.Kubectl(t.Context(), nil, "get", "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces", "-o", "name")
+	require.NoError(t, err)
+	require.NotContains(t, left, "sriov")
+}

@@ -1,0 +1,42 @@
+package deploy
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+const (
+	// GateMetrics lets the device plugins serve metrics: the exporter's, and their own.
+	GateMetrics = "metricsExporter"
+	// MetricsServiceName and its port's name are those of upstream's exporter, by which
+	// scrapers find it.
+	MetricsServiceName = "sriov-network-metrics-exporter-service"
+	metricsPortName    = "sriov-network-metrics"
+	// DefaultMetricsPort is the exporter's.
+	DefaultMetricsPort = 9110
+)
+
+// serveMetrics lets the device plugin listen on the node's address, the one that the
+// Service leads to, and on no other.
+func serveMetrics(c *corev1.Container, o Options) {
+	c.Env = append(c.Env, corev1.EnvVar{Name: "HOST_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.hostIP"}}})
+	c.Args = append(c.Args, fmt.Sprintf("--metrics-address=[$(HOST_IP)]:%d", o.MetricsPort))
+	c.Ports = append(c.Ports, corev1.ContainerPort{Name: "metrics", ContainerPort: int32(o.MetricsPort), HostPort: int32(o.MetricsPort), Protocol: corev1.ProtocolTCP})
+}
+
+// MetricsService describes the headless Service over the device plugins.
+func MetricsService(o Options) *corev1.Service {
+	return &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: MetricsServiceName, Labels: map[string]string{"name": MetricsServiceName}},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: corev1.ClusterIPNone, Selector: map[string]string{"app": DevicePluginName},
+			Ports: []corev1.ServicePort{{
+				Name: metricsPortName, Protocol: corev1.ProtocolTCP, Port: int32(o.MetricsPort), TargetPort: intstr.FromInt32(int32(o.MetricsPort)),
+			}},
+		},
+	}
+}
