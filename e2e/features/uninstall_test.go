@@ -36,7 +36,7 @@ func TestClusterUninstall(t *testing.T) {
 	})
 	e.kubectl("delete", "-k", filepath.Join(checkout, "operator/config"), "--timeout="+patience.String())
 
-	kinds := "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses,namespaces"
+	kinds := "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses,namespaces,mutatingwebhookconfigurations,validatingwebhookconfigurations"
 	assert.NotRegexp(t, "sriov", e.get(kinds, "-o", "name"))
 	assert.Empty(t, e.node(`cd /var/lib/kubelet; find device-plugins plugins_registry -name '*openshift*'; find /var/run/cdi -name '*openshift*' 2>/dev/null; true`))
 	e.run(pod{name: "plain"})
