@@ -119,16 +119,16 @@ func startPlane(ctx context.Context, config controlplane.Config) (*cluster, erro
 		return nil, err
 	}
 	c.config.QPS = -1
-	if c.address, err = freeAddress(); err != nil {
+	if c.address, err = freeAddress("127.0.0.1"); err != nil {
 		return nil, err
 	}
 	c.Client, err = client.New(c.config, client.Options{Scheme: c.scheme})
 	return c, err
 }
 
-// freeAddress is one on which nobody listens.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// freeAddress is one of this host on which nobody listens.
+func freeAddress(host string) (string, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return "", err
 	}

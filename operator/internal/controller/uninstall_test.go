@@ -2,9 +2,11 @@ package controller_test
 
 import (
 	"bytes"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
@@ -20,6 +23,7 @@ import (
 	"github.com/sriovkit/sriovkit/e2e/controlplane"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 )
 
 // run starts the program with the rights of its account until the returned function is
@@ -27,7 +31,7 @@ import (
 func (c *cluster) run(t *testing.T, program string, env ...string) (stop func()) {
 	t.Helper()
 	cmd := exec.Command(program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address="+c.address)
-	cmd.Env = slices.Concat(env, []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test", "WEBHOOK_URL=https://" + c.address})
+	cmd.Env = slices.Concat(env, []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test"})
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	require.NoError(t, cmd.Start())
@@ -47,6 +51,31 @@ func (c *cluster) run(t *testing.T, program string, env ...string) (stop func())
 		}
 	})
 	return stop
+}
+
+// serve leads the Service of the manifests to the address of the webhooks, as it would to
+// a pod. An endpoint is not allowed to be on loopback, so the address is this machine's.
+func (c *cluster) serve(t *testing.T) {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	require.NoError(t, err)
+	at := slices.IndexFunc(addresses, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast()
+	})
+	require.GreaterOrEqual(t, at, 0, "no IPv4 address but loopback: %v", addresses)
+	ip := addresses[at].(*net.IPNet).IP.String()
+	c.address, err = freeAddress(ip)
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(c.address)
+	require.NoError(t, err)
+	n, err := strconv.ParseInt(port, 10, 32)
+	require.NoError(t, err)
+	require.NoError(t, c.Create(ctx, &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: ns, Name: "operator", Labels: map[string]string{discoveryv1.LabelServiceName: deploy.WebhookService}},
+		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{ip}}},
+		Ports: []discoveryv1.EndpointPort{{Name: new("webhook"), Port: new(int32(n))}},
+	}))
 }
 
 // kubeconfig is an admin's that acts as the operator's account.
@@ -80,14 +109,16 @@ func (c *cluster) hooks(t require.TestingT) []string {
 	return out
 }
 
-// The life of webhook configurations on a control plane that collects garbage: taken
+// The life of webhook configurations on a control plane that collects garbage, with
+// the operator behind its Service: taken
 // over from upstream, out of the way while no operator answers, and gone with the
 // configuration, with the namespace, and with everything.
 func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
 	controlplane.Need(t)
-	c, err := startPlane(t.Context(), controlplane.Config{Controllers: true})
+	c, err := startPlane(t.Context(), controlplane.Config{Controllers: true, ServerFlags: []string{"--enable-aggregator-routing"}}) // to endpoints: nobody routes Services
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
+	c.serve(t)
 	program := filepath.Join(t.TempDir(), "operator")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sriovkit-operator").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -123,6 +154,7 @@ func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
 	c.settled(t, cfg)
 	all := []string{"mutating/" + podHook, "mutating/" + policyHook, "validating/" + policyHook}
 	require.Equal(t, all, c.hooks(t))
+	require.Equal(t, deploy.WebhookService, c.hook(t, policyHook).Webhooks[0].ClientConfig.Service.Name)
 	bad := func() error { _, err := l.try(policy("p", "x", noVFs)); return err }
 	c.eventually(t, func(t *assert.CollectT) { require.True(t, apierrors.IsForbidden(bad())) })
 
