@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/containernetworking/plugins/pkg/ns"
-	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -178,51 +177,6 @@ func listen(t *testing.T, pod podNS) func(index int) (arp, advert bool) {
 			}
 		}
 	}
-}
-
-func TestNodeCheck(t *testing.T) {
-	v := needVF(t, 0, 0)
-	v.unchanged(t)
-	pod := newPod(t)
-	add, del := attach(t, v, pod, map[string]any{"vlan": 100, "mac": "ca:fe:c0:ff:ee:36", "ipam": dualStack()})
-	a := add.ok(t)
-	check := add.as("CHECK").with(map[string]any{"prevResult": prevResult(t, a)})
-	check.ok(t)
-	add.as("CHECK").fails(t, 7, "prevResult")
-	c, pf := pfOf(t, v)
-	for name, tc := range map[string]struct {
-		change, back []string
-		fragment     string
-	}{
-		"address gone": {change: []string{"addr", "del", a.IPs[0].Address, "dev", "net1"}, back: []string{"addr", "add", a.IPs[0].Address, "dev", "net1"}, fragment: "address 192.0.2."},
-		"renamed":      {change: []string{"link", "set", "net1", "name", "foo"}, back: []string{"link", "set", "foo", "name", "net1"}, fragment: "net1"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			pod.ip(t, tc.change...)
-			check.fails(t, 104, tc.fragment)
-			pod.ip(t, tc.back...)
-		})
-	}
-	t.Run("vlan changed", func(t *testing.T) {
-		ip(t, "link", "set", ifnameOf(t, c, pf), "vf", itoa(v.Index), "vlan", "101")
-		check.fails(t, 104, "vlan is not 100")
-		ip(t, "link", "set", ifnameOf(t, c, pf), "vf", itoa(v.Index), "vlan", "100")
-	})
-	t.Run("down", func(t *testing.T) {
-		pod.ip(t, "link", "set", "net1", "down")
-		check.fails(t, 104, "state is down")
-		pod.ip(t, "link", "set", "net1", "up")
-	})
-	del.ok(t)
-	check.try(t)
-	check.fails(t, 104, "is not attached")
-}
-
-func ifnameOf(t *testing.T, c *link.Conn, index int) string {
-	t.Helper()
-	l, err := c.ByIndex(index)
-	require.NoError(t, err)
-	return l.Name
 }
 
 func TestNodeGC(t *testing.T) {
