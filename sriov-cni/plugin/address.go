@@ -42,7 +42,7 @@ func writeSysctls(podNS *os.File, ifname string, settings []sysctl) error {
 	return netns.Within(podNS, func() error {
 		for _, s := range settings {
 			path := "/proc/sys/net/" + fmt.Sprintf(s.path, ifname)
-			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			f, err := open(path, unix.O_WRONLY, 0)
 			if err == nil {
 				_, err = f.WriteString(s.value)
 				err = errors.Join(err, f.Close())

@@ -10,6 +10,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	"golang.org/x/sys/unix"
 )
 
 // device is a VF as sysfs shows it.
@@ -119,7 +120,7 @@ func (p *Plugin) find(host *link.Conn, d device, j journal) (l link.Link, ns *os
 	}
 	spaces, err := link.Namespaces(p.Root)
 	for _, s := range spaces {
-		f, operr := os.Open(s.Path)
+		f, operr := open(s.Path, unix.O_RDONLY, 0)
 		if operr != nil {
 			if !errors.Is(operr, fs.ErrNotExist) {
 				err = errors.Join(err, operr)

@@ -103,7 +103,7 @@ type identity struct {
 
 // identify reads a function's identity; fs.ErrNotExist if it is gone.
 func (p *Plugin) identify(a libsriov.Address) (identity, error) {
-	boot, err := os.ReadFile(p.path("proc/sys/kernel/random/boot_id"))
+	boot, err := readFile(p.path("proc/sys/kernel/random/boot_id"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return identity{}, err
 	}
@@ -139,7 +139,7 @@ func (n namespace) open() (*os.File, namespace, error) {
 	if n.Path == "" {
 		return nil, n, fmt.Errorf("no path given: %w", errNoNamespace)
 	}
-	f, err := os.Open(n.Path)
+	f, err := open(n.Path, unix.O_RDONLY, 0)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ESRCH) {
 			err = fmt.Errorf("%w: %w", errNoNamespace, err)

@@ -34,7 +34,8 @@ type Plugin struct {
 	Stdout   io.Writer // takes the result, one JSON document
 	Stderr   io.Writer // takes the log, unless the configuration names a file
 
-	host *libsriov.Host
+	host   *libsriov.Host
+	locked map[libsriov.Address]bool // the VFs that this call has locked
 }
 
 // DefaultStateDir is where state is kept. The plugin that this one replaces
@@ -70,11 +71,22 @@ func (p *Plugin) store() store { return store{dir: p.StateDir} }
 
 func (p *Plugin) path(name string) string { return filepath.Join(p.Root, name) }
 
-// lock takes the lock of a VF, with a bound on the wait.
+// lock takes the lock of a VF, with a bound on the wait. The call may have it
+// already: two of the attachments that GC collects may name one VF.
 func (p *Plugin) lock(ctx context.Context, a libsriov.Address) error {
+	if p.locked[a] {
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, errors.New("waited "+lockTimeout.String()))
 	defer cancel()
-	return p.store().lock(ctx, a)
+	err := p.store().lock(ctx, a)
+	if err == nil {
+		if p.locked == nil {
+			p.locked = map[libsriov.Address]bool{}
+		}
+		p.locked[a] = true
+	}
+	return err
 }
 
 type loggerKey struct{}

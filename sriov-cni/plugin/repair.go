@@ -41,7 +41,7 @@ func (p *Plugin) recoverVF(ctx context.Context, j journal) error {
 		return err
 	}
 	defer host.Close()
-	homeNS, err := os.Open(p.path("proc/self/ns/net"))
+	homeNS, err := open(p.path("proc/self/ns/net"), unix.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,10 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
-	"github.com/gofrs/flock"
 	"github.com/sriovkit/sriovkit/libsriov"
 	"golang.org/x/sys/unix"
 )
@@ -35,28 +32,6 @@ import (
 // a power cut either.
 type store struct{ dir string }
 
-// lockRetry is how often a taken lock is tried again. It is taken for as long
-// as another call works on the same VF, which seldom happens.
-const lockRetry = 5 * time.Millisecond
-
-// lock takes a VF's lock, which the end of the process releases.
-func (s store) lock(ctx context.Context, a libsriov.Address) error {
-	dir := filepath.Join(s.dir, "pci", "vf_lock")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return &failure{Code: types.ErrIOFailure, Err: err}
-	}
-	ok, err := flock.New(filepath.Join(dir, a.String()+".lock"), flock.SetPermissions(0o600)).TryLockContext(ctx, lockRetry)
-	switch {
-	case ok:
-		return nil
-	case ctx.Err() != nil:
-		return &failure{Code: types.ErrTryAgainLater,
-			Err:  fmt.Errorf("time out while waiting to acquire exclusive lock of VF %s: %w", a, context.Cause(ctx)),
-			Hint: "another call works on this VF, perhaps its IPAM plugin hangs; look for processes named sriov"}
-	}
-	return &failure{Code: types.ErrIOFailure, Err: fmt.Errorf("lock VF %s: %w", a, err)}
-}
-
 func (s store) journalPath(a libsriov.Address) string {
 	return filepath.Join(s.dir, "vf", a.String()+".json")
 }
@@ -76,7 +51,7 @@ var errDamaged = errors.New("damaged state file")
 
 // load reads a state file into v; the error wraps fs.ErrNotExist or errDamaged.
 func load(path string, v any) error {
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	if err != nil {
 		return err
 	}
@@ -156,7 +131,7 @@ func write(path string, b []byte) error {
 		}
 	}
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) { // the latter two: no O_TMPFILE
-		if err = os.WriteFile(temporary(path), b, 0o600); err == nil {
+		if err = create(temporary(path), b); err == nil {
 			err = os.Rename(temporary(path), path)
 		}
 	}
@@ -167,7 +142,7 @@ func write(path string, b []byte) error {
 }
 
 func writeNew(path string, b []byte) error {
-	f, err := os.OpenFile(filepath.Dir(path), unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	f, err := open(filepath.Dir(path), unix.O_TMPFILE|unix.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -204,7 +179,7 @@ func remove(paths ...string) error {
 // marker reads the path of the namespace that a VF was given to; "" if there is
 // no marker.
 func (s store) marker(a libsriov.Address) (string, error) {
-	b, err := os.ReadFile(s.markerPath(a))
+	b, err := readFile(s.markerPath(a))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}

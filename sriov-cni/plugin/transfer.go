@@ -55,7 +55,7 @@ func (t *transfer) prepare(r request, hostName string) (err error) {
 	if t.host, err = link.Open(nil); err != nil {
 		return err
 	}
-	if t.home, err = os.Open(t.p.path("proc/self/ns/net")); err != nil {
+	if t.home, err = open(t.p.path("proc/self/ns/net"), unix.O_RDONLY, 0); err != nil {
 		return err
 	}
 	if t.pod, err = openPod(t.podNS, t.home); err != nil {
@@ -251,7 +251,7 @@ func (t *transfer) mtu(r request) int {
 	case t.device.PF == nil:
 		return 0
 	}
-	b, err := os.ReadFile(t.p.path("sys/class/net/" + t.device.PF.Name + "/mtu"))
+	b, err := readFile(t.p.path("sys/class/net/" + t.device.PF.Name + "/mtu"))
 	if err != nil {
 		return 0
 	}
