@@ -9,7 +9,6 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
-	types020 "github.com/containernetworking/cni/pkg/types/020"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
@@ -56,36 +55,70 @@ func (p *Plugin) add(ctx context.Context, args *skel.CmdArgs, _ conf) (err error
 			err = errors.Join(err, undo())
 		}
 	}()
-	ipam := startIPAM(ctx, r)
+	beside := p.startBeside(ctx, r, *t)
 	moved := t.execute(ctx, r)
-	var leased leases
-	if ipam != nil { // wait for it even if the rest failed: it must not run beside the undoing
-		leased = <-ipam
-	}
-	if err := errors.Join(moved, leased.err); err != nil {
+	o := <-beside // even if the move failed: nothing may run beside the undoing
+	if err := errors.Join(moved, o.err); err != nil {
 		return err
 	}
-	if leased.result != nil && t.link != nil {
-		if err := t.configure(leased.result); err != nil {
+	if o.leased != nil && t.link != nil {
+		if err := t.configure(o.leased); err != nil {
 			return &failure{Code: codeMove, Err: fmt.Errorf("failed to configure interface %s: %w", a.IfName, err)}
 		}
 	}
-	result, err := inVersion(r.conf.CNIVersion, t.result(r, leased.result))
-	if err != nil {
-		return err
-	}
-	if err := p.commit(r, t); err != nil {
+	if err := p.commit(t.journal); err != nil {
 		return err
 	}
 	undo = nil
 	log(ctx).Info("VF given to pod", "pci", r.Device, "vf", t.device.Index)
 
 	if t.inPod != nil {
-		if err := announce(ctx, t.pod, *t.inPod, leased.result); err != nil {
+		if err := announce(ctx, t.pod, *t.inPod, o.leased); err != nil {
 			log(ctx).Warn("addresses not announced", "err", err)
 		}
 	}
-	return result.PrintTo(p.Stdout)
+	_, err = p.Stdout.Write(o.answer)
+	return err
+}
+
+// outcome is what ADD has beside an interface in the pod.
+type outcome struct {
+	leased *types100.Result // nil without an IPAM plugin
+	answer []byte           // what to print
+	err    error
+}
+
+// startBeside does what does not need the interface in the pod: it has IPAM
+// lease addresses, which may take long, writes the record and composes the
+// answer. Drivers sleep in what goes on meanwhile (igbvf 2 × 10 ms to set the
+// interface up). A record of an ADD that goes no further does no harm: what DEL
+// is to do the journal tells. The channel gets one outcome, always.
+func (p *Plugin) startBeside(ctx context.Context, r request, t transfer) <-chan outcome {
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		if o.leased, o.err = addIPAM(ctx, r); o.err == nil {
+			o.answer, o.err = t.answer(r, o.leased)
+		}
+		if o.err == nil {
+			o.err = p.saveRecord(r, t)
+		}
+		done <- o
+	}()
+	return done
+}
+
+// saveRecord writes the file that the other plugin goes by.
+func (p *Plugin) saveRecord(r request, t transfer) error {
+	pfName := ""
+	if t.device.PF != nil {
+		pfName = t.device.PF.Name
+	}
+	b, err := composeRecord(r, t.journal, pfName)
+	if err != nil {
+		return err
+	}
+	return write(p.store().recordPath(t.journal.Owner), b)
 }
 
 // openPodNS opens the pod's namespace, which must not be the host's own: that
@@ -104,24 +137,12 @@ func (p *Plugin) openPodNS(args *skel.CmdArgs) (*os.File, namespace, error) {
 }
 
 // commit makes the attachment permanent: from here on only DEL and GC undo it.
-func (p *Plugin) commit(r request, t *transfer) error {
-	pfName := ""
-	if t.device.PF != nil {
-		pfName = t.device.PF.Name
-	}
-	b, err := composeRecord(r, t.journal, pfName)
-	if err != nil {
-		return err
-	}
+func (p *Plugin) commit(j journal) error {
 	s := p.store()
-	if err := write(s.recordPath(t.journal.Owner), b); err != nil {
+	if err := s.commit(j.Device); err != nil {
 		return err
 	}
-	t.journal.Committed = true
-	if err := save(s.journalPath(r.Device), t.journal); err != nil {
-		return err
-	}
-	return write(s.markerPath(r.Device), []byte(t.journal.NetNS.Path))
+	return write(s.markerPath(j.Device), []byte(j.NetNS.Path))
 }
 
 // undo takes back what a failed ADD did. What it cannot take back it leaves to
@@ -134,13 +155,4 @@ func (p *Plugin) undo(ctx context.Context, r request, j journal) error {
 		err = remove(s.markerPath(j.Device), s.journalPath(j.Device), s.recordPath(j.Owner))
 	}
 	return errors.Join(err, ipam)
-}
-
-// inVersion is the result as a version of the specification has it. Before
-// 0.3.0 a result was its addresses; without any, only the version is left.
-func inVersion(v string, result *types100.Result) (types.Result, error) {
-	if (v == "" || v == "0.1.0" || v == "0.2.0") && len(result.IPs) == 0 {
-		return &types020.Result{CNIVersion: v, DNS: result.DNS}, nil
-	}
-	return result.GetAsVersion(v)
 }

@@ -25,7 +25,6 @@ func (p *Plugin) del(ctx context.Context, args *skel.CmdArgs, c conf) error {
 
 // release is DEL for one attachment, whose record is at recordPath.
 func (p *Plugin) release(ctx context.Context, a attachment, recordPath string, args *skel.CmdArgs, c conf) error {
-	s := p.store()
 	var r record
 	err := load(recordPath, &r)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errDamaged) {
@@ -40,33 +39,44 @@ func (p *Plugin) release(ctx context.Context, a attachment, recordPath string, a
 		if err := p.lock(ctx, device); err != nil {
 			return err
 		}
-		if err := s.dropOutdated(device); err != nil {
-			return &failure{Code: types.ErrIOFailure, Err: err}
-		}
 	}
-	// The addresses go first: while the lock is held nobody else gets the VF,
-	// and a failure here keeps nothing else from being done.
-	leaseErr := delIPAM(ctx, ipam, args.StdinData, a, args.Netns)
+	// While the lock is held nobody else gets the VF, so the addresses may go
+	// before it or after it, and neither's failure keeps the other.
+	lease := startDelIPAM(ctx, ipam, args.StdinData, a, args.Netns)
 	if !found {
 		log(ctx).Info("no VF is known of this attachment")
+		leaseErr := <-lease
 		return errors.Join(leaseErr, removeIf(leaseErr == nil, recordPath))
 	}
-	j, held, err := p.held(device, r, a, args.Netns)
+	err = p.takeBack(ctx, device, r, a, args.Netns)
+	leaseErr := <-lease
 	if err != nil {
 		return errors.Join(err, leaseErr)
 	}
-	if held {
-		if err := p.recoverVF(ctx, j); err != nil {
-			return errors.Join(err, leaseErr)
-		}
-		// The journal goes after the marker, for it can stand without, and
-		// before the record, which tells the next DEL that the VF is done.
-		if err := remove(s.markerPath(device), s.journalPath(device)); err != nil {
-			return &failure{Code: types.ErrIOFailure, Err: errors.Join(err, leaseErr)}
-		}
-		log(ctx).Info("VF taken back", "pci", device)
-	}
 	return errors.Join(leaseErr, removeIf(leaseErr == nil || r.Sriovkit == nil, recordPath))
+}
+
+// takeBack restores the VF that an attachment has, if it has it. The caller
+// holds the VF's lock.
+func (p *Plugin) takeBack(ctx context.Context, device libsriov.Address, r record, a attachment, netns string) error {
+	s := p.store()
+	if err := s.dropOutdated(device); err != nil {
+		return &failure{Code: types.ErrIOFailure, Err: err}
+	}
+	j, held, err := p.held(device, r, a, netns)
+	if err != nil || !held {
+		return err
+	}
+	if err := p.recoverVF(ctx, j); err != nil {
+		return err
+	}
+	// The journal goes after the marker, for it can stand without, and before
+	// the record, which tells the next DEL that the VF is done.
+	if err := remove(s.markerPath(device), s.journalPath(device)); err != nil {
+		return &failure{Code: types.ErrIOFailure, Err: err}
+	}
+	log(ctx).Info("VF taken back", "pci", device)
+	return nil
 }
 
 func removeIf(condition bool, path string) error {

@@ -12,29 +12,14 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
-// leases is an IPAM plugin's answer, or the failure to get one.
-type leases struct {
-	result *types100.Result
-	err    error
-}
-
-// startIPAM runs an IPAM plugin's ADD beside the rest of ours: it may take long,
-// and neither needs the other's result. The channel always gets one answer; it
-// is nil without a plugin.
-func startIPAM(ctx context.Context, r request) <-chan leases {
-	if r.conf.IPAM.Type == "" {
-		return nil
+// addIPAM has the network's IPAM plugin lease addresses. The result is nil
+// without a plugin.
+func addIPAM(ctx context.Context, r request) (*types100.Result, error) {
+	plugin := r.conf.IPAM.Type
+	if plugin == "" {
+		return nil, nil
 	}
-	answer := make(chan leases, 1)
-	go func() {
-		result, err := addIPAM(ctx, r.conf.IPAM.Type, r.stdin)
-		answer <- leases{result, err}
-	}()
-	return answer
-}
-
-func addIPAM(ctx context.Context, plugin string, stdin []byte) (*types100.Result, error) {
-	answer, err := invoke.DelegateAdd(ctx, plugin, stdin, nil)
+	answer, err := invoke.DelegateAdd(ctx, plugin, r.stdin, nil)
 	if err != nil {
 		return nil, ipamError("ADD", plugin, err)
 	}
@@ -63,6 +48,18 @@ func ipamError(command, plugin string, err error) error {
 		f.Code, f.Hint = e.Code, e.Details
 	}
 	return f
+}
+
+// startDelIPAM runs delIPAM beside what the caller goes on to do. The channel
+// gets one answer, always.
+func startDelIPAM(ctx context.Context, plugin string, stdin []byte, a attachment, netns string) <-chan error {
+	done := make(chan error, 1)
+	if plugin == "" {
+		done <- nil
+		return done
+	}
+	go func() { done <- delIPAM(ctx, plugin, stdin, a, netns) }()
+	return done
 }
 
 // delIPAM has the IPAM plugin release what the attachment has, if anything. The

@@ -41,12 +41,13 @@ type journal struct {
 	Want   vfstate.State `json:"want"`   // what ADD has it enforce
 	Link   *linkState    `json:"link"`   // the interface as it was; nil: driven from user space
 
-	// Committed: ADD reached its end; marker and record go with the journal from
-	// here on. Without them it is out of date: see store.loadJournal.
-	Committed bool `json:"committed,omitempty"`
-
 	// MACLocked: the PF had set the VF's MAC and kept it from choosing another.
 	MACLocked bool `json:"macLocked,omitempty"`
+
+	// Committed: ADD reached its end; marker and record go with the journal from
+	// here on. Without them it is out of date: see store.loadJournal. It is the
+	// last key and always there, for store.commit.
+	Committed bool `json:"committed"`
 }
 
 const journalVersion = 1

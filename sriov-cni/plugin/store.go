@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -106,6 +107,27 @@ func (s store) dropOutdated(a libsriov.Address) error {
 		return nil
 	}
 	return remove(s.journalPath(a))
+}
+
+// uncommitted is how the file of a journal ends before ADD has reached its end,
+// and committed, of the same length, how it ends then.
+const uncommitted, committed = "false}", "true }"
+
+// commit marks a journal as committed, in its place: a kill comes before one
+// write of six bytes or after it. The caller holds the VF's lock.
+func (s store) commit(a libsriov.Address) error {
+	f, err := open(s.journalPath(a), unix.O_WRONLY, 0)
+	if err == nil {
+		defer f.Close()
+		_, err = f.Seek(-int64(len(uncommitted)), io.SeekEnd)
+	}
+	if err == nil {
+		_, err = f.WriteString(committed)
+	}
+	if err != nil {
+		return &failure{Code: types.ErrIOFailure, Err: fmt.Errorf("save state: %w", err)}
+	}
+	return nil
 }
 
 // save replaces a state file.

@@ -39,8 +39,11 @@ func TestJournalOutOfDate(t *testing.T) {
 			t.Parallel()
 			s := store{dir: t.TempDir()}
 			want := exampleJournal()
-			want.Committed = tc.committed
 			require.NoError(t, save(s.journalPath(want.Device), want))
+			if tc.committed {
+				require.NoError(t, s.commit(want.Device))
+				want.Committed = true
+			}
 			if tc.record != "" {
 				require.NoError(t, write(s.recordPath(want.Owner), []byte(tc.record)))
 			}
