@@ -1,3 +1,9 @@
+// What goes on here is too short for a CPU limit to matter. The runtime would
+// look for one in /proc/self/mountinfo, which is long on a node with many pods.
+
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command sriov is a CNI plugin that gives pods SR-IOV virtual functions, and
 // the installer of itself.
 package main
@@ -11,7 +17,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -50,7 +55,6 @@ func main() {
 
 // serve is one CNI call. Its result or error goes to stdout, as one document.
 func serve(ctx context.Context) int {
-	debug.SetGCPercent(-1) // one short call: collecting garbage costs more than the garbage
 	p := &plugin.Plugin{Root: "/", StateDir: plugin.DefaultStateDir, Stdout: os.Stdout, Stderr: os.Stderr}
 	if err := skel.PluginMainFuncsWithError(p.Funcs(ctx), cniversion.All, ""); err != nil {
 		if printErr := err.Print(); printErr != nil {
