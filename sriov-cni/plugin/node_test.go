@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,13 +183,13 @@ type podNS struct {
 	*link.Conn
 }
 
-var pods int
+var pods atomic.Int64
 
 func newPod(t *testing.T) podNS {
 	t.Helper()
-	pods++
-	p := podNS{id: fmt.Sprintf("%064x", 0xc0ffee00+pods)}
-	name := fmt.Sprintf("pod%d", pods)
+	n := pods.Add(1)
+	p := podNS{id: fmt.Sprintf("%064x", 0xc0ffee00+n)}
+	name := fmt.Sprintf("pod%d", n)
 	p.path = "/run/netns/" + name
 	ip(t, "netns", "add", name)
 	f, err := os.Open(p.path)
