@@ -101,9 +101,9 @@ bench-multus: ## multus-shim beside other binaries: BINARIES='label=/path ...' (
 	cd e2e && go run ./bench/multus -binary multus-shim=../bin/multus-shim $(addprefix -binary ,$(BINARIES))
 
 .PHONY: bench-sriov
-bench-sriov: ## sriov beside other binaries on an emulated node: BINARIES='label=/path ...'
+bench-sriov: ## sriov beside other binaries on an emulated node: BINARIES='label=/path ...' (ARGS='-n 31 -only MAC')
 	cd sriov-cni && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../bin/sriov ./cmd/sriov
-	cd e2e && go run ./bench/sriov-cni -binary sriovkit=../bin/sriov $(addprefix -binary ,$(BINARIES))
+	cd e2e && go run ./bench/sriov-cni $(ARGS) -binary sriovkit=../bin/sriov $(addprefix -binary ,$(BINARIES))
 
 .PHONY: release
 release: ## Rehearse a release: MODULE=sriov-cni VERSION=v0.1.0; changes nothing, creates no tag

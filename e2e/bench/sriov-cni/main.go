@@ -40,6 +40,7 @@ type binary struct{ Label, Path string }
 type task struct {
 	Binaries []binary
 	Count    int
+	Only     string // part of the names of the configurations to measure
 }
 
 // guestDir is where everything lies on the node.
@@ -56,6 +57,7 @@ func run(ctx context.Context) error {
 		return nil
 	})
 	flag.IntVar(&t.Count, "n", 15, "ADDs and DELs of each binary in each configuration; medians are printed")
+	flag.StringVar(&t.Only, "only", "", "measure only networks whose name contains `text`")
 	inside := flag.String("inside", "", "")
 	flag.Parse()
 	if *inside != "" {

@@ -1,55 +1,20 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 )
-
-// configuration is a network that is measured.
-type configuration struct {
-	name     string
-	commands []string
-	keys     map[string]any
-}
-
-// idle is a command that does no work: what it takes is the start of a process.
-const idle = "VERSION"
-
-var attach = []string{"ADD", "DEL"}
-
-var configurations = []configuration{
-	{"process start", []string{idle}, nil}, // the first: the others are told less this
-	{"bare", attach, nil},
-	{"VLAN, spoofchk, trust", attach, map[string]any{"vlan": 100, "spoofchk": "off", "trust": "on"}},
-	{"VLAN, MAC, spoofchk, trust", attach, map[string]any{"vlan": 100, "spoofchk": "off", "trust": "on", "mac": "ca:fe:c0:ff:ee:01"}},
-	{"IPv4", attach, map[string]any{"ipam": hostLocal("192.0.2.0/24", "198.51.100.0/24")}},
-	{"IPv4 and IPv6, gateways", attach, map[string]any{"ipam": hostLocal("192.0.2.0/24", "0.0.0.0/0", "2001:db8::/64", "::/0")}},
-}
-
-// hostLocal takes pairs of subnet and route.
-func hostLocal(pairs ...string) map[string]any {
-	var ranges, routes []any
-	for p := range slices.Chunk(pairs, 2) {
-		ranges = append(ranges, []any{map[string]any{"subnet": p[0]}})
-		routes = append(routes, map[string]any{"dst": p[1]})
-	}
-	return map[string]any{"type": "host-local", "ranges": ranges, "routes": routes, "dataDir": "/run/ipam"}
-}
 
 // bench is the node with the one VF that everything happens on.
 type bench struct {
@@ -94,6 +59,9 @@ func measure(ctx context.Context, text string) error {
 		r.Labels = append(r.Labels, binary.Label)
 	}
 	for _, conf := range configurations {
+		if !strings.Contains(conf.name, t.Only) && conf.commands[0] != idle {
+			continue
+		}
 		if err := b.freshVF(ctx); err != nil {
 			return err
 		}
@@ -137,11 +105,17 @@ func (b *bench) freshVF(ctx context.Context) error {
 // compare runs a configuration with each binary in turns.
 func (b *bench) compare(ctx context.Context, t task, conf configuration) (row, error) {
 	r := row{Name: conf.name, Results: make([]result, len(t.Binaries)), Commands: conf.commands}
+	if conf.floor != nil {
+		r.Floor = &result{}
+	}
 	for i := range t.Count + 1 { // the first round warms up
 		for n, binary := range t.Binaries {
 			res := &r.Results[n]
 			if res.Failed != "" {
 				continue
+			}
+			if err := b.letGo(); err != nil {
+				return r, err
 			}
 			pod, err := newPod(fmt.Sprintf("bench%d-%d", i, n))
 			if err != nil {
@@ -157,6 +131,18 @@ func (b *bench) compare(ctx context.Context, t task, conf configuration) (row, e
 				}
 			}
 			if err := pod.end(); err != nil {
+				return r, err
+			}
+		}
+		if conf.floor != nil {
+			if err := b.letGo(); err != nil {
+				return r, err
+			}
+			to := r.Floor
+			if i == 0 {
+				to = &result{}
+			}
+			if err := b.runFloor(fmt.Sprintf("bench%d-floor", i), *conf.floor, to); err != nil {
 				return r, err
 			}
 		}
@@ -182,6 +168,23 @@ func (b *bench) compare(ctx context.Context, t task, conf configuration) (row, e
 		}
 	}
 	return r, nil
+}
+
+// letGo takes back what a contestant may have left, so that it costs the next
+// nothing: igb's VF takes no address after its PF has set one.
+func (b *bench) letGo() error {
+	pf, err := b.c.ByParent(b.pf.Address)
+	if err != nil {
+		return err
+	}
+	l, err := b.c.ByParent(b.vf.Address)
+	if err != nil {
+		return err
+	}
+	if err := b.c.SetVF(pf.Index, b.vf.Index, vfstate.State{MAC: make([]byte, len(l.MAC))}); err != nil {
+		return err
+	}
+	return b.c.Set(l.Index, link.Update{MAC: l.MAC})
 }
 
 // cross has one binary undo another's ADD and tells what is not as before.
@@ -239,44 +242,4 @@ func (b *bench) look() (s state, err error) {
 		s.Files = append(s.Files, files...)
 	}
 	return s, nil
-}
-
-// pod is a network namespace by name.
-type pod string
-
-func newPod(name string) (pod, error) {
-	out, err := exec.Command("ip", "netns", "add", name).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("make namespace %s: %w: %s", name, err, out)
-	}
-	return pod(name), nil
-}
-
-func (p pod) end() error { return exec.Command("ip", "netns", "del", string(p)).Run() }
-
-func (b *bench) call(by binary, command string, p pod, conf configuration) *exec.Cmd {
-	keys := map[string]any{"cniVersion": "1.0.0", "name": "bench", "type": "sriov", "deviceID": b.vf.Address.String(), "logLevel": "error"}
-	maps.Copy(keys, conf.keys)
-	stdin, _ := json.Marshal(keys) // strings, numbers and maps of them
-	cmd := exec.Command(by.Path)
-	cmd.Stdin = bytes.NewReader(stdin)
-	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID="+string(p), "CNI_NETNS=/run/netns/"+string(p),
-		"CNI_IFNAME=net1", "CNI_PATH="+guestDir)
-	return cmd
-}
-
-// cost is what one run took; CPU includes the IPAM plugin's.
-type cost struct{ Wall, CPU time.Duration }
-
-func run1(cmd *exec.Cmd) (cost, error) {
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	start := time.Now()
-	err := cmd.Run()
-	c := cost{Wall: time.Since(start)}
-	if err != nil {
-		return c, fmt.Errorf("%w: %s", err, out.String())
-	}
-	c.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	return c, nil
 }

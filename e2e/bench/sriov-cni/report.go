@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -22,6 +21,7 @@ type row struct {
 	Name     string
 	Commands []string
 	Results  []result
+	Floor    *result // nil if there is none to measure
 }
 
 // result is one binary in one configuration.
@@ -54,8 +54,16 @@ func (r *result) add(command string, c cost) {
 	runs.Costs = append(runs.Costs, c)
 }
 
-func median[T cmp.Ordered](costs []cost, of func(cost) T) T {
-	var all []T
+func (r *runs) wall() time.Duration {
+	return median(r.Costs, func(c cost) time.Duration { return c.Wall })
+}
+
+func (r *runs) cpu() time.Duration {
+	return median(r.Costs, func(c cost) time.Duration { return c.CPU })
+}
+
+func median(costs []cost, of func(cost) time.Duration) time.Duration {
+	var all []time.Duration
 	for _, c := range costs {
 		all = append(all, of(c))
 	}
@@ -63,13 +71,22 @@ func median[T cmp.Ordered](costs []cost, of func(cost) T) T {
 	return all[len(all)/2]
 }
 
+// beside is two cells: a time, and its ratio to the first binary's.
+func beside(t, first time.Duration) string {
+	return fmt.Sprintf("%.1f ms\t%.2f", t.Seconds()*1e3, t.Seconds()/first.Seconds())
+}
+
 func (r report) print(to io.Writer) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "network\tcommand\tbinary\twall\tof first\tless start\tof first\tCPU\tof first\tRSS\tnetlink requests")
+	fmt.Fprintln(w, "network\tcommand\tbinary\twall\tof first\tless start\tof first\tabove floor\tof first\tCPU\tof first\tRSS\tnetlink requests")
 	start := make([]time.Duration, len(r.Labels)) // what a process costs that does nothing
 	for _, row := range r.Rows {
 		for _, command := range row.Commands {
-			var wall, work, cpu time.Duration // of the first
+			var first *runs
+			var floor time.Duration // what the kernel takes
+			if row.Floor != nil {
+				floor = row.Floor.of(command).wall()
+			}
 			for i, label := range r.Labels {
 				res := row.Results[i]
 				runs := res.of(command)
@@ -77,22 +94,26 @@ func (r report) print(to io.Writer) error {
 					fmt.Fprintf(w, "%s\t%s\t%s\tfailed: %.100q\n", row.Name, command, label, res.Failed)
 					continue
 				}
-				m := median(runs.Costs, func(c cost) time.Duration { return c.Wall })
-				p := median(runs.Costs, func(c cost) time.Duration { return c.CPU })
-				less, lessRatio := "", ""
 				if command == idle {
-					start[i] = m
+					start[i] = runs.wall()
 				}
-				if wall == 0 {
-					wall, work, cpu = m, m-start[i], p
+				if first == nil {
+					first = runs
 				}
+				less, above := "\t", "\t"
 				if command != idle {
-					less = fmt.Sprintf("%.1f ms", (m-start[i]).Seconds()*1e3)
-					lessRatio = fmt.Sprintf("%.2f", (m-start[i]).Seconds()/work.Seconds())
+					less = beside(runs.wall()-start[i], first.wall()-start[0])
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%.1f ms\t%.2f\t%s\t%s\t%.1f ms\t%.2f\t%.1f MiB\t%d\n", row.Name, command, label,
-					m.Seconds()*1e3, m.Seconds()/wall.Seconds(), less, lessRatio, p.Seconds()*1e3, p.Seconds()/cpu.Seconds(),
-					float64(runs.RSS)/(1<<20), runs.Requests)
+				if floor != 0 {
+					above = beside(runs.wall()-floor, first.wall()-floor)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.1f MiB\t%d\n", row.Name, command, label, beside(runs.wall(), first.wall()),
+					less, above, beside(runs.cpu(), first.cpu()), float64(runs.RSS)/(1<<20), runs.Requests)
+			}
+			if floor != 0 && first != nil {
+				runs := row.Floor.of(command)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t\t\t\t\t%s\t\t%d\n", row.Name, command, floorLabel,
+					beside(floor, first.wall()), beside(runs.cpu(), first.cpu()), runs.Requests)
 			}
 		}
 	}
