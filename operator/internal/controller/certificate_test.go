@@ -77,7 +77,7 @@ func TestCertificateRotation(t *testing.T) {
 func TestEveryReplicaServes(t *testing.T) {
 	c := newCluster(t)
 	c.judged(t)
-	address, err := freeAddress("127.0.0.1")
+	address, err := freeAddress()
 	require.NoError(t, err)
 	second, err := c.operator(func(o *controller.Operator) { o.WebhookAddress, o.CreateConfig = address, false })
 	require.NoError(t, err)

@@ -27,6 +27,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/sriovkit/sriovkit/e2e/controlplane"
+	"github.com/sriovkit/sriovkit/e2e/netns"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controller"
@@ -47,6 +48,7 @@ type cluster struct {
 	config        *rest.Config
 	scheme        *runtime.Scheme
 	plane         *controlplane.ControlPlane
+	netns         *netns.Namespace // of the control plane; nil is the tests' own
 	address       string // of webhooks, that nobody else has
 }
 
@@ -104,7 +106,7 @@ func startPlane(ctx context.Context, config controlplane.Config) (*cluster, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{plane: plane, scheme: runtime.NewScheme()}
+	c := &cluster{plane: plane, netns: config.Netns, scheme: runtime.NewScheme()}
 	for _, args := range [][]string{{"apply", "-f", "testdata/nad-crd.yaml"}, {"apply", "-k", "../../config"}} {
 		if out, err := plane.Kubectl(ctx, nil, args...); err != nil {
 			return nil, errors.Join(fmt.Errorf("kubectl %v: %w: %s", args, err, out), plane.Close())
@@ -119,16 +121,19 @@ func startPlane(ctx context.Context, config controlplane.Config) (*cluster, erro
 		return nil, err
 	}
 	c.config.QPS = -1
-	if c.address, err = freeAddress("127.0.0.1"); err != nil {
+	if c.netns != nil {
+		c.config.Dial = c.netns.DialContext
+	}
+	if c.address, err = freeAddress(); err != nil {
 		return nil, err
 	}
 	c.Client, err = client.New(c.config, client.Options{Scheme: c.scheme})
 	return c, err
 }
 
-// freeAddress is one of this host on which nobody listens.
-func freeAddress(host string) (string, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+// freeAddress is one of loopback on which nobody listens.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}

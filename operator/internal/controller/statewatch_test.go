@@ -2,6 +2,7 @@ package controller
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func decodeAll(stream string) ([]watch.Event, error) {
 	var out []watch.Event
 	for {
 		kind, obj, err := d.Decode()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out, nil
 		} else if err != nil {
 			return out, err

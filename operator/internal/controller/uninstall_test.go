@@ -2,11 +2,9 @@ package controller_test
 
 import (
 	"bytes"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"syscall"
 	"testing"
 
@@ -21,6 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sriovkit/sriovkit/e2e/controlplane"
+	"github.com/sriovkit/sriovkit/e2e/netns"
+	"github.com/sriovkit/sriovkit/e2e/process"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
@@ -34,7 +34,7 @@ func (c *cluster) run(t *testing.T, program string, env ...string) (stop func())
 	cmd.Env = slices.Concat(env, []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test"})
 	var log bytes.Buffer
 	cmd.Stderr = &log
-	require.NoError(t, cmd.Start())
+	require.NoError(t, process.Start(cmd, c.netns.File))
 	ended := false
 	stop = func() {
 		if ended {
@@ -53,28 +53,20 @@ func (c *cluster) run(t *testing.T, program string, env ...string) (stop func())
 	return stop
 }
 
+// podAddress is where the operator listens as a pod would. An endpoint is not allowed to
+// be on 127.0.0.0/8, so it is an address of a network namespace of the test's own.
+const podAddress = "10.244.0.2"
+
 // serve leads the Service of the manifests to the address of the webhooks, as it would to
-// a pod. An endpoint is not allowed to be on loopback, so the address is this machine's.
+// a pod.
 func (c *cluster) serve(t *testing.T) {
 	t.Helper()
-	addresses, err := net.InterfaceAddrs()
-	require.NoError(t, err)
-	at := slices.IndexFunc(addresses, func(a net.Addr) bool {
-		n, ok := a.(*net.IPNet)
-		return ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast()
-	})
-	require.GreaterOrEqual(t, at, 0, "no IPv4 address but loopback: %v", addresses)
-	ip := addresses[at].(*net.IPNet).IP.String()
-	c.address, err = freeAddress(ip)
-	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(c.address)
-	require.NoError(t, err)
-	n, err := strconv.ParseInt(port, 10, 32)
-	require.NoError(t, err)
+	require.NoError(t, c.netns.IP(t.Context(), "address", "add", podAddress+"/32", "dev", "lo"))
+	c.address = podAddress + ":9443"
 	require.NoError(t, c.Create(ctx, &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: ns, Name: "operator", Labels: map[string]string{discoveryv1.LabelServiceName: deploy.WebhookService}},
-		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{ip}}},
-		Ports: []discoveryv1.EndpointPort{{Name: new("webhook"), Port: new(int32(n))}},
+		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{podAddress}}},
+		Ports: []discoveryv1.EndpointPort{{Name: new("webhook"), Port: new(int32(9443))}},
 	}))
 }
 
@@ -115,7 +107,10 @@ func (c *cluster) hooks(t require.TestingT) []string {
 // configuration, with the namespace, and with everything.
 func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
 	controlplane.Need(t)
-	c, err := startPlane(t.Context(), controlplane.Config{Controllers: true, ServerFlags: []string{"--enable-aggregator-routing"}}) // to endpoints: nobody routes Services
+	space, err := netns.New(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, space.Close()) })
+	c, err := startPlane(t.Context(), controlplane.Config{Netns: space, Controllers: true, ServerFlags: []string{"--enable-aggregator-routing"}}) // to endpoints: nobody routes Services
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
 	c.serve(t)
