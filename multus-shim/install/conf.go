@@ -41,7 +41,7 @@ func findPrimary(dir string, patterns []string) (string, nad.Config, error) {
 	for _, pattern := range patterns {
 		for _, e := range entries {
 			matches, _ := filepath.Match(pattern, e.Name()) // validated with the options
-			if !matches || e.IsDir() || !slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(e.Name())) {
+			if !matches || e.IsDir() || !isConf(e.Name()) {
 				continue
 			}
 			path := filepath.Join(dir, e.Name())
@@ -53,6 +53,11 @@ func findPrimary(dir string, patterns []string) (string, nad.Config, error) {
 		}
 	}
 	return "", nad.Config{}, errors.Join(fmt.Errorf("%w in %s", errNoPrimary, dir), errors.Join(rejected...))
+}
+
+// isConf tells which names runtimes look at.
+func isConf(name string) bool {
+	return slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(name))
 }
 
 // generate writes the configuration around a primary network, and says under

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -21,39 +19,6 @@ func replace(path string, data []byte, perm fs.FileMode) (bool, error) {
 		return false, nil
 	}
 	return true, atomicwriter.WriteFile(path, data, perm)
-}
-
-// installBinary copies a binary into dir under each name. A running plugin
-// keeps its old file; a new one finds the whole new file.
-func installBinary(source, dir string, names ...string) error {
-	for _, name := range names {
-		if err := copyFile(source, filepath.Join(dir, name)); err != nil {
-			return fmt.Errorf("install %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func copyFile(source, target string) (err error) {
-	in, err := os.Open(source)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+"-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(out.Name()))
-		}
-	}()
-	_, err = io.Copy(out, in)
-	if err = errors.Join(err, out.Chmod(0o755), out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), target)
 }
 
 // credentials copies the service account's token and writes the kubeconfig that
@@ -95,15 +60,4 @@ func credentials(o *Options, getenv func(string) string) (changed bool, err erro
 // credentialsDir is the kubeconfig's directory as mounted here.
 func (o *Options) credentialsDir() string {
 	return filepath.Join(o.ConfDir, filepath.Base(filepath.Dir(o.HostKubeconfig)))
-}
-
-// cleanup removes what makes the runtime use multus, in that order.
-func cleanup(o *Options) error {
-	var errs []error
-	for _, name := range []string{listName, singleName} {
-		if err := os.Remove(filepath.Join(o.ConfDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(append(errs, os.RemoveAll(o.credentialsDir()))...)
 }

@@ -24,13 +24,14 @@ type node struct {
 	t    *testing.T
 	dir  string
 	opts *Options
+	env  map[string]string
 	stop context.CancelFunc
 	done chan error
 }
 
 func newNode(t *testing.T, args ...string) *node {
 	t.Helper()
-	n := &node{t: t, dir: t.TempDir()}
+	n := &node{t: t, dir: t.TempDir(), env: map[string]string{"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}}
 	for _, dir := range []string{"bin", "net.d", "sa"} {
 		require.NoError(t, os.Mkdir(filepath.Join(n.dir, dir), 0o755))
 	}
@@ -58,15 +59,25 @@ func (n *node) read(name string) string {
 	return string(data)
 }
 
-func getenv(key string) string {
-	return map[string]string{"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}[key]
+// list is what a directory holds.
+func (n *node) list(name string) []string {
+	n.t.Helper()
+	entries, err := os.ReadDir(n.path(name))
+	require.NoError(n.t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }
+
+func (n *node) getenv(key string) string { return n.env[key] }
 
 func (n *node) start() {
 	n.t.Helper()
 	ctx, cancel := context.WithCancel(n.t.Context())
 	n.stop, n.done = cancel, make(chan error, 1)
-	go func() { n.done <- Run(ctx, n.opts, getenv, slog.New(slog.DiscardHandler)) }()
+	go func() { n.done <- Run(ctx, n.opts, n.getenv, slog.New(slog.DiscardHandler)) }()
 }
 
 func (n *node) end() {
@@ -83,7 +94,7 @@ func (n *node) eventually(condition func() bool) {
 // once runs until everything is in place.
 func (n *node) once() error {
 	n.opts.Once = true
-	return Run(n.t.Context(), n.opts, getenv, slog.New(slog.DiscardHandler))
+	return Run(n.t.Context(), n.opts, n.getenv, slog.New(slog.DiscardHandler))
 }
 
 func TestInstall(t *testing.T) {
@@ -189,18 +200,6 @@ func TestPreference(t *testing.T) {
 	assert.Equal(t, "cilium", primaryOf(n))
 }
 
-func TestCleanupOnlyWhenAsked(t *testing.T) {
-	t.Parallel()
-	n := newNode(t, "-cleanup-config-on-exit", "-rename-conf-file")
-	n.write("net.d/10-calico.conflist", calico)
-	n.start()
-	n.eventually(func() bool { return n.read("net.d/10-calico.conflist.old") != "" })
-	assert.Equal(t, "k8s-pod-network", primaryOf(n))
-	n.end()
-	assert.Empty(t, primaryOf(n))
-	assert.NoDirExists(t, n.path("net.d/multus.d"))
-}
-
 func TestFinishedConfiguration(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -220,6 +219,7 @@ func TestParseRefuses(t *testing.T) {
 		"-cni-version":          {"-cni-version", "new"},
 		"syntax error":          {"-multus-master-cni-file-name", "["},
 		"flag provided but not": {"-no-such-flag"},
+		"-uninstall-with":       {"-uninstall-with", "multus-shim"},
 	} {
 		_, err := Parse(args, io.Discard)
 		assert.ErrorContains(t, err, want)

@@ -1,8 +1,9 @@
 // Package install puts multus-shim on a node: the binary, credentials that stay
 // fresh, and a CNI configuration around the node's primary network. It runs in
 // a pod that mounts the host's directories, replaces every file by rename, and
-// leaves them in place when it stops: pods start without it. It needs write
-// access to the two directories and no privilege besides.
+// leaves them in place when it stops: pods start without it. Only when its
+// DaemonSet was deleted it takes them away again. It needs write access to the
+// two directories and no privilege besides.
 package install
 
 import (
@@ -47,6 +48,10 @@ type Options struct {
 	SkipWatch     bool // of the primary; credentials are always kept fresh
 	Cleanup       bool // remove configuration and credentials on exit
 	Once          bool // exit when everything is in place
+
+	// DaemonSet that this runs for, NAMESPACE/NAME. If it was deleted by the time this
+	// is told to end, all that was installed is removed. "" leaves it in place.
+	DaemonSet string
 }
 
 // Parse reads the arguments of the install command.
@@ -79,6 +84,7 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 	f.BoolVar(&o.RenamePrimary, "rename-conf-file", false, "rename the primary's file to NAME.old")
 	f.BoolVar(&o.SkipWatch, "skip-config-watch", false, "do not follow changes of the primary's file")
 	f.BoolVar(&o.Cleanup, "cleanup-config-on-exit", false, "remove configuration and credentials on exit")
+	f.StringVar(&o.DaemonSet, "uninstall-with", "", "remove all that was installed if this DaemonSet, `NAMESPACE/NAME`, is deleted")
 	f.BoolVar(&o.Once, "once", false, "exit when everything is in place")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -90,6 +96,9 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 		if _, _, _, err := version.ParseVersion(o.CNIVersion); err != nil {
 			return nil, fmt.Errorf("-cni-version %q: %w", o.CNIVersion, err)
 		}
+	}
+	if namespace, name, ok := strings.Cut(o.DaemonSet, "/"); o.DaemonSet != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
+		return nil, fmt.Errorf("-uninstall-with %q: want NAMESPACE/NAME of a DaemonSet", o.DaemonSet)
 	}
 	if o.PrimaryDir == "" {
 		o.PrimaryDir = o.ConfDir

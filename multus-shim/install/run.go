@@ -16,29 +16,49 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 )
 
+// oldSuffix of a primary network's file that the runtime is to overlook.
+const oldSuffix = ".old"
+
 // Run installs and keeps what it installed current until ctx ends.
-func Run(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) (err error) {
+func Run(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) error {
+	err := keep(ctx, o, getenv, log)
+	switch {
+	case ctx.Err() != nil && o.DaemonSet != "" && deleted(context.WithoutCancel(ctx), o, log):
+		log.Info("uninstalling", "daemonset", o.DaemonSet)
+		return errors.Join(err, cleanup(o), removeBinary(o))
+	case o.Cleanup:
+		return errors.Join(err, cleanup(o))
+	}
+	return err
+}
+
+// keep installs, and again whenever something of it or below it has changed.
+func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return err
 	}
 	defer watcher.Close()
 	// Subscribe first: a change between reading and watching is not missed.
-	for _, dir := range []string{o.ServiceAccount, o.PrimaryDir} {
+	dirs := []string{o.ServiceAccount, o.PrimaryDir}
+	if !o.SkipCopy {
+		dirs = append(dirs, o.BinDir)
+	}
+	for _, dir := range dirs {
 		if err := watcher.Add(dir); err != nil {
 			return fmt.Errorf("watch %s: %w", dir, err)
 		}
 	}
-	if !o.SkipCopy {
-		if err := copyBinary(o); err != nil {
-			return err
+	for installed, configured := false, false; ; {
+		// Again if it is gone: the installer of a DaemonSet that was deleted just before
+		// may have taken it.
+		if !o.SkipCopy && (!installed || !binaryThere(o)) {
+			if err := copyBinary(o); err != nil {
+				return err
+			}
+			installed = true
+			log.Info("installed binary", "dir", o.BinDir)
 		}
-		log.Info("installed binary", "dir", o.BinDir)
-	}
-	if o.Cleanup {
-		defer func() { err = errors.Join(err, cleanup(o)) }()
-	}
-	for configured := false; ; {
 		changed, err := credentials(o, getenv)
 		if err != nil {
 			return fmt.Errorf("credentials: %w", err)
@@ -71,18 +91,6 @@ func Run(ctx context.Context, o *Options, getenv func(string) string, log *slog.
 	}
 }
 
-func copyBinary(o *Options) error {
-	source := o.BinFile
-	if source == "" {
-		var err error
-		if source, err = os.Executable(); err != nil {
-			return err
-		}
-	}
-	// Configurations of an older installation name the plugin "multus".
-	return installBinary(source, o.BinDir, "multus-shim", "multus")
-}
-
 // configure brings the configuration up to date. One that is in force stays
 // when the primary network is missing or does not parse.
 func configure(o *Options, log *slog.Logger) error {
@@ -102,7 +110,7 @@ func configure(o *Options, log *slog.Logger) error {
 		return err
 	}
 	if o.RenamePrimary {
-		return os.Rename(path, path+".old")
+		return os.Rename(path, path+oldSuffix)
 	}
 	return nil
 }

@@ -1,5 +1,6 @@
 // Package kube is the small part of a Kubernetes client that an ADD needs: read
-// a pod and NADs, patch one annotation, post an event. It speaks JSON over one
+// a pod and NADs, patch one annotation, post an event; and that the installer
+// needs to know whether it is still wanted. It speaks JSON over one
 // TLS session of net/http and keeps no state between processes.
 package kube
 
