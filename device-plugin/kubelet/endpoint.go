@@ -20,7 +20,7 @@ import (
 )
 
 // Endpoint is one pool's service. Publish may be called at any time, also
-// before Run.
+// before Run. Until then kubelet knows the resource and waits for its devices.
 type Endpoint struct {
 	resource config.Resource
 	dirs     Dirs
@@ -31,7 +31,7 @@ type Endpoint struct {
 	streams  atomic.Int32 // that kubelet has open
 }
 
-// NewEndpoint makes the service of a resource, with no devices yet.
+// NewEndpoint makes the service of a resource of which nothing is known yet.
 func NewEndpoint(r config.Resource, dirs Dirs, w *Watcher, m *metrics.Metrics, log *slog.Logger) *Endpoint {
 	return &Endpoint{
 		resource: r, dirs: dirs, watcher: w, metrics: m, list: newList(),

@@ -37,6 +37,11 @@ type plugin struct {
 // run serves a resource with the given devices until stop or the test's end.
 func run(t testing.TB, root string, r config.Resource, devices ...string) plugin {
 	t.Helper()
+	return begin(t, root, r, func(p plugin) { p.publish(devices...) })
+}
+
+func begin(t testing.TB, root string, r config.Resource, first func(plugin)) plugin {
+	t.Helper()
 	w, err := kubelet.Watch(kubelet.Dirs(root))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -44,7 +49,7 @@ func run(t testing.TB, root string, r config.Resource, devices ...string) plugin
 	go func() { watched <- w.Run(ctx) }()
 	p := plugin{metrics: metrics.New("test")}
 	p.Endpoint = kubelet.NewEndpoint(r, kubelet.Dirs(root), w, p.metrics, slog.New(slog.DiscardHandler))
-	p.publish(devices...)
+	first(p)
 	own, stop := context.WithCancel(context.Background())
 	go func() {
 		defer close(ended)
@@ -89,6 +94,23 @@ func modes(t *testing.T, test func(t *testing.T, watched bool)) {
 	for name, watched := range map[string]bool{"plugin watcher": true, "register call": false} {
 		t.Run(name, func(t *testing.T) { test(t, watched) })
 	}
+}
+
+// Kubelet takes its time to register; it does so before anybody has looked for devices,
+// and hears of no list that is not true.
+func TestRegistersBeforeDevicesAreKnown(t *testing.T) {
+	modes(t, func(t *testing.T, watched bool) {
+		root := kubelettest.Root(t, watched)
+		k := kubelettest.Start(t, root)
+		p := begin(t, root, nic, func(plugin) {})
+		require.Eventually(t, p.Watched, 20*time.Second, time.Millisecond)
+		require.Zero(t, k.Lists(nic.String()))
+		p.publish()
+		require.Eventually(t, func() bool { return k.Lists(nic.String()) == 1 }, 20*time.Second, time.Millisecond)
+		p.publish("a")
+		k.AwaitDevices(nic.String(), "a")
+		require.Equal(t, 2, k.Lists(nic.String()))
+	})
 }
 
 func TestKubeletSeesDevices(t *testing.T) {

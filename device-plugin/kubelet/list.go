@@ -28,6 +28,7 @@ type Pool struct {
 type list struct {
 	mu      sync.Mutex
 	pool    Pool
+	known   bool // a pool was published, also if it is empty
 	ended   bool
 	changed chan struct{} // closed when the device list changes
 }
@@ -43,8 +44,8 @@ func newList() *list {
 func (l *list) publish(p Pool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	same := slices.Equal(l.pool.Devices, p.Devices)
-	l.pool = p
+	same := l.known && slices.Equal(l.pool.Devices, p.Devices)
+	l.pool, l.known = p, true
 	if !same && !l.ended {
 		l.wake()
 	}
@@ -54,7 +55,7 @@ func (l *list) publish(p Pool) {
 func (l *list) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended = true
+	l.known, l.ended = true, true
 	l.pool.Devices = nil
 	l.wake()
 }
@@ -64,10 +65,17 @@ func (l *list) wake() {
 	l.changed = make(chan struct{})
 }
 
-// now is the pool, whether it is the last word, and what closes when the
-// devices are others.
-func (l *list) now() (p Pool, ended bool, changed <-chan struct{}) {
+// now is the pool.
+func (l *list) now() Pool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.pool, l.ended, l.changed
+	return l.pool
+}
+
+// news is the pool, whether anything is known of it, whether it is the last word, and
+// what closes when the devices are others.
+func (l *list) news() (p Pool, known, ended bool, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pool, l.known, l.ended, l.changed
 }

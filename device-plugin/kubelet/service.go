@@ -55,16 +55,19 @@ func (s *service) GetDevicePluginOptions(context.Context, *pluginapi.Empty) (*pl
 // lastListTime is what kubelet gets for reading the last, empty list.
 const lastListTime = 200 * time.Millisecond
 
-// ListAndWatch sends the device list now and after every change, until kubelet
-// goes away or the plugin ends.
+// ListAndWatch sends the device list as soon as there is one and after every change,
+// until kubelet goes away or the plugin ends.
 func (s *service) ListAndWatch(_ *pluginapi.Empty, stream pluginapi.DevicePlugin_ListAndWatchServer) error {
 	gauge := s.metrics.Watching.WithLabelValues(s.resource.String())
 	gauge.Set(float64(s.streams.Add(1)))
 	defer func() { gauge.Set(float64(s.streams.Add(-1))) }()
 	for {
-		p, ended, changed := s.list.now()
-		if err := stream.Send(listResponse(p.Devices)); err != nil {
-			return err
+		p, known, ended, changed := s.list.news()
+		if known {
+			if err := stream.Send(listResponse(p.Devices)); err != nil {
+				return err
+			}
+			s.log.Info("told kubelet", "devices", len(p.Devices))
 		}
 		if ended {
 			// The connection closes when this returns, and a unix socket
@@ -102,7 +105,7 @@ func listResponse(devices []Device) *pluginapi.ListAndWatchResponse {
 func (s *service) Allocate(_ context.Context, req *pluginapi.AllocateRequest) (*pluginapi.AllocateResponse, error) {
 	began := time.Now()
 	defer func() { s.metrics.AllocateTime.Observe(time.Since(began).Seconds()) }()
-	p, _, _ := s.list.now()
+	p := s.list.now()
 	out := &pluginapi.AllocateResponse{}
 	for _, c := range req.ContainerRequests {
 		a, err := p.Allocate(c.DevicesIds)
@@ -130,7 +133,7 @@ func containerResponse(a allocation.Answer) *pluginapi.ContainerAllocateResponse
 }
 
 func (s *service) GetPreferredAllocation(_ context.Context, req *pluginapi.PreferredAllocationRequest) (*pluginapi.PreferredAllocationResponse, error) {
-	p, _, _ := s.list.now()
+	p := s.list.now()
 	out := &pluginapi.PreferredAllocationResponse{}
 	for _, c := range req.ContainerRequests {
 		out.ContainerResponses = append(out.ContainerResponses, &pluginapi.ContainerPreferredAllocationResponse{

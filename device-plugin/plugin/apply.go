@@ -15,10 +15,11 @@ import (
 // endpoint is a pool that is being served.
 type endpoint struct {
 	*kubelet.Endpoint
-	members []pool.Member
-	spec    *allocation.Spec // nil without CDI
-	stop    context.CancelFunc
-	stopped chan struct{}
+	announced bool // served, and nobody has looked for its devices yet
+	members   []pool.Member
+	spec      *allocation.Spec // nil without CDI
+	stop      context.CancelFunc
+	stopped   chan struct{}
 }
 
 // apply makes the served pools those of an assignment. Pools that are as before
@@ -62,14 +63,35 @@ func (p *Plugin) apply(ctx context.Context, a pool.Assignment, held map[string]c
 	p.status.serving(serving)
 }
 
+// announce starts to serve pools that the configuration has just got, before their
+// devices are known. Kubelet may take a second to find a pool, and the look at the host
+// takes as long as the kernel makes VFs on a PF, which it locks meanwhile: neither
+// waits for the other.
+func (p *Plugin) announce(ctx context.Context) {
+	for _, c := range p.cfg.Pools {
+		if p.endpoints[c.Resource] == nil {
+			e := p.newEndpoint(c)
+			e.announced = true
+			p.serve(ctx, e)
+		}
+	}
+}
+
+func (p *Plugin) newEndpoint(c config.Pool) *endpoint {
+	e := &endpoint{Endpoint: kubelet.NewEndpoint(c.Resource, kubelet.Dirs(p.opts.KubeletDir), p.watcher, p.metrics, p.log)}
+	p.endpoints[c.Resource] = e
+	return e
+}
+
 // publish brings one pool up to date and starts to serve it if it is new.
 func (p *Plugin) publish(ctx context.Context, c config.Pool, members []pool.Member) {
 	e := p.endpoints[c.Resource]
-	isNew := e == nil
-	if isNew {
-		e = &endpoint{Endpoint: kubelet.NewEndpoint(c.Resource, kubelet.Dirs(p.opts.KubeletDir), p.watcher, p.metrics, p.log)}
-		p.endpoints[c.Resource] = e
+	serve := e == nil
+	if serve {
+		e = p.newEndpoint(c)
 	}
+	isNew := serve || e.announced
+	e.announced = false
 	if p.opts.UseCDI {
 		if spec := allocation.NewSpec(p.opts.CDIDir, c); e.spec == nil || e.spec.Path() != spec.Path() {
 			e.spec = spec // of another device type it is another file
@@ -113,7 +135,7 @@ func (p *Plugin) publish(ctx context.Context, c config.Pool, members []pool.Memb
 			return pool.Prefer(c.Preference, members, available, must, size)
 		},
 	})
-	if isNew {
+	if serve {
 		p.serve(ctx, e)
 	}
 }

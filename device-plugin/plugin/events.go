@@ -138,3 +138,26 @@ const (
 	quietTime  = 10 * time.Millisecond
 	gatherTime = 40 * time.Millisecond
 )
+
+// gather swallows events that belong together. It ends at once, and says so, when the
+// configuration has changed as well: whoever made VFs offers them next.
+func gather(ctx context.Context, causes <-chan string, changed <-chan struct{}) bool {
+	last := time.NewTimer(gatherTime)
+	defer last.Stop()
+	for {
+		quiet := time.NewTimer(quietTime)
+		select {
+		case <-causes:
+			quiet.Stop()
+			continue
+		case <-changed:
+			quiet.Stop()
+			return true
+		case <-quiet.C:
+		case <-last.C:
+		case <-ctx.Done():
+		}
+		quiet.Stop()
+		return false
+	}
+}

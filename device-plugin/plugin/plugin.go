@@ -135,7 +135,9 @@ func (p *Plugin) loop(ctx context.Context, causes <-chan string, changed <-chan 
 		case <-ctx.Done():
 			return
 		case cause := <-causes:
-			gather(ctx, causes)
+			if gather(ctx, causes, changed) && p.reload(ctx) {
+				break // and has looked
+			}
 			p.rescan(ctx, cause)
 		case <-changed:
 			p.reload(ctx)
@@ -154,47 +156,32 @@ func (p *Plugin) loop(ctx context.Context, causes <-chan string, changed <-chan 
 // pool has lost.
 const releaseTime = 10 * time.Second
 
-// gather swallows events that belong together.
-func gather(ctx context.Context, causes <-chan string) {
-	last := time.NewTimer(gatherTime)
-	defer last.Stop()
-	for {
-		quiet := time.NewTimer(quietTime)
-		select {
-		case <-causes:
-			quiet.Stop()
-			continue
-		case <-quiet.C:
-		case <-last.C:
-		case <-ctx.Done():
-		}
-		quiet.Stop()
-		return
-	}
-}
-
-// reload takes a new configuration, or keeps the one in force if it is bad.
-func (p *Plugin) reload(ctx context.Context) {
+// reload takes a new configuration and looks at the host for it, or keeps the one in
+// force if it is bad.
+func (p *Plugin) reload(ctx context.Context) (looked bool) {
 	cfg, err := LoadConfig(p.opts.ConfigFile, p.opts.ResourcePrefix)
 	p.status.configured(err)
 	if err != nil {
 		p.metrics.Reloads.WithLabelValues("error").Inc()
 		p.metrics.ConfigGood.Set(0)
 		p.log.Error("new configuration is refused, the old one stays in force", "err", err)
-		return
+		return false
 	}
 	p.metrics.Reloads.WithLabelValues("ok").Inc()
 	p.metrics.ConfigGood.Set(1)
 	p.log.Info("configuration changed", "pools", len(cfg.Pools))
 	p.cfg = cfg
+	p.announce(ctx)
 	p.rescan(ctx, causeConfig)
 	p.prune()
+	return true
 }
 
 // rescan looks at the host and publishes what is different now.
 func (p *Plugin) rescan(ctx context.Context, cause string) {
 	defer p.status.busy()()
 	p.metrics.Rescans.WithLabelValues(cause).Inc()
+	begun := time.Now()
 	devices, err := p.facts.read(pool.NeedsOf(p.cfg.Pools))
 	p.metrics.ReadErrors.Set(float64(countErrors(err)))
 	if err != nil {
@@ -204,7 +191,9 @@ func (p *Plugin) rescan(ctx context.Context, cause string) {
 		p.devices = pool.Recall(devices, p.devices)
 		p.seen.Store(&devices) // Recall works in place
 	}
+	read := time.Since(begun)
 	held := p.holders.refresh(ctx)
+	p.log.Debug("looked at the host", "cause", cause, "read", read.String(), "asked", (time.Since(begun) - read).String())
 	a := pool.Assign(p.devices, p.cfg.Pools, held)
 	if cause == causeStart || cause == causeConfig {
 		for r, n := range a.Overlaps(p.cfg.Pools) {
