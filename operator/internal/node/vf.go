@@ -1,0 +1,209 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/event"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
+)
+
+const (
+	// netdevLimit for the netdev of a VF to appear after its driver was bound.
+	netdevLimit = 10 * time.Second
+	// parallelVFs whose drivers are bound at once on one PF.
+	parallelVFs = 8
+)
+
+// applyVFs runs each VF's steps in order, several VFs at once.
+func (m *Machine) applyVFs(ctx context.Context, addr libsriov.Address, perVF map[int][]plan.Step, pf *v1.InterfaceExt) error {
+	if len(perVF) == 0 {
+		return nil
+	}
+	vfs := map[int]libsriov.Address{0: addr} // of a function without a PF in sight
+	if !pf.Virtual() {
+		now, err := m.Host.PF(addr)
+		if err != nil && len(now.VFs) == 0 {
+			return err
+		}
+		vfs = make(map[int]libsriov.Address, len(now.VFs))
+		for _, vf := range now.VFs {
+			vfs[vf.Index] = vf.Address
+		}
+	}
+	var mu sync.Mutex
+	var errs []error
+	var g errgroup.Group
+	g.SetLimit(parallelVFs)
+	for i, steps := range perVF {
+		g.Go(func() error {
+			vf, ok := vfs[i]
+			var err error
+			if !ok {
+				err = libsriov.ErrNoDevice
+			}
+			for n := 0; n < len(steps) && err == nil; n++ {
+				if steps[n].Op == plan.OpGUID {
+					err = m.setGUID(ctx, addr, vf, steps[n])
+				} else {
+					err = m.applyVF(ctx, vf, steps[n], pf.Virtual())
+				}
+			}
+			if err != nil {
+				mu.Lock()
+				errs = append(errs, fmt.Errorf("VF %d of %s: %w", i, addr, err))
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // always nil: errors are collected, so that one VF does not stop the others
+	return errors.Join(errs...)
+}
+
+func (m *Machine) applyVF(ctx context.Context, vf libsriov.Address, s plan.Step, virtual bool) error {
+	ctx, cancel := context.WithTimeout(ctx, writeLimit)
+	defer cancel()
+	if s.Op == plan.OpVFMTU {
+		return setVFMTU(ctx, m.Host, vf, s.Num)
+	}
+	if s.Driver == "" {
+		f, err := m.Host.Function(vf)
+		if err != nil || plan.DriverFits(v1.DeviceTypeNetDevice, f.Driver) {
+			return err
+		}
+		if err := m.Host.ResetDriver(ctx, vf); err != nil {
+			return err
+		}
+		if d, err := m.Host.Driver(vf); err != nil || d == "" {
+			return errors.Join(err, fmt.Errorf("no kernel driver takes %s: is the VF driver's module there?", vf))
+		}
+		return nil
+	}
+	return m.bindUser(ctx, vf, s.Driver, virtual)
+}
+
+// bindUser gives a VF to a driver for user space.
+func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver string, virtual bool) error {
+	f, err := m.Host.Function(vf)
+	if err != nil {
+		return err
+	}
+	if virtual {
+		if err := hostUses(f); err != nil {
+			return err
+		}
+	}
+	_, iommu, err := m.Host.IOMMUGroup(vf)
+	if err != nil {
+		return err
+	}
+	if !iommu && !virtual {
+		return fmt.Errorf("%s needs an IOMMU and %s is in no IOMMU group: switch it on in the firmware and boot with intel_iommu=on or amd_iommu=on",
+			driver, vf)
+	}
+	if !iommu { // a virtual machine without a virtual IOMMU: what users of VFs in VMs expect
+		if err := m.allowNoIOMMU(ctx, driver); err != nil {
+			return fmt.Errorf("%s without an IOMMU: %w", driver, err)
+		}
+	}
+	err = m.Host.BindDriver(ctx, vf, driver)
+	if errors.Is(err, libsriov.ErrNoDriver) {
+		if err := m.modprobe(ctx, driver); err != nil {
+			return err
+		}
+		err = m.Host.BindDriver(ctx, vf, driver)
+	}
+	return err
+}
+
+// allowNoIOMMU switches vfio's no-IOMMU mode on, before anything is taken from its
+// driver: not every kernel has the mode.
+func (m *Machine) allowNoIOMMU(ctx context.Context, driver string) error {
+	module := filepath.Join(m.Files.Root, "sys/module/vfio")
+	if _, err := os.Stat(module); errors.Is(err, fs.ErrNotExist) {
+		if err := m.modprobe(ctx, driver); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(module, "parameters/enable_unsafe_noiommu_mode"), os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.New("this kernel was built without CONFIG_VFIO_NOIOMMU: give the virtual machine a virtual IOMMU, or run a kernel that has it")
+	} else if err != nil {
+		return err
+	}
+	_, err = f.WriteString("Y")
+	return errors.Join(err, f.Close())
+}
+
+// hostUses refuses to take from the host a function that carries its addresses.
+func hostUses(f libsriov.Function) error {
+	for _, name := range f.Netdevs {
+		i, err := net.InterfaceByName(name)
+		if err != nil {
+			continue // renamed or gone meanwhile: then the driver change settles it
+		}
+		addrs, err := i.Addrs()
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
+				return fmt.Errorf("%s carries the host's address %s on %s: not taken from the host", f.Address, ip, name)
+			}
+		}
+	}
+	return nil
+}
+
+// modprobe loads a module with the host's own tool and modules.
+func (m *Machine) modprobe(ctx context.Context, module string) error {
+	cmd := exec.CommandContext(ctx, "/sbin/modprobe", module)
+	cmd.Dir = "/"
+	if m.Files.Root != "/" {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: m.Files.Root}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("modprobe %s: %w: %s", module, err, out)
+	}
+	return nil
+}
+
+// setVFMTU waits for the netdev of a VF, which may come some time after its driver.
+func setVFMTU(ctx context.Context, host *libsriov.Host, vf libsriov.Address, mtu int) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, netdevLimit, fmt.Errorf("no netdev after %s", netdevLimit))
+	defer cancel()
+	events, err := event.OpenLinks(nil)
+	if err != nil {
+		return err
+	}
+	defer events.Close()
+	for {
+		err := setLink(vf, link.Update{MTU: mtu})
+		if !errors.Is(err, link.ErrNotFound) {
+			if err != nil {
+				return fmt.Errorf("set MTU %d: %w", mtu, err)
+			}
+			return nil
+		}
+		if _, err := events.Next(ctx); err != nil {
+			d, _ := host.Driver(vf)
+			return fmt.Errorf("set MTU %d of %s, driver %q: %w", mtu, vf, d, err)
+		}
+	}
+}
