@@ -5,11 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
 )
 
 // holders knows which devices pods have, as what resource: from kubelet, and
@@ -72,6 +74,17 @@ func (h *holders) refresh(ctx context.Context) map[string]config.Resource {
 	default:
 		h.log.Warn("keeping what is known of devices in use", "err", err)
 	}
+	return h.all()
+}
+
+// last is what refresh knew, and what was given out since.
+func (h *holders) last() map[string]config.Resource {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.all()
+}
+
+func (h *holders) all() map[string]config.Resource {
 	held := maps.Clone(h.known)
 	if held == nil {
 		held = map[string]config.Resource{}
@@ -93,4 +106,15 @@ func (h *holders) waiting() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.left
+}
+
+// moves tells whether an assignment gives a pool other devices than it has.
+func (p *Plugin) moves(a pool.Assignment) bool {
+	for i, c := range p.cfg.Pools {
+		e := p.endpoints[c.Resource]
+		if e == nil || !slices.EqualFunc(a.Members[i], e.members, func(x, y pool.Member) bool { return x.ID == y.ID }) {
+			return true
+		}
+	}
+	return false
 }

@@ -192,9 +192,15 @@ func (p *Plugin) rescan(ctx context.Context, cause string) {
 		p.seen.Store(&devices) // Recall works in place
 	}
 	read := time.Since(begun)
-	held := p.holders.refresh(ctx)
-	p.log.Debug("looked at the host", "cause", cause, "read", read.String(), "asked", (time.Since(begun) - read).String())
+	// To ask kubelet costs as much as to look at the host. Amid events, such as those of
+	// VFs in the making, it matters only if a device would come or go.
+	held := p.holders.last()
 	a := pool.Assign(p.devices, p.cfg.Pools, held)
+	if cause != causeDevice && cause != causeLink || p.holders.waiting() || p.moves(a) {
+		held = p.holders.refresh(ctx)
+		a = pool.Assign(p.devices, p.cfg.Pools, held)
+	}
+	p.log.Debug("looked at the host", "cause", cause, "read", read.String(), "all", time.Since(begun).String())
 	if cause == causeStart || cause == causeConfig {
 		for r, n := range a.Overlaps(p.cfg.Pools) {
 			p.log.Warn("pools overlap, the one further up in the file has the devices", "resource", r.String(), "devices", n)
