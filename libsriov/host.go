@@ -28,6 +28,14 @@ func Open(root string) (*Host, error) {
 // writes play the kernel's part.
 func New(fs *sysfs.FS) *Host { return &Host{fs: fs} }
 
+// Events is how many device events the kernel has sent since it booted
+// (/sys/kernel/uevent_seqnum). Whoever reads it and then looks has seen what events up
+// to that number tell of, see package event.
+func (h *Host) Events() (uint64, error) {
+	n, err := h.fs.Int("sys/kernel/uevent_seqnum")
+	return uint64(max(0, n)), err
+}
+
 // device is the path of an attribute of a PCI function.
 func device(a Address, attr string) string {
 	return "sys/bus/pci/devices/" + a.String() + "/" + attr

@@ -3,6 +3,7 @@ package event
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -32,6 +33,9 @@ type Device struct {
 	Function  libsriov.Address // the innermost PCI function of Path; zero if there is none
 	Interface string           // INTERFACE, of subsystem net
 	Driver    string           // DRIVER, where the kernel names it
+	// Number is the event's among all since the kernel booted, as SEQNUM; see
+	// [libsriov.Host.Events]. 0 for Missed.
+	Number uint64
 }
 
 // Devices is a subscription to events about devices.
@@ -85,6 +89,8 @@ func parseDevice(b []byte) (e Device, ok bool) {
 			e.Interface = value
 		case "DRIVER":
 			e.Driver = value
+		case "SEQNUM":
+			e.Number, _ = strconv.ParseUint(value, 10, 64) // 0 is before any
 		}
 	}
 	for element := range strings.SplitSeq(path, "/") {

@@ -20,7 +20,7 @@ func TestParseDevice(t *testing.T) {
 	require.True(t, ok)
 	assert.Equal(t, Device{
 		Action: Bind, Subsystem: "pci", Path: "/devices/pci0000:00/0000:00:02.0/0000:01:10.0",
-		Function: libsriov.Address{Bus: 1, Device: 0x10}, Driver: "igbvf",
+		Function: libsriov.Address{Bus: 1, Device: 0x10}, Driver: "igbvf", Number: 7,
 	}, e)
 	for _, bad := range []string{"", "libudev\x00\xfe\xed\xca\xfe", "add", "@/x", "add@", "add@x"} {
 		_, ok := parseDevice([]byte(bad))

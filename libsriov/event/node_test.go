@@ -28,12 +28,18 @@ func TestNodeEventsOfAVF(t *testing.T) {
 			}
 		}
 	}
+	before, err := h.Events()
+	require.NoError(t, err)
 	require.NoError(t, h.SetNumVFs(t.Context(), pfs[0].Address, 1))
+	after, err := h.Events()
+	require.NoError(t, err)
 	vf := next("pci", event.Add).Function
 	assert.NotEmpty(t, next("net", event.Add).Interface)
 	bound := next("pci", event.Bind)
 	assert.Equal(t, vf, bound.Function)
 	assert.Equal(t, "igbvf", bound.Driver)
+	assert.Greater(t, bound.Number, before)
+	assert.LessOrEqual(t, bound.Number, after)
 
 	require.NoError(t, h.BindDriver(t.Context(), vf, "vfio-pci"))
 	assert.Equal(t, vf, next("net", event.Remove).Function)
