@@ -272,6 +272,7 @@ func TestNodeHostileSpecs(t *testing.T) {
 	b := newBench(t)
 	p := pol("p", "nics", b.pfs[0], "", 2, "")
 	require.NoError(t, b.apply(p))
+	sriovtest.AwaitCarrier(t, b.addr(b.pfs[0])) // and with it the link's speed
 	before := b.pf(b.pfs[0])
 	for name, tc := range map[string]struct {
 		change func(*v1.Interface)
