@@ -22,14 +22,23 @@ type Resource struct {
 
 // Selector names VFs one by one: which they are was decided here, once.
 type Selector struct {
-	PCIAddresses []string `json:"pciAddresses"`
+	PCIAddresses []string `json:"pciAddresses,omitempty"`
+	Vendors      []string `json:"vendors,omitempty"`
 	IsRdma       bool     `json:"isRdma,omitempty"`
 	NeedVhostNet bool     `json:"needVhostNet,omitempty"`
 }
 
+// none selects nothing: it is what a PCI bus answers where no device is.
+var none = Selector{Vendors: []string{"ffff"}}
+
 // DevicePlugin derives the device plugin's configuration from a node's spec and the
 // VFs that exist. A VF is offered once its driver is the one its group asks for and,
-// on InfiniBand, it has a GUID; and not while it is in withhold (by PCI address), because it is about to be disturbed.
+// on InfiniBand, it has a GUID; and not while it is in withhold (by PCI address), because
+// it is about to be disturbed.
+//
+// A resource without any such VF is offered all the same. The device plugin registers it
+// with kubelet, which takes up to a second, while the VFs are made; and a resource all of
+// whose VFs are made anew does not disappear meanwhile, with the VFs that pods hold.
 func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, withhold map[string]bool) Resources {
 	type options struct{ rdma, vhost bool }
 	type pool struct {
@@ -38,6 +47,11 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, wit
 	}
 	pools := map[string]*pool{}
 	for _, w := range want.Interfaces {
+		for _, g := range w.VfGroups {
+			if pools[g.ResourceName] == nil {
+				pools[g.ResourceName] = &pool{excludeTopology: g.ExcludeTopology, vfs: map[options][]string{}}
+			}
+		}
 		at := slices.IndexFunc(have, func(i v1.InterfaceExt) bool { return i.PciAddress == w.PciAddress })
 		if at < 0 {
 			continue
@@ -48,10 +62,6 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, wit
 				continue
 			}
 			p := pools[g.ResourceName]
-			if p == nil {
-				p = &pool{excludeTopology: g.ExcludeTopology, vfs: map[options][]string{}}
-				pools[g.ResourceName] = p
-			}
 			o := options{g.IsRdma, g.NeedVhostNet}
 			p.vfs[o] = append(p.vfs[o], vf.PciAddress)
 		}
@@ -62,6 +72,9 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, wit
 		for o, vfs := range p.vfs {
 			slices.Sort(vfs)
 			r.Selectors = append(r.Selectors, Selector{PCIAddresses: vfs, IsRdma: o.rdma, NeedVhostNet: o.vhost})
+		}
+		if len(r.Selectors) == 0 {
+			r.Selectors = []Selector{none}
 		}
 		slices.SortFunc(r.Selectors, func(a, b Selector) int { return cmp.Compare(a.PCIAddresses[0], b.PCIAddresses[0]) })
 		out.List = append(out.List, r)

@@ -205,9 +205,14 @@ func TestDevicePlugin(t *testing.T) {
 		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf0", "vf1"}}, {PCIAddresses: []string{"vf4"}, NeedVhostNet: true}}},
 	}}, DevicePlugin(have, spec, nil)))
 
+	empty := Resource{Name: "dpdk", DeviceType: "netDevice", ExcludeTopology: true, Selectors: []Selector{{Vendors: []string{"ffff"}}}}
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
+		empty,
 		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf1"}}}},
 	}}, DevicePlugin(have, spec, map[string]bool{"vf0": true, "vf2": true, "vf4": true})))
 
-	require.Empty(t, cmp.Diff(Resources{List: []Resource{}}, DevicePlugin(nil, spec, nil)))
+	require.Empty(t, cmp.Diff(Resources{List: []Resource{
+		empty, {Name: "r", DeviceType: "netDevice", Selectors: []Selector{{Vendors: []string{"ffff"}}}},
+	}}, DevicePlugin(nil, spec, nil)), "there before its VFs are")
+	require.Empty(t, cmp.Diff(Resources{List: []Resource{}}, DevicePlugin(have, v1.SriovNetworkNodeStateSpec{}, nil)))
 }
