@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/devlink"
 	"github.com/sriovkit/sriovkit/libsriov/link"
@@ -37,6 +39,9 @@ func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, b
 	if err != nil {
 		return err
 	}
+	if err := m.mend(ctx, addr); err != nil {
+		return fmt.Errorf("end what was begun on %s: %w", w.PF, err)
+	}
 	perVF := map[int][]plan.Step{}
 	disown := false
 	for _, s := range w.Steps {
@@ -46,18 +51,30 @@ func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, b
 		case plan.OpDisown:
 			disown = true
 		default:
-			if err := m.applyPF(ctx, addr, s, pf, before); err != nil {
+			done := timed(ctx, string(s.Op), w.PF)
+			if err := m.applyPF(ctx, addr, s, pf, before, bare(w.Steps)); err != nil {
 				return fmt.Errorf("%s of %s: %w", s.Op, w.PF, err)
 			}
+			done()
 		}
 	}
+	done := timed(ctx, "bring up VFs", w.PF)
 	if err := m.applyVFs(ctx, addr, perVF, pf); err != nil {
 		return err
 	}
+	done()
 	if disown {
 		return m.Files.Disown(addr)
 	}
 	return nil
+}
+
+// timed begins a step; the function it returns logs how long it took.
+func timed(ctx context.Context, step, pf string) (done func()) {
+	begun := time.Now()
+	return func() {
+		logf.FromContext(ctx).V(1).Info("done", "pci", pf, "step", step, "took", time.Since(begun).String())
+	}
 }
 
 func (m *Machine) applyNode(w plan.Work) error {
@@ -78,7 +95,7 @@ func (m *Machine) applyNode(w plan.Work) error {
 	return nil
 }
 
-func (m *Machine) applyPF(ctx context.Context, addr libsriov.Address, s plan.Step, pf *v1.InterfaceExt, before plan.Owned) error {
+func (m *Machine) applyPF(ctx context.Context, addr libsriov.Address, s plan.Step, pf *v1.InterfaceExt, before plan.Owned, bare bool) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
 	switch s.Op {
@@ -91,6 +108,9 @@ func (m *Machine) applyPF(ctx context.Context, addr libsriov.Address, s plan.Ste
 	case plan.OpRemove:
 		return m.Host.SetNumVFs(ctx, addr, 0)
 	case plan.OpCreate:
+		if bare {
+			return m.createBare(ctx, addr, s.Num)
+		}
 		return m.Host.SetNumVFs(ctx, addr, s.Num)
 	case plan.OpLinkUp:
 		return setLink(addr, link.Update{Up: new(true)})

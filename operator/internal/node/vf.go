@@ -95,7 +95,7 @@ func (m *Machine) applyVF(ctx context.Context, vf libsriov.Address, s plan.Step,
 		}
 		return nil
 	}
-	return m.bindUser(ctx, vf, s.Driver, virtual)
+	return m.bindOrLeave(ctx, vf, s.Driver, virtual)
 }
 
 // bindUser gives a VF to a driver for user space.
