@@ -24,20 +24,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	hw "github.com/sriovkit/sriovkit/libsriov/event"
-
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-const (
-	// settle is how long hardware events are gathered before the host is read again:
-	// creating VFs makes hundreds of them within a second.
-	settle = 200 * time.Millisecond
-	// lookAgain even if no event came. It costs the node a few milliseconds and the
-	// API server nothing.
-	lookAgain = 10 * time.Minute
-)
+// lookAgain even if no event came. It costs the node a few milliseconds and the
+// API server nothing.
+const lookAgain = 10 * time.Minute
 
 // Daemon keeps one node as its SriovNetworkNodeState says.
 type Daemon struct {
@@ -49,52 +42,28 @@ type Daemon struct {
 	// PodResources is the kubelet's pod-resources socket; "" looks at netdevs alone.
 	PodResources string
 
-	hardware chan event.GenericEvent
+	hardware hardware
 }
 
 // Setup registers the daemon with a manager whose cache holds just this node's state.
 func (d *Daemon) Setup(mgr ctrl.Manager) error {
-	d.hardware = make(chan event.GenericEvent)
-	if err := mgr.Add(manager.RunnableFunc(d.watchHardware)); err != nil {
+	d.hardware.changed = make(chan event.GenericEvent)
+	if err := mgr.Add(manager.RunnableFunc(d.hardware.watch)); err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("node").
 		For(&v1.SriovNetworkNodeState{}, builder.WithPredicates(
 			predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
-		WatchesRawSource(source.Channel(d.hardware, handler.Funcs{
+		WatchesRawSource(source.Channel(d.hardware.changed, handler.Funcs{
 			GenericFunc: func(_ context.Context, _ event.GenericEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-				q.AddAfter(reconcile.Request{NamespacedName: d.NodeState}, settle)
+				q.Add(reconcile.Request{NamespacedName: d.NodeState})
 			},
 		})).
 		WithOptions(controller.Options{
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, 2*time.Minute),
 		}).
 		Complete(d)
-}
-
-// watchHardware turns changes of PCI functions and their netdevs into work.
-func (d *Daemon) watchHardware(ctx context.Context) error {
-	devices, err := hw.OpenDevices()
-	if err != nil {
-		return fmt.Errorf("subscribe to device events: %w", err)
-	}
-	defer devices.Close()
-	for {
-		e, err := devices.Next(ctx)
-		if ctx.Err() != nil {
-			return nil
-		} else if err != nil {
-			return fmt.Errorf("read device events: %w", err)
-		}
-		if e.Action == hw.Missed || e.Subsystem == "pci" || e.Subsystem == "net" {
-			select {
-			case d.hardware <- event.GenericEvent{Object: &v1.SriovNetworkNodeState{}}:
-			case <-ctx.Done():
-				return nil
-			}
-		}
-	}
 }
 
 // Reconcile looks, plans, and acts once.
@@ -113,12 +82,15 @@ func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 }
 
 func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState) error {
-	found, discoverErr := Discover(d.Machine.Host)
+	d.hardware.looking.Lock()
+	defer d.hardware.looking.Unlock()
+	found, events, discoverErr := d.look(ctx)
 	owned, ownedErr := d.Machine.Files.Owned()
 	if discoverErr != nil && len(found.Interfaces) == 0 {
 		return errors.Join(discoverErr, d.report(ctx, state, found, failed(v1.ReasonDiscoverFailed, discoverErr)))
 	}
 	works, problems := d.steps(state, found, owned)
+	d.hardware.seen.Store(events)
 
 	held, err := d.disturbed(ctx, works, found)
 	if err != nil {
@@ -134,23 +106,28 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 
 	var applyErr error
 	if len(works) > 0 {
-		if err := d.report(ctx, state, found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonApplying, message: summary(works)}); err != nil {
+		if err := d.offer(ctx, found, state, works); err != nil {
 			return err
 		}
-		if err := d.offer(found, state, works); err != nil {
+		// Also a check, by its resource version, that the spec is the newest: two policies
+		// applied together must not make VFs twice.
+		if err := d.report(ctx, state, found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonApplying, message: summary(works)}); err != nil {
 			return err
 		}
 		begun := time.Now()
 		applyErr = d.apply(ctx, works, found, owned)
 		applySeconds.Observe(time.Since(begun).Seconds())
-		found, discoverErr = Discover(d.Machine.Host)
+		found, events, discoverErr = d.look(ctx)
+		if applyErr != nil || d.settled(state, found) {
+			d.hardware.seen.Store(events) // it was us; another look would be in vain
+		}
 		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", summary(works))
 	}
 	errs := []error{applyErr, discoverErr, ownedErr}
 	for _, p := range problems {
 		errs = append(errs, fmt.Errorf("%s: %w", orNode(p.PF), p.Err))
 	}
-	errs = append(errs, d.offer(found, state, nil))
+	errs = append(errs, d.offer(ctx, found, state, nil))
 	err = errors.Join(errs...)
 	if err != nil {
 		d.Events.Eventf(state, nil, corev1.EventTypeWarning, v1.ReasonApplyFailed, "Apply", "%s", firstBytes(err.Error(), 900))
@@ -160,6 +137,23 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 		return err
 	}
 	return errors.Join(err, d.ask(ctx, state, v1.DrainIdle)) // done, or not wanted any more
+}
+
+// look reads the host. It sees what events up to the returned number tell of.
+func (d *Daemon) look(ctx context.Context) (found Found, events uint64, err error) {
+	begun := time.Now()
+	events, _ = d.Machine.Host.Events() // 0 if it cannot be read: then every event is news
+	found, err = Discover(d.Machine.Host)
+	logf.FromContext(ctx).V(1).Info("looked at the host", "took", time.Since(begun).String())
+	return found, events, err
+}
+
+// settled tells whether there is nothing more to do, also for what others have
+// changed meanwhile.
+func (d *Daemon) settled(state *v1.SriovNetworkNodeState, found Found) bool {
+	owned, err := d.Machine.Files.Owned()
+	works, _ := d.steps(state, found, owned)
+	return err == nil && len(works) == 0
 }
 
 // ended is how far the node got.
@@ -205,7 +199,7 @@ func (d *Daemon) apply(ctx context.Context, works []plan.Work, found Found, owne
 
 // offer tells the device plugin about the VFs that are ready and that the works ahead
 // leave in peace.
-func (d *Daemon) offer(found Found, state *v1.SriovNetworkNodeState, ahead []plan.Work) error {
+func (d *Daemon) offer(ctx context.Context, found Found, state *v1.SriovNetworkNodeState, ahead []plan.Work) error {
 	withhold := map[string]bool{}
 	for _, w := range ahead {
 		for _, vf := range w.Disturbs() {
@@ -214,8 +208,12 @@ func (d *Daemon) offer(found Found, state *v1.SriovNetworkNodeState, ahead []pla
 	}
 	offered := plan.DevicePlugin(found.Interfaces, state.Spec, withhold)
 	countVFs(state.Spec, offered)
-	if _, err := d.Machine.Files.Offer(offered); err != nil {
+	changed, err := d.Machine.Files.Offer(offered)
+	if err != nil {
 		return fmt.Errorf("write the device plugin's configuration: %w", err)
+	}
+	if changed {
+		logf.FromContext(ctx).Info("offered", "resources", len(offered.List))
 	}
 	return nil
 }
