@@ -113,6 +113,10 @@ bench-sriov: ## sriov beside other binaries on an emulated node: BINARIES='label
 	cd sriov-cni && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../bin/sriov ./cmd/sriov
 	cd e2e && go run ./bench/sriov-cni $(ARGS) -binary sriovkit=../bin/sriov $(addprefix -binary ,$(BINARIES))
 
+.PHONY: bench-policy
+bench-policy: ## From a policy to a resource of a running node, by stages: ARGS='-runs 5 -vfs 7 -type vfio-pci'
+	cd e2e && go run ./bench/policy $(ARGS)
+
 .PHONY: release
 release: ## Rehearse a release: MODULE=sriov-cni VERSION=v0.1.0; changes nothing, creates no tag
 	@cd e2e && go run ./cmd/release -module '$(MODULE)' -version '$(VERSION)'
