@@ -14,7 +14,8 @@ import (
 // TestClusterUninstall takes the operator and what it installed away: policies,
 // networks and configuration first, then its manifests. No object, label, VF,
 // resource or socket is left; the CNI plugin stays on the nodes, for pods that may
-// still have to give something back.
+// still have to give something back. Then the meta-plugin: the nodes are left with
+// the default network alone, for pods of before and for new ones.
 func TestClusterUninstall(t *testing.T) {
 	e := newEnv(t)
 	checkout, err := component.Checkout(e.ctx)
@@ -36,9 +37,22 @@ func TestClusterUninstall(t *testing.T) {
 	})
 	e.kubectl("delete", "-k", filepath.Join(checkout, "operator/config"), "--timeout="+patience.String())
 
-	kinds := "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses,namespaces,mutatingwebhookconfigurations,validatingwebhookconfigurations"
+	const kinds = "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses,namespaces,mutatingwebhookconfigurations,validatingwebhookconfigurations"
 	assert.NotRegexp(t, "sriov", e.get(kinds, "-o", "name"))
 	assert.Empty(t, e.node(`cd /var/lib/kubelet; find device-plugins plugins_registry -name '*openshift*'; find /var/run/cdi -name '*openshift*' 2>/dev/null; true`))
 	e.run(pod{name: "plain"})
 	assert.Contains(t, e.exec("plain", "ip", "addr", "show", "eth0"), "10.244.")
+	address := e.get("pod", "plain", "-o", "jsonpath={.status.podIP}")
+
+	e.kubectl("delete", "-k", filepath.Join(checkout, "multus-shim/deploy"), "--timeout="+patience.String())
+	for node := range e.Nodes {
+		e.until("the default network is alone", func() bool {
+			return e.on(node, "ls -A /etc/cni/net.d; ls /opt/cni/bin | grep multus || true") == "10-bridge.conflist"
+		})
+	}
+	assert.NotRegexp(t, "multus|k8s.cni.cncf.io", e.get(kinds, "-o", "name"))
+	e.kubectl("delete", "pod", "plain")
+	assert.NotContains(t, strings.Fields(e.node("ls /var/lib/cni/networks/bridge")), address, "given back without the meta-plugin")
+	e.run(pod{name: "next"})
+	assert.Contains(t, e.exec("next", "ip", "addr", "show", "eth0"), "10.244.")
 }
