@@ -135,10 +135,28 @@ func TestClusterOperator(t *testing.T) {
 		return e.get("sriovnetworknodepolicy", "nics", "-n", namespace, "-o", "jsonpath={.status.readyNodes}") == "1"
 	})
 
+	t.Log("what becomes of the other port changes nothing for the first one's resource, not even for a moment")
+	other := func(numVFs int) string {
+		return strings.NewReplacer("nics", "other", "0000:01:00.0", "0000:02:00.0").Replace(policy(numVFs, ""))
+	}
+	told := e.told(resource)
+	for _, n := range []int{5, 7} {
+		e.apply(other(n))
+		e.until("allocatable", func() bool {
+			return e.get("node", "node1", "-o", `jsonpath={.status.allocatable.openshift\.io/other}`) == fmt.Sprint(n)
+		})
+	}
+	e.kubectl("delete", "pod", "-n", namespace, "-l", "app=sriov-network-config-daemon")
+	e.kubectl("rollout", "status", "ds/sriov-network-config-daemon", "-n", namespace, "--timeout=5m")
+	e.kubectl("delete", "sriovnetworknodepolicy", "other", "-n", namespace)
+	e.until("withdrawn", func() bool { return strings.HasSuffix(e.told("openshift.io/other"), `"devices":0}`) })
+	require.Equal(t, told, e.told(resource))
+	require.Equal(t, "7", e.allocatable())
+
 	t.Log("a VF in use: a change of the count drains the node of its user, and of nobody else")
 	e.apply(fmt.Sprintf(pod, "user", `{openshift.io/nics: "1"}`))
 	e.apply(fmt.Sprintf(pod, "bystander", `{}`))
-	e.kubectl("wait", "pod/user", "pod/bystander", "--for=condition=Ready", "--timeout=90s")
+	e.kubectl("wait", "pod/user", "pod/bystander", "--for=condition=Ready", "--timeout=5m")
 	e.apply(policy(3, ""))
 	e.until("VFs", func() bool { return e.numVFs() == "3" })
 	require.Contains(t, e.get("pods", "-o", "name"), "pod/bystander")
@@ -150,8 +168,8 @@ func TestClusterOperator(t *testing.T) {
 	before := e.vfs()
 	e.kubectl("delete", "pod", "-n", namespace, "-l", "app=sriov-network-config-daemon")
 	e.kubectl("delete", "pod", "-n", namespace, "-l", "app=sriov-network-operator")
-	e.kubectl("rollout", "status", "ds/sriov-network-config-daemon", "-n", namespace, "--timeout=90s")
-	e.kubectl("rollout", "status", "deploy/sriov-network-operator", "-n", namespace, "--timeout=90s")
+	e.kubectl("rollout", "status", "ds/sriov-network-config-daemon", "-n", namespace, "--timeout=5m")
+	e.kubectl("rollout", "status", "deploy/sriov-network-operator", "-n", namespace, "--timeout=5m")
 	require.Equal(t, before, e.vfs())
 	require.Equal(t, "3", e.allocatable())
 
@@ -185,7 +203,7 @@ func TestClusterOperator(t *testing.T) {
 	t.Log("uninstalling with networks left hangs on nothing")
 	e.apply("{apiVersion: sriovnetwork.openshift.io/v1, kind: SriovNetwork, metadata: {name: left, namespace: " + namespace + "}, spec: {resourceName: nics}}")
 	e.until("NAD", func() bool { return strings.Contains(e.get("net-attach-def", "-n", namespace, "-o", "name"), "left") })
-	e.kubectl("delete", "-k", filepath.Join(checkout, "operator/config"), "--timeout=90s")
+	e.kubectl("delete", "-k", filepath.Join(checkout, "operator/config"), "--timeout=5m")
 }
 
 const pod = `
@@ -200,6 +218,18 @@ spec:
     command: [sleep, infinity]
     resources: {limits: %s}
 `
+
+// told is what the device plugin has told kubelet of a resource, from its beginning.
+func (e *env) told(resource string) string {
+	e.t.Helper()
+	var out []string
+	for line := range strings.Lines(e.kubectl("logs", "-n", namespace, "ds/sriov-device-plugin")) {
+		if strings.Contains(line, `"told kubelet"`) && strings.Contains(line, resource) {
+			out = append(out, line)
+		}
+	}
+	return strings.TrimSpace(strings.Join(out, ""))
+}
 
 // vfs is what the node itself says of the VFs of the first PF: address, driver, index.
 func (e *env) vfs() string {
