@@ -86,6 +86,7 @@ type request struct {
 // once more with the token file read again.
 func (c *Client) do(ctx context.Context, r request, out any) error {
 	pause, refused := firstPause, false
+	var said *StatusError // the server's last word: it may explain the silence after it
 	for {
 		after, err := c.try(ctx, r, out)
 		var status *StatusError
@@ -93,7 +94,13 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &status) && status.Code == http.StatusUnauthorized && !refused:
+		case !errors.As(err, &status) && said != nil:
+			err = fmt.Errorf("%w; then %w", said, err)
+		case status != nil:
+			said = status
+		}
+		switch {
+		case status != nil && status.Code == http.StatusUnauthorized && !refused:
 			refused = true
 			continue
 		case errors.As(err, &untrusted):

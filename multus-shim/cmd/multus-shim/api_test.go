@@ -139,10 +139,29 @@ func TestAPIThatRecovers(t *testing.T) {
 func TestAPIThatStaysAway(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	e.conf["apiTimeout"] = "500ms"
+	e.conf["apiTimeout"] = "2s"
 	e.networks("neta")
 	e.api.Fault(func(w http.ResponseWriter, _ *http.Request) bool {
 		apitest.Fail(w, http.StatusInternalServerError, "etcd is lost")
+		return true
+	})
+	e.mustFail("ADD", types.ErrTryAgainLater, "etcd is lost")
+	assert.Empty(t, e.calls())
+}
+
+// What the server said last is worth more than that it then said nothing.
+func TestAPIThatFallsSilent(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.conf["apiTimeout"] = "2s"
+	e.networks("neta")
+	var asked atomic.Int32
+	e.api.Fault(func(w http.ResponseWriter, r *http.Request) bool {
+		if asked.Add(1) == 1 {
+			apitest.Fail(w, http.StatusInternalServerError, "etcd is lost")
+		} else {
+			<-r.Context().Done()
+		}
 		return true
 	})
 	e.mustFail("ADD", types.ErrTryAgainLater, "etcd is lost")
