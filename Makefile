@@ -28,7 +28,7 @@ check-generated: generate ## Fail when generated files are not what their source
 	git diff --exit-code -- operator/api operator/config/crd
 
 .PHONY: test
-test: check check-generated artifacts test-host test-emulated ## Everything: what CI runs
+test: check check-generated artifacts test-host test-node test-cluster ## Everything: what CI runs
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own
@@ -52,14 +52,6 @@ test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
 	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout 60m -p 1 -v -run '$(or $(RUN),^TestCluster)' ./...
-
-# An emulated node waits as often as it computes: two lanes use two cores better than
-# one. Each line says whose it is; a lane that fails does not stop the other.
-.PHONY: test-emulated lane-node lane-cluster
-test-emulated: ## test-node and test-cluster, side by side
-	@$(MAKE) --no-print-directory -k -j2 lane-node lane-cluster
-lane-node lane-cluster: lane-%:
-	@$(MAKE) --no-print-directory test-$* 2>&1 | sed -u 's/^/$*: /'
 
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
