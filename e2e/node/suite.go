@@ -119,7 +119,7 @@ func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern 
 		"SRIOVKIT_NODE=1",
 		"PATH=" + guestDir + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
-	timeout := "15m"
+	timeout := "30m" // five times what the longest takes
 	for _, name := range s.Env {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
