@@ -49,7 +49,7 @@ type cluster struct {
 	scheme        *runtime.Scheme
 	plane         *controlplane.ControlPlane
 	netns         *netns.Namespace // of the control plane; nil is the tests' own
-	address       string // of webhooks, that nobody else has
+	address       string           // of webhooks, that nobody else has
 }
 
 var shared struct {
