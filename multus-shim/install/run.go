@@ -21,9 +21,9 @@ const oldSuffix = ".old"
 
 // Run installs and keeps what it installed current until ctx ends.
 func Run(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) error {
-	err := keep(ctx, o, getenv, log)
+	mayAsk, err := keep(ctx, o, getenv, log)
 	switch {
-	case ctx.Err() != nil && o.DaemonSet != "" && deleted(context.WithoutCancel(ctx), o, log):
+	case ctx.Err() != nil && o.DaemonSet != "" && deleted(context.WithoutCancel(ctx), o, mayAsk, log):
 		log.Info("uninstalling", "daemonset", o.DaemonSet)
 		return errors.Join(err, cleanup(o), removeBinary(o))
 	case o.Cleanup:
@@ -32,11 +32,12 @@ func Run(ctx context.Context, o *Options, getenv func(string) string, log *slog.
 	return err
 }
 
-// keep installs, and again whenever something of it or below it has changed.
-func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) error {
+// keep installs, and again whenever something of it or below it has changed. mayAsk
+// tells whether the API server has answered questions about the DaemonSet.
+func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) (mayAsk bool, err error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer watcher.Close()
 	// Subscribe first: a change between reading and watching is not missed.
@@ -46,7 +47,7 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 	}
 	for _, dir := range dirs {
 		if err := watcher.Add(dir); err != nil {
-			return fmt.Errorf("watch %s: %w", dir, err)
+			return false, fmt.Errorf("watch %s: %w", dir, err)
 		}
 	}
 	for installed, configured := false, false; ; {
@@ -54,14 +55,14 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 		// may have taken it.
 		if !o.SkipCopy && (!installed || !binaryThere(o)) {
 			if err := copyBinary(o); err != nil {
-				return err
+				return mayAsk, err
 			}
 			installed = true
 			log.Info("installed binary", "dir", o.BinDir)
 		}
 		changed, err := credentials(o, getenv)
 		if err != nil {
-			return fmt.Errorf("credentials: %w", err)
+			return mayAsk, fmt.Errorf("credentials: %w", err)
 		}
 		if changed {
 			log.Info("wrote credentials", "dir", o.credentialsDir())
@@ -72,21 +73,27 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 			case errors.Is(err, errNoPrimary):
 				log.Warn("no configuration written, waiting for the primary network", "err", err)
 			case err != nil:
-				return err
+				return mayAsk, err
 			default:
 				configured = true
 			}
 		}
 		if o.Once && configured {
-			return nil
+			return mayAsk, nil
+		}
+		if o.DaemonSet != "" && !mayAsk {
+			_, err := daemonSetGoing(context.WithoutCancel(ctx), o) // an answer on its way is worth the wait
+			if mayAsk = err == nil; !mayAsk {
+				log.Warn("not to be uninstalled with its DaemonSet until the API server answers", "err", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return mayAsk, nil
 		case <-watcher.Events:
 			drain(watcher)
 		case err := <-watcher.Errors:
-			return fmt.Errorf("watch: %w", err)
+			return mayAsk, fmt.Errorf("watch: %w", err)
 		}
 	}
 }

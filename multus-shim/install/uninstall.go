@@ -20,27 +20,33 @@ const askTime = 5 * time.Second
 
 // deleted tells whether the DaemonSet was deleted, so that nobody comes after
 // us. The API server answers that it is not there, or going, or refuses to
-// answer: credentials and permission to ask are deleted together with it. Where
-// nobody answers everything stays, for pods start with it in any case.
-func deleted(ctx context.Context, o *Options, log *slog.Logger) bool {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	credentials, err := kube.Load(filepath.Join(o.credentialsDir(), filepath.Base(o.HostKubeconfig)))
-	if err != nil {
-		log.Warn("not uninstalling", "err", err)
-		return false
-	}
-	c := kube.New(credentials)
-	defer c.Close()
-	namespace, name, _ := strings.Cut(o.DaemonSet, "/") // validated with the options
-	going, err := c.DaemonSetGoing(ctx, namespace, name)
+// answer: credentials and permission to ask are deleted together with it. A
+// refusal tells nothing if there never was a permission, and where nobody
+// answers nothing is known: then everything stays, for pods start with it in
+// any case.
+func deleted(ctx context.Context, o *Options, mayAsk bool, log *slog.Logger) bool {
+	going, err := daemonSetGoing(ctx, o)
 	switch {
-	case errors.Is(err, kube.ErrNotFound), errors.Is(err, kube.ErrRefused):
+	case errors.Is(err, kube.ErrNotFound), errors.Is(err, kube.ErrRefused) && mayAsk:
 		return true
 	case err != nil:
 		log.Warn("not uninstalling: it is unknown whether the DaemonSet was deleted", "err", err)
 	}
 	return going
+}
+
+// daemonSetGoing asks the API server, with the credentials that were installed.
+func daemonSetGoing(ctx context.Context, o *Options) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	credentials, err := kube.Load(filepath.Join(o.credentialsDir(), filepath.Base(o.HostKubeconfig)))
+	if err != nil {
+		return false, err
+	}
+	c := kube.New(credentials)
+	defer c.Close()
+	namespace, name, _ := strings.Cut(o.DaemonSet, "/") // validated with the options
+	return c.DaemonSetGoing(ctx, namespace, name)
 }
 
 // cleanup removes what makes the runtime use multus. The primary network comes

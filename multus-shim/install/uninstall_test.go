@@ -1,6 +1,7 @@
 package install
 
 import (
+	"net/http"
 	"os"
 	"testing"
 
@@ -38,19 +39,31 @@ func TestCleanupGivesThePrimaryItsName(t *testing.T) {
 func TestUninstallsWithItsDaemonSet(t *testing.T) {
 	t.Parallel()
 	const path = "/apis/apps/v1/namespaces/kube-system/daemonsets/multus-shim"
+	refuse := func(s *apitest.Server) {
+		s.Fault(func(w http.ResponseWriter, r *http.Request) bool {
+			apitest.Fail(w, http.StatusForbidden, "no such right")
+			return true
+		})
+	}
 	for name, tc := range map[string]struct {
-		change func(*apitest.Server)
-		stays  bool
+		before, change func(*apitest.Server)
+		stays          bool
 	}{
-		"there":              {func(s *apitest.Server) { s.Put(path, `{"metadata":{"name":"multus-shim"}}`) }, true},
-		"going":              {func(s *apitest.Server) { s.Put(path, `{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}`) }, false},
-		"gone":               {func(*apitest.Server) {}, false},
-		"gone with its role": {func(s *apitest.Server) { s.RotateServer("of others") }, false},
-		"nobody answers":     {(*apitest.Server).Stop, true},
+		"there":              {change: func(*apitest.Server) {}, stays: true},
+		"going":              {change: func(s *apitest.Server) { s.Put(path, `{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}`) }},
+		"gone":               {change: func(s *apitest.Server) { s.Delete(path) }},
+		"gone with its role": {change: refuse},
+		"gone with all":      {change: func(s *apitest.Server) { s.RotateServer("of others") }},
+		"never had the role": {before: refuse, change: func(*apitest.Server) {}, stays: true},
+		"nobody answers":     {change: (*apitest.Server).Stop, stays: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := apitest.New(t)
+			server.Put(path, `{"metadata":{"name":"multus-shim"}}`)
+			if tc.before != nil {
+				tc.before(server)
+			}
 			n := newNode(t, "-skip-tls-verify", "-uninstall-with", "kube-system/multus-shim")
 			credentials, err := kube.Load(server.Kubeconfig())
 			require.NoError(t, err)
@@ -61,6 +74,7 @@ func TestUninstallsWithItsDaemonSet(t *testing.T) {
 			n.write("net.d/10-calico.conflist", calico)
 			n.start()
 			n.eventually(func() bool { return primaryOf(n) != "" })
+			n.eventually(func() bool { return len(server.Requests()) > 0 })
 			n.write("bin/multus", "somebody else's")
 			tc.change(server)
 			n.end()

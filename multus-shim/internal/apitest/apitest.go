@@ -133,6 +133,9 @@ func (s *Server) PutNAD(namespace, name, config string, annotations map[string]s
 // DeleteNAD removes a NetworkAttachmentDefinition.
 func (s *Server) DeleteNAD(namespace, name string) { s.put(nadPath(namespace, name), nil) }
 
+// Delete removes any object, by its path.
+func (s *Server) Delete(path string) { s.put(path, nil) }
+
 // Put adds any object, given as JSON, at a path.
 func (s *Server) Put(path, object string) {
 	var o map[string]any
