@@ -62,7 +62,7 @@ func (w *watch) since(ctx context.Context, begun time.Time, match func(fields []
 				}
 				w.seen = append(w.seen, e)
 			case <-ctx.Done():
-				return time.Time{}, fmt.Errorf("%w; last seen: %q", context.Cause(ctx), w.seen[len(w.seen)-1].fields)
+				return time.Time{}, fmt.Errorf("%w; seen so far: %v", context.Cause(ctx), w.seen)
 			}
 		}
 		if e := w.seen[i]; e.at.After(begun) && match(e.fields) {
