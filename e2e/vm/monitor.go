@@ -107,7 +107,7 @@ func (v *VM) reset() error {
 	if err := v.monitor.do("stop", nil); err != nil {
 		return err
 	}
-	v.client.Close() //nolint:errcheck // its other end has stopped
+	v.client.Close() // its other end has stopped
 	// Otherwise a reset is the end, as a panic of the kernel shall be. The firmware
 	// resets once more, so it stays so until the agent answers.
 	if err := v.monitor.do("set-action", map[string]any{"reboot": "reset"}); err != nil {

@@ -40,7 +40,7 @@ func TestUninstallsWithItsDaemonSet(t *testing.T) {
 	t.Parallel()
 	const path = "/apis/apps/v1/namespaces/kube-system/daemonsets/multus-shim"
 	refuse := func(s *apitest.Server) {
-		s.Fault(func(w http.ResponseWriter, r *http.Request) bool {
+		s.Fault(func(w http.ResponseWriter, _ *http.Request) bool {
 			apitest.Fail(w, http.StatusForbidden, "no such right")
 			return true
 		})
