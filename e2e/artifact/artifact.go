@@ -25,9 +25,10 @@ import (
 )
 
 // hostPackages is what building and booting a node needs on this machine, other
-// than QEMU.
+// than QEMU. With a compiler but without the C library's headers, Go would fail to build
+// programs that it builds without either.
 var hostPackages = []string{
-	"busybox-static", "cpio", "e2fsprogs", "gcc", "iproute2", "kmod", "make", "mmdebstrap", "xz-utils",
+	"busybox-static", "cpio", "e2fsprogs", "gcc", "iproute2", "kmod", "libc6-dev", "make", "mmdebstrap", "xz-utils",
 }
 
 // moduleDir is the directory of this Go module, which the nested modules and the
