@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -100,6 +101,11 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 		// The heap is small, and every event of thousands of nodes is garbage at once:
 		// memory that nobody misses buys a tenth of the CPU time.
 		debug.SetGCPercent(400)
+	}
+	if getenv("GOMAXPROCS") == "" {
+		// It waits for the API server, and each answer passes through ten goroutines: an
+		// eighth of the CPU time would go into waking threads on other processors for them.
+		runtime.GOMAXPROCS(1)
 	}
 	cfg, err := restConfig(*kubeconfig)
 	if err != nil {

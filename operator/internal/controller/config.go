@@ -21,7 +21,7 @@ import (
 
 // Config deploys what the SriovOperatorConfig named default asks for.
 type Config struct {
-	client.Client
+	*Client
 	Operator
 	Images deploy.Images
 	Live   client.Reader // not the cache
@@ -64,7 +64,7 @@ func (r *Config) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	if err = errors.Join(deployed, hooked); err != nil {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	if perr := patchCondition(ctx, r, &cfg, &cfg.Status.Conditions, ready, honoured(&cfg)); perr != nil {
+	if perr := r.patchConditions(ctx, &cfg, &cfg.Status.Conditions, ready, honoured(&cfg)); perr != nil {
 		return ctrl.Result{}, perr
 	}
 	return ctrl.Result{}, err

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -21,8 +22,8 @@ import (
 // budget has room again.
 const evictAgain = 2 * time.Second
 
-// wakeAtOnce is how many waiting nodes of a pool are woken for one free slot.
-const wakeAtOnce = 3
+// sizeAge is how old the number of a pool's nodes may be.
+const sizeAge = time.Second
 
 // BusyIndex of node states: "true" while their node is being drained or is drained.
 const BusyIndex = "drain.busy"
@@ -58,25 +59,30 @@ func Waiting(obj client.Object) []string {
 //
 // Reboot_Required evicts every pod, Drain_Required those that hold a resource of ours.
 type Drainer struct {
-	client.Client
+	*Client
 	Operator
 	Live client.Reader // past the cache: pods and the node, only while draining
 	// Wake is told the nodes that may have their turn now.
 	Wake func(nodes []string)
 
-	mu sync.Mutex
-	// taken are slots given out that the cache may not show yet.
-	taken map[string]bool
+	slots slots
+
+	mu     sync.Mutex
+	seeded bool // slots knows the nodes that were being drained before the start
+	sizes  map[types.UID]poolSize
+}
+
+type poolSize struct {
+	nodes      int
+	generation int64
+	counted    time.Time
 }
 
 // Reconcile moves one node's handshake on.
 func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var state v1.SriovNetworkNodeState
 	if err := r.Get(ctx, req.NamespacedName, &state); err != nil {
-		if client.IgnoreNotFound(err) == nil && r.free(req.Name) {
-			return ctrl.Result{}, r.wakeNext(ctx, req.Name)
-		}
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return ctrl.Result{}, r.gone(req.Name, err)
 	}
 	if state.Annotations[v1.AnnotationExternalDrainer] == "true" {
 		return ctrl.Result{}, nil
@@ -84,7 +90,7 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	desired, current := state.Annotations[v1.AnnotationDesiredState], state.Annotations[v1.AnnotationCurrentState]
 	node := nodeMeta()
 	if err := r.Get(ctx, client.ObjectKey{Name: req.Name}, node); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+		return ctrl.Result{}, r.gone(req.Name, err)
 	}
 	if desired != "" && (node.Annotations[v1.AnnotationNodeState] != "" || desired != v1.DrainIdle) {
 		if err := r.mirror(ctx, node, desired); err != nil {
@@ -92,6 +98,13 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 		}
 	}
 	wanted := desired == v1.DrainRequired || desired == v1.RebootRequired
+	if current == v1.Draining || current == v1.DrainComplete {
+		pool, err := r.pool(ctx, node)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		r.slots.hold(req.Name, pool)
+	}
 	switch {
 	case wanted && current == v1.DrainIdle:
 		return r.begin(ctx, node, &state)
@@ -100,11 +113,17 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	case desired == v1.DrainIdle && (current == v1.Draining || current == v1.DrainComplete):
 		return ctrl.Result{}, r.finish(ctx, &state)
 	case desired == v1.DrainIdle && current == v1.DrainIdle:
-		if r.free(req.Name) {
-			return ctrl.Result{}, r.wakeNext(ctx, req.Name)
-		}
+		r.Wake(r.slots.free(req.Name))
 	}
 	return ctrl.Result{}, nil
+}
+
+// gone gives back the slot of a node that is not there any more.
+func (r *Drainer) gone(node string, err error) error {
+	if err = client.IgnoreNotFound(err); err == nil {
+		r.Wake(r.slots.free(node))
+	}
+	return err
 }
 
 // begin takes a slot of the node's pool, or leaves the node waiting for one.
@@ -117,7 +136,7 @@ func (r *Drainer) begin(ctx context.Context, node *metav1.PartialObjectMetadata,
 		return ctrl.Result{}, r.say(ctx, state, metav1.ConditionFalse, v1.ReasonDrainQueued, why)
 	}
 	if err := r.set(ctx, state, v1.Draining); err != nil {
-		r.free(state.Name)
+		r.Wake(r.slots.free(state.Name))
 		return ctrl.Result{}, err
 	}
 	drains.Inc()
@@ -126,10 +145,8 @@ func (r *Drainer) begin(ctx context.Context, node *metav1.PartialObjectMetadata,
 
 // take reserves a slot; why says what stands against it.
 func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) (why string, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.taken[node.Name] {
-		return "", nil
+	if err := r.seed(ctx); err != nil {
+		return "", err
 	}
 	pools, err := poolsOf(ctx, r, r.Namespace, node.Labels)
 	if err != nil {
@@ -146,80 +163,69 @@ func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) 
 			return fmt.Sprintf("pool %s: %v", name, err), nil
 		}
 	}
-	busy, err := r.busy(ctx)
-	if err != nil {
-		return "", err
-	}
-	used := 0
-	for other := range busy {
-		if theirs, err := r.pool(ctx, other); client.IgnoreNotFound(err) != nil {
-			return "", err
-		} else if err == nil && theirs == name {
-			used++
-		}
-	}
-	if used >= room {
+	if used, ok := r.slots.take(node.Name, name, room); !ok {
 		return fmt.Sprintf("%d of %d nodes that may be unavailable at once are being drained", used, room), nil
 	}
-	if r.taken == nil {
-		r.taken = map[string]bool{}
-	}
-	r.taken[node.Name] = true
 	return "", nil
+}
+
+// seed makes the slots known that were in use before the start.
+func (r *Drainer) seed(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seeded {
+		return nil
+	}
+	var states v1.SriovNetworkNodeStateList
+	if err := r.List(ctx, &states, client.InNamespace(r.Namespace), client.MatchingFields{BusyIndex: "true"}, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	for i := range states.Items {
+		node := nodeMeta()
+		if err := r.Get(ctx, client.ObjectKey{Name: states.Items[i].Name}, node, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
+			return err
+		} else if err != nil {
+			continue
+		}
+		pool, err := r.pool(ctx, node)
+		if err != nil {
+			return err
+		}
+		r.slots.hold(node.Name, pool)
+	}
+	r.seeded = true
+	return nil
 }
 
 // room is how many nodes of a pool may be drained at once. Only a percentage needs
 // their number.
 func (r *Drainer) room(ctx context.Context, p *v1.SriovNetworkPoolConfig) (int, error) {
-	members := nodeMetaList()
-	if p.Spec.MaxUnavailable != nil && p.Spec.MaxUnavailable.Type == intstr.String {
+	if p.Spec.MaxUnavailable == nil || p.Spec.MaxUnavailable.Type != intstr.String {
+		return plan.PoolLimit(p.Spec.MaxUnavailable, 0)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	size := r.sizes[p.UID]
+	if size.generation != p.Generation || time.Since(size.counted) > sizeAge {
 		selector, err := plan.PoolSelector(p)
 		if err != nil {
 			return 0, err
 		}
+		members := nodeMetaList()
 		if err := r.List(ctx, members, client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {
 			return 0, err
 		}
+		size = poolSize{nodes: len(members.Items), generation: p.Generation, counted: time.Now()}
+		if r.sizes == nil {
+			r.sizes = map[types.UID]poolSize{}
+		}
+		r.sizes[p.UID] = size
 	}
-	return plan.PoolLimit(p.Spec.MaxUnavailable, len(members.Items))
-}
-
-// busy lists the nodes that hold a slot: those the cache shows, and those given one so
-// recently that it does not.
-func (r *Drainer) busy(ctx context.Context) (map[string]bool, error) {
-	var states v1.SriovNetworkNodeStateList
-	err := r.List(ctx, &states, client.InNamespace(r.Namespace), client.MatchingFields{BusyIndex: "true"}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]bool, len(states.Items)+len(r.taken))
-	for i := range states.Items {
-		out[states.Items[i].Name] = true
-	}
-	for name := range r.taken {
-		out[name] = true
-	}
-	return out, nil
-}
-
-// free gives a slot back; held tells whether there was one.
-func (r *Drainer) free(node string) (held bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	held = r.taken[node]
-	delete(r.taken, node)
-	return held
+	return plan.PoolLimit(p.Spec.MaxUnavailable, size.nodes)
 }
 
 // evict makes the node free of the pods in question, in as many rounds as it takes.
 func (r *Drainer) evict(ctx context.Context, state *v1.SriovNetworkNodeState, all bool) (ctrl.Result, error) {
-	r.mu.Lock() // after a restart, the slots in use are known from here
-	if r.taken == nil {
-		r.taken = map[string]bool{}
-	}
-	r.taken[state.Name] = true
-	r.mu.Unlock()
-
 	cfg, err := r.config(ctx, r)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -278,37 +284,12 @@ func (r *Drainer) finish(ctx context.Context, state *v1.SriovNetworkNodeState) e
 	if err := r.say(ctx, state, metav1.ConditionTrue, v1.ReasonDrainIdle, ""); err != nil {
 		logf.FromContext(ctx).Info("condition not written", "node", state.Name, "err", err.Error())
 	}
-	r.free(state.Name)
-	return r.wakeNext(ctx, state.Name)
-}
-
-// wakeNext wakes nodes that wait for the slot that a node gave back: more than one, for
-// the first may not want it any more, but not all of thousands.
-func (r *Drainer) wakeNext(ctx context.Context, freed string) error {
-	mine, err := r.pool(ctx, freed)
-	if err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	var waiting v1.SriovNetworkNodeStateList
-	if err := r.List(ctx, &waiting, client.InNamespace(r.Namespace), client.MatchingFields{WaitingIndex: "true"}, client.UnsafeDisableDeepCopy); err != nil {
-		return err
-	}
-	var names []string
-	for i := 0; i < len(waiting.Items) && len(names) < wakeAtOnce; i++ {
-		if theirs, err := r.pool(ctx, waiting.Items[i].Name); err == nil && theirs == mine {
-			names = append(names, waiting.Items[i].Name)
-		}
-	}
-	r.Wake(names)
+	r.Wake(r.slots.free(state.Name))
 	return nil
 }
 
 // pool names the first pool of a node; "" is that of the nodes in none.
-func (r *Drainer) pool(ctx context.Context, name string) (string, error) {
-	node := nodeMeta()
-	if err := r.Get(ctx, client.ObjectKey{Name: name}, node, client.UnsafeDisableDeepCopy); err != nil {
-		return "", err
-	}
+func (r *Drainer) pool(ctx context.Context, node *metav1.PartialObjectMetadata) (string, error) {
 	in, err := poolsOf(ctx, r, r.Namespace, node.Labels)
 	if err != nil || len(in) == 0 {
 		return "", err
@@ -319,13 +300,13 @@ func (r *Drainer) pool(ctx context.Context, name string) (string, error) {
 // set writes the operator's answer.
 func (r *Drainer) set(ctx context.Context, state *v1.SriovNetworkNodeState, current string) error {
 	state.Annotations[v1.AnnotationCurrentState] = current
-	return mergePatch(ctx, r, state, "", map[string]any{"metadata": map[string]any{
+	return r.mergePatch(ctx, state, "", map[string]any{"metadata": map[string]any{
 		"resourceVersion": state.ResourceVersion, "annotations": map[string]any{v1.AnnotationCurrentState: current},
 	}})
 }
 
 func (r *Drainer) say(ctx context.Context, state *v1.SriovNetworkNodeState, status metav1.ConditionStatus, reason, message string) error {
-	return patchCondition(ctx, r, state, &state.Status.Conditions, metav1.Condition{
+	return r.patchConditions(ctx, state, &state.Status.Conditions, metav1.Condition{
 		Type: v1.ConditionDrained, Status: status, Reason: reason, Message: message,
 	})
 }
@@ -335,7 +316,7 @@ func (r *Drainer) mirror(ctx context.Context, node *metav1.PartialObjectMetadata
 	if node.Annotations[v1.AnnotationNodeState] == desired {
 		return nil
 	}
-	return client.IgnoreNotFound(mergePatch(ctx, r, node, "", map[string]any{"metadata": map[string]any{
+	return client.IgnoreNotFound(r.mergePatch(ctx, node, "", map[string]any{"metadata": map[string]any{
 		"annotations": map[string]any{v1.AnnotationNodeState: desired},
 	}}))
 }

@@ -33,7 +33,7 @@ func Owner(obj client.Object) []string {
 // kinds. Deleting a network deletes it without a finalizer: what is left behind names
 // its owner, and is met again at the next start.
 type Network struct {
-	client.Client
+	*Client
 	Operator
 	Kind string // "SriovNetwork", "SriovIBNetwork" or "OVSNetwork"
 }
@@ -101,7 +101,7 @@ func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	} else if err != nil {
 		return ctrl.Result{}, err
 	}
-	return ctrl.Result{}, patchCondition(ctx, r, n.Object, &n.status.Conditions, ready)
+	return ctrl.Result{}, r.patchConditions(ctx, n.Object, &n.status.Conditions, ready)
 }
 
 // provide brings the NAD to where and what the network says.

@@ -28,7 +28,7 @@ var nodeKind = corev1.SchemeGroupVersion.WithKind("Node")
 // NodePlanner keeps the SriovNetworkNodeState of one node as policies, pools and the
 // node's own report say. A work item is a node's name.
 type NodePlanner struct {
-	client.Client
+	*Client
 	Operator
 	Board *Board
 	// Own holds, by node, the version of its state that this planner wrote last: the
@@ -219,7 +219,7 @@ func (r *NodePlanner) patch(ctx context.Context, old, state *v1.SriovNetworkNode
 	if len(patch) == 0 {
 		return nil
 	}
-	if err := mergePatch(ctx, r, state, "", patch); err != nil {
+	if err := r.mergePatch(ctx, state, "", patch); err != nil {
 		return fmt.Errorf("write the spec of node %s: %w", state.Name, err)
 	}
 	r.Own.Store(state.Name, state.ResourceVersion)
@@ -244,7 +244,7 @@ func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeStat
 		return nil // no objection needs no words
 	}
 	state = state.DeepCopy()
-	return patchCondition(ctx, r, state, &state.Status.Conditions, planned)
+	return r.patchConditions(ctx, state, &state.Status.Conditions, planned)
 }
 
 // label says on the Node whether it offers resources; "" takes the label away.
@@ -299,4 +299,11 @@ func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMeta
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
 	return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, state))
+}
+
+func joinMessage(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
 }

@@ -38,10 +38,10 @@ type Operator struct {
 }
 
 // config reads the SriovOperatorConfig that counts; nil if there is none or it is
-// being deleted.
+// being deleted. It is the cache's own: for reading.
 func (o *Operator) config(ctx context.Context, c client.Reader) (*v1.SriovOperatorConfig, error) {
 	var cfg v1.SriovOperatorConfig
-	err := c.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: v1.DefaultConfigName}, &cfg)
+	err := c.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: v1.DefaultConfigName}, &cfg, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
 		return nil, err
 	}

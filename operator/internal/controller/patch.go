@@ -3,38 +3,101 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// mergePatch sends a merge patch of obj that was put together by hand: finding the
-// difference of two large objects costs more than all the rest. The answer is metadata
-// only, for the watch brings the object anyway; obj takes its versions from there.
-// An empty subresource is the object itself.
-func mergePatch(ctx context.Context, c client.Client, obj client.Object, subresource string, patch map[string]any) error {
+// messageLimit of a condition, bytes; the API allows 32 KiB, people read less.
+const messageLimit = 2048
+
+// metadataOnly asks for no more of the patched object: the watch brings it anyway.
+const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+// Client is a manager's client that also sends merge patches which were put together by
+// hand: finding the difference of two large objects, and decoding the answer, cost more
+// than all the rest of a work item.
+type Client struct {
+	client.Client
+	api rest.Interface
+}
+
+func newClient(mgr ctrl.Manager) (*Client, error) {
+	cfg := rest.CopyConfig(mgr.GetConfig())
+	cfg.NegotiatedSerializer = serializer.NewCodecFactory(mgr.GetScheme()).WithoutConversion() // of errors
+	api, err := rest.UnversionedRESTClientForConfigAndClient(cfg, mgr.GetHTTPClient())
+	return &Client{Client: mgr.GetClient(), api: api}, err
+}
+
+// mergePatch changes obj in the cluster, and obj's versions to what they are then. An
+// empty subresource is the object itself.
+func (c *Client) mergePatch(ctx context.Context, obj client.Object, subresource string, patch map[string]any) error {
 	kind, err := c.GroupVersionKindFor(obj)
 	if err != nil {
 		return err
 	}
+	mapping, err := c.RESTMapper().RESTMapping(kind.GroupKind(), kind.Version)
+	if err != nil {
+		return err
+	}
+	path := []string{"/apis", kind.Group, kind.Version}
+	if kind.Group == "" {
+		path = []string{"/api", kind.Version}
+	}
+	if obj.GetNamespace() != "" {
+		path = append(path, "namespaces", obj.GetNamespace())
+	}
+	path = append(path, mapping.Resource.Resource, obj.GetName(), subresource)
 	data, err := json.Marshal(patch)
 	if err != nil {
 		return err
 	}
-	var answer metav1.PartialObjectMetadata
-	answer.SetGroupVersionKind(kind)
-	answer.Namespace, answer.Name = obj.GetNamespace(), obj.GetName()
-	raw := client.RawPatch(types.MergePatchType, data)
-	if subresource == "" {
-		err = c.Patch(ctx, &answer, raw, FieldOwner)
-	} else {
-		err = c.SubResource(subresource).Patch(ctx, &answer, raw, FieldOwner)
+	result := c.api.Patch(types.MergePatchType).AbsPath(path...).Param("fieldManager", string(FieldOwner)).
+		SetHeader("Accept", metadataOnly).Body(data).Do(ctx)
+	if err := result.Error(); err != nil {
+		return err
 	}
+	body, err := result.Raw()
 	if err != nil {
 		return err
 	}
-	obj.SetGeneration(answer.Generation)
-	obj.SetResourceVersion(answer.ResourceVersion)
+	var answer struct {
+		Metadata struct {
+			Generation      int64  `json:"generation"`
+			ResourceVersion string `json:"resourceVersion"`
+		} `json:"metadata"`
+	}
+	if err := jsonv2.Unmarshal(body, &answer); err != nil {
+		return fmt.Errorf("answer to the patch of %s %s: %w", kind.Kind, obj.GetName(), err)
+	}
+	obj.SetGeneration(answer.Metadata.Generation)
+	obj.SetResourceVersion(answer.Metadata.ResourceVersion)
 	return nil
+}
+
+// patchConditions writes conditions of obj that changed. list is obj's own. Others
+// write conditions of the same object, so the patch holds only for the version read.
+func (c *Client) patchConditions(ctx context.Context, obj client.Object, list *[]metav1.Condition, conditions ...metav1.Condition) error {
+	changed := false
+	for _, cond := range conditions {
+		if len(cond.Message) > messageLimit {
+			cond.Message = cond.Message[:messageLimit]
+		}
+		changed = meta.SetStatusCondition(list, cond) || changed
+	}
+	if !changed {
+		return nil
+	}
+	patch := map[string]any{
+		"metadata": map[string]any{"resourceVersion": obj.GetResourceVersion()},
+		"status":   map[string]any{"conditions": *list},
+	}
+	return client.IgnoreNotFound(c.mergePatch(ctx, obj, "status", patch))
 }

@@ -82,14 +82,18 @@ func New(cfg *rest.Config, o Operator, images deploy.Images, opts ctrl.Options) 
 	return mgr, nil
 }
 
-func setup(mgr ctrl.Manager, o Operator, images deploy.Images, c *Certificate) error {
+func setup(mgr ctrl.Manager, o Operator, images deploy.Images, certificate *Certificate) error {
+	c, err := newClient(mgr)
+	if err != nil {
+		return err
+	}
 	ctx, index := context.Background(), mgr.GetFieldIndexer()
 	for _, err := range []error{
 		index.IndexField(ctx, &v1.SriovNetworkNodeState{}, BusyIndex, Busy),
 		index.IndexField(ctx, &v1.SriovNetworkNodeState{}, WaitingIndex, Waiting),
 		index.IndexField(ctx, &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
 		mgr.Add(&standings{Reader: mgr.GetClient(), namespace: o.Namespace}),
-		setupNodes(mgr, o), setupDrain(mgr, o), setupNetworks(mgr, o), setupConfig(mgr, o, images), setupWebhooks(mgr, o, c),
+		setupNodes(mgr, c, o), setupDrain(mgr, c, o), setupNetworks(mgr, c, o), setupConfig(mgr, c, o, images), setupWebhooks(mgr, o, certificate),
 	} {
 		if err != nil {
 			return err
@@ -98,8 +102,8 @@ func setup(mgr ctrl.Manager, o Operator, images deploy.Images, c *Certificate) e
 	return nil
 }
 
-func setupConfig(mgr ctrl.Manager, o Operator, images deploy.Images) error {
-	r := &Config{Client: mgr.GetClient(), Operator: o, Images: images, Live: mgr.GetAPIReader(), swept: map[string]bool{}}
+func setupConfig(mgr ctrl.Manager, c *Client, o Operator, images deploy.Images) error {
+	r := &Config{Client: c, Operator: o, Images: images, Live: mgr.GetAPIReader(), swept: map[string]bool{}}
 	if o.CreateConfig {
 		if err := mgr.Add(manager.RunnableFunc(r.create)); err != nil {
 			return err
@@ -144,16 +148,16 @@ func (o *Operator) toNode(_ context.Context, obj client.Object) []reconcile.Requ
 	return []reconcile.Request{{NamespacedName: client.ObjectKey{Namespace: o.Namespace, Name: obj.GetName()}}}
 }
 
-func setupNodes(mgr ctrl.Manager, o Operator) error {
+func setupNodes(mgr ctrl.Manager, c *Client, o Operator) error {
 	changed := make(chan event.GenericEvent, 1024)
 	board := &Board{Changed: func(policies []string) {
 		for _, p := range policies {
 			changed <- event.GenericEvent{Object: &v1.SriovNetworkNodePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: p}}}
 		}
 	}}
-	nodes := &NodePlanner{Client: mgr.GetClient(), Operator: o, Board: board}
-	w := watcher{client: mgr.GetClient(), Operator: o}
-	status := &PolicyStatus{Client: mgr.GetClient(), Operator: o, Board: board}
+	nodes := &NodePlanner{Client: c, Operator: o, Board: board}
+	w := watcher{client: c, Operator: o}
+	status := &PolicyStatus{Client: c, Operator: o, Board: board}
 
 	later := func(q queue, obj client.Object) {
 		q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)}, statusEvery)
@@ -176,20 +180,21 @@ func setupNodes(mgr ctrl.Manager, o Operator) error {
 		ctrl.NewControllerManagedBy(mgr).Named("pools").
 			For(&v1.SriovNetworkPoolConfig{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			WatchesMetadata(&corev1.Node{}, w.everyPool(), builder.WithPredicates(predicate.LabelChangedPredicate{})).
-			Complete(&PoolStatus{Client: mgr.GetClient(), Operator: o}),
+			Complete(&PoolStatus{Client: c, Operator: o}),
 	)
 }
 
-func setupDrain(mgr ctrl.Manager, o Operator) error {
+func setupDrain(mgr ctrl.Manager, c *Client, o Operator) error {
 	wake := make(chan event.GenericEvent, 1024)
-	w := watcher{client: mgr.GetClient(), Operator: o}
-	drainer := &Drainer{Client: mgr.GetClient(), Operator: o, Live: mgr.GetAPIReader(), Wake: func(nodes []string) {
+	w := watcher{client: c, Operator: o}
+	drainer := &Drainer{Client: c, Operator: o, Live: mgr.GetAPIReader(), Wake: func(nodes []string) {
 		for _, n := range nodes {
 			wake <- event.GenericEvent{Object: &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: n}}}
 		}
 	}}
 	return ctrl.NewControllerManagedBy(mgr).Named("drain").
 		For(&v1.SriovNetworkNodeState{}, builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
+		WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(predicate.LabelChangedPredicate{})). // of another pool now
 		Watches(&v1.SriovNetworkPoolConfig{}, w.waitingNodes(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1.SriovOperatorConfig{}, w.waitingNodes(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.Channel(wake, &handler.EnqueueRequestForObject{})).
@@ -197,11 +202,11 @@ func setupDrain(mgr ctrl.Manager, o Operator) error {
 		Complete(drainer)
 }
 
-func setupNetworks(mgr ctrl.Manager, o Operator) error {
+func setupNetworks(mgr ctrl.Manager, c *Client, o Operator) error {
 	var errs []error
 	for _, kind := range []string{"SriovNetwork", "SriovIBNetwork", "OVSNetwork"} {
-		r := &Network{Client: mgr.GetClient(), Operator: o, Kind: kind}
-		w := watcher{client: mgr.GetClient(), Operator: o}
+		r := &Network{Client: c, Operator: o, Kind: kind}
+		w := watcher{client: c, Operator: o}
 		errs = append(errs, ctrl.NewControllerManagedBy(mgr).Named(kind).
 			For(r.New(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			Watches(&nad.NetworkAttachmentDefinition{}, w.networkOf(kind)).

@@ -112,3 +112,20 @@ func FuzzDecodeStates(f *testing.F) {
 		require.Equal(t, string(written), string(again))
 	})
 }
+
+// BenchmarkDecodeState reads the watch event of a node with two PFs of six VFs each.
+func BenchmarkDecodeState(b *testing.B) {
+	vf := `{"name":"ens0v0","mac":"02:00:00:00:00:02","driver":"igbvf","pciAddress":"0000:01:10.0","vendor":"8086","deviceID":"10ca","mtu":1500,"vfID":0}`
+	pf := `{"name":"ens0","pciAddress":"0000:01:00.0","vendor":"8086","deviceID":"10c9","driver":"igb","totalvfs":16,"mtu":1500,"linkType":"ETH","linkAdminState":"up","mac":"02:00:00:00:00:01","linkSpeed":"10000 Mb/s","numVfs":6,"Vfs":[` + strings.Repeat(vf+",", 5) + vf + `]}`
+	state := strings.Replace(someState, `"interfaces": [`, `"interfaces": [`+pf+","+pf+",", 2)
+	event := `{"type":"MODIFIED","object":` + state + "}\n"
+	b.SetBytes(int64(len(event)))
+	d := newStateDecoder(io.NopCloser(strings.NewReader(strings.Repeat(event, b.N))))
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		if _, _, err := d.Decode(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

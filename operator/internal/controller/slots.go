@@ -1,0 +1,71 @@
+package controller
+
+import "sync"
+
+// wakeAtOnce is how many waiting nodes of a pool are woken for one free slot: more than
+// one, for the first may not want it any more, but not all of thousands.
+const wakeAtOnce = 3
+
+// slots of pools: a node holds one from before it is cordoned until it is given back.
+// They live as long as the process, so that counting them costs no look at thousands of
+// node states, and one that was just given out counts before any cache shows it.
+type slots struct {
+	mu      sync.Mutex
+	held    map[string]string // node, its pool; "" is that of the nodes in none
+	waiting map[string]string // the same, of the nodes that were refused one
+}
+
+// take gives node a slot of its pool unless room are in use, and says how many are.
+func (s *slots) take(node, pool string, room int) (used int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other, theirs := range s.held {
+		if theirs == pool && other != node {
+			used++
+		}
+	}
+	if used >= room {
+		set(&s.waiting, node, pool)
+		return used, false
+	}
+	set(&s.held, node, pool)
+	delete(s.waiting, node)
+	return used + 1, true
+}
+
+// hold notes a slot that node has already, whether or not there is room.
+func (s *slots) hold(node, pool string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set(&s.held, node, pool)
+	delete(s.waiting, node)
+}
+
+// free takes back what node holds or waits for, and names nodes that may have their
+// turn now.
+func (s *slots) free(node string) (next []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, node)
+	pool, ok := s.held[node]
+	if !ok {
+		return nil
+	}
+	delete(s.held, node)
+	for other, theirs := range s.waiting {
+		if theirs == pool {
+			next = append(next, other)
+		}
+		if len(next) == wakeAtOnce {
+			break
+		}
+	}
+	return next
+}
+
+func set(m *map[string]string, key, value string) {
+	if *m == nil {
+		*m = map[string]string{}
+	}
+	(*m)[key] = value
+}
