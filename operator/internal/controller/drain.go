@@ -25,27 +25,16 @@ const evictAgain = 2 * time.Second
 // sizeAge is how old the number of a pool's nodes may be.
 const sizeAge = time.Second
 
-// BusyIndex of node states: "true" while their node is being drained or is drained.
-const BusyIndex = "drain.busy"
-
-// Busy is the value of BusyIndex.
-func Busy(obj client.Object) []string {
-	if c := obj.GetAnnotations()[v1.AnnotationCurrentState]; c == v1.Draining || c == v1.DrainComplete {
-		return []string{"true"}
-	}
-	return nil
+// busy reports whether a node is being drained, or is drained.
+func busy(state *v1.SriovNetworkNodeState) bool {
+	c := state.Annotations[v1.AnnotationCurrentState]
+	return c == v1.Draining || c == v1.DrainComplete
 }
 
-// WaitingIndex of node states: "true" while their node waits for its turn.
-const WaitingIndex = "drain.waiting"
-
-// Waiting is the value of WaitingIndex.
-func Waiting(obj client.Object) []string {
-	a := obj.GetAnnotations()
-	if d := a[v1.AnnotationDesiredState]; (d == v1.DrainRequired || d == v1.RebootRequired) && a[v1.AnnotationCurrentState] == v1.DrainIdle {
-		return []string{"true"}
-	}
-	return nil
+// waiting reports whether a node waits for its turn.
+func waiting(state *v1.SriovNetworkNodeState) bool {
+	d := state.Annotations[v1.AnnotationDesiredState]
+	return (d == v1.DrainRequired || d == v1.RebootRequired) && state.Annotations[v1.AnnotationCurrentState] == v1.DrainIdle
 }
 
 // Drainer plays the operator's part of the drain handshake for one node:
@@ -98,7 +87,7 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 		}
 	}
 	wanted := desired == v1.DrainRequired || desired == v1.RebootRequired
-	if current == v1.Draining || current == v1.DrainComplete {
+	if busy(&state) {
 		pool, err := r.pool(ctx, node)
 		if err != nil {
 			return ctrl.Result{}, err
@@ -177,10 +166,13 @@ func (r *Drainer) seed(ctx context.Context) error {
 		return nil
 	}
 	var states v1.SriovNetworkNodeStateList
-	if err := r.List(ctx, &states, client.InNamespace(r.Namespace), client.MatchingFields{BusyIndex: "true"}, client.UnsafeDisableDeepCopy); err != nil {
+	if err := r.List(ctx, &states, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
 	for i := range states.Items {
+		if !busy(&states.Items[i]) {
+			continue
+		}
 		node := nodeMeta()
 		if err := r.Get(ctx, client.ObjectKey{Name: states.Items[i].Name}, node, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
 			return err

@@ -100,11 +100,11 @@ func (s *standings) Collect(ch chan<- prometheus.Metric) {
 // drainOf is where a node is in the drain handshake; "" is not in it.
 func drainOf(state *v1.SriovNetworkNodeState) string {
 	switch drained := meta.FindStatusCondition(state.Status.Conditions, v1.ConditionDrained); {
-	case len(Waiting(state)) > 0:
+	case waiting(state):
 		return "waiting"
 	case state.Annotations[v1.AnnotationCurrentState] == v1.DrainComplete:
 		return "drained"
-	case len(Busy(state)) == 0:
+	case !busy(state):
 		return ""
 	case drained != nil && drained.Reason == v1.ReasonDrainBlocked:
 		return "blocked"

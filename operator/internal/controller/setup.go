@@ -87,11 +87,8 @@ func setup(mgr ctrl.Manager, o Operator, images deploy.Images, certificate *Cert
 	if err != nil {
 		return err
 	}
-	ctx, index := context.Background(), mgr.GetFieldIndexer()
 	for _, err := range []error{
-		index.IndexField(ctx, &v1.SriovNetworkNodeState{}, BusyIndex, Busy),
-		index.IndexField(ctx, &v1.SriovNetworkNodeState{}, WaitingIndex, Waiting),
-		index.IndexField(ctx, &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
+		mgr.GetFieldIndexer().IndexField(context.Background(), &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
 		mgr.Add(&standings{Reader: mgr.GetClient(), namespace: o.Namespace}),
 		setupNodes(mgr, c, o), setupDrain(mgr, c, o), setupNetworks(mgr, c, o), setupConfig(mgr, c, o, images), setupWebhooks(mgr, o, certificate),
 	} {

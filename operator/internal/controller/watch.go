@@ -90,13 +90,13 @@ func (w *watcher) everyPool() handler.EventHandler {
 // waitingNodes wakes the nodes that wait to be drained, and those being drained.
 func (w *watcher) waitingNodes() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
+		var states v1.SriovNetworkNodeStateList
+		if w.client.List(ctx, &states, client.InNamespace(w.Namespace), client.UnsafeDisableDeepCopy) != nil {
+			return nil // the cache is shutting down
+		}
 		var out []reconcile.Request
-		for _, index := range []string{WaitingIndex, BusyIndex} {
-			var states v1.SriovNetworkNodeStateList
-			if w.client.List(ctx, &states, client.InNamespace(w.Namespace), client.MatchingFields{index: "true"}, client.UnsafeDisableDeepCopy) != nil {
-				return nil
-			}
-			for i := range states.Items {
+		for i := range states.Items {
+			if waiting(&states.Items[i]) || busy(&states.Items[i]) {
 				out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&states.Items[i])})
 			}
 		}
