@@ -33,9 +33,11 @@ func busy(state *v1.SriovNetworkNodeState) bool {
 
 // waiting reports whether a node waits for its turn.
 func waiting(state *v1.SriovNetworkNodeState) bool {
-	d := state.Annotations[v1.AnnotationDesiredState]
-	return (d == v1.DrainRequired || d == v1.RebootRequired) && state.Annotations[v1.AnnotationCurrentState] == v1.DrainIdle
+	return wants(state.Annotations[v1.AnnotationDesiredState]) && state.Annotations[v1.AnnotationCurrentState] == v1.DrainIdle
 }
+
+// wants reports whether what a daemon desires is a drain.
+func wants(desired string) bool { return desired == v1.DrainRequired || desired == v1.RebootRequired }
 
 // Drainer plays the operator's part of the drain handshake for one node:
 //
@@ -86,7 +88,6 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 			return ctrl.Result{}, err
 		}
 	}
-	wanted := desired == v1.DrainRequired || desired == v1.RebootRequired
 	if busy(&state) {
 		pool, err := r.pool(ctx, node)
 		if err != nil {
@@ -95,11 +96,11 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 		r.slots.hold(req.Name, pool)
 	}
 	switch {
-	case wanted && current == v1.DrainIdle:
+	case waiting(&state):
 		return r.begin(ctx, node, &state)
-	case wanted && current == v1.Draining:
+	case wants(desired) && current == v1.Draining:
 		return r.evict(ctx, &state, desired == v1.RebootRequired)
-	case desired == v1.DrainIdle && (current == v1.Draining || current == v1.DrainComplete):
+	case desired == v1.DrainIdle && busy(&state):
 		return ctrl.Result{}, r.finish(ctx, &state)
 	case desired == v1.DrainIdle && current == v1.DrainIdle:
 		r.Wake(r.slots.free(req.Name))
