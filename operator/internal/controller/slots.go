@@ -15,7 +15,8 @@ type slots struct {
 	waiting map[string]string // the same, of the nodes that were refused one
 }
 
-// take gives node a slot of its pool unless room are in use, and says how many are.
+// take gives node a slot of its pool unless room are in use, and says how many are. What
+// it holds already it keeps, also when there is less room now.
 func (s *slots) take(node, pool string, room int) (used int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,7 +25,7 @@ func (s *slots) take(node, pool string, room int) (used int, ok bool) {
 			used++
 		}
 	}
-	if used >= room {
+	if _, has := s.held[node]; used >= room && !has {
 		set(&s.waiting, node, pool)
 		return used, false
 	}

@@ -19,6 +19,7 @@ func TestSlots(t *testing.T) {
 	take("a", "p", 2, 1, true)
 	take("a", "p", 2, 1, true) // asks again: the same slot
 	take("b", "p", 2, 2, true)
+	take("b", "p", 1, 2, true) // keeps it, though there is less room now
 	take("c", "p", 2, 2, false)
 	take("d", "", 1, 1, true)
 	take("e", "", 1, 1, false)
