@@ -55,8 +55,7 @@ func TestCertificateRotation(t *testing.T) {
 			old, _, err := certs.Renew(nil, hosts, time.Now().Add(-age))
 			require.NoError(t, err)
 			s := c.secret(t)
-			s.Data = old
-			require.NoError(t, c.Update(ctx, s))
+			c.edit(t, s, func() { s.Data = old })
 			c.eventually(t, func(t *assert.CollectT) {
 				now := c.secret(t)
 				require.NotEqual(t, string(old[certs.Cert]), string(now.Data[certs.Cert]))

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
@@ -76,9 +77,10 @@ func TestNetworkLifecycle(t *testing.T) {
 
 	t.Log("edited and deleted by hand: restored")
 	config := got.Spec.Config
-	got.Spec.Config = "{}"
-	got.Annotations["mine"] = "kept"
-	require.NoError(t, c.Update(ctx, got))
+	c.edit(t, got, func() {
+		got.Spec.Config = "{}"
+		got.Annotations["mine"] = "kept"
+	})
 	c.eventually(t, func(t *assert.CollectT) {
 		got := c.nad(t, "net-a", "lifecycle")
 		require.Equal(t, config, got.Spec.Config)
@@ -99,12 +101,16 @@ func TestNetworkLifecycle(t *testing.T) {
 	c.eventually(t, func(t *assert.CollectT) { c.noNAD(t, "net-b", "lifecycle") })
 }
 
-// edit changes an object as it is now.
+// edit changes an object as it is now, also when the operator writes to it meanwhile.
 func (c *cluster) edit(t *testing.T, obj client.Object, change func()) {
 	t.Helper()
-	require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(obj), obj))
-	change()
-	require.NoError(t, c.Update(ctx, obj))
+	require.NoError(t, retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(obj), obj); err != nil {
+			return err
+		}
+		change()
+		return c.Update(ctx, obj)
+	}))
 }
 
 func TestNetworkWaitsForItsNamespace(t *testing.T) {

@@ -138,8 +138,7 @@ func TestWebhookConfigurationIsKept(t *testing.T) {
 	c.configure(t, func(s *v1.SriovOperatorConfigSpec) { s.EnableInjector = true })
 	h := c.hook(t, podHook)
 	good := h.DeepCopy()
-	h.Webhooks[0].FailurePolicy, h.Webhooks[0].ClientConfig.CABundle = new(admissionv1.Fail), nil
-	require.NoError(t, c.Update(ctx, h))
+	c.edit(t, h, func() { h.Webhooks[0].FailurePolicy, h.Webhooks[0].ClientConfig.CABundle = new(admissionv1.Fail), nil })
 	c.eventually(t, func(t *assert.CollectT) { require.Equal(t, good.Webhooks, c.hook(t, podHook).Webhooks) })
 	require.NoError(t, c.Delete(ctx, good))
 	c.eventually(t, func(t *assert.CollectT) {

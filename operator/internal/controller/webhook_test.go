@@ -12,6 +12,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -174,9 +175,8 @@ func TestWarnedOf(t *testing.T) {
 		})
 	}
 	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
-	require.NoError(t, l.Get(ctx, client.ObjectKeyFromObject(cfg), cfg))
-	cfg.Spec.EnableOvsOffload, cfg.Spec.DisableDrain = true, true
-	require.NoError(t, l.Update(ctx, cfg, client.DryRunAll))
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec": {"enableOvsOffload": true, "disableDrain": true}}`))
+	require.NoError(t, l.Patch(ctx, cfg, patch, client.DryRunAll))
 	require.Contains(t, strings.Join(l.heard, "\n"), "not acted on: enableOvsOffload\ndisableDrain: ")
 }
 
