@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -115,12 +116,13 @@ func (c *cluster) edit(t *testing.T, obj client.Object, change func()) {
 
 func TestNetworkWaitsForItsNamespace(t *testing.T) {
 	c := newCluster(t)
-	n := sriovNetwork(ns, "patient", in("net-later"))
+	later := "net-later-" + rand.String(5) // new each time: namespaces stay
+	n := sriovNetwork(ns, "patient", in(later))
 	c.create(t, n)
 	require.Equal(t, metav1.ConditionFalse, c.ready(t, n, v1.ReasonNamespaceNotFound).Status)
-	c.namespace(t, "net-later")
+	c.namespace(t, later)
 	require.Equal(t, metav1.ConditionTrue, c.ready(t, n, v1.ReasonNetworkReady).Status)
-	c.nad(t, "net-later", "patient")
+	c.nad(t, later, "patient")
 }
 
 func TestNetworkRespectsOthers(t *testing.T) {
