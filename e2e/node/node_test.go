@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,30 +19,31 @@ var (
 	tests     = flag.String("tests", "", "regular expression of the tests to run on the node; empty is all")
 )
 
-// TestNodeSuites runs the suites, one node after the other: each takes all of a
-// small machine.
+// TestNodeSuites runs as many suites at a time as there are processors: one that
+// waits for its hardware, as most do half of the time, leaves its processor to another.
 func TestNodeSuites(t *testing.T) {
 	vm.Need(t)
 	checkout, err := filepath.Abs("../..")
 	require.NoError(t, err)
-	ran := 0
+	var ran atomic.Bool
+	t.Cleanup(func() { // after the parallel ones
+		if !ran.Load() {
+			t.Errorf("nothing to run for -suite=%q -tests=%q; suites are in e2e/node/suite.go", *suiteName, *tests)
+		}
+	})
 	for _, s := range node.Suites {
 		if *suiteName != "" && s.Name != *suiteName {
 			continue
 		}
 		t.Run(s.Name, func(t *testing.T) {
-			switch err := s.Run(t.Context(), checkout, *tests, os.Stdout); {
-			case errors.Is(err, node.ErrNoTests) && *tests != "":
+			t.Parallel()
+			err := s.Run(t.Context(), checkout, *tests, os.Stdout)
+			if errors.Is(err, node.ErrNoTests) && *tests != "" {
 				t.Log(err)
-			case err != nil:
-				ran++
-				t.Error(err)
-			default:
-				ran++
+				return
 			}
+			ran.Store(true)
+			require.NoError(t, err)
 		})
-	}
-	if ran == 0 {
-		t.Fatalf("nothing to run for -suite=%q -tests=%q; suites are in e2e/node/suite.go", *suiteName, *tests)
 	}
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"strings"
@@ -25,25 +24,34 @@ func (s summary) verdict(want int) error {
 	return nil
 }
 
-// counter reads the output of a test binary run with -test.v.
-type counter struct {
-	sum  summary
+// lineWriter hands on what is written to it line by line.
+type lineWriter struct {
+	each func(line string)
 	rest []byte
 }
 
-func (c *counter) Write(p []byte) (int, error) {
-	c.rest = append(c.rest, p...)
-	cut := bytes.LastIndexByte(c.rest, '\n') + 1
-	lines := bufio.NewScanner(bytes.NewReader(c.rest[:cut]))
-	lines.Buffer(nil, cut+1)
-	for lines.Scan() {
-		c.line(lines.Text())
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(w.rest, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		w.each(string(line))
+		w.rest = rest
 	}
-	c.rest = append([]byte(nil), c.rest[cut:]...)
-	return len(p), nil
 }
 
-func (c *counter) line(line string) {
+// flush hands on what is left without an end of line.
+func (w *lineWriter) flush() {
+	if len(w.rest) > 0 {
+		w.each(string(w.rest))
+		w.rest = nil
+	}
+}
+
+// count reads a line of a test binary run with -test.v.
+func (s *summary) count(line string) {
 	result, ok := strings.CutPrefix(strings.TrimLeft(line, " "), "--- ")
 	if !ok {
 		return
@@ -51,9 +59,9 @@ func (c *counter) line(line string) {
 	verdict, name, _ := strings.Cut(result, ": ")
 	name, _, _ = strings.Cut(name, " (")
 	if verdict == "SKIP" {
-		c.sum.skipped = append(c.sum.skipped, name)
+		s.skipped = append(s.skipped, name)
 	}
 	if !strings.HasPrefix(line, " ") && (verdict == "PASS" || verdict == "FAIL") {
-		c.sum.run++
+		s.run++
 	}
 }

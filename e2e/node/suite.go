@@ -37,16 +37,16 @@ type Suite struct {
 	Node vm.Config
 }
 
-// Suites is every suite; a module adds itself here when it has its first
-// TestNode function.
+// Suites is every suite, the longest first; a module adds itself here when it has its
+// first TestNode function.
 var Suites = []Suite{
-	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
-	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{Modules: []string{"rdma_rxe"}}},
-	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: simulators}},
-	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
 	{Name: "sriov-cni", Dir: "sriov-cni", Node: vm.Config{PFs: 7, Modules: append([]string{"dummy", "overlay", "virtio_net"}, simulators...)}, Binaries: map[string]string{
 		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
 	}, Env: []string{"SRIOVKIT_KILL"}},
+	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{Modules: []string{"rdma_rxe"}}},
+	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
+	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: simulators}},
+	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
 }
 
 // simulators give what igb lacks: netdevsim link state, minimum rates, 802.1ad
@@ -61,7 +61,8 @@ var ErrNoTests = errors.New("no matching test")
 
 // Run boots a node and runs the tests of s whose names match pattern, a regular
 // expression as for go test -run; empty is all of them. Test output goes to out
-// as it appears.
+// as it appears, a Write for each line, which begins with the suite's name: suites
+// may share out.
 func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer) (err error) {
 	packages, err := s.packages(ctx, checkout)
 	if err != nil {
@@ -78,6 +79,7 @@ func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer)
 	if len(packages) == 0 {
 		return fmt.Errorf("suite %s: %w for %q", s.Name, ErrNoTests, pattern)
 	}
+	s.Node.Name = s.Name
 	v, err := vm.Boot(ctx, s.Node)
 	if err != nil {
 		return err
@@ -91,10 +93,11 @@ func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer)
 			return err
 		}
 	}
+	say := func(line string) { fmt.Fprintf(out, "%s: %s\n", s.Name, line) }
 	var failures []error
 	for _, p := range packages {
-		fmt.Fprintf(out, "== %s on %s\n", p.path, v.Name)
-		sum, err := s.runPackage(ctx, v, p, pattern, out)
+		say("== " + p.path)
+		sum, err := s.runPackage(ctx, v, p, pattern, say)
 		var failed *vm.ExitError
 		switch {
 		case errors.As(err, &failed):
@@ -110,7 +113,7 @@ func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer)
 	return errors.Join(failures...)
 }
 
-func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern string, out io.Writer) (summary, error) {
+func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern string, say func(line string)) (summary, error) {
 	run := "^(" + strings.Join(p.tests, "|") + ")$"
 	if _, subtests, ok := strings.Cut(pattern, "/"); ok {
 		run += "/" + subtests
@@ -126,13 +129,17 @@ func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern 
 			timeout = "0" // asked for by hand: as long as it takes
 		}
 	}
-	counter := &counter{}
+	var sum summary
+	stdout := lineWriter{each: func(line string) { sum.count(line); say(line) }}
+	stderr := lineWriter{each: say}
 	err := v.Run(ctx, vm.Command{
 		Args:   []string{"./package.test", "-test.v", "-test.run", run, "-test.timeout", timeout},
 		Dir:    filepath.Join(guestDir, p.name),
 		Env:    env,
-		Stdout: io.MultiWriter(out, counter),
-		Stderr: out,
+		Stdout: &stdout,
+		Stderr: &stderr,
 	})
-	return counter.sum, err
+	stdout.flush()
+	stderr.flush()
+	return sum, err
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCounter feeds the output of test binaries in pieces of every size.
-func TestCounter(t *testing.T) {
+// TestSummary feeds the output of test binaries in pieces of every size.
+func TestSummary(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		output  string
@@ -24,16 +24,19 @@ func TestCounter(t *testing.T) {
 		"skipped part": {output: "--- PASS: TestNodeA (0.00s)\n    --- SKIP: TestNodeA/b (0.00s)\n", run: 1, skipped: []string{"TestNodeA/b"}},
 		"nothing":      {output: "testing: warning: no tests to run\nPASS\n"},
 		"early exit":   {output: "=== RUN   TestNodeA\nPASS\n"},
+		"cut off":      {output: "--- PASS: TestNodeA (0.01s)\n--- PASS: TestNodeB (0.01s)", run: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for size := 1; size <= len(tc.output); size++ {
-				c := &counter{}
+				var sum summary
+				w := lineWriter{each: sum.count}
 				for rest := tc.output; rest != ""; rest = rest[min(size, len(rest)):] {
-					_, err := c.Write([]byte(rest[:min(size, len(rest))]))
+					_, err := w.Write([]byte(rest[:min(size, len(rest))]))
 					require.NoError(t, err)
 				}
-				require.Equal(t, summary{run: tc.run, skipped: tc.skipped}, c.sum, "in pieces of %d", size)
+				w.flush()
+				require.Equal(t, summary{run: tc.run, skipped: tc.skipped}, sum, "in pieces of %d", size)
 			}
 		})
 	}

@@ -12,6 +12,7 @@ import (
 // TestNodePower does to a node what hands do to a machine: pull a cable, cut the
 // power; and looks at one without an IOMMU and with the NIC of a virtual machine.
 func TestNodePower(t *testing.T) {
+	t.Parallel()
 	v := boot(t, vm.Config{Name: "power", NoIOMMU: true, VirtualNICs: 1, Modules: []string{"virtio_net"}})
 	require.Empty(t, output(t, v, "ls /sys/kernel/iommu_groups"))
 	require.NotEmpty(t, output(t, v, "ls /sys/bus/pci/devices/0000:00:10.0/virtio*/net"))

@@ -39,6 +39,7 @@ func output(t *testing.T, v *vm.VM, script string) string {
 
 // TestNodeRun is what one can do with a node, on one node.
 func TestNodeRun(t *testing.T) {
+	t.Parallel()
 	v := boot(t, vm.Config{Name: "run"})
 	ctx := t.Context()
 
@@ -127,8 +128,10 @@ func (c closer) Write(p []byte) (int, error) {
 
 // TestNodeHardware asks the kernel for the machines the configurations promise.
 func TestNodeHardware(t *testing.T) {
+	t.Parallel()
 	const addresses = "cd /sys/bus/pci/devices; for f in */sriov_totalvfs; do echo ${f%/*}; done"
 	t.Run("sixteen PFs", func(t *testing.T) {
+		t.Parallel()
 		v := boot(t, vm.Config{PFs: vm.MaxPFs})
 		var want []string
 		for card := 1; card <= 8; card++ {
@@ -137,10 +140,12 @@ func TestNodeHardware(t *testing.T) {
 		require.Equal(t, want, strings.Fields(output(t, v, addresses)))
 	})
 	t.Run("NUMA", func(t *testing.T) {
+		t.Parallel()
 		v := boot(t, vm.Config{NUMA: true})
 		require.Equal(t, "0\n1", output(t, v, "cd /sys/bus/pci/devices; for f in */sriov_totalvfs; do cat ${f%/*}/numa_node; done | sort"))
 	})
 	t.Run("disk", func(t *testing.T) {
+		t.Parallel()
 		image := filepath.Join(t.TempDir(), "disk.img")
 		out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-d", "testdata", image, "1M").CombinedOutput()
 		require.NoError(t, err, "%s", out)
@@ -152,6 +157,7 @@ func TestNodeHardware(t *testing.T) {
 // TestNodeKilled boots a node in another process, kills that in a way it cannot
 // handle, and expects QEMU to follow it.
 func TestNodeKilled(t *testing.T) {
+	t.Parallel()
 	vm.Need(t)
 	if file := os.Getenv("TEST_KILLED_FILE"); file != "" {
 		v, err := vm.Boot(context.Background(), vm.Config{PFs: 1})
@@ -185,6 +191,7 @@ func TestNodeKilled(t *testing.T) {
 // TestNodeCrashedBoot has QEMU end as it does when it finds a fault in itself. The
 // node boots all the same.
 func TestNodeCrashedBoot(t *testing.T) {
+	t.Parallel()
 	vm.Need(t)
 	crashed := make(chan struct{})
 	go func() {
@@ -195,7 +202,7 @@ func TestNodeCrashedBoot(t *testing.T) {
 				text, _ := os.ReadFile(f) // threads come and go
 				for _, child := range strings.Fields(string(text)) {
 					args, _ := os.ReadFile(filepath.Join("/proc", child, "cmdline"))
-					if pid, err := strconv.Atoi(child); err == nil && strings.Contains(string(args), "-kernel") {
+					if pid, err := strconv.Atoi(child); err == nil && strings.Contains(string(args), "node.name=phoenix") {
 						_ = syscall.Kill(pid, syscall.SIGABRT)
 						return
 					}
