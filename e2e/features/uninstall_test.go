@@ -27,6 +27,9 @@ func TestClusterUninstall(t *testing.T) {
 		return strings.Trim(e.node("cat /sys/bus/pci/devices/*/sriov_numvfs")+e.on(1, "cat /sys/bus/pci/devices/*/sriov_numvfs"), "0\n") == ""
 	})
 	e.allocatable("node1", "openshift.io/nics", "0")
+	e.until("no device plugin on nodes without resources", func() bool {
+		return e.get("nodes", "-o", `jsonpath={.items[*].metadata.labels.sriovnetwork\.openshift\.io/device-plugin}`) == "Disabled Disabled"
+	})
 	e.until("no NADs", func() bool { return e.get("net-attach-def", "-A", "-o", "name") == "" })
 	in("delete", "sriovoperatorconfig", "default", "--timeout="+patience.String())
 	e.until("daemons and states are gone", func() bool {
@@ -35,6 +38,8 @@ func TestClusterUninstall(t *testing.T) {
 	e.until("nodes without labels", func() bool {
 		return !strings.Contains(e.get("nodes", "-o", "jsonpath={.items[*].metadata.labels}"), "sriov")
 	})
+	e.apply("{apiVersion: sriovnetwork.openshift.io/v1, kind: SriovNetwork, metadata: {name: forgotten, namespace: " + component.Namespace + "}, spec: {resourceName: nics}}")
+	e.until("a network that is forgotten hangs nothing", func() bool { return strings.Contains(e.get("net-attach-def", "-A", "-o", "name"), "forgotten") })
 	e.kubectl("delete", "-k", filepath.Join(checkout, "operator/config"), "--timeout="+patience.String())
 
 	const kinds = "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses,namespaces,mutatingwebhookconfigurations,validatingwebhookconfigurations"
