@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
 	"time"
 
@@ -33,9 +32,7 @@ const BusyboxImage = artifact.BusyboxImage
 // Config describes a cluster.
 type Config struct {
 	// Nodes is the hardware, one or two; none is one node with two igb ports.
-	// Names, fabric and management network are set by Start, and the number of CPUs
-	// where there is none: nodes share those of this machine, two at most for each. With
-	// more, emulated processors wait for one another, and everything is slower.
+	// Names, fabric and management network are set by Start.
 	Nodes []vm.Config
 	Log   io.Writer // progress; nil is os.Stderr
 }
@@ -105,7 +102,7 @@ func (c *Cluster) start(ctx context.Context, config Config, disk string) (err er
 	})
 	for i, hardware := range config.Nodes {
 		group.Go(func() (err error) {
-			nodes[i], err = c.boot(groupCtx, i, len(nodes), hardware, disk)
+			nodes[i], err = c.boot(groupCtx, i, hardware, disk)
 			return err
 		})
 	}
@@ -125,8 +122,8 @@ func (c *Cluster) start(ctx context.Context, config Config, disk string) (err er
 	return group.Wait()
 }
 
-// boot starts the machine of node i of so many.
-func (c *Cluster) boot(ctx context.Context, i, nodes int, hardware vm.Config, disk string) (*Node, error) {
+// boot starts the machine of a node.
+func (c *Cluster) boot(ctx context.Context, i int, hardware vm.Config, disk string) (*Node, error) {
 	n := &Node{Address: fmt.Sprintf("10.0.2.%d", 15+i)}
 	// QEMU listens at the node's address for the API server. The source address
 	// matters: connections that do not come from loopback reach the node with its
@@ -135,9 +132,6 @@ func (c *Cluster) boot(ctx context.Context, i, nodes int, hardware vm.Config, di
 		return nil, err
 	}
 	hardware.Name = fmt.Sprintf("node%d", i+1)
-	if hardware.CPUs == 0 {
-		hardware.CPUs = min(max(runtime.NumCPU()/nodes, 1), 2)
-	}
 	hardware.Fabric = c.fabric
 	hardware.Disks = map[string]string{"cluster": disk}
 	hardware.Management = &vm.Management{Netns: c.netns.File, Address: n.Address, Forwards: []int{kubeletPort}}
