@@ -28,7 +28,8 @@ func TestClusterUpgrade(t *testing.T) {
 	id := e.get("pod", "old", "-o", "jsonpath={.status.containerStatuses[0].containerID}")
 	vf := e.device("old", "openshift.io/nics")
 
-	// A look at the file costs nothing, a start of the program as much as the upgrade itself.
+	// Under emulation a start of the program takes time from the upgrade; between two, a
+	// look at the file has to do.
 	e.node(`touch /run/upgrading
 		(while test -e /run/upgrading; do
 			/opt/cni/bin/sriov -version >/run/version 2>&1 || cat /run/version >>/run/absent

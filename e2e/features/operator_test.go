@@ -30,6 +30,7 @@ func TestClusterOperator(t *testing.T) {
 	}
 	require.Equal(t, "755", e.node("stat -c %a /opt/cni/bin/sriov"), "the CNI plugin is installed")
 	told := e.told("openshift.io/nics")
+	require.NotEmpty(t, told)
 
 	t.Log("a policy becomes VFs and a resource")
 	begun := time.Now()

@@ -19,8 +19,8 @@ var (
 	tests     = flag.String("tests", "", "regular expression of the tests to run on the node; empty is all")
 )
 
-// TestNodeSuites runs as many suites at a time as there are processors: one that
-// waits for its hardware, as most do half of the time, leaves its processor to another.
+// TestNodeSuites runs suites side by side, as many as -parallel allows: most wait for
+// their hardware nearly half of the time.
 func TestNodeSuites(t *testing.T) {
 	vm.Need(t)
 	checkout, err := filepath.Abs("../..")

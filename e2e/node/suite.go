@@ -33,7 +33,8 @@ type Suite struct {
 	Files map[string]string
 	// Env names variables that the tests get from the caller's environment.
 	Env []string
-	// Node is the hardware, including the kernel modules to load.
+	// Node is the hardware, including the kernel modules to load. It is named after the
+	// suite.
 	Node vm.Config
 }
 
