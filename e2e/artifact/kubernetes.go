@@ -121,12 +121,14 @@ func goInputs(ctx context.Context, src string, files ...string) ([]string, error
 		return nil, err
 	}
 	version, err := goVersion(ctx, src)
-	return []string{"1", sum, version}, err
+	return []string{"2", sum, version}, err
 }
 
-// goBuild leaves the machine usable while it takes all of it.
+// goBuild leaves the machine usable while it takes all of it. Programs are linked without
+// debug information, so not making it changes nothing but the time: a fifth less for
+// Kubernetes.
 func goBuild(ctx context.Context, b *stage.Build, src string, args ...string) error {
-	args = append([]string{"nice", "-n", "10", "go", "build", "-trimpath", "-buildvcs=false"}, args...)
+	args = append([]string{"nice", "-n", "10", "go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}, args...)
 	_, err := b.Run(ctx, stage.Command{Dir: src, Env: nested, Args: args})
 	return err
 }
