@@ -1,7 +1,6 @@
 package install
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -43,34 +42,6 @@ func binaryThere(o *Options) bool {
 		}
 	}
 	return true
-}
-
-// removeBinary removes the binary, but not what somebody else has installed
-// under its names since.
-func removeBinary(o *Options) error {
-	if o.SkipCopy {
-		return nil
-	}
-	source, err := o.source()
-	if err != nil {
-		return err
-	}
-	ours, err := os.ReadFile(source)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, name := range binaryNames {
-		path := filepath.Join(o.BinDir, name)
-		have, err := os.ReadFile(path)
-		if err == nil && bytes.Equal(have, ours) {
-			err = os.Remove(path)
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }
 
 func copyFile(source, target string) (err error) {

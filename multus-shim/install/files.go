@@ -12,6 +12,9 @@ import (
 	"github.com/moby/sys/atomicwriter"
 )
 
+// tokenName is the token's file beside the kubeconfig.
+const tokenName = "token"
+
 // replace writes a file by rename unless it has that content already, and says
 // whether it did.
 func replace(path string, data []byte, perm fs.FileMode) (bool, error) {
@@ -45,13 +48,13 @@ func credentials(o *Options, getenv func(string) string) (changed bool, err erro
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return false, err
 	}
-	first, err := replace(filepath.Join(dir, "token"), token, 0o600)
+	first, err := replace(filepath.Join(dir, tokenName), token, 0o600)
 	if err != nil {
 		return false, err
 	}
 	text := "# Written by multus-shim install.\napiVersion: v1\nkind: Config\n" +
 		"clusters:\n- name: local\n  cluster:\n    server: https://" + net.JoinHostPort(host, port) + "\n" + trust +
-		"users:\n- name: multus\n  user:\n    tokenFile: token\n" +
+		"users:\n- name: multus\n  user:\n    tokenFile: " + tokenName + "\n" +
 		"contexts:\n- name: multus\n  context:\n    cluster: local\n    user: multus\ncurrent-context: multus\n"
 	second, err := replace(filepath.Join(dir, filepath.Base(o.HostKubeconfig)), []byte(text), 0o600)
 	return first || second, err

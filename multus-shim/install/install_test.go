@@ -21,12 +21,13 @@ const calico = `{"name":"k8s-pod-network","cniVersion":"0.3.1","plugins":[{"type
 
 // node is a host's directories and a pod's environment.
 type node struct {
-	t    *testing.T
-	dir  string
-	opts *Options
-	env  map[string]string
-	stop context.CancelFunc
-	done chan error
+	t     *testing.T
+	dir   string
+	opts  *Options
+	owner *owner
+	env   map[string]string
+	stop  context.CancelFunc
+	done  chan error
 }
 
 func newNode(t *testing.T, args ...string) *node {
@@ -77,7 +78,9 @@ func (n *node) start() {
 	n.t.Helper()
 	ctx, cancel := context.WithCancel(n.t.Context())
 	n.stop, n.done = cancel, make(chan error, 1)
-	go func() { n.done <- Run(ctx, n.opts, n.getenv, slog.New(slog.DiscardHandler)) }()
+	log := slog.New(slog.DiscardHandler)
+	n.owner = &owner{o: n.opts, log: log}
+	go func() { n.done <- run(ctx, n.opts, n.getenv, log, n.owner) }()
 }
 
 func (n *node) end() {
@@ -223,5 +226,14 @@ func TestParseRefuses(t *testing.T) {
 	} {
 		_, err := Parse(args, io.Discard)
 		assert.ErrorContains(t, err, want)
+	}
+	for _, path := range []string{
+		"", "/", ".", "..", "multus.kubeconfig", "/multus.kubeconfig", "./multus.kubeconfig", "../multus.kubeconfig", "../../a/b",
+		"net.d/multus.kubeconfig", "/net.d/multus.kubeconfig", "/etc/cni/net.d/multus.kubeconfig", "/etc/cni/net.d/../multus.kubeconfig",
+		"/etc/cni/net.d/multus.d/..", "/etc/cni/net.d/multus.d/", "/etc/cni/net.d/multus.d/.", "/etc//cni/net.d/multus.d/k",
+		"/etc/cni/net.d/multus.d/token", "/..", "/../..", "/../../k",
+	} {
+		_, err := Parse([]string{"-multus-kubeconfig-file-host", path}, io.Discard)
+		assert.ErrorContains(t, err, "directory of its own", "%q", path)
 	}
 }

@@ -50,7 +50,7 @@ type Options struct {
 	Once          bool // exit when everything is in place
 
 	// DaemonSet that this runs for, NAMESPACE/NAME. If it was deleted by the time this
-	// is told to end, all that was installed is removed. "" leaves it in place.
+	// is told to end, configuration and credentials are removed. "" leaves them in place.
 	DaemonSet string
 }
 
@@ -84,7 +84,7 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 	f.BoolVar(&o.RenamePrimary, "rename-conf-file", false, "rename the primary's file to NAME.old")
 	f.BoolVar(&o.SkipWatch, "skip-config-watch", false, "do not follow changes of the primary's file")
 	f.BoolVar(&o.Cleanup, "cleanup-config-on-exit", false, "remove configuration and credentials on exit")
-	f.StringVar(&o.DaemonSet, "uninstall-with", "", "remove all that was installed if this DaemonSet, `NAMESPACE/NAME`, is deleted")
+	f.StringVar(&o.DaemonSet, "uninstall-with", "", "remove configuration and credentials if this DaemonSet, `NAMESPACE/NAME`, is deleted")
 	f.BoolVar(&o.Once, "once", false, "exit when everything is in place")
 	if err := f.Parse(args); err != nil {
 		return nil, err
@@ -100,6 +100,9 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 	if namespace, name, ok := strings.Cut(o.DaemonSet, "/"); o.DaemonSet != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
 		return nil, fmt.Errorf("-uninstall-with %q: want NAMESPACE/NAME of a DaemonSet", o.DaemonSet)
 	}
+	if err := o.checkKubeconfig(); err != nil {
+		return nil, err
+	}
 	if o.PrimaryDir == "" {
 		o.PrimaryDir = o.ConfDir
 	}
@@ -110,4 +113,19 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 		o.Primary = append(o.Primary, pattern)
 	}
 	return &o, nil
+}
+
+// checkKubeconfig accepts an absolute path with a directory of its own below the
+// CNI configuration directory. Its last two elements name what is written, and
+// removed, below ConfDir.
+func (o *Options) checkKubeconfig() error {
+	path := o.HostKubeconfig
+	dir := filepath.Dir(path)
+	own := filepath.IsAbs(path) && filepath.Clean(path) == path && path != "/" && dir != "/" && filepath.Dir(dir) != "/" &&
+		filepath.Base(dir) != filepath.Base(o.ConfDir) && filepath.Base(path) != tokenName
+	if !own {
+		return fmt.Errorf("-multus-kubeconfig-file-host %q: want the absolute path of a file in a directory of its own below the node's "+
+			"CNI configuration directory, such as /etc/cni/net.d/multus.d/multus.kubeconfig", path)
+	}
+	return nil
 }

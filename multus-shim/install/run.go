@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -19,25 +20,31 @@ import (
 // oldSuffix of a primary network's file that the runtime is to overlook.
 const oldSuffix = ".old"
 
-// Run installs and keeps what it installed current until ctx ends.
+// Run installs and keeps what it installed current until ctx ends. When it is told
+// to end and its DaemonSet was deleted, the node is left to the primary network.
 func Run(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) error {
-	mayAsk, err := keep(ctx, o, getenv, log)
+	return run(ctx, o, getenv, log, &owner{o: o, log: log})
+}
+
+func run(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger, w *owner) error {
+	err := keep(ctx, o, getenv, log, w)
 	switch {
-	case ctx.Err() != nil && o.DaemonSet != "" && deleted(context.WithoutCancel(ctx), o, mayAsk, log):
+	case ctx.Err() == nil: // done, or failed and started again soon
+		return err
+	case o.DaemonSet != "" && w.deleted(context.WithoutCancel(ctx)):
 		log.Info("uninstalling", "daemonset", o.DaemonSet)
-		return errors.Join(err, cleanup(o), removeBinary(o))
+		return errors.Join(err, cleanup(o))
 	case o.Cleanup:
 		return errors.Join(err, cleanup(o))
 	}
 	return err
 }
 
-// keep installs, and again whenever something of it or below it has changed. mayAsk
-// tells whether the API server has answered questions about the DaemonSet.
-func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) (mayAsk bool, err error) {
+// keep installs, and again whenever something of it or below it has changed.
+func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger, w *owner) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer watcher.Close()
 	// Subscribe first: a change between reading and watching is not missed.
@@ -47,25 +54,33 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 	}
 	for _, dir := range dirs {
 		if err := watcher.Add(dir); err != nil {
-			return false, fmt.Errorf("watch %s: %w", dir, err)
+			return fmt.Errorf("watch %s: %w", dir, err)
 		}
 	}
+	following := false
+	var all sync.WaitGroup
+	defer all.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for installed, configured := false, false; ; {
-		// Again if it is gone: the installer of a DaemonSet that was deleted just before
-		// may have taken it.
+		// Again if it is gone: nothing else keeps pods from starting on this node for good.
 		if !o.SkipCopy && (!installed || !binaryThere(o)) {
 			if err := copyBinary(o); err != nil {
-				return mayAsk, err
+				return err
 			}
 			installed = true
 			log.Info("installed binary", "dir", o.BinDir)
 		}
 		changed, err := credentials(o, getenv)
 		if err != nil {
-			return mayAsk, fmt.Errorf("credentials: %w", err)
+			return fmt.Errorf("credentials: %w", err)
 		}
 		if changed {
 			log.Info("wrote credentials", "dir", o.credentialsDir())
+		}
+		if o.DaemonSet != "" && !o.Once && !following { // it needs the credentials
+			following = true
+			all.Go(func() { w.follow(ctx) })
 		}
 		if !configured || !o.SkipWatch {
 			err := configure(o, log)
@@ -73,27 +88,21 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 			case errors.Is(err, errNoPrimary):
 				log.Warn("no configuration written, waiting for the primary network", "err", err)
 			case err != nil:
-				return mayAsk, err
+				return err
 			default:
 				configured = true
 			}
 		}
 		if o.Once && configured {
-			return mayAsk, nil
-		}
-		if o.DaemonSet != "" && !mayAsk {
-			_, err := daemonSetGoing(context.WithoutCancel(ctx), o) // an answer on its way is worth the wait
-			if mayAsk = err == nil; !mayAsk {
-				log.Warn("not to be uninstalled with its DaemonSet until the API server answers", "err", err)
-			}
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return mayAsk, nil
+			return nil
 		case <-watcher.Events:
 			drain(watcher)
 		case err := <-watcher.Errors:
-			return mayAsk, fmt.Errorf("watch: %w", err)
+			return fmt.Errorf("watch: %w", err)
 		}
 	}
 }

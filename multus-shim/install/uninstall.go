@@ -1,67 +1,51 @@
 package install
 
 import (
-	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/sriovkit/sriovkit/multus-shim/kube"
+	"syscall"
 )
 
-// askTime bounds the question whether the DaemonSet was deleted; a pod has 30 s
-// to end, by default.
-const askTime = 5 * time.Second
-
-// deleted tells whether the DaemonSet was deleted, so that nobody comes after
-// us. The API server answers that it is not there, or going, or refuses to
-// answer: credentials and permission to ask are deleted together with it. A
-// refusal tells nothing if there never was a permission, and where nobody
-// answers nothing is known: then everything stays, for pods start with it in
-// any case.
-func deleted(ctx context.Context, o *Options, mayAsk bool, log *slog.Logger) bool {
-	going, err := daemonSetGoing(ctx, o)
-	switch {
-	case errors.Is(err, kube.ErrNotFound), errors.Is(err, kube.ErrRefused) && mayAsk:
-		return true
-	case err != nil:
-		log.Warn("not uninstalling: it is unknown whether the DaemonSet was deleted", "err", err)
-	}
-	return going
-}
-
-// daemonSetGoing asks the API server, with the credentials that were installed.
-func daemonSetGoing(ctx context.Context, o *Options) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	credentials, err := kube.Load(filepath.Join(o.credentialsDir(), filepath.Base(o.HostKubeconfig)))
-	if err != nil {
-		return false, err
-	}
-	c := kube.New(credentials)
-	defer c.Close()
-	namespace, name, _ := strings.Cut(o.DaemonSet, "/") // validated with the options
-	return c.DaemonSetGoing(ctx, namespace, name)
-}
-
-// cleanup removes what makes the runtime use multus. The primary network comes
-// first if it was renamed, so that the runtime always has one.
+// cleanup removes what makes the runtime use multus: configuration and
+// credentials that were written here, and nothing beside them. The primary network
+// comes first if it was renamed, so that the runtime always has one. The binaries
+// stay: runtimes detach running pods with the configuration of their start.
 func cleanup(o *Options) error {
 	var errs []error
 	if o.RenamePrimary {
 		errs = append(errs, renameBack(o))
 	}
 	for _, name := range []string{listName, singleName} {
-		if err := os.Remove(filepath.Join(o.ConfDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+		errs = append(errs, removeFile(filepath.Join(o.ConfDir, name)))
+	}
+	return errors.Join(append(errs, removeCredentials(o))...)
+}
+
+// removeCredentials removes the two files that credentials wrote and then their
+// directory, unless somebody keeps more in it.
+func removeCredentials(o *Options) error {
+	dir := o.credentialsDir()
+	for _, name := range []string{filepath.Base(o.HostKubeconfig), tokenName} {
+		if err := removeFile(filepath.Join(dir, name)); err != nil {
+			return err
 		}
 	}
-	return errors.Join(append(errs, os.RemoveAll(o.credentialsDir()))...)
+	err := os.Remove(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTEMPTY) {
+		return nil
+	}
+	return err
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // renameBack gives the primary network's file the name that the runtime knows,

@@ -34,60 +34,117 @@ func TestCleanupGivesThePrimaryItsName(t *testing.T) {
 	assert.Equal(t, []string{"10-calico.conflist"}, n.list("net.d"))
 }
 
-// Only the end of its DaemonSet makes the installer take everything away: pods
-// that start while it is merely replaced find all they need.
+const daemonSetPath = "/apis/apps/v1/namespaces/kube-system/daemonsets/multus-shim"
+
+func forbid(s *apitest.Server) { fail(s, http.StatusForbidden) }
+
+func fail(s *apitest.Server, code int) {
+	s.Fault(func(w http.ResponseWriter, _ *http.Request) bool {
+		apitest.Fail(w, code, "not now")
+		return true
+	})
+}
+
+// owned is a node whose installer belongs to a DaemonSet that it has seen, unless
+// before keeps it from that.
+func owned(t *testing.T, before func(*apitest.Server)) (*node, *apitest.Server) {
+	t.Helper()
+	server := apitest.New(t)
+	server.Put(daemonSetPath, `{"metadata":{"name":"multus-shim"}}`)
+	if before != nil {
+		before(server)
+	}
+	n := newNode(t, "-skip-tls-verify", "-uninstall-with", "kube-system/multus-shim")
+	credentials, err := kube.Load(server.Kubeconfig())
+	require.NoError(t, err)
+	n.env = map[string]string{
+		"KUBERNETES_SERVICE_HOST": credentials.Server.Hostname(), "KUBERNETES_SERVICE_PORT": credentials.Server.Port(),
+	}
+	n.write("sa/token", "first-token")
+	n.write("net.d/10-calico.conflist", calico)
+	return n, server
+}
+
+// Only the proven end of its DaemonSet makes the installer take the configuration
+// away: pods that start while it is merely replaced, or while the API server
+// refuses it, find all they need. The binaries stay in any case.
 func TestUninstallsWithItsDaemonSet(t *testing.T) {
 	t.Parallel()
-	const path = "/apis/apps/v1/namespaces/kube-system/daemonsets/multus-shim"
-	refuse := func(s *apitest.Server) {
-		s.Fault(func(w http.ResponseWriter, _ *http.Request) bool {
-			apitest.Fail(w, http.StatusForbidden, "no such right")
-			return true
-		})
-	}
+	nothing := func(*apitest.Server) {}
+	remove := func(s *apitest.Server) { s.Delete(daemonSetPath) }
 	for name, tc := range map[string]struct {
 		before, change func(*apitest.Server)
 		stays          bool
 	}{
-		"there":              {change: func(*apitest.Server) {}, stays: true},
-		"going":              {change: func(s *apitest.Server) { s.Put(path, `{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}`) }},
-		"gone":               {change: func(s *apitest.Server) { s.Delete(path) }},
-		"gone with its role": {change: refuse},
-		"gone with all":      {change: func(s *apitest.Server) { s.RotateServer("of others") }},
-		"never had the role": {before: refuse, change: func(*apitest.Server) {}, stays: true},
-		"nobody answers":     {change: (*apitest.Server).Stop, stays: true},
+		"there": {change: nothing, stays: true},
+		"going": {change: func(s *apitest.Server) {
+			s.Put(daemonSetPath, `{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}`)
+		}},
+		"gone":                               {change: remove},
+		"forced":                             {change: func(s *apitest.Server) { s.RotateServer("of others") }, stays: true},
+		"role binding is away":               {change: forbid, stays: true},
+		"gone with its role":                 {change: func(s *apitest.Server) { remove(s); forbid(s) }},
+		"role goes first":                    {change: func(s *apitest.Server) { forbid(s); remove(s) }},
+		"gone with all":                      {change: func(s *apitest.Server) { s.RotateServer("of others"); remove(s) }},
+		"never had the role":                 {before: forbid, change: nothing, stays: true},
+		"never had the role, and it is gone": {before: forbid, change: remove, stays: true},
+		"never was of that name":             {before: remove, change: nothing, stays: true},
+		"made anew":                          {change: func(s *apitest.Server) { remove(s); s.Put(daemonSetPath, `{"metadata":{"name":"multus-shim"}}`) }, stays: true},
+		"nobody answers":                     {change: (*apitest.Server).Stop, stays: true},
+		"server errors":                      {change: func(s *apitest.Server) { fail(s, http.StatusGone) }, stays: true},
+		"gone, then server errors":           {change: func(s *apitest.Server) { remove(s); fail(s, http.StatusGone) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := apitest.New(t)
-			server.Put(path, `{"metadata":{"name":"multus-shim"}}`)
-			if tc.before != nil {
-				tc.before(server)
-			}
-			n := newNode(t, "-skip-tls-verify", "-uninstall-with", "kube-system/multus-shim")
-			credentials, err := kube.Load(server.Kubeconfig())
-			require.NoError(t, err)
-			n.env = map[string]string{
-				"KUBERNETES_SERVICE_HOST": credentials.Server.Hostname(), "KUBERNETES_SERVICE_PORT": credentials.Server.Port(),
-			}
-			n.write("sa/token", "first-token")
-			n.write("net.d/10-calico.conflist", calico)
+			n, server := owned(t, tc.before)
 			n.start()
 			n.eventually(func() bool { return primaryOf(n) != "" })
 			n.eventually(func() bool { return len(server.Requests()) > 0 })
+			if tc.before == nil {
+				n.eventually(func() bool { return n.owner.known() == kube.DaemonSetPresent })
+			}
 			n.write("bin/multus", "somebody else's")
 			tc.change(server)
+			if !tc.stays {
+				n.eventually(func() bool { return n.owner.known() > kube.DaemonSetPresent })
+			}
 			n.end()
+			assert.Equal(t, []string{"multus", "multus-shim"}, n.list("bin"), "running pods are detached with them")
 			assert.Equal(t, "somebody else's", n.read("bin/multus"))
 			if tc.stays {
-				assert.Equal(t, []string{"multus", "multus-shim"}, n.list("bin"))
 				assert.Equal(t, []string{singleName, "10-calico.conflist", "multus.d"}, n.list("net.d"))
 				return
 			}
-			assert.Equal(t, []string{"multus"}, n.list("bin"))
 			assert.Equal(t, []string{"10-calico.conflist"}, n.list("net.d"))
 		})
 	}
+}
+
+// What is removed is what was written: two files and their directory if nothing
+// else is in it.
+func TestCleanupRemovesItsOwnFilesOnly(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "-cleanup-config-on-exit")
+	n.write("net.d/10-calico.conflist", calico)
+	n.write("net.d/20-other.conf", "of others")
+	require.NoError(t, os.Mkdir(n.path("net.d/multus.d"), 0o700))
+	n.write("net.d/multus.d/notes", "of others")
+	n.start()
+	n.eventually(func() bool { return primaryOf(n) != "" })
+	n.end()
+	assert.Equal(t, []string{"10-calico.conflist", "20-other.conf", "multus.d"}, n.list("net.d"))
+	assert.Equal(t, []string{"notes"}, n.list("net.d/multus.d"))
+}
+
+// An installer that fails is started again: it takes nothing away.
+func TestNoCleanupAfterAnError(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "-cleanup-config-on-exit")
+	n.write("net.d/10-calico.conflist", calico)
+	require.NoError(t, n.once())
+	require.NoError(t, os.Remove(n.path("sa/token")))
+	require.Error(t, n.once())
+	assert.Equal(t, "k8s-pod-network", primaryOf(n))
 }
 
 func TestBringsTheBinaryBack(t *testing.T) {

@@ -141,24 +141,7 @@ func (c *Client) try(ctx context.Context, r request, out any) (after time.Durati
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
 		defer cancel()
 	}
-	target := c.credentials.Server.JoinPath(r.path)
-	target.RawQuery = r.query.Encode()
-	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), bytes.NewReader(r.body))
-	if err != nil {
-		return 0, err
-	}
-	token, err := c.credentials.token()
-	if err != nil {
-		return 0, err
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	req.Header.Set("Accept", "application/json")
-	if r.contentType != "" {
-		req.Header.Set("Content-Type", r.contentType)
-	}
-	resp, err := c.http.Do(req)
+	resp, err := c.send(ctx, r)
 	if err != nil {
 		return 0, err
 	}
@@ -177,6 +160,28 @@ func (c *Client) try(ctx context.Context, r request, out any) (after time.Durati
 		return 0, fmt.Errorf("%s %s: %w", r.method, r.path, err)
 	}
 	return 0, nil
+}
+
+// send sends the request with the token of this moment.
+func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	target := c.credentials.Server.JoinPath(r.path)
+	target.RawQuery = r.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), bytes.NewReader(r.body))
+	if err != nil {
+		return nil, err
+	}
+	token, err := c.credentials.token()
+	if err != nil {
+		return nil, err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	req.Header.Set("Accept", "application/json")
+	if r.contentType != "" {
+		req.Header.Set("Content-Type", r.contentType)
+	}
+	return c.http.Do(req)
 }
 
 // retryAfter reads the header's form in seconds, the only one API servers send.

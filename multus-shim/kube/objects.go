@@ -125,21 +125,6 @@ func (c *Client) Post(ctx context.Context, e Event) error {
 	}, nil)
 }
 
-// DaemonSetGoing tells whether a DaemonSet is being deleted. The error wraps
-// ErrNotFound if it is gone.
-func (c *Client) DaemonSetGoing(ctx context.Context, namespace, name string) (bool, error) {
-	var ds struct {
-		Metadata struct {
-			DeletionTimestamp *string `json:"deletionTimestamp"`
-		} `json:"metadata"`
-	}
-	path := "apis/apps/v1/namespaces/" + url.PathEscape(namespace) + "/daemonsets/" + url.PathEscape(name)
-	if err := c.do(ctx, request{method: http.MethodGet, path: path}, &ds); err != nil {
-		return false, fmt.Errorf("daemonset %s/%s: %w", namespace, name, err)
-	}
-	return ds.Metadata.DeletionTimestamp != nil, nil
-}
-
 // Ready asks whether the server serves, and accepts who we are.
 func (c *Client) Ready(ctx context.Context) error {
 	return c.do(ctx, request{method: http.MethodGet, path: "version"}, nil)

@@ -41,6 +41,7 @@ type Server struct {
 	objects  map[string]map[string]any
 	requests []Request
 	token    string
+	watches  map[string][]chan string // by path of the object: types of events
 	// fault answers a request itself when it returns true.
 	fault func(w http.ResponseWriter, r *http.Request) bool
 }
@@ -146,11 +147,25 @@ func (s *Server) Put(path, object string) {
 func (s *Server) put(path string, o map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o == nil {
-		delete(s.objects, path)
-		return
+	event := "MODIFIED"
+	if s.objects[path] == nil {
+		event = "ADDED"
 	}
 	s.objects[path] = o
+	if o == nil {
+		event = "DELETED"
+		delete(s.objects, path)
+	}
+	for _, watch := range s.watches[path] {
+		watch <- event
+	}
+}
+
+// Watches counts those of an object that were begun.
+func (s *Server) Watches(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.watches[path])
 }
 
 // Annotation returns an annotation of a pod.
@@ -191,6 +206,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case fault != nil && fault(w, r):
 	case token != want:
 		Fail(w, http.StatusUnauthorized, "Unauthorized")
+	case r.Method == http.MethodGet && r.URL.Query().Get("watch") == "true":
+		s.watch(w, r)
 	case r.Method == http.MethodGet:
 		s.get(w, r)
 	case r.Method == http.MethodPost:
@@ -212,6 +229,33 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = w.Write(text)
+}
+
+// watch tells of one object, chosen by field selector, until the client leaves.
+// As with the real server, credentials do not matter once it has begun.
+func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path + "/" + strings.TrimPrefix(r.URL.Query().Get("fieldSelector"), "metadata.name=")
+	const backlog = 16 // more than any test changes
+	events := make(chan string, backlog)
+	s.mu.Lock()
+	if s.watches == nil {
+		s.watches = map[string][]chan string{}
+	}
+	s.watches[path] = append(s.watches[path], events)
+	if s.objects[path] != nil {
+		events <- "ADDED"
+	}
+	s.mu.Unlock()
+	for flush := http.NewResponseController(w).Flush; flush() == nil; {
+		select {
+		case <-r.Context().Done():
+			return
+		case event := <-events:
+			s.mu.Lock()
+			_ = json.NewEncoder(w).Encode(map[string]any{"type": event, "object": s.objects[path]})
+			s.mu.Unlock()
+		}
+	}
 }
 
 // patch is a merge patch of annotations with the precondition on the UID.
