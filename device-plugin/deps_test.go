@@ -17,7 +17,7 @@ func TestDependencies(t *testing.T) {
 		packages  []string
 		forbidden map[string]string
 	}{
-		"binary": {[]string{"./cmd/..."}, map[string]string{
+		"sriovdp": {[]string{"./cmd/sriovdp"}, map[string]string{
 			self + "sriov-cni": shared, self + "multus-shim": shared, self + "operator": shared, self + "e2e": shared,
 			self + "libsriov/sriovtest":     "for tests",
 			self + "device-plugin/internal": "for tests",

@@ -36,7 +36,7 @@ type Assignment struct {
 // no other pool offers them until the pod is gone.
 func Assign(devices []Device, pools []config.Pool, held map[string]config.Resource) Assignment {
 	devices = slices.Clone(devices)
-	slices.SortFunc(devices, compare)
+	slices.SortFunc(devices, Compare)
 	a := Assignment{Members: make([][]Member, len(pools)), Verdicts: make([]Verdict, len(devices))}
 	checks, selectors := make([]Check, len(devices)*len(pools)), make([]int, len(devices)*len(pools))
 	for i := range devices {
@@ -83,9 +83,13 @@ func try(d *Device, p *config.Pool, held bool) (c Check, selector int) {
 	return c, selector
 }
 
+// NoCarrier is what Member.Unhealthy says of a device in a pool with link health whose
+// PF has no carrier.
+const NoCarrier = "no carrier"
+
 func unhealthy(d *Device, p *config.Pool) string {
 	if p.LinkHealth && d.Carrier != nil && !*d.Carrier {
-		return "no carrier"
+		return NoCarrier
 	}
 	return ""
 }

@@ -98,8 +98,8 @@ func (d Device) Parent() libsriov.Address {
 	return d.Address
 }
 
-// compare orders devices by parent, number and ID: VF 2 before VF 10.
-func compare(a, b Device) int {
+// Compare orders devices by parent, number and ID: VF 2 before VF 10.
+func Compare(a, b Device) int {
 	if c := a.Parent().Compare(b.Parent()); c != 0 {
 		return c
 	}
