@@ -7,10 +7,6 @@ SHELL := bash
 export CGO_ENABLED := 0
 
 MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
-# Tests named TestNode* need an emulated node and run inside it (see e2e/node),
-# those named TestCluster* a cluster of such nodes; everything else runs on the
-# machine itself.
-HOST_TESTS := -skip '^Test(Node|Cluster)'
 each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: help
@@ -41,7 +37,7 @@ check: ## Vet the workspace; build, vet and tidy each module on its own
 
 .PHONY: test-host
 test-host: ## Tests that need no emulated hardware
-	SRIOVKIT_E2E=1 go test $(HOST_TESTS) work
+	SRIOVKIT_E2E=host go test work
 
 .PHONY: artifacts
 artifacts: ## Build what nodes and clusters are made of (10 minutes once, then nothing)
@@ -51,11 +47,11 @@ artifacts: ## Build what nodes and clusters are made of (10 minutes once, then n
 # at a time on any machine, as many as a cluster has: each takes 1.5 GB of memory.
 .PHONY: test-node
 test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, TIMEOUT=60m)
-	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -parallel 2 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./vm ./node)
+	cd e2e && SRIOVKIT_E2E=node go test -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -parallel 2 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./...)
 
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
-	cd e2e && SRIOVKIT_E2E=1 go test -count=1 -timeout 60m -p 1 -v -run '$(or $(RUN),^TestCluster)' ./...
+	cd e2e && SRIOVKIT_E2E=cluster go test -count=1 -timeout 60m -p 1 -v -run '$(or $(RUN),^TestCluster)' ./...
 
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)

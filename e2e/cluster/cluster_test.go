@@ -10,13 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/cluster"
-	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
 // start starts a cluster for one test and keeps its logs if the test fails.
 func start(t *testing.T, c cluster.Config) *cluster.Cluster {
 	t.Helper()
-	vm.Need(t)
+	cluster.Need(t)
 	k, err := cluster.Start(t.Context(), c)
 	require.NoError(t, err)
 	t.Cleanup(func() {

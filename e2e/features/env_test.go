@@ -92,7 +92,7 @@ type env struct {
 // newEnv returns the cluster, with the resources of the policies on offer.
 func newEnv(t *testing.T) *env {
 	t.Helper()
-	vm.Need(t)
+	cluster.Need(t)
 	started = true
 	k, err := shared()
 	if err != nil && k != nil {

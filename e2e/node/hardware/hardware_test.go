@@ -14,14 +14,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-func needNode(t *testing.T) {
-	t.Helper()
-	if os.Getenv("SRIOVKIT_NODE") != "1" {
-		t.Skip("runs inside an emulated node; use make test-node SUITE=hardware")
-	}
-}
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
+)
 
 const pciDevices = "/sys/bus/pci/devices"
 
@@ -101,7 +96,7 @@ func createVFs(t *testing.T, pf string, n int) []string {
 }
 
 func TestNodePFs(t *testing.T) {
-	needNode(t)
+	sriovtest.NeedNode(t)
 	found := pfs(t)
 	require.Len(t, found, 2)
 	for _, pf := range found {
@@ -115,7 +110,7 @@ func TestNodePFs(t *testing.T) {
 }
 
 func TestNodeVFs(t *testing.T) {
-	needNode(t)
+	sriovtest.NeedNode(t)
 	pf := pfs(t)[0]
 	groups := map[string]bool{}
 	for _, vf := range createVFs(t, pf, 7) {
@@ -131,7 +126,7 @@ func TestNodeVFs(t *testing.T) {
 // TestNodeTraffic proves that frames really travel, and that a VLAN set on the
 // PF separates VFs.
 func TestNodeTraffic(t *testing.T) {
-	needNode(t)
+	sriovtest.NeedNode(t)
 	all := pfs(t)
 	a, b := createVFs(t, all[0], 1)[0], createVFs(t, all[1], 1)[0]
 	for i, vf := range []string{a, b} {
@@ -154,7 +149,7 @@ func TestNodeTraffic(t *testing.T) {
 }
 
 func TestNodeVFIO(t *testing.T) {
-	needNode(t)
+	sriovtest.NeedNode(t)
 	vf := createVFs(t, pfs(t)[0], 1)[0]
 	address := filepath.Base(vf)
 	rebind := func(override string) {
@@ -173,7 +168,7 @@ func TestNodeVFIO(t *testing.T) {
 
 // TestNodeHotplug takes a PF with VFs away and brings it back.
 func TestNodeHotplug(t *testing.T) {
-	needNode(t)
+	sriovtest.NeedNode(t)
 	pf := pfs(t)[1]
 	run(t, "ip", "link", "set", netdev(t, pf), "up")
 	write(t, "2", pf, "sriov_numvfs")
@@ -186,7 +181,7 @@ func TestNodeHotplug(t *testing.T) {
 }
 
 func TestNodeNetdevsim(t *testing.T) {
-	needNode(t)
+	sriovtest.NeedNode(t)
 	write(t, "10 1 4", "/sys/bus/netdevsim/new_device")
 	t.Cleanup(func() { write(t, "10", "/sys/bus/netdevsim/del_device") })
 	dev := "/sys/bus/netdevsim/devices/netdevsim10"
@@ -197,7 +192,7 @@ func TestNodeNetdevsim(t *testing.T) {
 }
 
 func TestNodeVDPA(t *testing.T) {
-	needNode(t)
+	sriovtest.NeedNode(t)
 	run(t, "vdpa", "dev", "add", "name", "vdpa0", "mgmtdev", "vdpasim_net", "mac", "52:54:00:aa:00:01")
 	t.Cleanup(func() { run(t, "vdpa", "dev", "del", "vdpa0") })
 	_, err := os.Stat("/sys/bus/vdpa/devices/vdpa0") // a link

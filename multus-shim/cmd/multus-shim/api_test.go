@@ -346,7 +346,7 @@ func TestDefaultNetworkAnnotation(t *testing.T) {
 	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "exactly one network")
 }
 
-func TestClusterNetwork(t *testing.T) {
+func TestConfiguredClusterNetwork(t *testing.T) {
 	t.Parallel()
 	t.Run("NAD and default networks", func(t *testing.T) {
 		t.Parallel()

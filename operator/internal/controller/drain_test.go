@@ -188,7 +188,7 @@ func TestPoolLimit(t *testing.T) {
 	})
 }
 
-func TestNodeInTwoPoolsIsNotDrained(t *testing.T) {
+func TestMemberOfTwoPoolsIsNotDrained(t *testing.T) {
 	c := newCluster(t)
 	for _, name := range []string{"overlap-a", "overlap-b"} {
 		p := &v1.SriovNetworkPoolConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}

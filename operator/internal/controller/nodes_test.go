@@ -91,7 +91,7 @@ func TestPolicyBecomesSpec(t *testing.T) {
 	})
 }
 
-func TestNodeJoinsAfterThePolicy(t *testing.T) {
+func TestJoiningAfterThePolicy(t *testing.T) {
 	c := newCluster(t)
 	c.create(t, policy("early", "late"))
 	c.node(t, "late", nil)
@@ -125,7 +125,7 @@ func TestPolicyThatCannotBeHonouredHarmsNobodyElse(t *testing.T) {
 	})
 }
 
-func TestNodeGoesAway(t *testing.T) {
+func TestGoneNode(t *testing.T) {
 	c := newCluster(t)
 	c.node(t, "leaving", nil)
 	c.create(t, policy("leaving", "leaving"))
@@ -176,7 +176,7 @@ func TestStateOfALostNodeExpires(t *testing.T) {
 }
 
 // A node state that another operator left: a spec, no note that it was planned here.
-func TestNodeStateLeftBehindIsTakenOver(t *testing.T) {
+func TestStateLeftBehindIsTakenOver(t *testing.T) {
 	c := newCluster(t)
 	s := &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "inherited"}}
 	s.Spec.Interfaces = []v1.Interface{{PciAddress: "0000:01:00.0", Name: "ens1", NumVfs: 4, VfGroups: []v1.VfGroup{

@@ -272,7 +272,7 @@ func TestFunctionWithoutPF(t *testing.T) {
 	require.Equal(t, v1.ReasonInvalid, got.Verdicts[0].Reason)
 }
 
-func TestNodeSelector(t *testing.T) {
+func TestSelectorOfNodes(t *testing.T) {
 	p := pol("a", "r1", 2, []string{"ens1"})
 	p.Spec.NodeSelector = map[string]string{"zone": "x", "rack": ""}
 	for name, tc := range map[string]struct {

@@ -43,7 +43,7 @@ func randomPolicies(r *rand.Rand) []*v1.SriovNetworkNodePolicy {
 // For any policies: no VF belongs to two groups, every group fits its PF and has an
 // owner and a resource, every VF count has a reason, and the order of the input does
 // not matter; also when planned on top of an earlier plan.
-func TestNodeProperties(t *testing.T) {
+func TestPlanProperties(t *testing.T) {
 	for seed := range uint64(3000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		state := node()
