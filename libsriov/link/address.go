@@ -35,6 +35,10 @@ func (c *Conn) AddAddress(index int, a netip.Prefix, noDAD bool) error {
 
 // Addresses reads the addresses of an interface, of both families.
 func (c *Conn) Addresses(index int) ([]netip.Prefix, error) {
+	return c.addresses(index, func(uint8) bool { return true })
+}
+
+func (c *Conn) addresses(index int, scope func(uint8) bool) ([]netip.Prefix, error) {
 	out, err := c.socket.Execute(nl.Request(unix.RTM_GETADDR, unix.NLM_F_DUMP, vnl.NewIfAddrmsg(unix.AF_UNSPEC)))
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
@@ -45,7 +49,7 @@ func (c *Conn) Addresses(index int) ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("list addresses: %w", errTooShort)
 		}
 		info := vnl.DeserializeIfAddrmsg(m)
-		if int(info.Index) != index {
+		if int(info.Index) != index || !scope(info.Scope) {
 			continue
 		}
 		var local, address netip.Addr
@@ -66,6 +70,12 @@ func (c *Conn) Addresses(index int) ([]netip.Prefix, error) {
 		addresses = append(addresses, netip.PrefixFrom(local, int(info.Prefixlen)))
 	}
 	return addresses, nil
+}
+
+// GlobalAddresses reads those addresses of an interface that reach beyond its
+// link (RT_SCOPE_UNIVERSE, RT_SCOPE_SITE): somebody talks to others with them.
+func (c *Conn) GlobalAddresses(index int) ([]netip.Prefix, error) {
+	return c.addresses(index, func(scope uint8) bool { return scope <= unix.RT_SCOPE_SITE })
 }
 
 // family is the address family, AF_INET or AF_INET6.

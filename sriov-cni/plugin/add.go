@@ -12,6 +12,9 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
+// shownKeys is how many unknown keys the log names.
+const shownKeys = 10
+
 // add gives a VF to a pod. Up to the journal it only looks; from there on any
 // failure, and any kill, is undone by the journal.
 func (p *Plugin) add(ctx context.Context, args *skel.CmdArgs, _ conf) (err error) {
@@ -19,8 +22,11 @@ func (p *Plugin) add(ctx context.Context, args *skel.CmdArgs, _ conf) (err error
 	if err != nil {
 		return err
 	}
-	for _, key := range r.Unknown {
-		log(ctx).Warn("unknown key in the configuration", "key", key)
+	if len(r.Unknown) > 0 {
+		log(ctx).Warn("unknown keys in the configuration", "keys", r.Unknown[:min(len(r.Unknown), shownKeys)], "count", len(r.Unknown))
+	}
+	if err := p.refuseForeign(r.Device, args.Args); err != nil {
+		return err
 	}
 	podNS, space, err := p.openPodNS(args)
 	if err != nil {

@@ -24,6 +24,7 @@ func (p *Plugin) check(ctx context.Context, args *skel.CmdArgs, c conf) error {
 	if err != nil {
 		return err
 	}
+	c = r.conf
 	if err := version.ParsePrevResult(&c.NetConf); err != nil {
 		return &failure{Code: types.ErrDecodingFailure, Err: fmt.Errorf("prevResult: %w", err)}
 	}

@@ -62,11 +62,18 @@ type request struct {
 // parseRequest reads and checks stdin and CNI_ARGS completely. It touches
 // nothing. The error names each bad field, its value and what would be right.
 func parseRequest(stdin []byte, args string) (request, error) {
-	c, err := decodeConf(stdin)
-	if err != nil {
-		return request{}, err
+	if _, err := members(stdin); err != nil {
+		return request{}, &failure{Code: types.ErrInvalidNetworkConfig, Err: err}
 	}
-	r := request{conf: c, stdin: stdin, Unknown: unknownKeys(stdin)}
+	c, decodeErr := decodeConf(stdin)
+	if f := (*failure)(nil); errors.As(decodeErr, &f) && f.Code == types.ErrDecodingFailure {
+		return request{}, decodeErr
+	}
+	unknown, err := checkKeys(stdin)
+	if err := errors.Join(err, decodeErr); err != nil {
+		return request{}, &failure{Code: types.ErrInvalidNetworkConfig, Err: err}
+	}
+	r := request{conf: c, stdin: stdin, Unknown: unknown}
 
 	var errs []error
 	bad := func(field string, value any, want string) {
@@ -132,17 +139,51 @@ func parseRequest(stdin []byte, args string) (request, error) {
 	return r, nil
 }
 
-// decodeConf reads stdin without a look at the values, which is all that DEL
-// and GC ask of it.
+// decodeConf reads the whole configuration.
 func decodeConf(stdin []byte) (conf, error) {
 	var c conf
 	if err := json.Unmarshal(stdin, &c); err != nil {
 		f := &failure{Code: types.ErrDecodingFailure, Err: fmt.Errorf("configuration is not valid JSON: %w", err)}
 		if typeErr := (*json.UnmarshalTypeError)(nil); errors.As(err, &typeErr) {
 			f.Code = types.ErrInvalidNetworkConfig
-			f.Err = fmt.Errorf("invalid %s: a JSON %s, want %s", typeErr.Field, typeErr.Value, typeErr.Type)
+			f.Err = fmt.Errorf("invalid %s: a JSON %s, want %s", orConfiguration(strings.TrimPrefix(typeErr.Field, "NetConf.")), typeErr.Value, typeErr.Type)
 		}
 		return conf{}, f
+	}
+	return c, nil
+}
+
+// decodeBasics reads what every command but ADD and CHECK goes by, and each key
+// by itself: an attachment has to go even if its network's configuration has
+// become one that ADD refuses.
+func decodeBasics(stdin []byte) (conf, error) {
+	all, err := members(stdin)
+	if err != nil {
+		return conf{}, &failure{Code: types.ErrInvalidNetworkConfig, Err: err}
+	}
+	if !json.Valid(stdin) {
+		return decodeConf(stdin)
+	}
+	var c conf
+	for _, m := range all {
+		switch m.key {
+		case "cniVersion":
+			_ = json.Unmarshal(m.value, &c.CNIVersion)
+		case "name":
+			_ = json.Unmarshal(m.value, &c.Name)
+		case "ipam":
+			_ = json.Unmarshal(m.value, &c.IPAM)
+		case "deviceID":
+			_ = json.Unmarshal(m.value, &c.DeviceID)
+		case "logLevel":
+			_ = json.Unmarshal(m.value, &c.LogLevel)
+		case "logFile":
+			_ = json.Unmarshal(m.value, &c.LogFile)
+		case validAttachments:
+			if err := json.Unmarshal(m.value, &c.ValidAttachments); err != nil {
+				return conf{}, &failure{Code: types.ErrInvalidNetworkConfig, Err: fmt.Errorf("invalid %s: %w", m.key, err)}
+			}
+		}
 	}
 	return c, nil
 }
@@ -234,28 +275,6 @@ func (c conf) mac(args string) (net.HardwareAddr, error) {
 		return mac, nil
 	}
 	return nil, nil
-}
-
-// known are the keys of the configuration in lower case: ours, the CNI
-// specification's, and those that runtimes and meta plugins add.
-var known = strings.Fields("cniversion name type capabilities ipam dns prevresult args runtimeconfig disablecheck disablegc " +
-	"deviceid pcibusid vlan vlanqos vlanproto mac mtu spoofchk trust link_state min_tx_rate max_tx_rate loglevel logfile")
-
-// unknownKeys lists the keys that nothing reads, which are most often typing
-// errors ("max-tx-rate").
-func unknownKeys(stdin []byte) []string {
-	var all map[string]json.RawMessage
-	if json.Unmarshal(stdin, &all) != nil {
-		return nil
-	}
-	var unknown []string
-	for key := range all {
-		if !slices.Contains(known, strings.ToLower(key)) && !strings.Contains(key, "/") {
-			unknown = append(unknown, key)
-		}
-	}
-	slices.Sort(unknown)
-	return unknown
 }
 
 // needsPF names a setting that only a PF can make, "" if there is none. No VLAN

@@ -32,7 +32,6 @@ func TestParseRequest(t *testing.T) {
 		"no upper bound":             {conf: `"min_tx_rate":50,"max_tx_rate":0`, want: func(r *request) { r.MinRate, r.MaxRate = new(uint32(50)), new(uint32(0)) }},
 		"mtu":                        {conf: `"mtu":9000`, want: func(r *request) { r.MTU = 9000 }},
 		"mac in capitals":            {conf: `"mac":"CA-FE-C0-FF-EE-01"`, want: withMAC("ca:fe:c0:ff:ee:01")},
-		"key in capitals":            {conf: `"MAC":"ca:fe:c0:ff:ee:01"`, want: withMAC("ca:fe:c0:ff:ee:01")},
 		"mac of CNI_ARGS":            {conf: `"mac":"ca:fe:c0:ff:ee:01"`, args: "IgnoreUnknown=1;MAC=ca:fe:c0:ff:ee:02;A=b", want: withMAC("ca:fe:c0:ff:ee:02")},
 		"mac of the runtime":         {conf: `"mac":"zz","runtimeConfig":{"mac":"ca:fe:c0:ff:ee:03"}`, args: "MAC=ca:fe:c0:ff:ee:02", want: withMAC("ca:fe:c0:ff:ee:03")},
 		"typing errors are reported": {conf: `"max-tx-rate":3,"ipam":{},"args":{},"cni.dev/x":1`, want: func(r *request) { r.Unknown = []string{"max-tx-rate"} }},
@@ -94,7 +93,11 @@ func TestParseRequestRefuses(t *testing.T) {
 	} {
 		t.Run(conf, func(t *testing.T) {
 			t.Parallel()
-			_, err := parseRequest([]byte("{"+minimal+","+conf+"}"), "")
+			others := minimal
+			if strings.HasPrefix(conf, `"deviceID"`) {
+				others = strings.Replace(minimal, "deviceID", "x", 1)
+			}
+			_, err := parseRequest([]byte("{"+others+","+conf+"}"), "")
 			var f *failure
 			require.ErrorAs(t, err, &f)
 			assert.Equal(t, types.ErrInvalidNetworkConfig, f.Code)

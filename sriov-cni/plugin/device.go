@@ -17,10 +17,12 @@ import (
 type device struct {
 	libsriov.Address
 	Driver    string
-	Netdev    string // its interface in the host's namespace; "" if there is none
-	Userspace bool   // driven by a program: there is no interface to move
-	Index     int    // among the PF's VFs
-	PF        *pf    // nil: no PF in sight, as inside a virtual machine
+	Netdev    string   // its interface in the host's namespace; "" if there is none
+	Netdevs   []string // all of them, where the function has several
+	Userspace bool     // driven by a program: there is no interface to move
+	Index     int      // among the PF's VFs
+	Physfn    bool     // a VF of a PF that sysfs shows
+	PF        *pf      // nil: no PF in sight, as inside a virtual machine
 }
 
 // pf is the interface through which a PF is told about its VFs.
@@ -42,7 +44,7 @@ func (p *Plugin) look(a libsriov.Address) (device, error) {
 	if err != nil {
 		return device{}, noDevice(p, a, err)
 	}
-	d := device{Address: a, Driver: fn.Driver}
+	d := device{Address: a, Driver: fn.Driver, Netdevs: fn.Netdevs, Physfn: isVF}
 	if len(fn.Netdevs) > 0 {
 		d.Netdev = fn.Netdevs[0]
 	}

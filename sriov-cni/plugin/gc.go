@@ -14,6 +14,9 @@ import (
 // gc takes back every VF of this network that no valid attachment has. Other
 // networks' are not looked at: their valid attachments are not known here.
 func (p *Plugin) gc(ctx context.Context, args *skel.CmdArgs, c conf) error {
+	if c.ValidAttachments == nil {
+		return &failure{Code: types.ErrInvalidNetworkConfig, Err: errors.New("GC needs " + validAttachments + ", the list of what is to stay; an empty list is none")}
+	}
 	s := p.store()
 	valid := map[string]bool{} // by the name of the record
 	for _, a := range c.ValidAttachments {

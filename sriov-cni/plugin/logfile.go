@@ -1,9 +1,12 @@
 package plugin
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,53 +14,120 @@ import (
 // logFile is a log that many short processes write to, at times several at
 // once. The one that finds it full renames it; there is no goroutine that would
 // have to outlive the process for that.
+//
+// Its name comes from a network's configuration, which a tenant may have
+// written: it leads to a regular file beneath the administrator's directory, or
+// to none. Directories are not made for it, symbolic links not followed.
 type logFile struct {
-	path string
+	dir  *os.File // the directory that holds the file
+	name string
 	full int64 // bytes
 	open *os.File
 }
 
 const (
 	logFull = 100 << 20 // bytes
-	logKept = 5         // full files: path.1, the youngest, to path.5
+	logKept = 5         // full files: name.1, the youngest, to name.5
 )
 
-// Write appends a line. The file is made with the first, and is closed by the
-// end of the process.
-func (l *logFile) Write(line []byte) (n int, err error) {
-	for l.open == nil {
-		if l.open, err = l.usable(); err != nil {
-			return 0, err
+// openLog opens the log that path names: relative to dir, or absolute and
+// beneath it.
+func openLog(dir, path string) (io.Writer, error) {
+	name := filepath.Clean(path)
+	if filepath.IsAbs(name) {
+		rest, beneath := strings.CutPrefix(name, filepath.Clean(dir)+"/")
+		if !beneath {
+			return nil, fmt.Errorf("invalid logFile %.200q: want a file in %s", path, dir)
 		}
+		name = rest
 	}
-	return l.open.Write(line)
-}
-
-// usable opens the file; nil if that was full and has been renamed.
-func (l *logFile) usable() (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(l.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	top, err := open(dir, unix.O_DIRECTORY|unix.O_PATH, 0)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err != nil || info.Size() < l.full || !info.Mode().IsRegular() {
-		return f, err
+	defer top.Close()
+	l := &logFile{name: filepath.Base(name), full: logFull}
+	if l.dir, err = openBeneath(top, filepath.Dir(name), unix.O_DIRECTORY|unix.O_PATH); err == nil {
+		err = l.usable()
 	}
-	defer f.Close()
-	// Who holds the lock of the very file that path leads to is alone in renaming it.
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return nil, os.NewSyscallError("flock", err)
+	if err != nil {
+		return nil, fmt.Errorf("invalid logFile %.200q: want a file in %s: %w", path, dir, err)
 	}
-	if !sameFile(f, l.path) {
-		return nil, nil
-	}
-	for i := logKept - 1; i > 0; i-- {
-		_ = os.Rename(l.kept(i), l.kept(i+1)) // there may be none yet
-	}
-	return nil, os.Rename(l.path, l.kept(1))
+	return l, nil
 }
 
-func (l *logFile) kept(i int) string { return fmt.Sprintf("%s.%d", l.path, i) }
+// openBeneath opens a file that dir holds, or a directory beneath it holds.
+func openBeneath(dir *os.File, name string, flags uint64) (*os.File, error) {
+	how := unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	if flags&unix.O_CREAT != 0 {
+		how.Flags |= unix.O_NONBLOCK // a FIFO makes nobody wait
+		how.Mode = 0o600
+	}
+	for {
+		fd, err := unix.Openat2(int(dir.Fd()), name, &how)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), filepath.Join(dir.Name(), name)), nil
+		case !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN): // EAGAIN: something was renamed meanwhile
+			return nil, &os.PathError{Op: "open", Path: filepath.Join(dir.Name(), name), Err: err}
+		}
+	}
+}
+
+// Write appends a line.
+func (l *logFile) Write(line []byte) (int, error) { return l.open.Write(line) }
+
+// usable opens the file, a new one if it is full. The end of the process closes
+// it.
+func (l *logFile) usable() error {
+	for {
+		f, err := openBeneath(l.dir, l.name, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT)
+		if err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		switch {
+		case err != nil:
+		case !info.Mode().IsRegular():
+			err = fmt.Errorf("%s is not a regular file", l.name)
+		case info.Size() < l.full:
+			l.open = f
+			return nil
+		default:
+			err = l.rotate(f)
+		}
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// rotate gives a full file the name of an older one, unless another process has
+// done so. Whoever holds the lock of the very file that the name leads to is
+// alone in renaming it, and holds it but for an instant.
+func (l *logFile) rotate(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return os.NewSyscallError("flock", err)
+	}
+	var is, named unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &is); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	dir := int(l.dir.Fd())
+	if unix.Fstatat(dir, l.name, &named, unix.AT_SYMLINK_NOFOLLOW) != nil || is.Ino != named.Ino || is.Dev != named.Dev {
+		return nil
+	}
+	for i := logKept - 1; i > 0; i-- {
+		_ = unix.Renameat(dir, l.kept(i), dir, l.kept(i+1)) // there may be none yet
+	}
+	return os.NewSyscallError("rename", unix.Renameat(dir, l.name, dir, l.kept(1)))
+}
+
+func (l *logFile) kept(i int) string { return fmt.Sprintf("%s.%d", l.name, i) }

@@ -123,7 +123,7 @@ func TestNodeKilled(t *testing.T) {
 			add, del := attach(t, v, newPod(t), conf)
 			next, nextDel := attach(t, v, newPod(t), map[string]any{"vlan": 200})
 			calls := map[string]call{
-				"add": add, "del": del, "gc": del.as("GC").with(map[string]any{"cniVersion": "1.1.0"}), "next": next, "next-del": nextDel,
+				"add": add, "del": del, "gc": del.as("GC").with(noneValid), "next": next, "next-del": nextDel,
 				"refused": add.with(map[string]any{"link_state": "enable"}), // by igb
 			}
 			tried, step := 0, max(killStep, 1)

@@ -212,7 +212,9 @@ func TestNodeGC(t *testing.T) {
 	assert.Contains(t, calls(), "DEL "+stalePod.id+" net1")
 	assert.NotContains(t, calls(), "DEL "+keptPod.id+" net1")
 	assert.Contains(t, strings.Join(calls(), "\n"), "GC ")
-	gc.with(map[string]any{"cni.dev/valid-attachments": nil}).ok(t)
+	gc.with(map[string]any{"cni.dev/valid-attachments": nil}).fails(t, 7, "cni.dev/valid-attachments")
+	kept.is(t, with)
+	gc.with(noneValid).ok(t)
 	assert.Empty(t, kept.picture(t).StateDir)
 	foreign.is(t, other)
 }

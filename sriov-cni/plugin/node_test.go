@@ -236,6 +236,9 @@ type call struct {
 	view    string // mount namespace to run in; "" is the test's own
 }
 
+// noneValid is what GC is told when nothing is to stay.
+var noneValid = map[string]any{"cniVersion": "1.1.0", "cni.dev/valid-attachments": []any{}}
+
 // answer is what a run printed.
 type answer struct {
 	exit   int

@@ -45,7 +45,7 @@ func TestNodeTakesOverFromUpstream(t *testing.T) {
 			},
 			next: func(t *testing.T, del call) { del.ok(t) },
 		},
-		"GC": {next: func(t *testing.T, del call) { del.as("GC").with(map[string]any{"cniVersion": "1.1.0"}).ok(t) }},
+		"GC": {next: func(t *testing.T, del call) { del.as("GC").with(noneValid).ok(t) }},
 		"next ADD, then late DEL": {
 			happen: func(t *testing.T, pod podNS) { pod.end(t) },
 			next: func(t *testing.T, del call) {
@@ -127,7 +127,7 @@ func TestNodeJournalAfterUpstreamDel(t *testing.T) {
 			del.ok(t)
 		},
 		"DEL": func(t *testing.T, _ podNS, del call) { del.ok(t) },
-		"GC":  func(t *testing.T, _ podNS, del call) { del.as("GC").with(map[string]any{"cniVersion": "1.1.0"}).ok(t) },
+		"GC":  func(t *testing.T, _ podNS, del call) { del.as("GC").with(noneValid).ok(t) },
 		"ADD by the other for the same pod, DEL": func(t *testing.T, pod podNS, del call) {
 			up := v.picture(t).Link.Flags
 			addLikeUpstream(t, v, pod)

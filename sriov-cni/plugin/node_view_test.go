@@ -16,6 +16,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vdpa"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	"github.com/sriovkit/sriovkit/sriov-cni/plugin"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -74,6 +75,9 @@ func TestNodeNoPFInSight(t *testing.T) {
 	add, del := attach(t, v, newPod(t), asRendered(map[string]any{"mac": "ca:fe:c0:ff:ee:31", "mtu": 1400}))
 	add.view = v.view(t, hide("$vf", "physfn"))
 	del.view = add.view
+	add.fails(t, 100, "has no physfn, and no device plugin offers it")
+	v.is(t, before)
+	nodeConfig(t, `{"functions":["`+v.Address.String()+`"]}`)
 	for name, value := range map[string]any{"vlan": 100, "trust": "on", "spoofchk": "off", "link_state": "auto", "max_tx_rate": 100} {
 		t.Run(name, func(t *testing.T) {
 			add.with(map[string]any{name: value}).fails(t, 100, "no PF is in sight")
@@ -89,6 +93,14 @@ func TestNodeNoPFInSight(t *testing.T) {
 	assert.True(t, l.Up())
 	add.as("CHECK").with(map[string]any{"prevResult": prevResult(t, a)}).ok(t)
 	del.ok(t)
+}
+
+// nodeConfig writes the administrator's file for the time of the test.
+func nodeConfig(t *testing.T, text string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(plugin.NodeConfigPath), 0o755))
+	require.NoError(t, os.WriteFile(plugin.NodeConfigPath, []byte(text), 0o600))
+	t.Cleanup(func() { require.NoError(t, os.Remove(plugin.NodeConfigPath)) })
 }
 
 // simulatedPF has a netdevsim interface stand where a VF's PF has its own: it

@@ -35,6 +35,7 @@ type Plugin struct {
 	Stderr   io.Writer // takes the log, unless the configuration names a file
 
 	host   *libsriov.Host
+	node   nodeConfig
 	locked map[libsriov.Address]bool // the VFs that this call has locked
 }
 
@@ -49,7 +50,7 @@ const lockTimeout = 60 * time.Second
 func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 	wrap := func(command string, call func(context.Context, *skel.CmdArgs, conf) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
-			c, err := decodeConf(args.StdinData)
+			c, err := decodeBasics(args.StdinData)
 			if err == nil {
 				ctx := p.withLogger(ctx, command, args, c)
 				if p.host, err = libsriov.Open(p.Root); err == nil {
@@ -112,11 +113,23 @@ func (p *Plugin) withLogger(ctx context.Context, command string, args *skel.CmdA
 		level = slog.LevelError
 	}
 	w := p.Stderr
+	var problems []error
+	var err error
+	if p.node, err = p.readNodeConfig(); err != nil {
+		problems = append(problems, err)
+	}
 	if c.LogFile != "" {
-		w = &logFile{path: c.LogFile, full: logFull}
+		if file, err := openLog(p.path(p.node.LogDirectory), c.LogFile); err == nil {
+			w = file
+		} else {
+			problems = append(problems, err)
+		}
 	}
 	l := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})).With("cniName", "sriov-cni", "command", command,
 		"containerID", args.ContainerID, "netns", args.Netns, "ifname", args.IfName)
+	for _, err := range problems {
+		l.Warn("configuration of the log or of the node is not followed", "err", err)
+	}
 	return context.WithValue(ctx, loggerKey{}, l)
 }
 

@@ -193,7 +193,7 @@ func TestJournalRoundTrip(t *testing.T) {
 // tells ours the same about the VF as the journal does.
 func TestRecordRoundTrip(t *testing.T) {
 	t.Parallel()
-	stdin := []byte(`{"cniVersion":"1.0.0","name":"net-a","type":"sriov","deviceID":"0000:af:06.0","VLAN":100,"trust":"on","mac":"02:00:00:00:00:02","ipam":{"type":"host-local"},"prevResult":{},"origvfstate":{"HostIFName":"evil"}}`)
+	stdin := []byte(`{"cniVersion":"1.0.0","name":"net-a","type":"sriov","deviceID":"0000:af:06.0","vlan":100,"trust":"on","mac":"02:00:00:00:00:02","ipam":{"type":"host-local"},"prevResult":{},"origvfstate":{"HostIFName":"evil"}}`)
 	r, err := parseRequest(stdin, "")
 	require.NoError(t, err)
 	want := exampleJournal()

@@ -53,6 +53,14 @@ func (t *transfer) prepare(r request, hostName string) (err error) {
 	if t.host, err = link.Open(nil); err != nil {
 		return err
 	}
+	if !d.Physfn {
+		if err := t.p.refuseUnlisted(d.Address); err != nil {
+			return err
+		}
+	}
+	if err := t.p.refuseHostUse(t.host, d); err != nil {
+		return err
+	}
 	if t.home, err = open(t.p.path("proc/self/ns/net"), unix.O_RDONLY, 0); err != nil {
 		return err
 	}

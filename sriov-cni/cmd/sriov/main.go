@@ -21,7 +21,10 @@ import (
 	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
 	cniversion "github.com/containernetworking/cni/pkg/version"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/sriov-cni/install"
 	"github.com/sriovkit/sriovkit/sriov-cni/plugin"
@@ -55,6 +58,12 @@ func main() {
 
 // serve is one CNI call. Its result or error goes to stdout, as one document.
 func serve(ctx context.Context) int {
+	if err := limitStdin(); err != nil {
+		if printErr := err.Print(); printErr != nil {
+			fmt.Fprintln(os.Stderr, "sriov: write error to stdout:", printErr)
+		}
+		return 1
+	}
 	p := &plugin.Plugin{Root: "/", StateDir: plugin.DefaultStateDir, Stdout: os.Stdout, Stderr: os.Stderr}
 	if err := skel.PluginMainFuncsWithError(p.Funcs(ctx), cniversion.All, ""); err != nil {
 		if printErr := err.Print(); printErr != nil {
@@ -63,6 +72,30 @@ func serve(ctx context.Context) int {
 		return 1
 	}
 	return 0
+}
+
+// limitStdin reads what is on stdin and puts it there again, for package skel
+// would read on without end.
+func limitStdin() *types.Error {
+	b, err := io.ReadAll(io.LimitReader(os.Stdin, plugin.MaxStdin+1))
+	if err != nil {
+		return types.NewError(types.ErrIOFailure, "read configuration from stdin: "+err.Error(), "")
+	}
+	if err := plugin.CheckStdin(b); err != nil {
+		return err
+	}
+	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
+	if err == nil {
+		f := os.NewFile(uintptr(fd), "stdin")
+		os.Stdin = f
+		if _, err = f.Write(b); err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
+	}
+	if err != nil {
+		return types.NewError(types.ErrIOFailure, "keep configuration: "+err.Error(), "")
+	}
+	return nil
 }
 
 // run is what is asked for on the command line. The container image starts the
