@@ -19,6 +19,15 @@ const (
 	// AnnotationCurrentState on a NodeState is the operator's answer (DrainIdle,
 	// Draining, DrainComplete).
 	AnnotationCurrentState = "sriovnetwork.openshift.io/current-state"
+	// AnnotationDrainRequest on a NodeState numbers the daemon's wishes for a drain: it
+	// rises with every new one. AnnotationDrainAnswer is the number of the wish that
+	// DrainComplete answers, so that a permission cannot outlive the drain it was given in.
+	// Both are absent where an external drainer or an older daemon takes part.
+	AnnotationDrainRequest = "sriovnetwork.openshift.io/drain-request"
+	AnnotationDrainAnswer  = "sriovnetwork.openshift.io/drain-answer"
+	// AnnotationDrainVFs on a NodeState: PCI addresses, separated by commas, of the VFs in
+	// use that the daemon's change would disturb. Absent means any of them may be.
+	AnnotationDrainVFs = "sriovnetwork.openshift.io/drain-vfs"
 	// AnnotationExternalDrainer on a NodeState ("true") leaves draining to a third
 	// party that speaks the same annotations.
 	AnnotationExternalDrainer = "sriovnetwork.openshift.io/use-external-drainer"
