@@ -16,10 +16,18 @@ type SriovNetworkNodeStateSpec struct {
 // Interface is the wanted state of one PF.
 type Interface struct {
 	PciAddress string `json:"pciAddress"`
-	NumVfs     int    `json:"numVfs,omitempty"`
+	// Vendor, DeviceID and Mac (its permanent one) are those of the device that this was
+	// planned for. Another device at the address is left alone. Empty is not compared.
+	Vendor   string `json:"vendor,omitempty"`
+	DeviceID string `json:"deviceID,omitempty"`
+	Mac      string `json:"mac,omitempty"`
+	NumVfs   int    `json:"numVfs,omitempty"`
 	// Mtu the PF needs at least, bytes; 0 leaves it alone.
-	Mtu               int       `json:"mtu,omitempty"`
-	Name              string    `json:"name,omitempty"`
+	Mtu  int    `json:"mtu,omitempty"`
+	Name string `json:"name,omitempty"`
+	// AltNames are further names by which policies select the PF: alternative names, and
+	// those that it had when it was planned first.
+	AltNames          []string  `json:"altNames,omitempty"`
 	LinkType          string    `json:"linkType,omitempty"`
 	EswitchMode       string    `json:"eSwitchMode,omitempty"`
 	VfGroups          []VfGroup `json:"vfGroups,omitempty"`
@@ -84,15 +92,17 @@ type SriovNetworkNodeStateStatus struct {
 // InterfaceExt is a PF as found; in a VM also a network function without a PF in
 // sight, which lists itself as its only VF.
 type InterfaceExt struct {
-	Name       string `json:"name,omitempty"`
-	Mac        string `json:"mac,omitempty"`
-	Driver     string `json:"driver,omitempty"`
-	PciAddress string `json:"pciAddress"`
-	Vendor     string `json:"vendor,omitempty"`
-	DeviceID   string `json:"deviceID,omitempty"`
-	NetFilter  string `json:"netFilter,omitempty"`
-	Mtu        int    `json:"mtu,omitempty"`
-	NumVfs     int    `json:"numVfs,omitempty"`
+	Name string `json:"name,omitempty"`
+	Mac  string `json:"mac,omitempty"`
+	// PermanentMac is what the device itself says, also while it is in a bond.
+	PermanentMac string `json:"permanentMac,omitempty"`
+	Driver       string `json:"driver,omitempty"`
+	PciAddress   string `json:"pciAddress"`
+	Vendor       string `json:"vendor,omitempty"`
+	DeviceID     string `json:"deviceID,omitempty"`
+	NetFilter    string `json:"netFilter,omitempty"`
+	Mtu          int    `json:"mtu,omitempty"`
+	NumVfs       int    `json:"numVfs,omitempty"`
 	// LinkSpeed such as "10000 Mb/s"; empty while the link is down.
 	LinkSpeed string `json:"linkSpeed,omitempty"`
 	// LinkType ETH or IB.
