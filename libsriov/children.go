@@ -19,12 +19,11 @@ const (
 
 // children hands every netdev, RDMA, vDPA and auxiliary device to the function
 // it hangs below.
-func (s *scan) children(h *Host) {
+func (s *scan) children(h *Host) error {
 	for _, dir := range []string{auxBus, netClass, rdmaClass, vdpaBus} { // aux first: others hang below it
 		names, err := h.fs.Names(dir)
 		if err != nil {
-			s.broken(dir, err)
-			continue
+			return err
 		}
 		for _, name := range names {
 			target, err := h.fs.Link(dir + "/" + name)
@@ -36,6 +35,7 @@ func (s *scan) children(h *Host) {
 			}
 		}
 	}
+	return nil
 }
 
 // isAuxName tells a name as the auxiliary bus composes it: module.kind.number.

@@ -23,6 +23,9 @@ var (
 	ErrTooManyVFs = errors.New("more VFs than the device offers")
 	// ErrNoNetdev: the function has no network interface in this namespace.
 	ErrNoNetdev = errors.New("no network interface in this namespace")
+	// ErrNoSnapshot: nothing is known of the host's devices at this moment, which is not
+	// the same as that there are none.
+	ErrNoSnapshot = errors.New("devices cannot be listed")
 	// ErrMalformed: the kernel's text is not what its documentation says.
 	ErrMalformed = errors.New("malformed kernel attribute")
 )

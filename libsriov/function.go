@@ -217,6 +217,20 @@ func (h *Host) sriov(f Function) (PF, error) {
 	return PF{Function: f, TotalVFs: total, NumVFs: n}, nil
 }
 
+// VFDevice reads the device number that the VFs of a PF have or would have
+// (sriov_vf_device). ok is false if the kernel does not say.
+func (h *Host) VFDevice(pf Address) (id ID, ok bool, err error) {
+	text, ok, err := h.fs.OptionalAttr(device(pf, "sriov_vf_device"))
+	if err != nil || !ok {
+		return 0, false, err
+	}
+	n, ok := parseHex(text, 0xffff)
+	if !ok {
+		return 0, false, fmt.Errorf("sriov_vf_device of %s: %w: %.40q", pf, ErrMalformed, text)
+	}
+	return ID(n), true, nil
+}
+
 // vfAt follows the PF's link to VF i and fills in address, PF and index.
 func (h *Host) vfAt(pf Address, i int) (VF, error) {
 	name := "virtfn" + strconv.Itoa(i)

@@ -12,6 +12,8 @@ type Snapshot struct {
 	// Functions are all others, by address: devices without SR-IOV, and VFs
 	// whose PF is not in sight, as inside a virtual machine.
 	Functions []Function
+	// VFs are those whose PF is of a class that is not listed here, by address.
+	VFs []VF
 }
 
 // Snapshot reads the host. The cost is about three system calls for each PCI
@@ -20,11 +22,16 @@ type Snapshot struct {
 //
 // A device that cannot be read, also because it goes away meanwhile, is left
 // out. The error then joins one [*DeviceError] for each of them, and the
-// snapshot is good for all others.
+// snapshot is good for all others. An error that wraps [ErrNoSnapshot] means that
+// nothing is known: a list of devices could not be read, or is not there.
 func (h *Host) Snapshot() (Snapshot, error) {
-	names, err := h.fs.Names("sys/bus/pci/devices")
+	const bus = "sys/bus/pci/devices"
+	names, err := h.fs.Names(bus)
+	if err == nil && len(names) == 0 && !h.fs.Exists(bus) { // Names takes a missing directory for an empty one
+		err = &fs.PathError{Op: "open", Path: h.fs.Path(bus), Err: fs.ErrNotExist}
+	}
 	if err != nil {
-		return Snapshot{}, err
+		return Snapshot{}, fmt.Errorf("%w: %w", ErrNoSnapshot, err)
 	}
 	var s scan
 	s.functions = make(map[Address]*Function, len(names))
@@ -44,7 +51,9 @@ func (h *Host) Snapshot() (Snapshot, error) {
 			s.order = append(s.order, a)
 		}
 	}
-	s.children(h)
+	if err := s.children(h); err != nil {
+		return Snapshot{}, fmt.Errorf("%w: %w", ErrNoSnapshot, err)
+	}
 	s.pair(h)
 	return s.result(h), errors.Join(s.errs...)
 }
@@ -55,6 +64,7 @@ type scan struct {
 	functions map[Address]*Function
 	pfs       []PF
 	owned     map[Address]bool // VFs that a PF lists
+	isPF      map[Address]bool // also those that cannot be read
 	errs      []error
 }
 
@@ -64,7 +74,7 @@ func (s *scan) broken(device string, err error) {
 
 // pair finds the PFs and takes their VFs out of the list of functions.
 func (s *scan) pair(h *Host) {
-	s.owned = map[Address]bool{}
+	s.owned, s.isPF = map[Address]bool{}, map[Address]bool{}
 	for _, a := range s.order {
 		if s.owned[a] {
 			continue // a VF has no SR-IOV capability of its own
@@ -74,12 +84,13 @@ func (s *scan) pair(h *Host) {
 			continue
 		}
 		delete(s.functions, a)
-		if err == nil {
-			pf.NUMANode, err = h.numaNode(a)
-		}
+		s.isPF[a] = true
 		if err != nil {
 			s.broken(a.String(), err)
 			continue
+		}
+		if pf.NUMANode, err = h.numaNode(a); err != nil { // near no memory, as far as anyone knows
+			s.broken(a.String(), err)
 		}
 		s.listVFs(h, &pf)
 		s.pfs = append(s.pfs, pf)
@@ -116,20 +127,38 @@ func (s *scan) result(h *Host) Snapshot {
 			continue
 		}
 		// A VF that its PF does not list must not pass for a whole device.
-		switch pf, isVF, err := h.fs.LinkBase(device(a, "physfn")); {
-		case err != nil:
-			s.broken(a.String(), err)
-			continue
-		case isVF:
-			s.broken(a.String(), fmt.Errorf("its PF %s does not list it: %w", pf, ErrNotVF))
-			continue
-		}
-		var err error
-		if f.NUMANode, err = h.numaNode(a); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		pf, isVF, err := h.fs.LinkBase(device(a, "physfn"))
+		if err != nil {
 			s.broken(a.String(), err)
 			continue
 		}
-		out.Functions = append(out.Functions, *f)
+		if f.NUMANode, err = h.numaNode(a); err != nil {
+			s.broken(a.String(), err)
+		}
+		if !isVF {
+			out.Functions = append(out.Functions, *f)
+			continue
+		}
+		vf, err := s.foreignVF(h, *f, pf)
+		if err != nil {
+			s.broken(a.String(), err)
+			continue
+		}
+		out.VFs = append(out.VFs, vf)
 	}
 	return out
+}
+
+// foreignVF finds the place of a VF among those of a PF that is not in the list: its class
+// is another one.
+func (s *scan) foreignVF(h *Host, f Function, pf string) (VF, error) {
+	parent, err := ParseAddress(pf)
+	if err != nil {
+		return VF{}, fmt.Errorf("physfn: %w", err)
+	}
+	if s.isPF[parent] {
+		return VF{}, fmt.Errorf("its PF %s does not list it: %w", pf, ErrNotVF)
+	}
+	i, err := h.vfIndex(parent, f.Address)
+	return VF{Function: f, PF: parent, Index: i}, err
 }

@@ -90,7 +90,7 @@ func TestSnapshotReportsBrokenDevicesAndKeepsTheOthers(t *testing.T) {
 		"garbage VF count":       {harm: overwrite(pf0+"/sriov_numvfs", "many"), device: "0000:01:00.0", vfs: -1},
 		"negative VF count":      {harm: overwrite(pf0+"/sriov_numvfs", "-1"), device: "0000:01:00.0", vfs: -1},
 		"garbage total":          {harm: overwrite(pf0+"/sriov_totalvfs", ""), device: "0000:01:00.0", vfs: -1},
-		"garbage NUMA node":      {harm: overwrite(pf0+"/numa_node", "near"), device: "0000:01:00.0", vfs: -1},
+		"garbage NUMA node":      {harm: overwrite(pf0+"/numa_node", "near"), device: "0000:01:00.0", vfs: 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -167,6 +167,56 @@ func TestLookupSentinels(t *testing.T) {
 	assert.ErrorIs(t, err, libsriov.ErrNoDevice)
 	_, err = h.LinkType("../../etc")
 	assert.ErrorContains(t, err, "not an interface name")
+}
+
+// A host whose list of devices is gone or cannot be read is not a host without devices.
+func TestSnapshotKnowsThatItKnowsNothing(t *testing.T) {
+	t.Parallel()
+	away := func(path string) func(*testing.T, string) {
+		return func(t *testing.T, root string) {
+			require.NoError(t, os.Rename(filepath.Join(root, path), filepath.Join(root, "away")))
+		}
+	}
+	for name, harm := range map[string]func(t *testing.T, root string){
+		"missing": away("sys/bus/pci/devices"),
+		"not a list": func(t *testing.T, root string) {
+			away("sys/bus/pci/devices")(t, root)
+			overwrite("sys/bus/pci/devices", "")(t, root)
+		},
+		"broken classes": func(t *testing.T, root string) {
+			away("sys/class/net")(t, root)
+			overwrite("sys/class/net", "")(t, root)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			require.NoError(t, sriovtest.Unpack(root, sriovtest.Generate(sriovtest.Spec{PFs: 1, VFs: 2})))
+			h, err := libsriov.Open(root)
+			require.NoError(t, err)
+			harm(t, root)
+			s, err := h.Snapshot()
+			require.ErrorIs(t, err, libsriov.ErrNoSnapshot)
+			require.Zero(t, s)
+		})
+	}
+}
+
+// The PF of a network VF may be of another class.
+func TestVFOfAPFOfAnotherClass(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	require.NoError(t, sriovtest.Unpack(root, sriovtest.Generate(sriovtest.Spec{PFs: 1, VFs: 2})))
+	overwrite("sys/devices/pci0000:00/0000:01:00.0/uevent", "PCI_CLASS=B4000\nPCI_ID=8086:1888\n")(t, root)
+	h, err := libsriov.Open(root)
+	require.NoError(t, err)
+	s, err := h.Snapshot()
+	require.NoError(t, err)
+	require.Empty(t, s.PFs)
+	require.Empty(t, s.Functions)
+	require.Len(t, s.VFs, 2)
+	assert.Equal(t, mustAddress(t, "0000:01:00.0"), s.VFs[1].PF)
+	assert.Equal(t, 1, s.VFs[1].Index)
 }
 
 func TestVFWithoutPFInSight(t *testing.T) {

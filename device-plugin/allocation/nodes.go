@@ -148,7 +148,7 @@ func (h Host) rdma(f *facts, m pool.Member) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := h.RDMANodes(devices...)
+	nodes, err := h.RDMANodes(nil, devices...)
 	if err != nil {
 		return err
 	}

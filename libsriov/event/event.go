@@ -1,7 +1,7 @@
 // Package event tells when hardware changes: functions that come, go or change
 // driver (kernel uevents, the kobject broadcast group of
-// NETLINK_KOBJECT_UEVENT), and interfaces that change (rtnetlink's link group).
-// Reading either needs no privilege.
+// NETLINK_KOBJECT_UEVENT), interfaces that change (rtnetlink's link group) and default
+// routes that come and go (its route groups). Reading them needs no privilege.
 //
 // Subscribe first, then look, then wait: a change between the look and the wait
 // is then an event and not a loss. Events say that something changed, not what

@@ -63,41 +63,51 @@ func (c *Conn) AddRoute(r Route) error {
 
 // Routes reads the unicast routes of both families and every table.
 func (c *Conn) Routes() ([]Route, error) {
-	var routes []Route
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		out, err := c.socket.Execute(nl.Request(unix.RTM_GETROUTE, unix.NLM_F_DUMP,
-			&vnl.RtMsg{RtMsg: unix.RtMsg{Family: family}}))
-		if err != nil {
-			return nil, fmt.Errorf("list routes: %w", err)
-		}
-		for _, m := range out {
-			found, err := parseRoute(m)
-			if err != nil {
-				return nil, fmt.Errorf("list routes: %w", err)
-			}
-			routes = append(routes, found...)
-		}
-	}
-	return routes, nil
+	return c.routes(func(*vnl.RtMsg) bool { return true })
 }
 
 // DefaultRoutes reads the indexes of the interfaces that default routes leave
 // through, IPv4 and IPv6, in every routing table, each index once and in
 // ascending order. Every next hop of a multipath route counts; routes that
-// forward nothing (blackhole, unreachable) do not.
+// forward nothing (blackhole, unreachable) do not. Other routes, of which a router
+// has a million, are dropped as they arrive.
 func (c *Conn) DefaultRoutes() ([]int, error) {
-	routes, err := c.Routes()
+	routes, err := c.routes(func(head *vnl.RtMsg) bool { return head.Dst_len == 0 })
 	if err != nil {
 		return nil, err
 	}
 	var indexes []int
 	for _, r := range routes {
-		if r.Dst.Bits() == 0 && r.Index != 0 {
+		if r.Index != 0 {
 			indexes = append(indexes, r.Index)
 		}
 	}
 	slices.Sort(indexes)
 	return slices.Compact(indexes), nil
+}
+
+// routes reads the unicast routes whose header is wanted.
+func (c *Conn) routes(wanted func(*vnl.RtMsg) bool) ([]Route, error) {
+	var routes []Route
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		before := len(routes)
+		req := nl.Request(unix.RTM_GETROUTE, unix.NLM_F_DUMP, &vnl.RtMsg{RtMsg: unix.RtMsg{Family: family}})
+		err := c.socket.Each(req, func() { routes = routes[:before] }, func(m []byte) error {
+			if len(m) < unix.SizeofRtMsg {
+				return errTooShort
+			}
+			if !wanted(vnl.DeserializeRtMsg(m)) {
+				return nil
+			}
+			found, err := parseRoute(m)
+			routes = append(routes, found...)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+	}
+	return routes, nil
 }
 
 // parseRoute reads a RTM_NEWROUTE message: none if it is no unicast route or one

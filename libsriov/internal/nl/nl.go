@@ -9,6 +9,8 @@
 package nl
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -75,18 +77,35 @@ const dumpTries = 10
 // Execute sends a request and returns the payloads of the answer. An error
 // carries the kernel's errno and, where it gave one, its text.
 func (s *Socket) Execute(req *nl.NetlinkRequest) ([][]byte, error) {
+	var out [][]byte
+	err := s.Each(req, func() { out = nil }, func(payload []byte) error {
+		out = append(out, bytes.Clone(payload))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Each is Execute for answers that need not be kept: visit gets each payload as it
+// arrives, in memory that the next one reuses. begin is called before each try, of which
+// an interrupted dump needs several. After an error of visit the rest of the answer is
+// read and dropped.
+func (s *Socket) Each(req *nl.NetlinkRequest, begin func(), visit func(payload []byte) error) error {
 	for try := 1; ; try++ {
-		out, interrupted, err := s.once(req)
+		begin()
+		interrupted, err := s.once(req, visit)
 		if err != nil || !interrupted {
-			return out, err
+			return err
 		}
 		if try == dumpTries {
-			return nil, fmt.Errorf("dump interrupted %d times in a row: %w", try, unix.EINTR)
+			return fmt.Errorf("dump interrupted %d times in a row: %w", try, unix.EINTR)
 		}
 	}
 }
 
-func (s *Socket) once(req *nl.NetlinkRequest) (out [][]byte, interrupted bool, err error) {
+func (s *Socket) once(req *nl.NetlinkRequest, visit func([]byte) error) (interrupted bool, err error) {
 	s.seq++
 	s.requests++
 	req.Seq = s.seq
@@ -95,12 +114,13 @@ func (s *Socket) once(req *nl.NetlinkRequest) (out [][]byte, interrupted bool, e
 		req.Flags |= unix.NLM_F_ACK
 	}
 	if err := unix.Sendto(s.fd, req.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, false, os.NewSyscallError("send", err)
+		return false, os.NewSyscallError("send", err)
 	}
+	var refused error // by visit
 	for {
 		messages, err := s.receive()
 		if err != nil {
-			return nil, false, err
+			return false, err
 		}
 		for _, m := range messages {
 			if m.Header.Seq != s.seq {
@@ -109,15 +129,18 @@ func (s *Socket) once(req *nl.NetlinkRequest) (out [][]byte, interrupted bool, e
 			interrupted = interrupted || m.Header.Flags&unix.NLM_F_DUMP_INTR != 0
 			switch m.Header.Type {
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-				return out, interrupted, ackError(m)
+				return interrupted, cmp.Or(ackError(m), refused)
 			default:
-				out = append(out, m.Data)
+				if refused == nil {
+					refused = visit(m.Data)
+				}
 			}
 		}
 	}
 }
 
-// receive reads one datagram of the kernel's, whatever its length.
+// receive reads one datagram of the kernel's, whatever its length. The messages are good
+// until the next call.
 func (s *Socket) receive() ([]syscall.NetlinkMessage, error) {
 	for {
 		n, from, err := unix.Recvfrom(s.fd, s.buf, unix.MSG_PEEK|unix.MSG_TRUNC)
@@ -138,8 +161,7 @@ func (s *Socket) receive() ([]syscall.NetlinkMessage, error) {
 		if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
 			continue
 		}
-		// The parsed messages point into their buffer, which must outlive them.
-		return syscall.ParseNetlinkMessage(append([]byte(nil), s.buf[:n]...))
+		return syscall.ParseNetlinkMessage(s.buf[:n]) // points into buf
 	}
 }
 

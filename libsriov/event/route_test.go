@@ -1,0 +1,51 @@
+package event
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Default routes of both families are told of, wherever they are; other routes are not.
+func TestDefaultRoutes(t *testing.T) {
+	t.Parallel()
+	ns := sriovtest.NewNetNS(t)
+	h, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
+	require.NoError(t, err)
+	defer h.Close()
+	require.NoError(t, h.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br"}}))
+	br, err := h.LinkByName("br")
+	require.NoError(t, err)
+	require.NoError(t, h.LinkSetUp(br))
+	routes, err := OpenDefaultRoutes(ns)
+	require.NoError(t, err)
+	defer routes.Close()
+	prefix := func(s string) *net.IPNet {
+		_, p, err := net.ParseCIDR(s)
+		require.NoError(t, err)
+		return p
+	}
+	for _, other := range []string{"192.0.2.0/24", "2001:db8::/32"} {
+		require.NoError(t, h.RouteAdd(&netlink.Route{Dst: prefix(other), LinkIndex: br.Attrs().Index}))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	require.ErrorIs(t, routes.Next(ctx), context.DeadlineExceeded, "told of other routes")
+	cancel()
+	for _, r := range []netlink.Route{
+		{Dst: prefix("0.0.0.0/0"), LinkIndex: br.Attrs().Index},
+		{Dst: prefix("0.0.0.0/0"), LinkIndex: br.Attrs().Index, Table: 200},
+		{Dst: prefix("::/0"), LinkIndex: br.Attrs().Index},
+	} {
+		require.NoError(t, h.RouteAdd(&r))
+		require.NoError(t, routes.Next(t.Context()))
+		require.NoError(t, h.RouteDel(&r))
+		require.NoError(t, routes.Next(t.Context()))
+	}
+}
