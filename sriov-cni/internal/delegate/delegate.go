@@ -1,0 +1,142 @@
+// Package delegate runs another CNI plugin, such as the network's IPAM plugin, as the
+// specification's section "Plugin Delegation" asks for
+// (https://www.cni.dev/docs/spec/#section-4-plugin-delegation).
+//
+// libcni's package invoke does the same and brings OpenTelemetry, a third of the program,
+// since v1.3.1.
+package delegate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+)
+
+const (
+	// busyRetry is the pause before a program that is being written is tried again.
+	busyRetry = 20 * time.Millisecond
+	// outputDelay is how long a process that the plugin left behind may hold its output open.
+	outputDelay = 500 * time.Millisecond
+)
+
+// Find returns the path of a plugin in one of the directories of CNI_PATH.
+func Find(plugin string) (string, error) {
+	path := os.Getenv("CNI_PATH")
+	if plugin == "" || plugin != filepath.Base(plugin) || plugin == ".." || plugin == "." {
+		return "", fmt.Errorf("invalid plugin name %q: want the name of a program in a directory of CNI_PATH", plugin)
+	}
+	var unknown []error
+	for _, dir := range filepath.SplitList(path) {
+		file := filepath.Join(dir, plugin)
+		switch info, err := os.Stat(file); {
+		case err == nil && info.Mode().IsRegular():
+			return file, nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
+			unknown = append(unknown, err)
+		}
+	}
+	if len(unknown) > 0 {
+		return "", fmt.Errorf("failed to find plugin %q in path %q: %w", plugin, path, errors.Join(unknown...))
+	}
+	return "", fmt.Errorf("failed to find plugin %q in path %q", plugin, path)
+}
+
+// Run runs a plugin of CNI_PATH for a command and returns what it printed. It gets the
+// environment of this call with CNI_COMMAND, and the further variables, replaced. An
+// error that the plugin reported is a *types.Error.
+func Run(ctx context.Context, plugin, command string, conf []byte, env ...string) ([]byte, error) {
+	path, err := Find(plugin)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var stdout, stderr bytes.Buffer
+		cmd := exec.CommandContext(ctx, path)
+		cmd.Env = append(append(os.Environ(), "CNI_COMMAND="+command), env...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(conf), &stdout, &stderr
+		cmd.WaitDelay = outputDelay
+		err := cmd.Run()
+		switch {
+		case err == nil, errors.Is(err, exec.ErrWaitDelay):
+			return stdout.Bytes(), nil
+		case !errors.Is(err, syscall.ETXTBSY):
+			return nil, failure(ctx, err, stdout.Bytes(), stderr.String())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(busyRetry):
+		}
+	}
+}
+
+// failure is what a plugin reported, or how it ended without a report.
+func failure(ctx context.Context, err error, stdout []byte, stderr string) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return fmt.Errorf("plugin was stopped: %w", cause)
+	}
+	var reported types.Error
+	if len(stdout) > 0 && json.Unmarshal(stdout, &reported) == nil && (reported.Code != 0 || reported.Msg != "") {
+		return &reported
+	}
+	if stderr = strings.TrimSpace(stderr); stderr != "" {
+		return fmt.Errorf("plugin failed without a CNI error: %w: %q", err, stderr)
+	}
+	return fmt.Errorf("plugin failed without a CNI error: %w", err)
+}
+
+// Add runs a plugin for ADD and returns its result in the current version. A result
+// without a version is of the configuration's, which is 0.1.0 where it says none.
+func Add(ctx context.Context, plugin string, conf []byte) (*types100.Result, error) {
+	out, err := Run(ctx, plugin, "ADD", conf)
+	if err != nil {
+		return nil, err
+	}
+	var have, want struct {
+		CNIVersion string `json:"cniVersion"`
+	}
+	if err := json.Unmarshal(conf, &want); err != nil {
+		return nil, fmt.Errorf("version of the configuration: %w", err)
+	}
+	if err := json.Unmarshal(out, &have); err != nil {
+		return nil, fmt.Errorf("result of the plugin: %w", err)
+	}
+	version := have.CNIVersion
+	if version == "" {
+		version = want.CNIVersion
+	}
+	if version == "" {
+		version = "0.1.0"
+	}
+	if have.CNIVersion == "" {
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(out, &members); err != nil {
+			return nil, fmt.Errorf("result of the plugin: %w", err)
+		}
+		if members == nil { // it printed null
+			members = map[string]json.RawMessage{}
+		}
+		members["cniVersion"], _ = json.Marshal(version)
+		if out, err = json.Marshal(members); err != nil {
+			return nil, err
+		}
+	}
+	result, err := create.Create(version, out)
+	if err != nil {
+		return nil, fmt.Errorf("result of the plugin: %w", err)
+	}
+	return types100.NewResultFromResult(result)
+}
