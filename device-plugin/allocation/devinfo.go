@@ -67,12 +67,13 @@ func (h Host) deviceInfo(r config.Resource, m pool.Member, rdma []string) (*File
 		doc.PCI = &pciInfo{Address: m.Address.String(), PFAddress: pf, RDMA: strings.Join(rdma, ",")}
 	}
 	data, err := json.Marshal(doc)
-	return &File{Name: deviceInfoName(r, m.ID), Data: data}, err
+	return &File{Name: DeviceInfoName(r, m.ID), Data: data}, err
 }
 
 const deviceInfoSuffix = "-device.json"
 
-func deviceInfoName(r config.Resource, id string) string {
+// DeviceInfoName is the name of a device's file in the device-info directory.
+func DeviceInfoName(r config.Resource, id string) string {
 	return deviceInfoPrefix(r) + id + deviceInfoSuffix
 }
 

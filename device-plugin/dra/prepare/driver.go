@@ -1,0 +1,107 @@
+package prepare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/vfconfig"
+	"github.com/sriovkit/sriovkit/libsriov"
+)
+
+// planDrivers writes into the record which devices have to change their driver. by
+// names the driver asked for by device ID.
+func (p *Preparer) planDrivers(c *record.Claim, by map[string]string) error {
+	return p.eachFunction(c, func(r *record.Request, d *record.Device, a libsriov.Address) error {
+		want := by[d.ID]
+		if want == "" {
+			return nil
+		}
+		now, err := p.Drivers.Driver(a)
+		if err != nil {
+			return fmt.Errorf("request %s: %w", r.Name, err)
+		}
+		if now == want || want == vfconfig.KernelDriver && !forUserspace(now) {
+			return nil
+		}
+		if !p.BindDrivers {
+			return fmt.Errorf("request %s: driver %q is asked for, %s has %q, and this node binds no drivers for claims (-bind-drivers)", r.Name, want, d.ID, now)
+		}
+		d.Bound, d.Before = want, now
+		return nil
+	})
+}
+
+// bind gives devices the drivers that the record names.
+func (p *Preparer) bind(ctx context.Context, c record.Claim) error {
+	return p.eachFunction(&c, func(r *record.Request, d *record.Device, a libsriov.Address) error {
+		if d.Bound == "" {
+			return nil
+		}
+		if err := p.setDriver(ctx, a, d.Bound); err != nil {
+			return fmt.Errorf("request %s: driver %q: %w", r.Name, d.Bound, err)
+		}
+		return p.at("bound " + d.ID)
+	})
+}
+
+// unbind gives devices the drivers back that they had. One that is gone needs none.
+func (p *Preparer) unbind(ctx context.Context, c record.Claim) error {
+	return p.eachFunction(&c, func(r *record.Request, d *record.Device, a libsriov.Address) error {
+		if d.Bound == "" {
+			return nil
+		}
+		now, err := p.Drivers.Driver(a)
+		if errors.Is(err, libsriov.ErrNoDevice) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if now == d.Before {
+			return nil
+		}
+		before := d.Before
+		if before == "" || !forUserspace(before) {
+			before = vfconfig.KernelDriver
+		}
+		if err := p.setDriver(ctx, a, before); err != nil {
+			return fmt.Errorf("request %s: give %s back to driver %q: %w", r.Name, d.ID, d.Before, err)
+		}
+		return p.at("given back " + d.ID)
+	})
+}
+
+func (p *Preparer) setDriver(ctx context.Context, a libsriov.Address, driver string) error {
+	if driver == vfconfig.KernelDriver {
+		return p.Drivers.ResetDriver(ctx, a)
+	}
+	return p.Drivers.BindDriver(ctx, a, driver)
+}
+
+// eachFunction calls do for every PCI function that the claim has the use of.
+func (p *Preparer) eachFunction(c *record.Claim, do func(*record.Request, *record.Device, libsriov.Address) error) error {
+	for i := range c.Requests {
+		r := &c.Requests[i]
+		if r.AdminAccess {
+			continue
+		}
+		for j := range r.Devices {
+			a, err := libsriov.ParseAddress(r.Devices[j].ID)
+			if err != nil {
+				continue // on the auxiliary bus, where drivers stay
+			}
+			if err := do(r, &r.Devices[j], a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// forUserspace reports whether a driver leaves the device to a program in user space.
+func forUserspace(driver string) bool {
+	return driver == "vfio-pci" || strings.HasSuffix(driver, "_vfio_pci") || strings.Contains(driver, "uio")
+}
