@@ -30,10 +30,16 @@ check-generated: generate ## Fail when generated files are not what their source
 test: check check-generated artifacts test-host test-node test-cluster ## Everything: what CI runs
 
 .PHONY: check
-check: ## Vet the workspace; build, vet and tidy each module on its own
+check: ## Vet the workspace; build, vet and tidy each module on its own; one set of versions
 	@echo '== workspace: go vet (minutes when Go has nothing cached, and silent)'
 	@go vet work
 	@export GOWORK=off; $(call each,go build ./... && go vet ./... && go mod tidy -diff)
+	@go run ./e2e/cmd/versions
+
+.PHONY: versions
+versions: ## Bring the modules to one set of versions, the workspace's
+	go work sync
+	@export GOWORK=off; $(call each,go mod tidy)
 
 .PHONY: test-host
 test-host: ## Tests that need no emulated hardware
