@@ -7,11 +7,15 @@ SHELL := bash
 export CGO_ENABLED := 0
 
 MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
+# Outside the workspace, for what only a release needs to compile.
+NESTED := e2e/publish
 each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+nested = for m in $(NESTED); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: build
 build: ## Compile every module
@@ -27,13 +31,14 @@ check-generated: generate ## Fail when generated files are not what their source
 	git diff --exit-code -- operator/api operator/config/crd
 
 .PHONY: test
-test: check check-generated artifacts test-host test-node test-cluster ## Everything: what CI runs
+test: check check-generated artifacts test-host test-publish test-node test-cluster ## Everything: what CI runs
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own; one set of versions
 	@echo '== workspace: go vet (minutes when Go has nothing cached, and silent)'
 	@go vet work
 	@export GOWORK=off; $(call each,go build ./... && go vet ./... && go mod tidy -diff)
+	@export GOWORK=off; $(call nested,go vet ./... && go mod tidy -diff)
 	@go run ./e2e/cmd/versions
 
 .PHONY: versions
@@ -44,6 +49,10 @@ versions: ## Bring the modules to one set of versions, the workspace's
 .PHONY: test-host
 test-host: ## Tests that need no emulated hardware
 	SRIOVKIT_E2E=host go test work
+
+.PHONY: test-publish
+test-publish: ## Tests of push and bundle, against registries of their own
+	cd e2e/publish && GOWORK=off go test ./...
 
 .PHONY: artifacts
 artifacts: ## Build what nodes and clusters are made of (10 minutes once, then nothing)
@@ -76,8 +85,21 @@ demo-down: ## Take the demo down, with everything it started
 	@go build -o bin/lab ./e2e/cmd/lab && bin/lab demo-down
 
 .PHONY: images
-images: ## Container images of all components as OCI archives in bin/images (ARGS='-tag v1')
+images: ## Container images of all components as OCI archives in bin/images (ARGS='-tag v1 -platforms linux/amd64')
 	@go run ./e2e/cmd/lab images $(ARGS)
+
+publish = GOWORK=off go -C e2e/publish build -trimpath -ldflags '-s -w' -o ../../bin/publish . && bin/publish
+sign = $(if $(UNSIGNED),-unsigned,$(if $(KEY),-key '$(KEY)') $(if $(CERT),-certificate '$(CERT)'))
+
+.PHONY: push
+push: ## The images in bin/images, with SBOM, provenance and signatures, to REGISTRY= (KEY= CERT=, or UNSIGNED=1)
+	@$(publish) push -registry '$(REGISTRY)' $(sign) $(ARGS)
+
+.PHONY: bundle
+bundle: ## One archive of images and manifests for places without a network (KEY= CERT=, or UNSIGNED=1)
+	@rm -rf bin/extra && mkdir -p bin/extra/manifests
+	@cp -r operator/config bin/extra/manifests/operator && cp -r multus-shim/deploy bin/extra/manifests/multus-shim
+	@$(publish) bundle -extra bin/extra $(sign) $(ARGS)
 
 .PHONY: capture
 capture: ## Record an emulated node's sysfs tree in FILE (default the captured tree of libsriov's tests)
@@ -87,6 +109,7 @@ capture: ## Record an emulated node's sysfs tree in FILE (default the captured t
 lint: ## golangci-lint over every module
 	@GOWORK=off go -C .tools build -o ../bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@$(call each,../bin/golangci-lint run --config ../.golangci.yml ./...)
+	@export GOWORK=off; $(call nested,../../bin/golangci-lint run --config ../../.golangci.yml ./...)
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (default 60s) each

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -80,6 +81,37 @@ func Checkout(ctx context.Context) (string, error) {
 // tag as their version, and writes an OCI archive of each into dir. The same
 // sources give the same archives, whatever the commit.
 func Build(ctx context.Context, checkout, dir, tag string, components ...Component) error {
+	return BuildRelease(ctx, checkout, dir, Release{Tag: tag, Platforms: []string{"linux/" + runtime.GOARCH}}, components...)
+}
+
+// Release is what images say about themselves, and whom they are for.
+type Release struct {
+	Tag       string   // of the images, and the version that programs report
+	Revision  string   // the commit that the sources are of; empty says nothing
+	Platforms []string // such as linux/arm64; several make an image index
+}
+
+// Platforms are those that released images are for.
+var Platforms = []string{"linux/amd64", "linux/arm64", "linux/ppc64le", "linux/s390x"}
+
+// labels tell where an image comes from, in the words of
+// https://github.com/opencontainers/image-spec/blob/main/annotations.md.
+func (c Component) labels(r Release) map[string]string {
+	labels := map[string]string{
+		"org.opencontainers.image.title":    c.Name,
+		"org.opencontainers.image.source":   "https://github.com/sriovkit/sriovkit",
+		"org.opencontainers.image.licenses": "Apache-2.0",
+		"org.opencontainers.image.version":  r.Tag,
+	}
+	if r.Revision != "" {
+		labels["org.opencontainers.image.revision"] = r.Revision
+	}
+	return labels
+}
+
+// BuildRelease is Build for several platforms. The same sources of the same commit give
+// the same archives.
+func BuildRelease(ctx context.Context, checkout, dir string, r Release, components ...Component) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -87,7 +119,7 @@ func Build(ctx context.Context, checkout, dir, tag string, components ...Compone
 	group.SetLimit(2) // compilers run in parallel themselves
 	for _, c := range components {
 		group.Go(func() error {
-			if err := c.build(ctx, checkout, dir, tag); err != nil {
+			if err := c.build(ctx, checkout, dir, r); err != nil {
 				return fmt.Errorf("image of %s: %w", c.Name, err)
 			}
 			return nil
@@ -96,30 +128,32 @@ func Build(ctx context.Context, checkout, dir, tag string, components ...Compone
 	return group.Wait()
 }
 
-func (c Component) build(ctx context.Context, checkout, dir, tag string) error {
+func (c Component) build(ctx context.Context, checkout, dir string, r Release) error {
 	programs, err := os.MkdirTemp(dir, "."+c.Name+"-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(programs)
-	img := image.Image{
-		Name: c.Reference(tag), Files: map[string]string{}, Links: c.Links, Entrypoint: c.Entrypoint, Cmd: c.Cmd, User: c.User,
-	}
-	for _, path := range slices.Sorted(maps.Keys(c.Programs)) {
-		img.Files[path] = filepath.Join(programs, filepath.Base(path))
-		build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+tag, "-o", img.Files[path], c.Programs[path])
-		build.Dir = filepath.Join(checkout, c.Name)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", c.Programs[path], err, out)
+	var images []image.Image
+	for _, platform := range r.Platforms {
+		img := image.Image{
+			Name: c.Reference(r.Tag), Platform: platform, Files: map[string]string{}, Links: c.Links,
+			Entrypoint: c.Entrypoint, Cmd: c.Cmd, User: c.User, Labels: c.labels(r),
 		}
+		for _, path := range slices.Sorted(maps.Keys(c.Programs)) {
+			img.Files[path] = filepath.Join(programs, platform, filepath.Base(path))
+			if err := c.compile(ctx, checkout, c.Programs[path], img.Files[path], platform, r.Tag); err != nil {
+				return err
+			}
+		}
+		images = append(images, img)
 	}
 	archive, err := os.CreateTemp(dir, "."+c.Name+"-*.tar")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(archive.Name()) // renamed by then, unless something failed
-	if err := image.WriteArchive(archive, img); err != nil {
+	if err := image.WriteArchive(archive, images...); err != nil {
 		archive.Close()
 		return err
 	}
@@ -130,4 +164,16 @@ func (c Component) build(ctx context.Context, checkout, dir, tag string) error {
 		return err
 	}
 	return os.Rename(archive.Name(), c.Archive(dir))
+}
+
+// compile builds one program for a platform, such as linux/arm64.
+func (c Component) compile(ctx context.Context, checkout, pkg, to, platform, version string) error {
+	system, arch, _ := strings.Cut(platform, "/")
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", to, pkg)
+	build.Dir = filepath.Join(checkout, c.Name)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+arch)
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s for %s: %w\n%s", pkg, platform, err, out)
+	}
+	return nil
 }

@@ -8,11 +8,14 @@ package image
 
 import (
 	"archive/tar"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -27,18 +30,18 @@ import (
 // Image is one image with one layer.
 type Image struct {
 	Name       string            // with tag: example.org/sriov-cni:v1
+	Platform   string            // such as linux/arm64; empty is linux/amd64
 	Files      map[string]string // absolute path in the image to a file on this machine; its mode is kept
 	Links      map[string]string // absolute path in the image to the target of a symbolic link
 	Entrypoint []string
 	Cmd        []string
 	Env        []string
-	User       string // numeric "uid:gid"; empty is root
-	Labels     map[string]string
+	User       string            // numeric "uid:gid"; empty is root
+	Labels     map[string]string // of an image index they are the annotations, too
 }
 
-var linuxAMD64 = v1.Platform{Architecture: "amd64", OS: "linux"}
-
-// WriteArchive writes an OCI archive with the given images to w.
+// WriteArchive writes an OCI archive with the given images to w. Several images of one
+// name, each for another platform, become one image index.
 func WriteArchive(w io.Writer, images ...Image) error {
 	dir, err := os.MkdirTemp("", "sriovkit-image-")
 	if err != nil {
@@ -49,34 +52,58 @@ func WriteArchive(w io.Writer, images ...Image) error {
 	if err != nil {
 		return err
 	}
+	byName := map[string][]Image{}
 	for _, img := range images {
-		if err := img.appendTo(p); err != nil {
-			return fmt.Errorf("image %s: %w", img.Name, err)
+		byName[img.Name] = append(byName[img.Name], img)
+	}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		if err := appendTo(p, name, byName[name]); err != nil {
+			return fmt.Errorf("image %s: %w", name, err)
 		}
 	}
-	return pack(w, dir)
+	return Pack(w, dir)
 }
 
-// appendTo adds the image to a layout under the annotations that tools look for.
-func (img Image) appendTo(p layout.Path) error {
-	tag, err := name.NewTag(img.Name, name.WithDefaultTag(""))
+// appendTo adds an image, or an index of several, to a layout under the annotations that
+// tools look for.
+func appendTo(p layout.Path, full string, images []Image) error {
+	tag, err := name.NewTag(full, name.WithDefaultTag(""))
 	if err == nil && tag.TagStr() == "" {
 		err = errors.New("it has no tag")
 	}
 	if err != nil {
-		return fmt.Errorf("name %q, want one with a tag, such as example.org/name:v1: %w", img.Name, err)
+		return fmt.Errorf("name %q, want one with a tag, such as example.org/name:v1: %w", full, err)
 	}
-	built, err := img.build()
-	if err != nil {
-		return err
-	}
-	return p.AppendImage(built, layout.WithPlatform(linuxAMD64), layout.WithAnnotations(map[string]string{
-		"io.containerd.image.name":          img.Name, // the full name, for ctr
+	annotations := layout.WithAnnotations(map[string]string{
+		"io.containerd.image.name":          full, // the full name, for ctr
 		"org.opencontainers.image.ref.name": tag.TagStr(),
-	}))
+	})
+	var parts []mutate.IndexAddendum
+	for _, img := range images {
+		platform, err := v1.ParsePlatform(cmp.Or(img.Platform, "linux/amd64"))
+		if err != nil || platform.OS == "" || platform.Architecture == "" {
+			return fmt.Errorf("platform %q, want one such as linux/arm64", img.Platform)
+		}
+		built, err := img.build(*platform)
+		if err != nil {
+			return err
+		}
+		if len(images) == 1 {
+			return p.AppendImage(built, layout.WithPlatform(*platform), annotations)
+		}
+		for _, p := range parts {
+			if p.Platform.Equals(*platform) {
+				return fmt.Errorf("platform %s: given twice", platform)
+			}
+		}
+		parts = append(parts, mutate.IndexAddendum{Add: built, Descriptor: v1.Descriptor{Platform: platform}})
+	}
+	index := mutate.IndexMediaType(mutate.AppendManifests(empty.Index, parts...), types.OCIImageIndex)
+	index = mutate.Annotations(index, images[0].Labels).(v1.ImageIndex)
+	return p.AppendIndex(index, annotations)
 }
 
-func (img Image) build() (v1.Image, error) {
+func (img Image) build(platform v1.Platform) (v1.Image, error) {
 	content, err := img.layer()
 	if err != nil {
 		return nil, err
@@ -95,13 +122,13 @@ func (img Image) build() (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = linuxAMD64.OS, linuxAMD64.Architecture
+	config.OS, config.Architecture = platform.OS, platform.Architecture
 	config.Config = v1.Config{User: img.User, Env: img.Env, Entrypoint: img.Entrypoint, Cmd: img.Cmd, Labels: img.Labels}
 	return mutate.ConfigFile(built, config)
 }
 
-// pack writes a directory as a tar archive that does not tell when it was made.
-func pack(w io.Writer, dir string) error {
+// Pack writes the files of a directory as a tar archive that does not tell when it was made.
+func Pack(w io.Writer, dir string) error {
 	out := tar.NewWriter(w)
 	err := filepath.WalkDir(dir, func(file string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -111,7 +138,11 @@ func pack(w io.Writer, dir string) error {
 		if err != nil {
 			return err
 		}
-		header := &tar.Header{Name: strings.TrimPrefix(file, dir+"/"), Mode: 0o644, Size: int64(len(content))}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		header := &tar.Header{Name: strings.TrimPrefix(file, dir+"/"), Mode: 0o644 | int64(info.Mode()&0o111), Size: int64(len(content))}
 		if err := out.WriteHeader(header); err != nil {
 			return err
 		}

@@ -5,7 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"github.com/sriovkit/sriovkit/e2e/component"
 )
@@ -14,6 +16,7 @@ func runImages(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("lab images", flag.ContinueOnError)
 	dir := flags.String("o", "", "`directory` to write to; empty is bin/images in the checkout")
 	tag := flags.String("tag", component.Tag, "tag of the images, and the version that the programs report")
+	platforms := flags.String("platforms", strings.Join(component.Platforms, ","), "`platforms` to build for, separated by commas")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), "usage: lab images [flags]\n\nBuild the container images as OCI archives, without a container daemon.\n\n")
 		flags.PrintDefaults()
@@ -28,7 +31,12 @@ func runImages(ctx context.Context, args []string) error {
 	if *dir == "" {
 		*dir = filepath.Join(checkout, "bin", "images")
 	}
-	if err := component.Build(ctx, checkout, *dir, *tag, component.All...); err != nil {
+	revision, err := revision(ctx, checkout)
+	if err != nil {
+		return err
+	}
+	release := component.Release{Tag: *tag, Revision: revision, Platforms: strings.Split(*platforms, ",")}
+	if err := component.BuildRelease(ctx, checkout, *dir, release, component.All...); err != nil {
 		return err
 	}
 	for _, c := range component.All {
@@ -39,4 +47,20 @@ func runImages(ctx context.Context, args []string) error {
 		fmt.Printf("%-42s %s  %.1f MB\n", c.Reference(*tag), c.Archive(*dir), float64(info.Size())/1e6)
 	}
 	return nil
+}
+
+// revision is the commit of a checkout, with "-dirty" if files differ from it.
+func revision(ctx context.Context, checkout string) (string, error) {
+	var out [2]string
+	for i, args := range [][]string{{"rev-parse", "HEAD"}, {"status", "--porcelain"}} {
+		text, err := exec.CommandContext(ctx, "git", append([]string{"-C", checkout}, args...)...).Output()
+		if err != nil {
+			return "", fmt.Errorf("git %s in %s: %w; images say which commit they are of", args[0], checkout, err)
+		}
+		out[i] = strings.TrimSpace(string(text))
+	}
+	if out[1] != "" {
+		return out[0] + "-dirty", nil
+	}
+	return out[0], nil
 }

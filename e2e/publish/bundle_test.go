@@ -1,0 +1,115 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/stretchr/testify/require"
+)
+
+func readCertificate(t *testing.T, path string) *x509.Certificate {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	block, _ := pem.Decode(text)
+	c, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	return c
+}
+
+// A bundle loads into a registry exactly what a push would have brought there, from the
+// archive alone.
+func TestBundle(t *testing.T) {
+	t.Parallel()
+	key, certificate := keyPair(t, x509.ExtKeyUsageCodeSigning)
+	extra := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(extra, "charts"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(extra, "charts", "a.tgz"), []byte("chart"), 0o644))
+	bundle := filepath.Join(t.TempDir(), "bundle.tar")
+	_, err := publish(t, "bundle", "-images", images(t, commit), "-o", bundle, "-extra", extra, "-key", key, "-certificate", certificate)
+	require.NoError(t, err)
+
+	names := map[string]int64{}
+	text, err := os.ReadFile(bundle)
+	require.NoError(t, err)
+	for r := tar.NewReader(bytes.NewReader(text)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		names[h.Name] = h.Mode
+	}
+	require.Contains(t, names, "oci-layout")
+	require.Contains(t, names, "index.json")
+	require.Contains(t, names, "charts/a.tgz")
+	require.Equal(t, int64(0o755), names[loader])
+
+	r := startRegistry(t, registry.WithReferrersSupport(true))
+	_, err = publish(t, "load", "-bundle", bundle, "-registry", r.host+"/sriovkit", "-certificate", certificate)
+	require.NoError(t, err)
+	for _, component := range []string{"first", "second"} {
+		checkPublished(t, r.repository(t, component), certificate)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	t.Parallel()
+	key, certificate := keyPair(t, x509.ExtKeyUsageCodeSigning)
+	_, stranger := keyPair(t, x509.ExtKeyUsageCodeSigning)
+	dir := t.TempDir()
+	signed, unsigned := filepath.Join(dir, "signed.tar"), filepath.Join(dir, "unsigned.tar")
+	from := images(t, commit)
+	_, err := publish(t, "bundle", "-images", from, "-o", signed, "-key", key, "-certificate", certificate)
+	require.NoError(t, err)
+	_, err = publish(t, "bundle", "-images", from, "-o", unsigned, "-unsigned")
+	require.NoError(t, err)
+	text, err := os.ReadFile(signed)
+	require.NoError(t, err)
+	write := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		return path
+	}
+	cut := write("cut.tar", text[:len(text)/2])
+	changed := write("changed.tar", bytes.ReplaceAll(text, []byte(commit), bytes.Repeat([]byte("f"), len(commit))))
+	notPEM := write("cert.txt", []byte("hello"))
+
+	r := startRegistry(t)
+	for name, tc := range map[string]struct {
+		bundle, certificate, want string
+	}{
+		"none":           {"", certificate, "give the archive"},
+		"missing":        {filepath.Join(dir, "none.tar"), certificate, "none.tar"},
+		"cut off":        {cut, certificate, "cut.tar"},
+		"changed":        {changed, "", "mismatch"},
+		"unsigned":       {unsigned, certificate, "signature"},
+		"stranger":       {signed, stranger, "signature"},
+		"not a PEM file": {signed, notPEM, "no PEM block"},
+		"no certificate": {signed, filepath.Join(dir, "nothing.pem"), "nothing.pem"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := publish(t, "load", "-bundle", tc.bundle, "-registry", r.host+"/sriovkit", "-certificate", tc.certificate)
+			require.ErrorContains(t, err, tc.want)
+		})
+	}
+	require.Empty(t, r.written(), "nothing half-done")
+}
+
+func TestBundleLeavesNothingHalfDone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, err := publish(t, "bundle", "-images", images(t, commit), "-o", filepath.Join(dir, "b.tar"), "-extra", "/no/such/dir", "-unsigned")
+	require.ErrorContains(t, err, "/no/such/dir")
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

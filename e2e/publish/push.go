@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/retry"
+)
+
+// destination is a registry and the path below which the images go.
+type destination struct {
+	registry  string
+	plainHTTP bool
+	replace   bool
+}
+
+func (d *destination) flags(flags *flag.FlagSet) {
+	flags.StringVar(&d.registry, "registry", "", "`registry` and path to push to, such as registry.example:5000/sriovkit")
+	flags.BoolVar(&d.plainHTTP, "plain-http", false, "without TLS; a registry on this machine's loopback is spoken to so anyway")
+	flags.BoolVar(&d.replace, "replace", false, "let tags that exist point to these images from now on")
+}
+
+// target is one image and the repository it goes to.
+type target struct {
+	image staged
+	repo  *remote.Repository
+	done  bool // the tag is there and means this image
+}
+
+// push brings all images and what refers to them to the registry. Tags come last: until
+// everything is there, none of them is set, and what a failure leaves is content that no tag
+// leads to, which registries collect and a second push uses.
+func (d *destination) push(ctx context.Context, s *stage, stdout io.Writer) error {
+	targets, err := d.check(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		if t.done {
+			continue
+		}
+		// From each platform's image up leads to the index and to all that refers to either.
+		for _, p := range t.image.Platforms {
+			if err := oras.ExtendedCopyGraph(ctx, s.store, t.repo, plain(p), oras.DefaultExtendedCopyGraphOptions); err != nil {
+				return fmt.Errorf("push %s to %s: %w; no tag was set, push again once that is mended", t.image.Name, t.repo.Reference, err)
+			}
+		}
+	}
+	for _, t := range targets {
+		state := "pushed"
+		if t.done {
+			state = "there already"
+		} else if err := t.repo.Tag(ctx, plain(t.image.Root), t.image.tag()); err != nil {
+			return fmt.Errorf("tag %s: %w; push again to set the tags that are missing", t.repo.Reference, err)
+		}
+		fmt.Fprintf(stdout, "%s/%s:%s@%s %s\n", t.repo.Reference.Registry, t.repo.Reference.Repository, t.image.tag(), t.image.Root.Digest, state)
+	}
+	return nil
+}
+
+// check asks for all tags before anything is sent.
+func (d *destination) check(ctx context.Context, s *stage) ([]target, error) {
+	if d.registry == "" {
+		return nil, errors.New("give the registry: -registry HOST/PATH (REGISTRY= of make)")
+	}
+	var targets []target
+	var taken []error
+	for _, img := range s.images {
+		repo, err := d.repository(img)
+		if err != nil {
+			return nil, err
+		}
+		there, err := repo.Resolve(ctx, img.tag())
+		switch {
+		case errors.Is(err, errdef.ErrNotFound):
+			targets = append(targets, target{image: img, repo: repo})
+		case err != nil:
+			return nil, fmt.Errorf("ask registry %s for %s: %w; nothing was pushed", repo.Reference.Registry, repo.Reference, err)
+		case there.Digest == img.Root.Digest:
+			targets = append(targets, target{image: img, repo: repo, done: true})
+		case d.replace:
+			targets = append(targets, target{image: img, repo: repo})
+		default:
+			taken = append(taken, fmt.Errorf("tag %s is there already: %s, not %s", repo.Reference, there.Digest, img.Root.Digest))
+		}
+	}
+	if len(taken) > 0 {
+		return nil, fmt.Errorf("%w; nothing was pushed: publish under another version (make images ARGS='-tag ...'), or let the tags move with -replace", errors.Join(taken...))
+	}
+	return targets, nil
+}
+
+func (d *destination) repository(img staged) (*remote.Repository, error) {
+	repo, err := remote.NewRepository(strings.TrimSuffix(d.registry, "/") + "/" + img.component() + ":" + img.tag())
+	if err != nil {
+		return nil, fmt.Errorf("registry %q, want one such as registry.example:5000/sriovkit: %w", d.registry, err)
+	}
+	host, _, err := net.SplitHostPort(repo.Reference.Host())
+	if err != nil {
+		host = repo.Reference.Host()
+	}
+	ip := net.ParseIP(host)
+	repo.PlainHTTP = d.plainHTTP || host == "localhost" || ip != nil && ip.IsLoopback()
+	client := &auth.Client{Client: retry.DefaultClient, Cache: auth.NewCache()}
+	// The logins of docker and podman; without any, none.
+	if store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{}); err == nil {
+		client.Credential = credentials.Credential(store)
+	}
+	repo.Client = client
+	return repo, nil
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/notaryproject/notation-core-go/signature/jws"
+	"github.com/notaryproject/notation-go"
+	"github.com/notaryproject/notation-go/registry"
+	"github.com/notaryproject/notation-go/signer"
+	"github.com/notaryproject/notation-go/verifier"
+	"github.com/notaryproject/notation-go/verifier/trustpolicy"
+	"github.com/notaryproject/notation-go/verifier/truststore"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// signingKey is what signs, or the word that nothing does.
+type signingKey struct {
+	key, certificate string
+	unsigned         bool
+}
+
+func (k *signingKey) flags(flags *flag.FlagSet) {
+	flags.StringVar(&k.key, "key", "", "PEM `file` of the private key to sign with")
+	flags.StringVar(&k.certificate, "certificate", "", "PEM `file` of its certificate, for code signing, and of those above it")
+	flags.BoolVar(&k.unsigned, "unsigned", false, "do not sign")
+}
+
+// open reads the key before anything is built or sent. Nil does not sign.
+func (k *signingKey) open() (notation.Signer, error) {
+	switch {
+	case k.unsigned && (k.key != "" || k.certificate != ""):
+		return nil, errors.New("-unsigned and a key: give one of them")
+	case k.unsigned:
+		return nil, nil
+	case k.key == "" || k.certificate == "":
+		return nil, errors.New("no key to sign with: give -key and -certificate (KEY= and CERT= of make), or -unsigned (UNSIGNED=1)")
+	}
+	s, err := signer.NewFromFiles(k.key, k.certificate)
+	if err != nil {
+		return nil, fmt.Errorf("key %s with certificate %s: %w", k.key, k.certificate, err)
+	}
+	return s, nil
+}
+
+// sign adds a signature to every image and to everything that refers to one.
+func (s *stage) sign(ctx context.Context, with notation.Signer) error {
+	if with == nil {
+		return nil
+	}
+	return s.eachSigned(ctx, func(repo registry.Repository, d ocispec.Descriptor) error {
+		_, err := notation.Sign(ctx, with, repo, notation.SignOptions{
+			ArtifactReference: string(d.Digest), SignerSignOptions: notation.SignerSignOptions{SignatureMediaType: jws.MediaTypeEnvelope},
+		})
+		return err
+	})
+}
+
+// verify is an error if an image or what refers to one is not signed by the holder of the
+// certificate in a file, or has expired since.
+func (s *stage) verify(ctx context.Context, certificate string) error {
+	text, err := os.ReadFile(certificate)
+	if err != nil {
+		return err
+	}
+	var trusted trust
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return fmt.Errorf("certificate %s: %w", certificate, err)
+		}
+		trusted = append(trusted, c)
+	}
+	if len(trusted) == 0 {
+		return fmt.Errorf("certificate %s: no PEM block of a certificate in it", certificate)
+	}
+	// The last of a chain is its root, which is what signatures are traced to.
+	check, err := newVerifier(trusted[len(trusted)-1:])
+	if err != nil {
+		return err
+	}
+	return s.eachSigned(ctx, func(repo registry.Repository, d ocispec.Descriptor) error {
+		_, _, err := notation.Verify(ctx, check, repo, notation.VerifyOptions{
+			ArtifactReference: "bundle.local/image@" + string(d.Digest), MaxSignatureAttempts: 16,
+		})
+		return err
+	})
+}
+
+// eachSigned calls do for everything that signatures belong to.
+func (s *stage) eachSigned(ctx context.Context, do func(registry.Repository, ocispec.Descriptor) error) error {
+	repo := registry.NewRepository(s.store)
+	for _, img := range s.images {
+		all := []ocispec.Descriptor{img.Root}
+		for _, subject := range append([]ocispec.Descriptor{img.Root}, img.Platforms...) {
+			referrers, err := s.store.Predecessors(ctx, plain(subject))
+			if err != nil {
+				return err
+			}
+			for _, r := range referrers {
+				var m ocispec.Manifest
+				if err := s.read(ctx, r, &m); err != nil {
+					return err
+				}
+				if m.Subject != nil && m.Subject.Digest == subject.Digest && (m.ArtifactType == mediaTypeSBOM || m.ArtifactType == mediaTypeStatement) {
+					all = append(all, plain(r))
+				}
+			}
+		}
+		for _, d := range all {
+			if err := do(repo, d); err != nil {
+				return fmt.Errorf("signature of %s, %s: %w", img.Name, d.Digest, err)
+			}
+		}
+	}
+	return nil
+}
+
+func newVerifier(trusted []*x509.Certificate) (notation.Verifier, error) {
+	policy := &trustpolicy.Document{Version: "1.0", TrustPolicies: []trustpolicy.TrustPolicy{{
+		Name: "release", RegistryScopes: []string{"*"},
+		SignatureVerification: trustpolicy.SignatureVerification{
+			VerificationLevel: trustpolicy.LevelStrict.Name,
+			// Where there is no network nobody can be asked.
+			Override: map[trustpolicy.ValidationType]trustpolicy.ValidationAction{trustpolicy.TypeRevocation: trustpolicy.ActionSkip},
+		},
+		TrustStores: []string{"ca:release"}, TrustedIdentities: []string{"*"},
+	}}}
+	return verifier.New(policy, trust(trusted), nil)
+}
+
+// trust is a trust store of the Notary Project in memory.
+type trust []*x509.Certificate
+
+func (t trust) GetCertificates(context.Context, truststore.Type, string) ([]*x509.Certificate, error) {
+	return t, nil
+}
