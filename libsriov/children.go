@@ -50,7 +50,7 @@ func isAuxName(name string) bool {
 // device below it if the path runs through one.
 func owner(target string) (a Address, aux string, found bool) {
 	for element := range strings.SplitSeq(path.Dir(target), "/") {
-		if parsed, ok := parseAddress(element); ok {
+		if parsed, err := ParseAddress(element); err == nil {
 			a, aux, found = parsed, "", true
 		} else if isAuxName(element) {
 			aux = element

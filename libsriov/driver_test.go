@@ -108,3 +108,10 @@ sys/devices/pci0000:00/0000:01:01.0/uio/uio3/
 	_, err = h.UIONode(mustAddress(t, "0000:01:01.1"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
+
+func mustAddress(t *testing.T, s string) libsriov.Address {
+	t.Helper()
+	a, err := libsriov.ParseAddress(s)
+	require.NoError(t, err)
+	return a
+}

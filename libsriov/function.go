@@ -283,7 +283,7 @@ func (h *Host) vfIndex(pf, vf Address) (int, error) {
 	offset, oerr := h.fs.Int(device(pf, "sriov_offset"))
 	stride, serr := h.fs.Int(device(pf, "sriov_stride"))
 	if oerr == nil && serr == nil && stride > 0 {
-		if i := (int(vf.routingID()) - int(pf.routingID()) - offset) / stride; i >= 0 && is(i) {
+		if i := (int(vf.RoutingID()) - int(pf.RoutingID()) - offset) / stride; i >= 0 && is(i) {
 			return i, nil
 		}
 	}

@@ -68,7 +68,7 @@ func parseVFCounters(m []byte) (map[int]VFCounters, error) {
 		errs = append(errs, nl.Nested(info, func(kind uint16, v []byte) {
 			switch {
 			case kind == vnl.IFLA_VF_MAC && len(v) >= 4:
-				vf = int(word(v, 0))
+				vf = int(binary.NativeEndian.Uint32(v))
 			case kind == vnl.IFLA_VF_STATS:
 				errs = append(errs, nl.Nested(v, counters.take))
 			}

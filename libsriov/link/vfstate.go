@@ -1,11 +1,8 @@
 package link
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
 	"syscall"
 
 	"github.com/sriovkit/sriovkit/libsriov/internal/nl"
@@ -80,96 +77,14 @@ func parseVFStates(m []byte) (map[int]vfstate.State, error) {
 	return states, errors.Join(err, broken)
 }
 
-// parseVF reads one IFLA_VF_INFO. Each attribute is a C struct whose first
-// member is the VF index (linux/if_link.h: ifla_vf_mac and the like).
+// parseVF reads one IFLA_VF_INFO.
 func parseVF(b []byte) (vf int, s vfstate.State, err error) {
 	vf = -1
-	err = nl.Nested(b, func(kind uint16, v []byte) {
-		if len(v) < 8 {
-			return // IFLA_VF_STATS and other nests of no interest
-		}
-		switch kind {
-		case vnl.IFLA_VF_MAC:
-			if len(v) < 4+6 {
-				return
-			}
-			vf = int(word(v, 0))
-			s.MAC = hardwareAddr(v[4:])
-		case vnl.IFLA_VF_VLAN:
-			if len(v) >= 12 && s.VLAN == nil { // IFLA_VF_VLAN_LIST says more
-				s.VLAN = &vfstate.VLAN{ID: uint16(word(v, 1)), QoS: uint8(word(v, 2)), Proto: vfstate.Proto8021Q}
-			}
-		case vnl.IFLA_VF_VLAN_LIST:
-			if vlan := parseVLANList(v); vlan != nil {
-				s.VLAN = vlan
-			}
-		case vnl.IFLA_VF_RATE:
-			if len(v) >= 12 {
-				s.Rate = &vfstate.Rate{Min: word(v, 1), Max: word(v, 2)}
-			}
-		case vnl.IFLA_VF_SPOOFCHK:
-			s.SpoofCheck = reportedSwitch(word(v, 1))
-		case vnl.IFLA_VF_TRUST:
-			s.Trust = reportedSwitch(word(v, 1))
-		case vnl.IFLA_VF_RSS_QUERY_EN:
-			s.QueryRSS = reportedSwitch(word(v, 1))
-		case vnl.IFLA_VF_LINK_STATE:
-			if n := word(v, 1); n <= vnl.IFLA_VF_LINK_STATE_MAX {
-				s.LinkState = vfstate.LinkState(n + 1)
-			}
-		case vnl.IFLA_VF_IB_NODE_GUID:
-			s.NodeGUID = guid(v)
-		case vnl.IFLA_VF_IB_PORT_GUID:
-			s.PortGUID = guid(v)
-		}
-	})
+	err = nl.Nested(b, func(kind uint16, v []byte) { vf = max(vf, s.Decode(kind, v)) })
 	if err == nil && vf < 0 {
 		err = errors.New("VF without an index")
 	}
 	return vf, s, err
-}
-
-// word is the i-th 32-bit member of a C struct.
-func word(b []byte, i int) uint32 { return binary.NativeEndian.Uint32(b[4*i:]) }
-
-// reportedSwitch reads a setting that the kernel presets to all ones for
-// drivers that do not report it.
-func reportedSwitch(n uint32) vfstate.Switch {
-	switch n {
-	case 0:
-		return vfstate.Off
-	case 1:
-		return vfstate.On
-	}
-	return vfstate.Unset
-}
-
-// hardwareAddr cuts the 32 bytes of struct ifla_vf_mac to an Ethernet address,
-// unless what follows is used, as InfiniBand's 20 bytes are.
-func hardwareAddr(b []byte) net.HardwareAddr {
-	n := 6
-	if len(b) >= 20 && slices.ContainsFunc(b[6:20], func(x byte) bool { return x != 0 }) {
-		n = 20
-	}
-	return net.HardwareAddr(slices.Clone(b[:n]))
-}
-
-// parseVLANList reads the first tag of the list; the kernel never sends more.
-func parseVLANList(b []byte) (vlan *vfstate.VLAN) {
-	_ = nl.Nested(b, func(kind uint16, v []byte) {
-		if kind == vnl.IFLA_VF_VLAN_INFO && len(v) >= 14 && vlan == nil {
-			vlan = &vfstate.VLAN{ID: uint16(word(v, 1)), QoS: uint8(word(v, 2)), Proto: vfstate.VLANProto(binary.BigEndian.Uint16(v[12:]))}
-		}
-	})
-	return vlan
-}
-
-// guid reads struct ifla_vf_guid, whose 64-bit member is aligned to 8.
-func guid(v []byte) *vfstate.GUID {
-	if len(v) < 16 {
-		return nil
-	}
-	return new(vfstate.GUID(binary.NativeEndian.Uint64(v[8:])))
 }
 
 // AttributeError tells which attribute of a VF the kernel refused.
@@ -224,49 +139,7 @@ func (c *Conn) setVF(pfIndex, vf int, s vfstate.State) error {
 	info.Index = int32(pfIndex)
 	list := vnl.NewRtAttr(unix.IFLA_VFINFO_LIST|unix.NLA_F_NESTED, nil)
 	one := list.AddRtAttr(vnl.IFLA_VF_INFO|unix.NLA_F_NESTED, nil)
-	index := uint32(vf)
-	if s.MAC != nil {
-		mac := make([]byte, 4+32)
-		binary.NativeEndian.PutUint32(mac, index)
-		copy(mac[4:], s.MAC)
-		one.AddRtAttr(vnl.IFLA_VF_MAC, mac)
-	}
-	if v := s.VLAN; v != nil {
-		if v.Proto == 0 || v.Proto == vfstate.Proto8021Q {
-			one.AddRtAttr(vnl.IFLA_VF_VLAN, words(index, uint32(v.ID), uint32(v.QoS)))
-		} else {
-			tag := binary.BigEndian.AppendUint16(words(index, uint32(v.ID), uint32(v.QoS)), uint16(v.Proto))
-			tags := one.AddRtAttr(vnl.IFLA_VF_VLAN_LIST|unix.NLA_F_NESTED, nil)
-			tags.AddRtAttr(vnl.IFLA_VF_VLAN_INFO, append(tag, 0, 0)) // the C struct ends on a word
-		}
-	}
-	if s.Rate != nil {
-		one.AddRtAttr(vnl.IFLA_VF_RATE, words(index, s.Rate.Min, s.Rate.Max))
-	}
-	for attr, sw := range map[int]vfstate.Switch{
-		vnl.IFLA_VF_SPOOFCHK: s.SpoofCheck, vnl.IFLA_VF_TRUST: s.Trust, vnl.IFLA_VF_RSS_QUERY_EN: s.QueryRSS,
-	} {
-		if sw != vfstate.Unset {
-			one.AddRtAttr(attr, words(index, uint32(sw-vfstate.Off)))
-		}
-	}
-	if s.LinkState != vfstate.LinkUnset {
-		one.AddRtAttr(vnl.IFLA_VF_LINK_STATE, words(index, uint32(s.LinkState-vfstate.LinkAuto)))
-	}
-	for attr, g := range map[int]*vfstate.GUID{vnl.IFLA_VF_IB_NODE_GUID: s.NodeGUID, vnl.IFLA_VF_IB_PORT_GUID: s.PortGUID} {
-		if g != nil {
-			one.AddRtAttr(attr, binary.NativeEndian.AppendUint64(words(index, 0), uint64(*g)))
-		}
-	}
+	s.Encode(vf, func(attr uint16, payload []byte) { one.AddRtAttr(int(attr), payload) })
 	_, err := c.socket.Execute(nl.Request(unix.RTM_SETLINK, 0, info, list))
 	return err
-}
-
-// words lays 32-bit members out as a C struct.
-func words(members ...uint32) []byte {
-	var b []byte
-	for _, m := range members {
-		b = binary.NativeEndian.AppendUint32(b, m)
-	}
-	return b
 }

@@ -77,3 +77,12 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// words lays 32-bit members out as a C struct.
+func words(members ...uint32) []byte {
+	var b []byte
+	for _, m := range members {
+		b = binary.NativeEndian.AppendUint32(b, m)
+	}
+	return b
+}

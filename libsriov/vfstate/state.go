@@ -9,10 +9,10 @@
 package vfstate
 
 import (
-	"bytes"
 	"fmt"
 	"net"
-	"strings"
+
+	"github.com/sriovkit/sriovkit/libsriov/value"
 )
 
 // State is the administrative state of one VF.
@@ -105,103 +105,5 @@ func (s LinkState) String() string {
 	return [...]string{"unset", "auto", "enable", "disable"}[min(s, LinkDisable)]
 }
 
-// GUID is an InfiniBand EUI-64. It prints as eight bytes with colons.
-type GUID uint64
-
-func (g GUID) String() string {
-	var b strings.Builder
-	for shift := 56; shift >= 0; shift -= 8 {
-		if shift != 56 {
-			b.WriteByte(':')
-		}
-		fmt.Fprintf(&b, "%02x", uint8(g>>shift))
-	}
-	return b.String()
-}
-
-// Diff is the part of want that have does not show yet: what must be written to
-// get there. The way back is Diff of a new reading and the old one.
-func Diff(have, want State) State {
-	var d State
-	if want.MAC != nil && !bytes.Equal(have.MAC, want.MAC) {
-		d.MAC = want.MAC
-	}
-	if want.VLAN != nil && (have.VLAN == nil || have.VLAN.normal() != want.VLAN.normal()) {
-		d.VLAN = want.VLAN
-	}
-	d.Rate = differing(have.Rate, want.Rate)
-	if want.SpoofCheck != have.SpoofCheck {
-		d.SpoofCheck = want.SpoofCheck
-	}
-	if want.LinkState != have.LinkState {
-		d.LinkState = want.LinkState
-	}
-	if want.QueryRSS != have.QueryRSS {
-		d.QueryRSS = want.QueryRSS
-	}
-	if want.Trust != have.Trust {
-		d.Trust = want.Trust
-	}
-	d.NodeGUID = differing(have.NodeGUID, want.NodeGUID)
-	d.PortGUID = differing(have.PortGUID, want.PortGUID)
-	return d
-}
-
-// differing is want, unless have is the same.
-func differing[T comparable](have, want *T) *T {
-	if have != nil && want != nil && *have == *want {
-		return nil
-	}
-	return want
-}
-
-// Attributes of a State, by the names that messages use.
-const (
-	AttrMAC        = "mac"
-	AttrVLAN       = "vlan"
-	AttrRate       = "rate"
-	AttrSpoofCheck = "spoofchk"
-	AttrLinkState  = "link state"
-	AttrQueryRSS   = "query_rss"
-	AttrTrust      = "trust"
-	AttrNodeGUID   = "node guid"
-	AttrPortGUID   = "port guid"
-)
-
-// Split takes a state apart into one for each field that is set, in the order
-// in which the kernel handles them (do_setvfinfo in net/core/rtnetlink.c).
-func (s State) Split() []Part {
-	var parts []Part
-	add := func(set bool, attr string, value any, only State) {
-		if set {
-			parts = append(parts, Part{Attr: attr, Value: fmt.Sprint(value), State: only})
-		}
-	}
-	add(s.MAC != nil, AttrMAC, s.MAC, State{MAC: s.MAC})
-	if v := s.VLAN; v != nil {
-		add(true, AttrVLAN, fmt.Sprintf("%d qos %d proto %s", v.ID, v.QoS, v.Proto), State{VLAN: v})
-	}
-	if r := s.Rate; r != nil {
-		add(true, AttrRate, fmt.Sprintf("%d to %d Mbit/s", r.Min, r.Max), State{Rate: r})
-	}
-	add(s.SpoofCheck != Unset, AttrSpoofCheck, s.SpoofCheck, State{SpoofCheck: s.SpoofCheck})
-	add(s.LinkState != LinkUnset, AttrLinkState, s.LinkState, State{LinkState: s.LinkState})
-	add(s.QueryRSS != Unset, AttrQueryRSS, s.QueryRSS, State{QueryRSS: s.QueryRSS})
-	add(s.Trust != Unset, AttrTrust, s.Trust, State{Trust: s.Trust})
-	if s.NodeGUID != nil {
-		add(true, AttrNodeGUID, *s.NodeGUID, State{NodeGUID: s.NodeGUID})
-	}
-	if s.PortGUID != nil {
-		add(true, AttrPortGUID, *s.PortGUID, State{PortGUID: s.PortGUID})
-	}
-	return parts
-}
-
-// Part is one field of a State, with its name and value for a message.
-type Part struct {
-	Attr, Value string
-	State       State
-}
-
-// IsZero tells that no field is set.
-func (s State) IsZero() bool { return len(s.Split()) == 0 }
+// GUID is an InfiniBand EUI-64.
+type GUID = value.GUID

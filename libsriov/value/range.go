@@ -1,4 +1,4 @@
-package libsriov
+package value
 
 import (
 	"errors"

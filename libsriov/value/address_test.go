@@ -1,4 +1,4 @@
-package libsriov_test
+package value_test
 
 import (
 	"testing"
@@ -6,12 +6,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 )
 
 func TestParseAddress(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]libsriov.Address{
+	for text, want := range map[string]value.Address{
 		"0000:3b:02.1":     {Bus: 0x3b, Device: 2, Function: 1},
 		"0000:3B:1F.7":     {Bus: 0x3b, Device: 0x1f, Function: 7},
 		"3b:02.1":          {Bus: 0x3b, Device: 2, Function: 1},
@@ -19,7 +19,7 @@ func TestParseAddress(t *testing.T) {
 		"10000:e1:00.0":    {Domain: 0x10000, Bus: 0xe1},
 		"ffffffff:00:00.0": {Domain: 0xffffffff},
 	} {
-		got, err := libsriov.ParseAddress(text)
+		got, err := value.ParseAddress(text)
 		require.NoError(t, err, text)
 		assert.Equal(t, want, got, text)
 	}
@@ -32,8 +32,8 @@ func TestParseAddressRefusesTheImpossible(t *testing.T) {
 		"000:3b:02.1", "0000:3b:2.1", "0000:3b:02.10", "0000:03b:02.1", "g000:3b:02.1", "0x00:3b:02.1", "00000:3b:02.1",
 		"+000:3b:02.1", "0_00:3b:02.1", "../../../etc", "0000:3b:02.1/..", "100000000:00:00.0", "a:b:c:d.e", "0000:3b:02.1.0",
 	} {
-		_, err := libsriov.ParseAddress(text)
-		assert.ErrorIs(t, err, libsriov.ErrBadAddress, "%q", text)
+		_, err := value.ParseAddress(text)
+		assert.ErrorIs(t, err, value.ErrBadAddress, "%q", text)
 	}
 }
 
@@ -52,21 +52,21 @@ func FuzzParseAddress(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		a, err := libsriov.ParseAddress(s)
+		a, err := value.ParseAddress(s)
 		if err != nil {
-			require.Equal(t, libsriov.Address{}, a)
+			require.Equal(t, value.Address{}, a)
 			return
 		}
 		require.NotContains(t, a.String(), "/")
-		again, err := libsriov.ParseAddress(a.String())
+		again, err := value.ParseAddress(a.String())
 		require.NoError(t, err)
 		require.Equal(t, a, again)
 	})
 }
 
-func mustAddress(t *testing.T, s string) libsriov.Address {
+func mustAddress(t *testing.T, s string) value.Address {
 	t.Helper()
-	a, err := libsriov.ParseAddress(s)
+	a, err := value.ParseAddress(s)
 	require.NoError(t, err)
 	return a
 }
