@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,11 @@ type source struct {
 	calls map[string]map[string]bool
 }
 
-// readWorkspace returns the directories of go.work.
+// nested is the line of the Makefile that names modules outside the workspace whose tests
+// and checks make test runs, too.
+var nested = regexp.MustCompile(`(?m)^NESTED *:= *(.*)$`)
+
+// readWorkspace returns the directories of the modules that make test goes through.
 func readWorkspace(ctx context.Context, checkout string) (map[string]bool, error) {
 	cmd := exec.CommandContext(ctx, "go", "work", "edit", "-json")
 	cmd.Dir = checkout
@@ -48,6 +53,15 @@ func readWorkspace(ctx context.Context, checkout string) (map[string]bool, error
 	dirs := map[string]bool{}
 	for _, use := range work.Use {
 		dirs[filepath.Clean(use.DiskPath)] = true
+	}
+	makefile, err := os.ReadFile(filepath.Join(checkout, "Makefile"))
+	if err != nil {
+		return nil, err
+	}
+	if line := nested.FindSubmatch(makefile); line != nil {
+		for _, dir := range strings.Fields(string(line[1])) {
+			dirs[dir] = true
+		}
 	}
 	return dirs, nil
 }
@@ -160,7 +174,7 @@ func (s *source) notBuilt(file, module, moduleDir string) (string, error) {
 	case err != nil:
 		return "", err
 	case !s.modules[dir]:
-		return fmt.Sprintf("module %s is not in go.work", module), nil
+		return fmt.Sprintf("module %s is neither in go.work nor in NESTED of the Makefile", module), nil
 	}
 	match, err := build.Default.MatchFile(filepath.Dir(file), filepath.Base(file))
 	if err == nil && !match {

@@ -30,6 +30,7 @@ func TestFaults(t *testing.T) {
 		"renamed import":       {text: "import (\"testing\"; x \"" + house + "libsriov/sriovtest\")\nfunc TestNodeA(t *testing.T) { x.NeedNode(t) }"},
 		"cluster":              {dir: "e2e/features", text: need + "func TestClusterA(t *testing.T) { cluster.Need(t) }"},
 		"beside nodes":         {dir: "e2e/vm2", text: need + "func TestNodeA(t *testing.T) { vm.Need(t) }"},
+		"nested module":        {dir: "e2e/nested", text: "import \"testing\"\nfunc TestA(t *testing.T) {}"},
 		"not tests":            {text: need + "func TestMain(m *testing.M) {}\nfunc Testimony(t *testing.T) {}\nfunc TestTwo(t *testing.T, n int) {}\nfunc TestNodeHelper(n int) {}"},
 
 		"only the name":          {text: need + "func TestNodeSelector(t *testing.T) {}", want: []string{"lib/x_test.go:3: TestNodeSelector is named as a test of the node tier and has no guard: begin it with sriovtest.NeedNode(t), or name it otherwise"}},
@@ -42,7 +43,7 @@ func TestFaults(t *testing.T) {
 		"cluster elsewhere":      {text: need + "func TestClusterA(t *testing.T) { cluster.Need(t) }", want: []string{"lib/x_test.go:3: TestClusterA runs nowhere: tests that call " + house + "e2e/cluster.Need are looked for in module e2e only"}},
 		"guarded fuzz target":    {text: need + "func FuzzA(f *testing.F) { sriovtest.NeedNode(f) }", want: []string{"lib/x_test.go:3: FuzzA calls " + house + "libsriov/sriovtest.NeedNode, but fuzz targets and benchmarks run on this machine only"}},
 		"build tag":              {text: "import \"testing\"\nfunc TestA(t *testing.T) {}", file: "//go:build integration\n\n", want: []string{"lib/x_test.go:5: TestA runs nowhere: its build constraints are met by no command"}},
-		"outside go.work":        {dir: "stranger", text: "import \"testing\"\nfunc TestA(t *testing.T) {}", want: []string{"stranger/x_test.go:3: TestA runs nowhere: module " + house + "stranger is not in go.work"}},
+		"outside go.work":        {dir: "stranger", text: "import \"testing\"\nfunc TestA(t *testing.T) {}", want: []string{"stranger/x_test.go:3: TestA runs nowhere: module " + house + "stranger is neither in go.work nor in NESTED of the Makefile"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -52,7 +53,8 @@ func TestFaults(t *testing.T) {
 				require.NoError(t, os.WriteFile(filepath.Join(checkout, name), []byte(content), 0o644))
 			}
 			write("go.work", "go 1.26.0\n\nuse (\n\t./lib\n\t./e2e\n\t./other\n\t./twice\n)\n")
-			for _, m := range []string{"lib", "e2e", "other", "twice", "stranger"} {
+			write("Makefile", "NESTED := e2e/other e2e/nested\n")
+			for _, m := range []string{"lib", "e2e", "e2e/nested", "other", "twice", "stranger"} {
 				write(m+"/go.mod", "module "+house+m+"\n\ngo 1.26.0\n")
 			}
 			dir := tc.dir
