@@ -61,8 +61,8 @@ artifacts: ## Build what nodes and clusters are made of (10 minutes once, then n
 # Not through the test cache: the suites of all modules run inside these tests. Two nodes
 # at a time on any machine, as many as a cluster has: each takes 1.5 GB of memory.
 .PHONY: test-node
-test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, TIMEOUT=60m)
-	cd e2e && SRIOVKIT_E2E=node go test -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -parallel 2 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -tests '$(RUN)',./...)
+test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, PROFILE=qede, TIMEOUT=60m)
+	cd e2e && SRIOVKIT_E2E=node go test -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -parallel 2 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -profile '$(PROFILE)' -tests '$(RUN)',./...)
 
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)

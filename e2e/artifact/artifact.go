@@ -3,6 +3,7 @@
 //
 //	kernel      Debian's kernel image and its modules
 //	modules     netdevsim, vdpa_sim and friends, which Debian leaves out, from its kernel source
+//	quirks      sriov_quirks, a module of our own that makes igb NICs answer as others do
 //	rootfs      a minimal Debian as a tar archive
 //	node        the node's root disk: rootfs, the wanted modules and nothing to configure
 //	initramfs   the agent (e2e/cmd/agent) and the modules it needs to find the disk

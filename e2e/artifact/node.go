@@ -26,7 +26,7 @@ var nodeModules = strings.Fields(`
 	xt_comment xt_MASQUERADE xt_conntrack xt_addrtype xt_mark xt_nat xt_tcpudp xt_multiport
 	vfio vfio_pci vfio_iommu_type1 pci_pf_stub uio_pci_generic vdpa vduse vhost_vdpa virtio_vdpa vhost_net vhost_iotlb
 	rdma_rxe ib_uverbs rdma_ucm crc32_generic psample
-	netdevsim vringh vdpa_sim vdpa_sim_net`)
+	netdevsim vringh vdpa_sim vdpa_sim_net vp_vdpa sriov_quirks`)
 
 // Node is what boots an emulated node.
 type Node struct {
@@ -56,11 +56,15 @@ func BuildNode(ctx context.Context, cache *stage.Cache) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
+	quirks, err := buildQuirks(ctx, cache, archive, k)
+	if err != nil {
+		return Node{}, err
+	}
 	rootfs, err := buildRootfs(ctx, cache, archive)
 	if err != nil {
 		return Node{}, err
 	}
-	disk, err := buildNodeDisk(ctx, cache, k, simulators, rootfs)
+	disk, err := buildNodeDisk(ctx, cache, k, simulators, quirks, rootfs)
 	if err != nil {
 		return Node{}, err
 	}
@@ -98,10 +102,10 @@ func buildRootfs(ctx context.Context, cache *stage.Cache, archive *debian.Archiv
 }
 
 // buildNodeDisk returns the path of the root disk.
-func buildNodeDisk(ctx context.Context, cache *stage.Cache, k kernel, simulators, rootfs string) (string, error) {
+func buildNodeDisk(ctx context.Context, cache *stage.Cache, k kernel, simulators, quirks, rootfs string) (string, error) {
 	dir, err := cache.Get(ctx, stage.Stage{
 		Name:   "node",
-		Inputs: append([]string{"1", k.Tree, simulators, rootfs}, nodeModules...),
+		Inputs: append([]string{"2", k.Tree, simulators, quirks, rootfs}, nodeModules...),
 		Build: func(ctx context.Context, b *stage.Build) error {
 			root := filepath.Join(b.Dir, "root")
 			if err := os.Mkdir(root, 0o755); err != nil {
@@ -111,7 +115,7 @@ func buildNodeDisk(ctx context.Context, cache *stage.Cache, k kernel, simulators
 			if _, err := b.Run(ctx, stage.Command{Args: []string{"tar", "-xf", filepath.Join(rootfs, "root.tar"), "-C", root}}); err != nil {
 				return err
 			}
-			if err := installModules(ctx, b, k, simulators, root); err != nil {
+			if err := installModules(ctx, b, k, simulators, quirks, root); err != nil {
 				return err
 			}
 			if err := diskImage(ctx, b, filepath.Join(b.Dir, "root.img"), root, "4G"); err != nil {
@@ -124,7 +128,7 @@ func buildNodeDisk(ctx context.Context, cache *stage.Cache, k kernel, simulators
 }
 
 // installModules puts nodeModules and their dependencies into root.
-func installModules(ctx context.Context, b *stage.Build, k kernel, simulators, root string) error {
+func installModules(ctx context.Context, b *stage.Build, k kernel, simulators, quirks, root string) error {
 	b.Step("copying kernel modules")
 	tree := filepath.Join(b.Dir, "tree") // the kernel's modules plus ours
 	modules := filepath.Join("lib/modules", k.Release)
@@ -133,7 +137,9 @@ func installModules(ctx context.Context, b *stage.Build, k kernel, simulators, r
 	}
 	for _, args := range [][]string{
 		{"cp", "-a", "--reflink=auto", filepath.Join(k.Tree, modules), filepath.Join(tree, modules)},
-		{"cp", "-aT", simulators, filepath.Join(tree, modules, "extra")},
+		{"cp", "-aT", filepath.Join(simulators, "extra"), filepath.Join(tree, modules, "extra")},
+		{"cp", "-a", filepath.Join(quirks, "sriov_quirks.ko"), filepath.Join(tree, modules, "extra")},
+		{"install", "-D", "-m", "644", filepath.Join(simulators, "vfio.ko"), filepath.Join(root, noIOMMUModule)},
 		{"depmod", "-b", tree, k.Release},
 	} {
 		if _, err := b.Run(ctx, stage.Command{Args: args}); err != nil {

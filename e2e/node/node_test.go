@@ -16,6 +16,7 @@ import (
 
 var (
 	suiteName = flag.String("suite", "", "run only the suite of this name")
+	profile   = flag.String("profile", "", "run the suite on this profile of libsriov/sriovtest/quirk alone, with all of its tests")
 	tests     = flag.String("tests", "", "regular expression of the tests to run on the node; empty is all")
 )
 
@@ -25,6 +26,7 @@ func TestNodeSuites(t *testing.T) {
 	vm.Need(t)
 	checkout, err := filepath.Abs("../..")
 	require.NoError(t, err)
+	require.False(t, *profile != "" && *suiteName == "", "-profile needs a -suite")
 	var ran atomic.Bool
 	t.Cleanup(func() { // after the parallel ones
 		if !ran.Load() {
@@ -34,6 +36,9 @@ func TestNodeSuites(t *testing.T) {
 	for _, s := range node.Suites {
 		if *suiteName != "" && s.Name != *suiteName {
 			continue
+		}
+		if *profile != "" {
+			s = s.On(*profile)
 		}
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()

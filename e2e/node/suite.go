@@ -9,15 +9,18 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sriovkit/sriovkit/e2e/vm"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
 )
 
 // Suite is a set of test packages and what they need around them.
@@ -33,6 +36,11 @@ type Suite struct {
 	Files map[string]string
 	// Env names variables that the tests get from the caller's environment.
 	Env []string
+	// Profiles are those of sriovtest/quirk that the tests run on, one after the other;
+	// empty is the plain one. A suite with profiles has the module sriov_quirks loaded.
+	Profiles []string
+	// Tests is the pattern of the tests to run where Run is given none; empty is all.
+	Tests string
 	// Node is the hardware, including the kernel modules to load. It is named after the
 	// suite.
 	Node vm.Config
@@ -41,14 +49,40 @@ type Suite struct {
 // Suites is every suite, the longest first; a module adds itself here when it has its
 // first TestNode function.
 var Suites = []Suite{
-	{Name: "sriov-cni", Dir: "sriov-cni", Node: vm.Config{PFs: 7, Modules: append([]string{"dummy", "overlay", "virtio_net"}, simulators...)}, Binaries: map[string]string{
-		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
-	}, Env: []string{"SRIOVKIT_KILL"}},
+	sriovCNI,
+	sriovCNI.on("sriov-cni-profiles", "^TestNode(Quirk|AddByVersion$)", "iavf-ice", "iavf-i40e", "qede"),
 	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{Modules: []string{"rdma_rxe"}}},
 	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
-	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: simulators}},
+	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: append([]string{quirks}, simulators...)}},
 	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
 }
+
+// sriovCNI has the quirks loaded, which do nothing until a test asks for one.
+var sriovCNI = Suite{
+	Name: "sriov-cni", Dir: "sriov-cni", Env: []string{"SRIOVKIT_KILL"},
+	Binaries: map[string]string{
+		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
+	},
+	Node: vm.Config{PFs: 7, Modules: append([]string{"dummy", "overlay", "virtio_net", quirks}, simulators...)},
+}
+
+// on is the suite under another name, on other profiles, with those of its tests that
+// match the pattern.
+func (s Suite) on(name, tests string, profiles ...string) Suite {
+	s.Name, s.Tests, s.Profiles = name, tests, profiles
+	return s
+}
+
+// On is the suite on one profile of sriovtest/quirk.
+func (s Suite) On(profile string) Suite {
+	if !slices.Contains(s.Node.Modules, quirks) {
+		s.Node.Modules = append(slices.Clone(s.Node.Modules), quirks)
+	}
+	return s.on(s.Name+"-"+profile, "", profile)
+}
+
+// quirks is the module that makes igb NICs behave as others do.
+const quirks = "sriov_quirks"
 
 // simulators give what igb lacks: netdevsim link state, minimum rates, 802.1ad
 // and switchdev; vdpa_sim a vDPA management device.
@@ -61,10 +95,11 @@ const guestDir = "/var/tmp/suite"
 var ErrNoTests = errors.New("no matching test")
 
 // Run boots a node and runs the tests of s whose names match pattern, a regular
-// expression as for go test -run; empty is all of them. Test output goes to out
+// expression as for go test -run; empty is those of s.Tests. Test output goes to out
 // as it appears, a Write for each line, which begins with the suite's name: suites
 // may share out.
 func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer) (err error) {
+	pattern = cmp.Or(pattern, s.Tests)
 	packages, err := s.packages(ctx, checkout)
 	if err != nil {
 		return err
@@ -94,11 +129,46 @@ func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer)
 			return err
 		}
 	}
-	say := func(line string) { fmt.Fprintf(out, "%s: %s\n", s.Name, line) }
+	if len(s.Profiles) == 0 {
+		return s.runPackages(ctx, v, packages, pattern, "", s.Name, out)
+	}
+	var failures []error
+	for _, profile := range s.Profiles {
+		if err := setProfile(ctx, v, profile); err != nil {
+			return err
+		}
+		label := s.Name
+		if len(s.Profiles) > 1 {
+			label += " on " + profile
+		}
+		if err := s.runPackages(ctx, v, packages, pattern, profile, label, out); err != nil {
+			failures = append(failures, fmt.Errorf("on %s: %w", profile, err))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// setProfile makes the NICs of the node behave as the profile says.
+func setProfile(ctx context.Context, v *vm.VM, name string) error {
+	profile, err := quirk.Named(name)
+	if err != nil {
+		return err
+	}
+	script := "cd /sys/module/sriov_quirks/parameters\n"
+	for parameter, value := range profile.Parameters() {
+		script += fmt.Sprintf("echo '%s' > %s\n", value, parameter)
+	}
+	_, err = v.Output(ctx, "sh", "-ec", script)
+	return err
+}
+
+// runPackages runs the tests of packages on the node as it is.
+func (s Suite) runPackages(ctx context.Context, v *vm.VM, packages []testPackage, pattern, profile, label string, out io.Writer) error {
+	say := func(line string) { fmt.Fprintf(out, "%s: %s\n", label, line) }
 	var failures []error
 	for _, p := range packages {
 		say("== " + p.path)
-		sum, err := s.runPackage(ctx, v, p, pattern, say)
+		sum, err := s.runPackage(ctx, v, p, pattern, profile, say)
 		var failed *vm.ExitError
 		switch {
 		case errors.As(err, &failed):
@@ -114,13 +184,14 @@ func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer)
 	return errors.Join(failures...)
 }
 
-func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern string, say func(line string)) (summary, error) {
+func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern, profile string, say func(line string)) (summary, error) {
 	run := "^(" + strings.Join(p.tests, "|") + ")$"
 	if _, subtests, ok := strings.Cut(pattern, "/"); ok {
 		run += "/" + subtests
 	}
 	env := []string{
 		"SRIOVKIT_NODE=1",
+		quirk.ProfileVariable + "=" + profile,
 		"PATH=" + guestDir + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
 	timeout := "30m" // five times what the longest takes
