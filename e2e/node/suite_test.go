@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
 )
 
 // TestSummary feeds the output of test binaries in pieces of every size.
@@ -61,6 +63,10 @@ func TestSuites(t *testing.T) {
 		names[s.Name] = true
 		packages, err := s.packages(t.Context(), checkout)
 		require.NoError(t, err, s.Name)
+		for _, p := range s.Profiles {
+			_, err := quirk.Named(p)
+			require.NoError(t, err, s.Name)
+		}
 		dirs := map[string]bool{}
 		for _, p := range packages {
 			require.False(t, dirs[p.name], "two packages of %s are called %s", s.Name, p.name)
