@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -33,7 +34,7 @@ func TestNodeSuites(t *testing.T) {
 			t.Errorf("nothing to run for -suite=%q -tests=%q; suites are in e2e/node/suite.go", *suiteName, *tests)
 		}
 	})
-	for _, s := range node.Suites {
+	for _, s := range slices.Concat(node.Suites, node.Again) {
 		if *suiteName != "" && s.Name != *suiteName {
 			continue
 		}

@@ -50,11 +50,15 @@ type Suite struct {
 // first TestNode function.
 var Suites = []Suite{
 	sriovCNI,
-	sriovCNI.on("sriov-cni-profiles", "^TestNode(Quirk|AddByVersion$)", "iavf-ice", "iavf-i40e", "qede"),
 	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{Modules: []string{"rdma_rxe"}}},
 	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
 	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: append([]string{quirks}, simulators...)}},
 	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
+}
+
+// Again is further runs of tests of Suites, on other NICs.
+var Again = []Suite{
+	sriovCNI.on("sriov-cni-profiles", "^TestNode(Quirk|AddByVersion$)", "iavf-ice", "iavf-i40e", "qede"),
 }
 
 // sriovCNI has the quirks loaded, which do nothing until a test asks for one.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
 )
 
@@ -21,7 +22,7 @@ type quirky struct {
 
 func newQuirky(t *testing.T) quirky {
 	t.Helper()
-	needNode(t)
+	sriovtest.NeedNode(t)
 	dir := pfs(t)[0]
 	vfs := createVFs(t, dir, 2)
 	return quirky{netdev(t, dir), netdev(t, vfs[0]), netdev(t, vfs[1]), dir, vfs}
@@ -56,7 +57,7 @@ const macA, macB, macC = "02:00:00:00:aa:01", "02:00:00:00:aa:02", "02:00:00:00:
 
 // TestNodeQuirkProfiles sets every parameter of every profile.
 func TestNodeQuirkProfiles(t *testing.T) {
-	needNode(t)
+	sriovtest.NeedNode(t)
 	const dir = "/sys/module/sriov_quirks/parameters"
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
