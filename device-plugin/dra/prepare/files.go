@@ -37,9 +37,9 @@ func (p *Preparer) cdiName(c record.Claim, r record.Request) string {
 	return string(c.UID) + "_" + r.Base()
 }
 
-// answer tells kubelet which CDI devices containers get. Devices of one request share
+// Answer tells kubelet which CDI devices containers get. Devices of one request share
 // one, which is named with the first.
-func (p *Preparer) answer(c record.Claim) []kubeletplugin.Device {
+func (p *Preparer) Answer(c record.Claim) []kubeletplugin.Device {
 	var out []kubeletplugin.Device
 	for _, r := range c.Requests {
 		for i, d := range r.Devices {

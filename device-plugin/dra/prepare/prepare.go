@@ -92,7 +92,7 @@ func (p *Preparer) prepare(ctx context.Context, claim *resourceapi.ResourceClaim
 		if err := p.restore(ctx, *before); err != nil {
 			return nil, err
 		}
-		return p.answer(*before), nil
+		return p.Answer(*before), nil
 	}
 	if before != nil { // cut short, or allocated anew since
 		if err := p.undo(ctx, *before); err != nil {
@@ -109,7 +109,7 @@ func (p *Preparer) prepare(ctx context.Context, claim *resourceapi.ResourceClaim
 		// The call's own time may be what ran out.
 		return nil, errors.Join(err, p.undo(context.WithoutCancel(ctx), want))
 	}
-	return p.answer(want), nil
+	return p.Answer(want), nil
 }
 
 // errKilled stands for the end of the process in tests.

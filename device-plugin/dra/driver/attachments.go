@@ -1,0 +1,247 @@
+package driver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
+	resourceapi "k8s.io/api/resource/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
+	"k8s.io/dynamic-resource-allocation/kubeletplugin"
+)
+
+// attachmentsVersion of the files that the meta plugin writes.
+const attachmentsVersion = 1
+
+// maxAttachments bounds what is read of a file, in bytes.
+const maxAttachments = 1 << 20
+
+// attachments is what the meta plugin says of a pod: the file PODUID.json.
+type attachments struct {
+	Version     int          `json:"version"`
+	PodUID      types.UID    `json:"podUID"`
+	Attachments []attachment `json:"attachments"`
+}
+
+type attachment struct {
+	Network   string   `json:"network"` // namespace/name
+	DeviceID  string   `json:"deviceID"`
+	Interface string   `json:"interface"`
+	MAC       string   `json:"mac"`
+	IPs       []string `json:"ips"` // with prefix length
+}
+
+// WatchAttachments writes what becomes of pods' networks into the status of their claims
+// until ctx ends.
+func (d *Driver) WatchAttachments(ctx context.Context) error {
+	dir := d.opts.AttachmentsDir
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := w.Add(dir); err != nil {
+		return err
+	}
+	existing, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, path := range existing {
+		d.attached(ctx, path)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-w.Events:
+			if e.Has(fsnotify.Create) || e.Has(fsnotify.Write) {
+				d.attached(ctx, e.Name)
+			}
+		case err := <-w.Errors:
+			d.log.Warn("watch attachments of pods", "dir", dir, "err", err)
+		}
+	}
+}
+
+// attached writes one pod's file into its claims.
+func (d *Driver) attached(ctx context.Context, path string) {
+	if !strings.HasSuffix(path, ".json") {
+		return // a replacement in the making
+	}
+	a, err := readAttachments(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		d.log.Warn("attachments of a pod are not readable", "err", err)
+		return
+	}
+	claims, err := d.preparer.Store.All()
+	if err != nil {
+		d.log.Warn("attachments of a pod", "err", err)
+	}
+	for _, c := range claims {
+		if c.Pod.UID != a.PodUID || !c.Prepared {
+			continue
+		}
+		if err := d.report(ctx, c, a); err != nil {
+			d.log.Error("network of a claim's device is not in its status", "claim", c.Namespace+"/"+c.Name, "pod", c.Pod.Name, "err", err)
+		}
+	}
+}
+
+func readAttachments(path string) (attachments, error) {
+	var a attachments
+	f, err := os.Open(path)
+	if err != nil {
+		return a, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxAttachments+1))
+	switch {
+	case err != nil:
+		return a, err
+	case len(data) > maxAttachments:
+		return a, fmt.Errorf("%s: more than %d bytes", path, maxAttachments)
+	}
+	if err := json.Unmarshal(data, &a); err != nil {
+		return a, fmt.Errorf("%s: %w", path, err)
+	}
+	if a.Version != attachmentsVersion {
+		return a, fmt.Errorf("%s: version %d, want %d", path, a.Version, attachmentsVersion)
+	}
+	return a, nil
+}
+
+// report writes the networks of one claim's devices into its status and its metadata
+// files.
+func (d *Driver) report(ctx context.Context, c record.Claim, a attachments) error {
+	networks := map[string]*resourceapi.NetworkDeviceData{} // by name of the device
+	for _, r := range c.Requests {
+		if r.AdminAccess {
+			continue
+		}
+		for _, device := range r.Devices {
+			i := slices.IndexFunc(a.Attachments, func(x attachment) bool { return x.DeviceID == device.ID })
+			if i >= 0 {
+				networks[device.Name] = networkData(a.Attachments[i])
+			}
+		}
+	}
+	if len(networks) == 0 {
+		return nil
+	}
+	return errors.Join(d.updateStatus(ctx, c, networks), d.updateMetadata(ctx, c, networks))
+}
+
+// maxIPs is the API's limit of addresses a device.
+const maxIPs = 16
+
+// networkData is one attachment in the words of the API. Addresses in a form that the
+// API refuses are left out.
+func networkData(a attachment) *resourceapi.NetworkDeviceData {
+	out := &resourceapi.NetworkDeviceData{InterfaceName: a.Interface, HardwareAddress: a.MAC}
+	for _, text := range a.IPs {
+		if p, err := netip.ParsePrefix(text); err == nil && len(out.IPs) < maxIPs && !slices.Contains(out.IPs, p.String()) {
+			out.IPs = append(out.IPs, p.String())
+		}
+	}
+	return out
+}
+
+func (d *Driver) updateStatus(ctx context.Context, c record.Claim, networks map[string]*resourceapi.NetworkDeviceData) error {
+	api := d.opts.Client.ResourceV1().ResourceClaims(c.Namespace)
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		claim, err := api.Get(ctx, c.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if claim.UID != c.UID || claim.Status.Allocation == nil {
+			return nil // another claim by now
+		}
+		before := claim.DeepCopy()
+		for name, data := range networks {
+			setDevice(claim, d.opts.Name, d.opts.Node, name, data)
+		}
+		if statusEqual(before.Status.Devices, claim.Status.Devices) {
+			return nil
+		}
+		_, err = api.UpdateStatus(ctx, claim, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+// setDevice puts the network of a device into a claim's status, as Ready.
+func setDevice(claim *resourceapi.ResourceClaim, driver, pool, name string, data *resourceapi.NetworkDeviceData) {
+	i := slices.IndexFunc(claim.Status.Devices, func(s resourceapi.AllocatedDeviceStatus) bool {
+		return s.Driver == driver && s.Pool == pool && s.Device == name
+	})
+	if i < 0 {
+		claim.Status.Devices = append(claim.Status.Devices, resourceapi.AllocatedDeviceStatus{Driver: driver, Pool: pool, Device: name})
+		i = len(claim.Status.Devices) - 1
+	}
+	s := &claim.Status.Devices[i]
+	s.NetworkData = data
+	ready := metav1.Condition{
+		Type: "Ready", Status: metav1.ConditionTrue, Reason: "NetworkAttached",
+		Message: "interface " + data.InterfaceName + " is in the pod", LastTransitionTime: metav1.Now(),
+	}
+	for j, old := range s.Conditions {
+		if old.Type == ready.Type {
+			if old.Status == ready.Status {
+				ready.LastTransitionTime = old.LastTransitionTime
+			}
+			s.Conditions[j] = ready
+			return
+		}
+	}
+	s.Conditions = append(s.Conditions, ready)
+}
+
+func statusEqual(a, b []resourceapi.AllocatedDeviceStatus) bool {
+	return (&resourceapi.ResourceClaimStatus{Devices: a}).String() == (&resourceapi.ResourceClaimStatus{Devices: b}).String()
+}
+
+// updateMetadata adds the network to the metadata files of the claim's requests.
+func (d *Driver) updateMetadata(ctx context.Context, c record.Claim, networks map[string]*resourceapi.NetworkDeviceData) error {
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	byRequest := map[string][]kubeletplugin.Device{}
+	touched := map[string]bool{}
+	for _, device := range d.preparer.Answer(c) {
+		r := device.Requests[0]
+		if data := networks[device.DeviceName]; data != nil {
+			device.Metadata.NetworkData, touched[r] = data, true
+		}
+		byRequest[r] = append(byRequest[r], device)
+	}
+	d.mu.Lock()
+	helper := d.helper
+	d.mu.Unlock()
+	var errs []error
+	for r := range touched {
+		if helper != nil {
+			errs = append(errs, helper.UpdateRequestMetadata(ctx, c.Namespace, c.Name, c.UID, r, byRequest[r]))
+		}
+	}
+	return errors.Join(errs...)
+}

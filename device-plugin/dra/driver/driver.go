@@ -1,0 +1,300 @@
+// Package driver is the DRA driver of a node: it publishes the node's resource pools as
+// ResourceSlices, reports their health, prepares claims for kubelet and writes what the
+// network of a pod became into the claim's status. Hardware and configuration come from
+// outside, by [Driver.Update].
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
+	"golang.org/x/sys/unix"
+	resourceapi "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/dynamic-resource-allocation/api/metadata/v1beta1"
+	"k8s.io/dynamic-resource-allocation/kubeletplugin"
+	"k8s.io/dynamic-resource-allocation/resourceslice"
+)
+
+// Options say where everything is. All are mandatory but for those that say otherwise.
+type Options struct {
+	Name   string // of the driver, a DNS subdomain
+	Node   string
+	PodUID types.UID // of the driver's pod; "" forgoes two instances side by side in an update
+	Client kubernetes.Interface
+
+	PluginDir      string // for the driver's socket, records and metadata files
+	RegistryDir    string // where kubelet looks for plugins
+	AttachmentsDir string // where the meta plugin says what became of a pod's networks
+
+	EvictOnNoCarrier bool
+	// Facts are read with it, a call a look; nil knows none.
+	Facts *Facts
+	// Prepare has all but Driver, Node, Store, MetadataDir, Lookup and ByName, which
+	// the driver sets.
+	Prepare prepare.Preparer
+}
+
+// View is the node's hardware under its configuration, at one moment.
+type View struct {
+	Pools []offer.Pool
+	// Held are the devices that pods have through kubelet's device manager. Those are
+	// not published before they are free.
+	Held map[string]config.Resource
+	// HeldUnknown: kubelet did not answer. Nothing is published that was not before.
+	HeldUnknown bool
+}
+
+// Driver serves kubelet. It publishes nothing before the first Update.
+type Driver struct {
+	opts     Options
+	log      *slog.Logger
+	helper   *kubeletplugin.Helper
+	preparer prepare.Preparer
+
+	calls sync.Mutex // one of Prepare, Unprepare and Restore at a time, see lock
+
+	mu        sync.Mutex
+	view      View
+	byID      map[string]place
+	names     map[string]string // of published devices -> ID
+	published map[string]bool   // by name
+	health    []offer.Health
+	changed   chan struct{} // closed when health changes
+	noTaints  bool
+	pending   bool // some claims could not be restored yet
+}
+
+type place struct {
+	pool   config.Pool
+	member pool.Member
+}
+
+// New makes a driver.
+func New(o Options, log *slog.Logger) *Driver {
+	d := &Driver{
+		opts: o, log: log, changed: make(chan struct{}), published: map[string]bool{},
+		pending: true, // until the first look
+	}
+	d.preparer = o.Prepare
+	d.preparer.Driver, d.preparer.Node = o.Name, o.Node
+	d.preparer.Store = record.Store{Dir: filepath.Join(o.PluginDir, "claims")}
+	d.preparer.MetadataDir = o.PluginDir
+	d.preparer.Lookup, d.preparer.ByName = d.lookup, d.byName
+	return d
+}
+
+// Start registers with kubelet. Claims of pods that run already are made whole by the
+// first Update, which should come before.
+func (d *Driver) Start(ctx context.Context) error {
+	for _, dir := range []string{d.opts.PluginDir, d.opts.RegistryDir} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return err
+		}
+	}
+	helper, err := kubeletplugin.Start(ctx, d,
+		kubeletplugin.DriverName(d.opts.Name), kubeletplugin.NodeName(d.opts.Node), kubeletplugin.KubeClient(d.opts.Client),
+		kubeletplugin.PluginDataDirectoryPath(d.opts.PluginDir), kubeletplugin.RegistrarDirectoryPath(d.opts.RegistryDir),
+		kubeletplugin.RollingUpdate(d.opts.PodUID),
+		kubeletplugin.Serialize(false), // by lock, which Restore needs, too
+		kubeletplugin.CDIDirectory(d.preparer.CDIDir),
+		kubeletplugin.EnableDeviceMetadata(true, []schema.GroupVersion{v1beta1.SchemeGroupVersion}),
+		kubeletplugin.GRPCVerbosity(-1),
+	)
+	if err != nil {
+		return fmt.Errorf("register with kubelet: %w", err)
+	}
+	d.mu.Lock()
+	d.helper = helper
+	d.mu.Unlock()
+	return d.publish(ctx)
+}
+
+// Stop ends what Start began. Slices stay: pods run on without the driver.
+func (d *Driver) Stop() { d.helper.Stop() }
+
+// Update takes a new view and publishes what is different.
+func (d *Driver) Update(ctx context.Context, v View) error {
+	d.mu.Lock()
+	d.view = v
+	d.byID, d.names = map[string]place{}, map[string]string{}
+	for _, p := range v.Pools {
+		for _, m := range p.Members {
+			d.byID[m.ID] = place{p.Pool, m}
+			d.names[offer.DeviceName(m.ID)] = m.ID
+		}
+	}
+	pending := d.pending
+	d.mu.Unlock()
+	if pending {
+		if err := d.restore(ctx); err != nil {
+			d.log.Error("claims of running pods are not whole", "err", err)
+		}
+	}
+	return d.publish(ctx)
+}
+
+// restore makes claims whole that the driver's files or drivers are missing of.
+func (d *Driver) restore(ctx context.Context) error {
+	unlock, err := d.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	pending, err := d.preparer.Restore(ctx)
+	for _, c := range pending {
+		d.log.Warn("a claim waits for its device", "claim", c.Namespace+"/"+c.Name, "pod", c.Pod.Name)
+	}
+	d.mu.Lock()
+	d.pending = err != nil || len(pending) > 0
+	d.mu.Unlock()
+	return err
+}
+
+func (d *Driver) publish(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.helper == nil || d.byID == nil {
+		return nil
+	}
+	o := offer.Options{
+		Driver: d.opts.Name, Node: d.opts.Node, NoTaints: d.noTaints, EvictOnNoCarrier: d.opts.EvictOnNoCarrier,
+		Withheld: d.withheld,
+	}
+	if d.opts.Facts != nil {
+		o.Facts = d.opts.Facts.Look()
+	}
+	out := offer.Publish(d.view.Pools, o)
+	for _, err := range out.Problems {
+		d.log.Warn("not published", "err", err)
+	}
+	clear(d.published)
+	for _, s := range out.Resources.Pools[d.opts.Node].Slices {
+		for _, device := range s.Devices {
+			d.published[device.Name] = true
+		}
+	}
+	if !slices.Equal(d.health, out.Health) {
+		d.health = out.Health
+		close(d.changed)
+		d.changed = make(chan struct{})
+	}
+	return d.helper.PublishResources(ctx, out.Resources)
+}
+
+// withheld reports whether a device is kept from claims, because a pod has it through
+// kubelet's device manager or because that is not known.
+func (d *Driver) withheld(id string) bool {
+	if d.view.HeldUnknown {
+		return !d.published[offer.DeviceName(id)]
+	}
+	_, held := d.view.Held[id]
+	return held
+}
+
+func (d *Driver) lookup(id string) (config.Pool, pool.Member, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, ok := d.byID[id]
+	return p.pool, p.member, ok
+}
+
+func (d *Driver) byName(name string) (string, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	id, ok := d.names[name]
+	return id, ok
+}
+
+// lock keeps calls apart, those of another instance of the driver too. A process that
+// ends lets go.
+func (d *Driver) lock() (unlock func(), err error) {
+	d.calls.Lock()
+	file, err := os.OpenFile(filepath.Join(d.opts.PluginDir, "calls.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		if err = unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+			err = errors.Join(err, file.Close())
+		}
+	}
+	if err != nil {
+		d.calls.Unlock()
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	return func() {
+		_ = file.Close()
+		d.calls.Unlock()
+	}, nil
+}
+
+// PrepareResourceClaims implements kubeletplugin.DRAPlugin.
+func (d *Driver) PrepareResourceClaims(ctx context.Context, claims []*resourceapi.ResourceClaim) (map[types.UID]kubeletplugin.PrepareResult, error) {
+	unlock, err := d.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	out := map[types.UID]kubeletplugin.PrepareResult{}
+	for _, c := range claims {
+		result := d.preparer.Prepare(ctx, c)
+		out[c.UID] = result
+		if result.Err != nil {
+			d.log.Error("prepare", "claim", c.Namespace+"/"+c.Name, "err", result.Err)
+			continue
+		}
+		d.log.Info("prepared", "claim", c.Namespace+"/"+c.Name, "devices", len(result.Devices))
+	}
+	return out, nil
+}
+
+// UnprepareResourceClaims implements kubeletplugin.DRAPlugin.
+func (d *Driver) UnprepareResourceClaims(ctx context.Context, claims []kubeletplugin.NamespacedObject) (map[types.UID]error, error) {
+	unlock, err := d.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	out := map[types.UID]error{}
+	for _, c := range claims {
+		err := d.preparer.Unprepare(ctx, c.UID)
+		out[c.UID] = err
+		if err != nil {
+			d.log.Error("unprepare", "claim", c.String(), "err", err)
+			continue
+		}
+		d.log.Info("unprepared", "claim", c.String())
+	}
+	return out, nil
+}
+
+// HandleError implements kubeletplugin.DRAPlugin.
+func (d *Driver) HandleError(ctx context.Context, err error, msg string) {
+	var dropped *resourceslice.DroppedFieldsError
+	if !errors.As(err, &dropped) || !slices.Contains(dropped.DisabledFeatures(), "DRADeviceTaints") {
+		d.log.Error(msg, "err", err)
+		return
+	}
+	d.mu.Lock()
+	known := d.noTaints
+	d.noTaints = true
+	d.mu.Unlock()
+	if known {
+		return
+	}
+	d.log.Warn("the API server drops device taints (Kubernetes before 1.36, or the feature DRADeviceTaints is off): unhealthy devices are left out instead")
+	if err := d.publish(ctx); err != nil {
+		d.log.Error("publish", "err", err)
+	}
+}
