@@ -1,0 +1,270 @@
+package driver_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/allocation"
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/driver"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
+	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/dynamic-resource-allocation/resourceslice"
+	health "k8s.io/kubelet/pkg/apis/dra-health/v1alpha1"
+	dra "k8s.io/kubelet/pkg/apis/dra/v1"
+)
+
+const (
+	name           = "sriovnetwork.k8snetworkplumbingwg.io"
+	uid  types.UID = "2f0a2b1e-5d4c-4a56-9a5e-2f4d1c0b9a87"
+)
+
+// node is a driver on a generated host. The API server is client-go's fake, kubelet is
+// the test.
+type node struct {
+	*driver.Driver
+	t      *testing.T
+	api    *fake.Clientset
+	host   *libsriov.Host
+	config config.Config
+	dir    string
+	kube   *grpc.ClientConn
+}
+
+func start(t *testing.T) *node {
+	t.Helper()
+	root, dir := testhost.New(t), t.TempDir()
+	h, err := libsriov.Open(root)
+	require.NoError(t, err)
+	cfg, err := config.Parse([]byte(`{"resourceList": [
+		{"resourceName": "nic", "selectors": {"drivers": ["iavf"]}},
+		{"resourceName": "dpdk", "selectors": {"drivers": ["vfio-pci"]}, "linkHealth": true}]}`), "example.com")
+	require.NoError(t, err)
+	n := &node{t: t, host: h, config: cfg, dir: dir, api: fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "n1"}})}
+	n.Driver = driver.New(driver.Options{
+		Name: name, Node: "node-1", Client: n.api,
+		PluginDir: filepath.Join(dir, "plugin"), RegistryDir: filepath.Join(dir, "registry"), AttachmentsDir: filepath.Join(dir, "attachments"),
+		Facts: &driver.Facts{Host: h, Root: root},
+		Prepare: prepare.Preparer{
+			BootID: "b", Host: allocation.Host{Host: h, DevRoot: root}, Drivers: h,
+			CDIDir: filepath.Join(dir, "cdi"), DeviceInfoDir: filepath.Join(dir, "devinfo"),
+			Holders: func(context.Context) (map[string]config.Resource, error) { return nil, nil },
+		},
+	}, slog.New(slog.DiscardHandler))
+	require.NoError(t, n.Update(t.Context(), n.view(nil)))
+	require.NoError(t, n.Start(t.Context()))
+	t.Cleanup(n.Stop)
+	n.kube, err = grpc.NewClient("unix://"+filepath.Join(dir, "plugin/dra.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = n.kube.Close() })
+	return n
+}
+
+// view looks at the host. change may change devices before pools get them.
+func (n *node) view(change func([]pool.Device)) driver.View {
+	n.t.Helper()
+	devices, err := pool.Read(pool.Source{Host: n.host}, pool.NeedsOf(n.config.Pools))
+	require.NoError(n.t, err)
+	if change != nil {
+		change(devices)
+	}
+	var v driver.View
+	for i, members := range pool.Assign(devices, n.config.Pools, nil).Members {
+		v.Pools = append(v.Pools, offer.Pool{Pool: n.config.Pools[i], Members: members})
+	}
+	return v
+}
+
+// published awaits slices with exactly these devices, with the taints of each.
+func (n *node) published(want map[string]string) {
+	n.t.Helper()
+	var got map[string]string
+	require.Eventually(n.t, func() bool {
+		got = map[string]string{}
+		list, err := n.api.ResourceV1().ResourceSlices().List(n.t.Context(), metav1.ListOptions{})
+		require.NoError(n.t, err)
+		for _, s := range list.Items {
+			for _, d := range s.Spec.Devices {
+				got[d.Name] = ""
+				for _, taint := range d.Taints {
+					got[d.Name] += taint.Key
+				}
+			}
+		}
+		return len(list.Items) > 0 && fmt.Sprint(got) == fmt.Sprint(want)
+	}, 20*time.Second, 5*time.Millisecond, "%s", got)
+}
+
+const vf0, vf1, vf2 = "0000-01-02-0", "0000-01-02-1", "0000-01-02-2"
+
+func TestPublishes(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	n.published(map[string]string{vf0: "", vf1: "", vf2: ""})
+
+	// A pod has a VF through kubelet's device manager; then it is free.
+	v := n.view(nil)
+	v.Held = map[string]config.Resource{testhost.VF1: {Prefix: "example.com", Name: "dpdk"}}
+	require.NoError(t, n.Update(t.Context(), v))
+	n.published(map[string]string{vf0: "", vf2: ""})
+	// What is not known to be free is not published anew, and nothing is withdrawn.
+	v.HeldUnknown, v.Held = true, nil
+	require.NoError(t, n.Update(t.Context(), v))
+	n.published(map[string]string{vf0: "", vf2: ""})
+	require.NoError(t, n.Update(t.Context(), n.view(nil)))
+	n.published(map[string]string{vf0: "", vf1: "", vf2: ""})
+}
+
+func (n *node) noCarrier() driver.View {
+	down := false
+	return n.view(func(devices []pool.Device) {
+		for i := range devices {
+			if devices[i].ID == testhost.VF1 {
+				devices[i].Carrier = &down
+			}
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	stream, err := health.NewDRAResourceHealthClient(n.kube).NodeWatchResources(t.Context(), &health.NodeWatchResourcesRequest{})
+	require.NoError(t, err)
+	next := func() map[string]health.HealthStatus {
+		r, err := stream.Recv()
+		require.NoError(t, err)
+		out := map[string]health.HealthStatus{}
+		for _, d := range r.Devices {
+			require.Equal(t, "node-1", d.Device.PoolName)
+			out[d.Device.DeviceName] = d.Health
+		}
+		return out
+	}
+	require.Equal(t, map[string]health.HealthStatus{vf0: health.HealthStatus_HEALTHY, vf1: health.HealthStatus_HEALTHY, vf2: health.HealthStatus_HEALTHY}, next())
+	require.NoError(t, n.Update(t.Context(), n.noCarrier()))
+	require.Equal(t, map[string]health.HealthStatus{vf0: health.HealthStatus_HEALTHY, vf1: health.HealthStatus_UNHEALTHY, vf2: health.HealthStatus_HEALTHY}, next())
+	n.published(map[string]string{vf0: "", vf1: "sriovkit.io/no-carrier", vf2: ""})
+}
+
+// An API server before 1.36 drops taints; what should have one is then not offered.
+func TestAPIWithoutTaints(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	tainted := func(taints ...resourceapi.DeviceTaint) *resourceapi.ResourceSlice {
+		return &resourceapi.ResourceSlice{Spec: resourceapi.ResourceSliceSpec{Devices: []resourceapi.Device{{Name: vf1, Taints: taints}}}}
+	}
+	n.HandleError(t.Context(), &resourceslice.DroppedFieldsError{
+		PoolName: "node-1", DesiredSlice: tainted(resourceapi.DeviceTaint{Key: "k"}), ActualSlice: tainted(),
+	}, "publish")
+	require.NoError(t, n.Update(t.Context(), n.noCarrier()))
+	n.published(map[string]string{vf0: "", vf2: ""})
+	n.HandleError(t.Context(), errors.New("another"), "msg") // changes nothing
+}
+
+// claim makes an allocated claim in the API server.
+func (n *node) claim(device string) *dra.Claim {
+	n.t.Helper()
+	c := &resourceapi.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Name: "vf", Namespace: "team", UID: uid}}
+	c.Status.ReservedFor = []resourceapi.ResourceClaimConsumerReference{{Resource: "pods", Name: "pod", UID: "p1"}}
+	c.Status.Allocation = &resourceapi.AllocationResult{Devices: resourceapi.DeviceAllocationResult{
+		Results: []resourceapi.DeviceRequestAllocationResult{{Request: "nic", Driver: name, Pool: "node-1", Device: device}},
+	}}
+	_, err := n.api.ResourceV1().ResourceClaims("team").Create(n.t.Context(), c, metav1.CreateOptions{})
+	require.NoError(n.t, err)
+	return &dra.Claim{Namespace: "team", Name: "vf", Uid: string(uid)}
+}
+
+func (n *node) files() (out []string) {
+	for _, dir := range []string{"cdi", "devinfo", "plugin/claims", "plugin/dra-device-metadata"} {
+		_ = filepath.WalkDir(filepath.Join(n.dir, dir), func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				out = append(out, path)
+			}
+			return nil
+		})
+	}
+	return out
+}
+
+func TestClaim(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	c := n.claim(vf0)
+	kubelet := dra.NewDRAPluginClient(n.kube)
+	for range 2 {
+		r, err := kubelet.NodePrepareResources(t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
+		require.NoError(t, err)
+		require.Empty(t, r.Claims[c.Uid].Error)
+		require.Len(t, r.Claims[c.Uid].Devices, 1)
+		require.Equal(t, []string{name + "/vf=" + c.Uid + "_nic", name + "/metadata=" + c.Uid + "_nic"}, r.Claims[c.Uid].Devices[0].CdiDeviceIds)
+	}
+	metadata := filepath.Join(n.dir, "plugin/dra-device-metadata/team_vf/nic/metadata.json")
+	data, err := os.ReadFile(metadata)
+	require.NoError(t, err)
+	require.Contains(t, string(data), `"apiVersion": "metadata.resource.k8s.io/v1beta1"`)
+	require.Contains(t, string(data), testhost.VF0)
+
+	// The meta plugin attaches the pod's networks.
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.WatchAttachments(ctx) }()
+	text, err := json.Marshal(map[string]any{"version": 1, "podUID": "p1", "attachments": []map[string]any{
+		{"network": "team/blue", "deviceID": testhost.VF0, "interface": "net1", "mac": "02:00:00:00:00:01", "ips": []string{"10.0.0.2/24", "fd00::2/64", "nonsense"}},
+		{"network": "team/red", "deviceID": "0000:99:00.0", "interface": "net2"},
+	}})
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Join(n.dir, "attachments"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(n.dir, "attachments/.p1"), text, 0o644))
+	require.NoError(t, os.Rename(filepath.Join(n.dir, "attachments/.p1"), filepath.Join(n.dir, "attachments/p1.json")))
+	var got []resourceapi.AllocatedDeviceStatus
+	require.Eventually(t, func() bool {
+		claim, err := n.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "vf", metav1.GetOptions{})
+		require.NoError(t, err)
+		got = claim.Status.Devices
+		return len(got) > 0
+	}, 10*time.Second, 5*time.Millisecond)
+	require.Len(t, got, 1)
+	require.Equal(t, &resourceapi.NetworkDeviceData{InterfaceName: "net1", HardwareAddress: "02:00:00:00:00:01", IPs: []string{"10.0.0.2/24", "fd00::2/64"}}, got[0].NetworkData)
+	require.Equal(t, metav1.ConditionTrue, got[0].Conditions[0].Status)
+	require.Eventually(t, func() bool {
+		data, err := os.ReadFile(metadata)
+		return err == nil && strings.Contains(string(data), `"interfaceName": "net1"`)
+	}, 10*time.Second, 5*time.Millisecond)
+	cancel()
+	require.NoError(t, <-ended)
+
+	r, err := kubelet.NodeUnprepareResources(t.Context(), &dra.NodeUnprepareResourcesRequest{Claims: []*dra.Claim{c}})
+	require.NoError(t, err)
+	require.Empty(t, r.Claims[c.Uid].Error)
+	require.Empty(t, n.files())
+}
+
+func TestClaimThatCannotBe(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	c := n.claim("0000-09-09-0")
+	r, err := dra.NewDRAPluginClient(n.kube).NodePrepareResources(t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
+	require.NoError(t, err)
+	require.Contains(t, r.Claims[c.Uid].Error, "claim team/vf: request nic: 0000-09-09-0: the node does not offer this device")
+	require.Empty(t, n.files())
+}
