@@ -27,49 +27,51 @@ var nodeKind = corev1.SchemeGroupVersion.WithKind("Node")
 
 // NodePlanner keeps the SriovNetworkNodeState of one node as policies, pools and the
 // node's own report say. A work item is a node's name.
+//
+// What it writes holds only for the version that it has read. Its own writes come back as
+// events; those are dropped, for planning thousands of nodes twice would double the cost
+// of each change. That is right only while nothing has been planned in between: a plan
+// from a cache that does not show the write yet may equal what the cache shows, write
+// nothing, and be wrong. So every reconcile first forgets what was written before: then
+// the event of it is either in the cache that is read next, or still counts.
 type NodePlanner struct {
 	*Client
 	Operator
 	Board *Board
-	// Own holds, by node, the version of its state that this planner wrote last: the
-	// event of that write is no news.
-	Own sync.Map
-	// labelled holds, by node, the value of the label that this planner wrote last.
-	labelled sync.Map
+	// wrote has the versions of node states and of Nodes that their last reconcile wrote.
+	wrote, labelled ownWrites
 }
 
-// News tells events of node states that are not the planner's own doing.
+// ownWrites has, by node, the resource version of an object that was written last.
+type ownWrites struct{ sync.Map }
+
+// changed reports whether an event tells of somebody else's change, or of an own one that
+// a later plan was made without.
+func (w *ownWrites) changed(obj client.Object) bool {
+	version, ok := w.Load(obj.GetName())
+	return !ok || version != obj.GetResourceVersion()
+}
+
+// News passes events of node states that are not the planner's own doing.
 func (r *NodePlanner) News() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		version, ok := r.Own.Load(e.ObjectNew.GetName())
-		return !ok || version != e.ObjectNew.GetResourceVersion()
-	}}
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return r.wrote.changed(e.ObjectNew) }}
 }
 
-// NodeNews tells events of Nodes that are not the planner's own doing: by the time of
-// its own label, its cache may not show the state that it wrote before.
+// NodeNews passes events of Nodes whose labels were changed, but not by the planner.
 func (r *NodePlanner) NodeNews() predicate.Predicate {
-	return predicate.Funcs{
-		CreateFunc: func(e event.CreateEvent) bool {
-			r.labelled.Delete(e.Object.GetName())
-			return true
-		},
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			was, is := maps.Clone(e.ObjectOld.GetLabels()), maps.Clone(e.ObjectNew.GetLabels())
-			wrote, ok := r.labelled.Load(e.ObjectNew.GetName())
-			if ok && was[v1.LabelDevicePlugin] == wrote && is[v1.LabelDevicePlugin] != wrote {
-				r.labelled.Delete(e.ObjectNew.GetName()) // somebody else wrote it
-			} else if ok && is[v1.LabelDevicePlugin] == wrote {
-				delete(was, v1.LabelDevicePlugin)
-				delete(is, v1.LabelDevicePlugin)
-			}
-			return !maps.Equal(was, is)
-		},
-	}
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) && r.labelled.changed(e.ObjectNew)
+	}}
 }
 
 // Reconcile plans one node.
 func (r *NodePlanner) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	return orAgain(r.reconcile(ctx, req))
+}
+
+func (r *NodePlanner) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	r.wrote.Delete(req.Name) // before anything is read
+	r.labelled.Delete(req.Name)
 	cfg, err := r.config(ctx, r)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -222,7 +224,7 @@ func (r *NodePlanner) patch(ctx context.Context, old, state *v1.SriovNetworkNode
 	if err := r.mergePatch(ctx, state, "", patch); err != nil {
 		return fmt.Errorf("write the spec of node %s: %w", state.Name, err)
 	}
-	r.Own.Store(state.Name, state.ResourceVersion)
+	r.wrote.Store(state.Name, state.ResourceVersion)
 	nodeWrites.Inc()
 	return nil
 }
@@ -249,21 +251,18 @@ func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeStat
 
 // label says on the Node whether it offers resources; "" takes the label away.
 func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetadata, value string) error {
-	if wrote, ok := r.labelled.Load(node.Name); node.Labels[v1.LabelDevicePlugin] == value || ok && wrote == value {
+	if node.Labels[v1.LabelDevicePlugin] == value {
 		return nil
 	}
-	old := node.DeepCopy()
-	node = node.DeepCopy()
-	if node.Labels == nil {
-		node.Labels = map[string]string{}
+	labels := map[string]any{v1.LabelDevicePlugin: value}
+	if value == "" {
+		labels[v1.LabelDevicePlugin] = nil
 	}
-	if node.Labels[v1.LabelDevicePlugin] = value; value == "" {
-		delete(node.Labels, v1.LabelDevicePlugin)
-	}
-	if err := r.Patch(ctx, node, client.MergeFrom(old), FieldOwner); err != nil {
+	wrote := node.DeepCopy() // node is the cache's
+	if err := r.mergePatch(ctx, wrote, "", map[string]any{"metadata": map[string]any{"labels": labels}}); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	r.labelled.Store(node.Name, value)
+	r.labelled.Store(node.Name, wrote.ResourceVersion)
 	return nil
 }
 
@@ -271,7 +270,6 @@ func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetad
 // should then find its VFs.
 func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState, name string) (ctrl.Result, error) {
 	r.Board.Forget(name)
-	r.Own.Delete(name)
 	if node != nil {
 		if err := r.label(ctx, node, ""); err != nil {
 			return ctrl.Result{}, err
@@ -290,7 +288,7 @@ func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMeta
 		}
 		state.Annotations[v1.AnnotationKeepUntil] = until.UTC().Format(time.RFC3339)
 		if r.KeepStaleMinutes > 0 {
-			if err := r.Patch(ctx, state, client.MergeFrom(old), FieldOwner); err != nil {
+			if err := r.Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner); err != nil {
 				return ctrl.Result{}, client.IgnoreNotFound(err)
 			}
 		}
@@ -298,7 +296,7 @@ func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMeta
 	if left := time.Until(until); left > 0 {
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
-	return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, state))
+	return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, state, client.Preconditions{UID: &state.UID, ResourceVersion: &state.ResourceVersion}))
 }
 
 func joinMessage(a, b string) string {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -36,8 +39,21 @@ func newClient(mgr ctrl.Manager) (*Client, error) {
 	return &Client{Client: mgr.GetClient(), api: api}, err
 }
 
-// mergePatch changes obj in the cluster, and obj's versions to what they are then. An
-// empty subresource is the object itself.
+// conflictAgain is when to try again what was refused because the object has changed. The
+// cache is that much behind; its event may be one that wakes nobody.
+const conflictAgain = 500 * time.Millisecond
+
+// orAgain tries a work item again, without a complaint, whose premise has changed.
+func orAgain(result ctrl.Result, err error) (ctrl.Result, error) {
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: conflictAgain}, nil
+	}
+	return result, err
+}
+
+// mergePatch changes obj in the cluster, if it still has the version that obj has, and
+// obj's versions to what they are then; else the error is a conflict. An empty
+// subresource is the object itself.
 func (c *Client) mergePatch(ctx context.Context, obj client.Object, subresource string, patch map[string]any) error {
 	kind, err := c.GroupVersionKindFor(obj)
 	if err != nil {
@@ -55,6 +71,12 @@ func (c *Client) mergePatch(ctx context.Context, obj client.Object, subresource 
 		path = append(path, "namespaces", obj.GetNamespace())
 	}
 	path = append(path, mapping.Resource.Resource, obj.GetName(), subresource)
+	metadata, ok := patch["metadata"].(map[string]any)
+	if !ok {
+		metadata = map[string]any{}
+		patch["metadata"] = metadata
+	}
+	metadata["resourceVersion"] = obj.GetResourceVersion()
 	data, err := json.Marshal(patch)
 	if err != nil {
 		return err
@@ -88,16 +110,12 @@ func (c *Client) patchConditions(ctx context.Context, obj client.Object, list *[
 	changed := false
 	for _, cond := range conditions {
 		if len(cond.Message) > messageLimit {
-			cond.Message = cond.Message[:messageLimit]
+			cond.Message = strings.ToValidUTF8(cond.Message[:messageLimit], "")
 		}
 		changed = meta.SetStatusCondition(list, cond) || changed
 	}
 	if !changed {
 		return nil
 	}
-	patch := map[string]any{
-		"metadata": map[string]any{"resourceVersion": obj.GetResourceVersion()},
-		"status":   map[string]any{"conditions": *list},
-	}
-	return client.IgnoreNotFound(c.mergePatch(ctx, obj, "status", patch))
+	return client.IgnoreNotFound(c.mergePatch(ctx, obj, "status", map[string]any{"status": map[string]any{"conditions": *list}}))
 }
