@@ -363,7 +363,9 @@ func TestPolicyChangedBackBehindTheCache(t *testing.T) {
 	p.report("a", "ens1")
 	p.put(p.policy("x", 4, nil))
 	p.settle()
-	spec := func() int { return p.stored["SriovNetworkNodeState/a"].(*v1.SriovNetworkNodeState).Spec.Interfaces[0].NumVfs }
+	spec := func() int {
+		return p.stored["SriovNetworkNodeState/a"].(*v1.SriovNetworkNodeState).Spec.Interfaces[0].NumVfs
+	}
 	require.Equal(t, 4, spec())
 
 	only := func(kind string) { // its events arrive, those of others do not

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -197,11 +196,7 @@ func (r *NodePlanner) policies(ctx context.Context) ([]*v1.SriovNetworkNodePolic
 // patch writes spec and annotations, if they differ.
 func (r *NodePlanner) patch(ctx context.Context, old, state *v1.SriovNetworkNodeState) error {
 	patch := map[string]any{}
-	if !equality.Semantic.DeepEqual(old.Spec, state.Spec) {
-		spec := map[string]any{"interfaces": state.Spec.Interfaces, "system": state.Spec.System} // nil takes the list away
-		if state.Spec.System == (v1.System{}) {
-			spec["system"] = nil
-		}
+	if spec := difference(old.Spec, state.Spec); len(spec) > 0 {
 		patch["spec"] = spec
 	}
 	annotations := map[string]any{}

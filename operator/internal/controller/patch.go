@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -118,4 +120,26 @@ func (c *Client) patchConditions(ctx context.Context, obj client.Object, list *[
 		return nil
 	}
 	return client.IgnoreNotFound(c.mergePatch(ctx, obj, "status", map[string]any{"status": map[string]any{"conditions": *list}}))
+}
+
+// difference is the merge patch that makes the struct now out of the struct old, which has
+// the same type: whatever fields it has, so that none can be forgotten here. Nested
+// structs are gone into, lists and maps are replaced whole.
+func difference(old, now any) map[string]any {
+	patch := map[string]any{}
+	was, is := reflect.ValueOf(old), reflect.ValueOf(now)
+	for i := range is.NumField() {
+		name, _, _ := strings.Cut(is.Type().Field(i).Tag.Get("json"), ",")
+		a, b := was.Field(i), is.Field(i)
+		switch {
+		case equality.Semantic.DeepEqual(a.Interface(), b.Interface()):
+		case b.IsZero():
+			patch[name] = nil // takes the key away
+		case b.Kind() == reflect.Struct:
+			patch[name] = difference(a.Interface(), b.Interface())
+		default:
+			patch[name] = b.Interface()
+		}
+	}
+	return patch
 }
