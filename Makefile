@@ -21,6 +21,10 @@ nested = for m in $(NESTED); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 build: ## Compile every module
 	go build work
 
+.PHONY: programs
+programs: ## The components' programs in bin, as they are shipped
+	@go run ./e2e/cmd/lab programs
+
 .PHONY: generate
 generate: ## Regenerate what is derived from the operator's API types
 	GOWORK=off go -C .tools build -o ../bin/ sigs.k8s.io/controller-tools/cmd/controller-gen
@@ -121,17 +125,17 @@ bench: ## Benchmarks of every module
 
 .PHONY: bench-device-plugin
 bench-device-plugin: ## sriovdp beside other binaries: BINARIES='label=/path ...' (root)
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/sriovdp ./device-plugin/cmd/sriovdp
+	go run ./e2e/cmd/lab programs sriovdp
 	cd e2e && go run ./bench/device-plugin -binary sriovdp=../bin/sriovdp $(addprefix -binary ,$(BINARIES))
 
 .PHONY: bench-multus
 bench-multus: ## multus-shim beside other binaries: BINARIES='label=/path ...' (root)
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/multus-shim ./multus-shim/cmd/multus-shim
+	go run ./e2e/cmd/lab programs multus-shim
 	cd e2e && go run ./bench/multus -binary multus-shim=../bin/multus-shim $(addprefix -binary ,$(BINARIES))
 
 .PHONY: bench-sriov
 bench-sriov: ## sriov beside other binaries on an emulated node: BINARIES='label=/path ...' (ARGS='-n 31 -only MAC')
-	cd sriov-cni && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../bin/sriov ./cmd/sriov
+	go run ./e2e/cmd/lab programs sriov
 	cd e2e && go run ./bench/sriov-cni $(ARGS) -binary sriovkit=../bin/sriov $(addprefix -binary ,$(BINARIES))
 
 .PHONY: bench-policy

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -81,7 +80,7 @@ func Checkout(ctx context.Context) (string, error) {
 // tag as their version, and writes an OCI archive of each into dir. The same
 // sources give the same archives, whatever the commit.
 func Build(ctx context.Context, checkout, dir, tag string, components ...Component) error {
-	return BuildRelease(ctx, checkout, dir, Release{Tag: tag, Platforms: []string{"linux/" + runtime.GOARCH}}, components...)
+	return BuildRelease(ctx, checkout, dir, Release{Tag: tag, Platforms: []string{here}}, components...)
 }
 
 // Release is what images say about themselves, and whom they are for.
@@ -142,7 +141,7 @@ func (c Component) build(ctx context.Context, checkout, dir string, r Release) e
 		}
 		for _, path := range slices.Sorted(maps.Keys(c.Programs)) {
 			img.Files[path] = filepath.Join(programs, platform, filepath.Base(path))
-			if err := c.compile(ctx, checkout, c.Programs[path], img.Files[path], platform, r.Tag); err != nil {
+			if err := Compile(ctx, checkout, c.Name, c.Programs[path], img.Files[path], platform, r.Tag); err != nil {
 				return err
 			}
 		}
@@ -164,16 +163,4 @@ func (c Component) build(ctx context.Context, checkout, dir string, r Release) e
 		return err
 	}
 	return os.Rename(archive.Name(), c.Archive(dir))
-}
-
-// compile builds one program for a platform, such as linux/arm64.
-func (c Component) compile(ctx context.Context, checkout, pkg, to, platform, version string) error {
-	system, arch, _ := strings.Cut(platform, "/")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+version, "-o", to, pkg)
-	build.Dir = filepath.Join(checkout, c.Name)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+arch)
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s for %s: %w\n%s", pkg, platform, err, out)
-	}
-	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -40,6 +42,9 @@ type dockerfile struct {
 	entrypoint, cmd []string
 }
 
+// variables are how a Dockerfile names the version.
+var variables = regexp.MustCompile(`\$(VERSION|\{VERSION\})`)
+
 func parse(t *testing.T, text string) dockerfile {
 	t.Helper()
 	d := dockerfile{}
@@ -55,8 +60,9 @@ func parse(t *testing.T, text string) dockerfile {
 		case "RUN":
 			for i, word := range args {
 				if word == "-o" {
-					require.Contains(t, line, "-X main.version=")
-					require.Contains(t, line, "CGO_ENABLED=0")
+					flags := component.Flags("V")
+					want := strings.Join(append(component.Environment(), flags[0], flags[1], strconv.Quote(flags[2])), " ")
+					require.Contains(t, variables.ReplaceAllString(line, "V"), strings.Replace(want, flags[0], "go build "+flags[0], 1))
 					built[args[i+1]] = args[i+2]
 				}
 			}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
 // testPackage is a Go package with node tests.
@@ -106,7 +108,7 @@ func (s Suite) build(ctx context.Context, checkout, dir, pattern string, package
 		return nil, err
 	}
 	for name, pkg := range s.Binaries {
-		if err := run("build", "-o", filepath.Join(dir, "bin", name), pkg); err != nil {
+		if err := component.Compile(ctx, checkout, s.Dir, pkg, filepath.Join(dir, "bin", name), "linux/amd64", component.Version); err != nil {
 			return nil, err
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
 // install installs every binary of the module, into an empty module cache, and
@@ -45,7 +47,7 @@ func (r Rehearsal) install(ctx context.Context) error {
 		name := filepath.Base(b)
 		fmt.Fprintf(r.Log, "%s %s: go install %s%s/cmd/%s@%[2]s\n", r.Module, r.Version, Prefix, r.Module, name)
 		pkg := Prefix + r.Module + "/cmd/" + name + "@" + r.Version
-		if _, err := run(ctx, work, env, "go", "install", "-trimpath", "-ldflags", "-s -w -X main.version="+r.Version, pkg); err != nil {
+		if _, err := run(ctx, work, env, append(append([]string{"go", "install"}, component.Flags(r.Version)...), pkg)...); err != nil {
 			return err
 		}
 		out, err := run(ctx, work, nil, filepath.Join(work, "bin", name), "-version")

@@ -138,7 +138,9 @@ func start(b *testing.B, n int) *scale {
 	s := &scale{b: b, nodes: n, states: map[string]seen{}, wake: make(chan struct{}, 1), bin: os.Getenv("OPERATOR")}
 	if s.bin == "" {
 		s.bin = filepath.Join(b.TempDir(), "operator")
-		out, err := exec.CommandContext(ctx, "go", "build", "-o", s.bin, "../cmd/sriovkit-operator").CombinedOutput()
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", s.bin, "../cmd/sriovkit-operator")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off") // as it is shipped
+		out, err := build.CombinedOutput()
 		require.NoError(b, err, "%s", out)
 	}
 	var err error

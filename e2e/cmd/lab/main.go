@@ -23,6 +23,7 @@ const usage = `usage: lab COMMAND [flags]
 	demo-down take the demo down
 	capture   record the sysfs tree of an emulated node as a text archive
 	images    build the container images of all components
+	programs  build the programs of the components, as they are shipped
 	build     build everything the other commands need, and nothing else
 
 lab COMMAND -h lists the flags. What is built is kept in $SRIOVKIT_CACHE
@@ -51,6 +52,7 @@ func run(ctx context.Context, args []string) error {
 		"cluster":         runCluster,
 		"capture":         runCapture,
 		"images":          runImages,
+		"programs":        runPrograms,
 		"demo":            runDemo,
 		"demo-down":       runDemoDown,
 		"demo-supervisor": runDemoSupervisor,

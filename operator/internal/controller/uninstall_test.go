@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -115,7 +116,9 @@ func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
 	c.serve(t)
 	program := filepath.Join(t.TempDir(), "operator")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sriovkit-operator").CombinedOutput()
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../cmd/sriovkit-operator")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off") // as it is shipped
+	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	gone := func() {
 		t.Helper()
