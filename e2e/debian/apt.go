@@ -109,6 +109,13 @@ func (a *Archive) backports() []Source {
 	return nil
 }
 
+// Release is another release of Debian, with its updates left out and its backports, on
+// the mirror that serves this machine's own.
+func (a *Archive) Release(codename string) []Source {
+	uri := a.Sources[0].URI
+	return []Source{{uri, codename}, {uri, codename + "-backports"}}
+}
+
 // options make apt use the lists of this archive and the installed packages of
 // the machine.
 func (a *Archive) options() []string {

@@ -45,7 +45,7 @@ func missing(ctx context.Context, packages []string) []string {
 // InstallQEMU makes sure that a QEMU with a usable igb is on the PATH and takes
 // it from backports where the release's own is too old.
 func (a *Archive) InstallQEMU(ctx context.Context, cache *stage.Cache) error {
-	if qemuMajor(ctx) >= minQEMU {
+	if QEMUVersion(ctx).AtLeast(minQEMU, 0) {
 		return nil
 	}
 	unlock, err := cache.Lock(ctx, "install")
@@ -53,7 +53,7 @@ func (a *Archive) InstallQEMU(ctx context.Context, cache *stage.Cache) error {
 		return err
 	}
 	defer unlock()
-	if qemuMajor(ctx) >= minQEMU {
+	if QEMUVersion(ctx).AtLeast(minQEMU, 0) {
 		return nil // the process that had the lock did it
 	}
 	args := []string{"qemu-system-x86", "seabios"}
@@ -63,8 +63,8 @@ func (a *Archive) InstallQEMU(ctx context.Context, cache *stage.Cache) error {
 	if err := a.install(ctx, cache, args); err != nil {
 		return err
 	}
-	if got := qemuMajor(ctx); got < minQEMU {
-		return fmt.Errorf("QEMU on the PATH is version %d, want %d or newer; is an older one before /usr/bin in the PATH?", got, minQEMU)
+	if got := QEMUVersion(ctx); !got.AtLeast(minQEMU, 0) {
+		return fmt.Errorf("QEMU on the PATH is version %s, want %d or newer; is an older one before /usr/bin in the PATH?", got, minQEMU)
 	}
 	return nil
 }
@@ -82,18 +82,29 @@ func (a *Archive) install(ctx context.Context, cache *stage.Cache, args []string
 	return nil
 }
 
-var versionLine = regexp.MustCompile(`version (\d+)\.`)
+// Version is a program's, of which the first two numbers count.
+type Version struct{ Major, Minor int }
 
-// qemuMajor is the major version of the installed QEMU, 0 if there is none.
-func qemuMajor(ctx context.Context) int {
+// AtLeast tells whether the version is this one or newer.
+func (v Version) AtLeast(major, minor int) bool {
+	return v.Major > major || v.Major == major && v.Minor >= minor
+}
+
+func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
+
+var versionLine = regexp.MustCompile(`version (\d+)\.(\d+)`)
+
+// QEMUVersion is the version of the installed QEMU, zero if there is none.
+func QEMUVersion(ctx context.Context) Version {
 	out, err := output(ctx, "qemu-system-x86_64", "--version")
 	if err != nil {
-		return 0
+		return Version{}
 	}
 	m := versionLine.FindStringSubmatch(out)
 	if m == nil {
-		return 0
+		return Version{}
 	}
-	n, _ := strconv.Atoi(m[1]) // digits by the pattern
-	return n
+	major, _ := strconv.Atoi(m[1]) // digits by the pattern
+	minor, _ := strconv.Atoi(m[2])
+	return Version{major, minor}
 }

@@ -18,6 +18,8 @@ const (
 	// maxVirtualNICs have fixed places on the main bus, 0000:00:10.0 and on.
 	maxVirtualNICs = 8
 	virtualSlot    = 0x10
+	// maxVirtioVFs is what fits into one card's bus without ARI beyond its second device.
+	maxVirtioVFs = 15
 	// maxMemory is below where SeaBIOS opens a 64-bit PCI window. QEMU 10.0 maps
 	// VF registers in that window at an address cut to 32 bits: VFs are dead.
 	maxMemory = 2800
@@ -37,6 +39,12 @@ type Config struct {
 	// what virtual machines get in place of NICs, without a PF in sight. They are
 	// connected to the PFs.
 	VirtualNICs int
+
+	// VirtioPFs are SR-IOV ports of another kind: virtio-net functions, whose PF driver
+	// knows no settings of VFs. They come after the igb ports, with which they share the
+	// limit of cards. They need a QEMU that Boot gets by itself (see artifact.BuildQEMU).
+	VirtioPFs int
+	VirtioVFs int // VFs of each, 1 to 15; 0 is 7
 
 	// Modules are loaded before Boot returns, beside igb, igbvf and vfio-pci:
 	// netdevsim, vdpa_sim_net and others (see e2e/artifact).
@@ -66,14 +74,23 @@ func (c *Config) complete() error {
 	setDefault(&c.PFs, 2)
 	setDefault(&c.MemoryMiB, 2048)
 	setDefault(&c.CPUs, 2)
+	setDefault(&c.VirtioVFs, 7)
 	if c.Log == nil {
 		c.Log = os.Stderr
+	}
+	if c.PFs > maxRootPorts {
+		c.DualPort = true
 	}
 	switch {
 	case c.PFs < 1 || c.PFs > MaxPFs:
 		return fmt.Errorf("PFs is %d, want 1 to %d", c.PFs, MaxPFs)
 	case c.VirtualNICs < 0 || c.VirtualNICs > maxVirtualNICs:
 		return fmt.Errorf("VirtualNICs is %d, want 0 to %d", c.VirtualNICs, maxVirtualNICs)
+	case c.VirtioPFs < 0 || c.VirtioPFs+c.cards() > maxRootPorts:
+		return fmt.Errorf("VirtioPFs is %d, want 0 to %d: %d cards fit, and the igb ports take %d",
+			c.VirtioPFs, maxRootPorts-c.cards(), maxRootPorts, c.cards())
+	case c.VirtioVFs < 1 || c.VirtioVFs > maxVirtioVFs:
+		return fmt.Errorf("VirtioVFs is %d, want 1 to %d", c.VirtioVFs, maxVirtioVFs)
 	case c.MemoryMiB < 512 || c.MemoryMiB > maxMemory:
 		return fmt.Errorf("MemoryMiB is %d, want 512 to %d: with more, emulated VFs do not work", c.MemoryMiB, maxMemory)
 	case c.CPUs < 1 || c.CPUs > 16:
@@ -82,9 +99,6 @@ func (c *Config) complete() error {
 		return fmt.Errorf("CPUs is %d, want at least 2 for two NUMA nodes", c.CPUs)
 	case strings.ContainsFunc(c.Name, func(r rune) bool { return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') }):
 		return fmt.Errorf("name is %q, want lower-case letters, digits and dashes", c.Name)
-	}
-	if c.PFs > maxRootPorts {
-		c.DualPort = true
 	}
 	if c.Management != nil && !strings.HasPrefix(c.Management.Address, "10.0.2.") {
 		return fmt.Errorf("management address is %q, want one in 10.0.2.0/24", c.Management.Address)
@@ -100,6 +114,14 @@ func (c *Config) complete() error {
 		}
 	}
 	return nil
+}
+
+// cards is how many the igb ports are on.
+func (c *Config) cards() int {
+	if c.DualPort {
+		return (c.PFs + 1) / 2
+	}
+	return c.PFs
 }
 
 func setDefault[T comparable](field *T, value T) {

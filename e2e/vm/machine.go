@@ -121,10 +121,29 @@ func (m *machine) network(c Config, fabric *fabricEnd) {
 		m.add("-netdev", fmt.Sprintf("hubport,id=hub%d,hubid=1", i))
 		m.device("igb,id=%s,bus=port%d%s,netdev=hub%d,mac=%s,romfile=", nicID(i), card, address, i, pfMAC(side, i))
 	}
+	for i := range c.VirtioPFs {
+		m.virtioCard(c, side, i)
+	}
 	for i := range c.VirtualNICs {
 		m.add("-netdev", fmt.Sprintf("hubport,id=hub-virtual%d,hubid=1", i))
 		m.device("virtio-net-pci,bus=pcie.0,addr=%#x,netdev=hub-virtual%d,mac=52:54:00:%02x:ff:%02x,romfile=", virtualSlot+i, i, side, i+2)
 	}
+}
+
+// virtioCard adds a port with SR-IOV that is made of virtio-net functions: VFs at
+// functions 1 and on, and last their PF at function 0. Each has a fixed address.
+func (m *machine) virtioCard(c Config, side, card int) {
+	chassis := c.cards() + card + 1
+	m.device("pcie-root-port,id=virtio%d,chassis=%d,slot=%d,bus=pcie.0", card, chassis, chassis)
+	function := func(n int, sriov string) {
+		m.add("-netdev", fmt.Sprintf("hubport,id=hub-virtio%d-%d,hubid=1", card, n))
+		m.device("virtio-net-pci,bus=virtio%d,addr=%#x.%#x,netdev=hub-virtio%d-%d,mac=52:54:00:%02x:%02x:%02x,romfile=,%s",
+			card, n/8, n%8, card, n, side, 0x40+card, n, sriov)
+	}
+	for n := 1; n <= c.VirtioVFs; n++ {
+		function(n, fmt.Sprintf("sriov-pf=virtio-pf%d", card))
+	}
+	function(0, fmt.Sprintf("id=virtio-pf%d", card))
 }
 
 // nicID is the name of a PF in QEMU.

@@ -20,6 +20,8 @@ func TestConfigRefuses(t *testing.T) {
 		"too many PFs":     {Config{PFs: 17}, "PFs is 17, want 1 to 16"},
 		"negative PFs":     {Config{PFs: -1}, "PFs is -1"},
 		"virtual NICs":     {Config{VirtualNICs: 9}, "VirtualNICs is 9, want 0 to 8"},
+		"virtio PFs":       {Config{PFs: 7, VirtioPFs: 2}, "VirtioPFs is 2, want 0 to 1: 8 cards fit, and the igb ports take 7"},
+		"virtio VFs":       {Config{VirtioVFs: 16}, "VirtioVFs is 16, want 1 to 15"},
 		"too much memory":  {Config{MemoryMiB: 4096}, "MemoryMiB is 4096, want 512 to 2800"},
 		"too little":       {Config{MemoryMiB: 64}, "MemoryMiB is 64"},
 		"CPUs":             {Config{CPUs: 64}, "CPUs is 64"},
@@ -49,6 +51,7 @@ func TestTopology(t *testing.T) {
 		"two single-port cards": {Config{}, 2, "igb,id=nic1,bus=port1,netdev=hub1,mac=52:54:00:00:02:00,romfile="},
 		"one dual-port card":    {Config{DualPort: true}, 1, "igb,id=nic1,bus=port0,addr=0.1,multifunction=on,netdev=hub1,mac=52:54:00:00:02:00,romfile="},
 		"half a card":           {Config{PFs: 3, DualPort: true}, 2, "igb,id=nic2,bus=port1,addr=0.0,multifunction=on,netdev=hub2,mac=52:54:00:00:03:00,romfile="},
+		"a virtio card":         {Config{PFs: 1, VirtioPFs: 1, VirtioVFs: 8}, 2, "virtio-net-pci,bus=virtio0,addr=0x0.0x0,netdev=hub-virtio0-0,mac=52:54:00:00:40:00,romfile=,id=virtio-pf0"},
 		"more than ports":       {Config{PFs: 16}, 8, "igb,id=nic15,bus=port7,addr=0.1,multifunction=on,netdev=hub15,mac=52:54:00:00:10:00,romfile="},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -50,6 +50,7 @@ type VM struct {
 	ConsolePath string // what the node prints; deleted by Close
 
 	config  Config
+	program artifact.Program
 	port    *net.UnixAddr // of the agent
 	client  *ssh.Client
 	scratch *process.Scratch
@@ -77,9 +78,15 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
+	program := artifact.InstalledQEMU
+	if c.VirtioPFs > 0 {
+		if program, err = artifact.BuildQEMU(ctx, cache); err != nil {
+			return nil, fmt.Errorf("node %s: a QEMU with virtio ports that have SR-IOV: %w", c.Name, err)
+		}
+	}
 	end := c.Fabric.end()
 	for attempt := 1; ; attempt++ {
-		v, err := bootOnce(ctx, c, cache, node, end)
+		v, err := bootOnce(ctx, c, cache, node, program, end)
 		if !errors.Is(err, errStuck) && !errors.Is(err, errCrashed) || attempt == bootAttempts {
 			return v, err
 		}
@@ -87,7 +94,7 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 	}
 }
 
-func bootOnce(ctx context.Context, c Config, cache *stage.Cache, node artifact.Node, end *fabricEnd) (*VM, error) {
+func bootOnce(ctx context.Context, c Config, cache *stage.Cache, node artifact.Node, program artifact.Program, end *fabricEnd) (*VM, error) {
 	scratch, err := process.NewScratch(filepath.Join(cache.Dir, "run"), c.Name)
 	if err != nil {
 		return nil, err
@@ -96,6 +103,7 @@ func bootOnce(ctx context.Context, c Config, cache *stage.Cache, node artifact.N
 		Name:        c.Name,
 		ConsolePath: filepath.Join(scratch.Dir, "console.log"),
 		config:      c,
+		program:     program,
 		scratch:     scratch,
 		exited:      make(chan struct{}),
 	}
@@ -168,7 +176,7 @@ func (v *VM) meet(ctx context.Context) error {
 }
 
 func (v *VM) start(m *machine) error {
-	v.qemu = exec.Command("qemu-system-x86_64", m.args...)
+	v.qemu = exec.Command(v.program[0], append(v.program[1:len(v.program):len(v.program)], m.args...)...)
 	v.qemu.ExtraFiles = m.files
 	v.qemu.Stdout, v.qemu.Stderr = v.console, v.console
 	v.qemu.Dir = v.scratch.Dir

@@ -25,6 +25,9 @@ func runBuild(ctx context.Context, args []string) error {
 	if _, err := artifact.BuildNode(ctx, cache); err != nil {
 		return err
 	}
+	if _, err := artifact.BuildQEMU(ctx, cache); err != nil {
+		fmt.Fprintf(os.Stderr, "nodes will have no virtio ports with SR-IOV: %v\n", err)
+	}
 	_, err = artifact.BuildClusterDisk(ctx, cache)
 	return err
 }

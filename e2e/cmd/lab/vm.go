@@ -17,6 +17,7 @@ import (
 func nodeFlags(flags *flag.FlagSet) *vm.Config {
 	c := &vm.Config{}
 	flags.IntVar(&c.PFs, "pfs", 2, "number of igb ports, 1 to 16")
+	flags.IntVar(&c.VirtioPFs, "virtio", 0, "number of virtio ports with SR-IOV beside them, 8 cards at most in all")
 	flags.BoolVar(&c.DualPort, "dual-port", false, "put two ports on each card")
 	flags.BoolVar(&c.NUMA, "numa", false, "two NUMA nodes, with cards on both")
 	flags.IntVar(&c.MemoryMiB, "memory", 2048, "`MiB` of memory, 512 to 2800")
