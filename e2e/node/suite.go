@@ -50,10 +50,10 @@ type Suite struct {
 // first TestNode function.
 var Suites = []Suite{
 	sriovCNI,
-	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{Modules: []string{"rdma_rxe"}}},
-	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{Modules: simulators}},
-	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{Modules: append([]string{quirks}, simulators...)}},
-	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{Modules: []string{"8021q", "bonding", "bridge"}}},
+	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{VirtioPFs: 1, Modules: []string{"rdma_rxe", "virtio_net"}}},
+	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{VirtioPFs: 1, Modules: simulators}},
+	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks}, simulators...)}},
+	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{VirtioPFs: 1, Modules: []string{"8021q", "bonding", "bridge", "virtio_net"}}},
 }
 
 // Again is further runs of tests of Suites, on other NICs.
@@ -67,7 +67,7 @@ var sriovCNI = Suite{
 	Binaries: map[string]string{
 		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
 	},
-	Node: vm.Config{PFs: 7, Modules: append([]string{"dummy", "overlay", "virtio_net", quirks}, simulators...)},
+	Node: vm.Config{PFs: 7, VirtioPFs: 1, Modules: append([]string{"dummy", "overlay", quirks}, simulators...)},
 }
 
 // on is the suite under another name, on other profiles, with those of its tests that
@@ -89,8 +89,8 @@ func (s Suite) On(profile string) Suite {
 const quirks = "sriov_quirks"
 
 // simulators give what igb lacks: netdevsim link state, minimum rates, 802.1ad
-// and switchdev; vdpa_sim a vDPA management device.
-var simulators = []string{"netdevsim", "vdpa_sim_net", "vhost_vdpa", "virtio_vdpa"}
+// and switchdev; vdpa_sim and vp_vdpa vDPA management devices.
+var simulators = []string{"netdevsim", "vdpa_sim_net", "vp_vdpa", "vhost_vdpa", "virtio_vdpa", "virtio_net"}
 
 // guestDir is where a suite lives on the node.
 const guestDir = "/var/tmp/suite"

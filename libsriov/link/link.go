@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path"
 	"syscall"
 
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -157,7 +158,7 @@ func (c *Conn) ByParent(device libsriov.Address) (Link, error) {
 	}
 	parent, found := device.String(), Link{}
 	for _, l := range links {
-		if l.Parent != parent || l.representor() {
+		if l.Parent != parent && !l.behindVirtio(parent) || l.representor() {
 			continue
 		}
 		if found.Index == 0 || l.Index < found.Index {
@@ -168,6 +169,20 @@ func (c *Conn) ByParent(device libsriov.Address) (Link, error) {
 		return Link{}, fmt.Errorf("interface of %s: %w", parent, ErrNotFound)
 	}
 	return found, nil
+}
+
+// virtioDevices lists the devices of the virtio bus as links into the device tree, which
+// is the same in every network namespace.
+const virtioDevices = "/sys/bus/virtio/devices/"
+
+// behindVirtio tells that the interface belongs to a function through a virtio device:
+// virtio_net names that one as the parent, and only sysfs says what it is part of.
+func (l Link) behindVirtio(function string) bool {
+	if l.ParentBus != "virtio" {
+		return false
+	}
+	target, err := os.Readlink(virtioDevices + l.Parent)
+	return err == nil && path.Base(path.Dir(target)) == function
 }
 
 // representor tells from the port name ("pf0vf3", "c1pf0sf88") that the

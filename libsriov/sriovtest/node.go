@@ -90,3 +90,30 @@ func NodeVFs(t testing.TB, n int) (*libsriov.Host, libsriov.PF) {
 	require.Len(t, pf.VFs, n)
 	return h, pf
 }
+
+// VirtioVFs is the emulated node's port of the other kind, with n VFs, which are removed
+// when the test ends: PF and VFs have the driver virtio-pci and one device ID, their
+// interfaces hang below virtio devices, and the PF knows no settings of VFs.
+func VirtioVFs(t testing.TB, n int) (*libsriov.Host, libsriov.PF) {
+	t.Helper()
+	NeedNode(t)
+	h, err := libsriov.Open("/")
+	require.NoError(t, err)
+	s, err := h.Snapshot()
+	require.NoError(t, err)
+	for _, pf := range s.PFs {
+		if pf.Driver != "virtio-pci" {
+			continue
+		}
+		t.Cleanup(func() {
+			require.NoError(t, h.SetNumVFs(context.WithoutCancel(t.Context()), pf.Address, 0))
+		})
+		require.NoError(t, h.SetNumVFs(t.Context(), pf.Address, n))
+		made, err := h.PF(pf.Address)
+		require.NoError(t, err)
+		require.Len(t, made.VFs, n)
+		return h, made
+	}
+	t.Fatal("no SR-IOV port of virtio: does the suite's node have VirtioPFs, in e2e/node/suite.go?")
+	return nil, libsriov.PF{}
+}

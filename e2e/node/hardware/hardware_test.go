@@ -21,13 +21,17 @@ import (
 const pciDevices = "/sys/bus/pci/devices"
 
 // pfs returns the sysfs directories of the igb functions with SR-IOV.
-func pfs(t *testing.T) []string {
+func pfs(t *testing.T) []string { return pfsOf(t, "igb") }
+
+func pfsOf(t *testing.T, driverName string) []string {
 	t.Helper()
 	files, err := filepath.Glob(pciDevices + "/*/sriov_totalvfs")
 	require.NoError(t, err)
 	var dirs []string
 	for _, f := range files {
-		dirs = append(dirs, filepath.Dir(f))
+		if dir := filepath.Dir(f); driver(t, dir) == driverName {
+			dirs = append(dirs, dir)
+		}
 	}
 	return dirs
 }
@@ -55,6 +59,9 @@ func netdev(t *testing.T, device string) string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(device, "net", "*"))
 	require.NoError(t, err)
+	virtio, err := filepath.Glob(filepath.Join(device, "virtio*", "net", "*"))
+	require.NoError(t, err)
+	names = append(names, virtio...)
 	require.Len(t, names, 1, "netdevs of %s", device)
 	return filepath.Base(names[0])
 }
@@ -128,8 +135,18 @@ func TestNodeVFs(t *testing.T) {
 func TestNodeTraffic(t *testing.T) {
 	sriovtest.NeedNode(t)
 	all := pfs(t)
-	a, b := createVFs(t, all[0], 1)[0], createVFs(t, all[1], 1)[0]
-	for i, vf := range []string{a, b} {
+	ping := connect(t, createVFs(t, all[0], 1)[0], createVFs(t, all[1], 1)[0])
+	eventually(t, "ping from VF to VF", ping)
+	run(t, "ip", "link", "set", netdev(t, all[0]), "vf", "0", "vlan", "100")
+	require.False(t, ping(), "a VF in VLAN 100 reaches one without a VLAN")
+	run(t, "ip", "link", "set", netdev(t, all[1]), "vf", "0", "vlan", "100")
+	eventually(t, "ping within VLAN 100", ping)
+}
+
+// connect gives two VFs namespaces and addresses and returns a ping from one to the other.
+func connect(t *testing.T, vfs ...string) (ping func() bool) {
+	t.Helper()
+	for i, vf := range vfs {
 		ns := fmt.Sprintf("traffic%d", i)
 		name := netdev(t, vf)
 		run(t, "ip", "netns", "add", ns)
@@ -138,14 +155,9 @@ func TestNodeTraffic(t *testing.T) {
 		run(t, "ip", "-n", ns, "link", "set", name, "up")
 		run(t, "ip", "-n", ns, "addr", "add", fmt.Sprintf("192.0.2.%d/24", i+1), "dev", name)
 	}
-	ping := func() bool {
+	return func() bool {
 		return exec.CommandContext(t.Context(), "ip", "netns", "exec", "traffic0", "ping", "-qc1", "-W1", "192.0.2.2").Run() == nil
 	}
-	eventually(t, "ping from VF to VF", ping)
-	run(t, "ip", "link", "set", netdev(t, all[0]), "vf", "0", "vlan", "100")
-	require.False(t, ping(), "a VF in VLAN 100 reaches one without a VLAN")
-	run(t, "ip", "link", "set", netdev(t, all[1]), "vf", "0", "vlan", "100")
-	eventually(t, "ping within VLAN 100", ping)
 }
 
 func TestNodeVFIO(t *testing.T) {
