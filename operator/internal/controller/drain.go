@@ -2,11 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -46,9 +48,15 @@ func wants(desired string) bool { return desired == v1.DrainRequired || desired 
 //	Drain_Required, Reboot_...    Idle                     take a slot of the pool: Draining
 //	Drain_Required, Reboot_...    Draining                 cordon, evict, DrainComplete
 //	Drain_Required, Reboot_...    DrainComplete            the daemon's turn
-//	Idle                          Draining, DrainComplete  uncordon what was cordoned here: Idle
+//	Idle                          Draining, DrainComplete  Idle, then uncordon what was cordoned here
 //
-// Reboot_Required evicts every pod, Drain_Required those that hold a resource of ours.
+// Reboot_Required evicts every pod, Drain_Required those that hold a VF of ours.
+//
+// DrainComplete is a permission, and nobody may use it when it has lost its premise. It is
+// taken back, in a write that holds only for the wish that was read, before the node is
+// open to new pods. And where the daemon numbers its wishes it answers one of them: for a
+// newer one the node is looked over again. A node whose state goes, or that does not take
+// part any more, is given back as if its daemon were done.
 type Drainer struct {
 	*Client
 	Operator
@@ -71,22 +79,31 @@ type poolSize struct {
 
 // Reconcile moves one node's handshake on.
 func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	var state v1.SriovNetworkNodeState
-	if err := r.Get(ctx, req.NamespacedName, &state); err != nil {
+	return orAgain(r.reconcile(ctx, req))
+}
+
+func (r *Drainer) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	node := nodeMeta()
+	if err := r.Get(ctx, client.ObjectKey{Name: req.Name}, node); err != nil {
 		return ctrl.Result{}, r.gone(req.Name, err)
+	}
+	var state v1.SriovNetworkNodeState
+	if err := r.Get(ctx, req.NamespacedName, &state); client.IgnoreNotFound(err) != nil {
+		return ctrl.Result{}, err
+	} else if err != nil {
+		return ctrl.Result{}, r.release(ctx, node)
 	}
 	if state.Annotations[v1.AnnotationExternalDrainer] == "true" {
 		return ctrl.Result{}, nil
 	}
 	desired, current := state.Annotations[v1.AnnotationDesiredState], state.Annotations[v1.AnnotationCurrentState]
-	node := nodeMeta()
-	if err := r.Get(ctx, client.ObjectKey{Name: req.Name}, node); err != nil {
-		return ctrl.Result{}, r.gone(req.Name, err)
-	}
-	if desired != "" && (node.Annotations[v1.AnnotationNodeState] != "" || desired != v1.DrainIdle) {
+	if desired != "" {
 		if err := r.mirror(ctx, node, desired); err != nil {
 			return ctrl.Result{}, err
 		}
+	}
+	if state.Annotations[v1.AnnotationKeepUntil] != "" {
+		desired = v1.DrainIdle // no daemon is there any more
 	}
 	if busy(&state) {
 		pool, err := r.pool(ctx, node)
@@ -96,16 +113,25 @@ func (r *Drainer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 		r.slots.hold(req.Name, pool)
 	}
 	switch {
-	case waiting(&state):
+	case wants(desired) && current == v1.DrainIdle:
 		return r.begin(ctx, node, &state)
 	case wants(desired) && current == v1.Draining:
-		return r.evict(ctx, &state, desired == v1.RebootRequired)
+		return r.evict(ctx, req)
+	case wants(desired) && current == v1.DrainComplete && !answered(&state):
+		return ctrl.Result{}, r.set(ctx, &state, v1.Draining)
 	case desired == v1.DrainIdle && busy(&state):
-		return ctrl.Result{}, r.finish(ctx, &state)
+		return ctrl.Result{}, r.finish(ctx, node, &state)
 	case desired == v1.DrainIdle && current == v1.DrainIdle:
-		r.Wake(r.slots.free(req.Name))
+		return ctrl.Result{}, r.release(ctx, node)
 	}
 	return ctrl.Result{}, nil
+}
+
+// answered reports whether DrainComplete answers the wish that is there now. A daemon that
+// does not number its wishes takes what there is.
+func answered(state *v1.SriovNetworkNodeState) bool {
+	request := state.Annotations[v1.AnnotationDrainRequest]
+	return request == "" || request == state.Annotations[v1.AnnotationDrainAnswer]
 }
 
 // gone gives back the slot of a node that is not there any more.
@@ -114,6 +140,30 @@ func (r *Drainer) gone(node string, err error) error {
 		r.Wake(r.slots.free(node))
 	}
 	return err
+}
+
+// release opens a node that is not being drained, if it was cordoned here, and gives its
+// slot to the next.
+func (r *Drainer) release(ctx context.Context, meta *metav1.PartialObjectMetadata) error {
+	if meta.Annotations[v1.AnnotationCordoned] != "" {
+		var state v1.SriovNetworkNodeState
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: meta.Name}, &state)
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
+		if err == nil && busy(&state) {
+			return nil // the cache is behind: the event of it is on its way
+		}
+		var node corev1.Node
+		if err := r.Live.Get(ctx, client.ObjectKey{Name: meta.Name}, &node); err != nil {
+			return r.gone(meta.Name, err)
+		}
+		if err := uncordon(ctx, r, &node); err != nil {
+			return r.gone(meta.Name, err)
+		}
+	}
+	r.Wake(r.slots.free(meta.Name))
+	return nil
 }
 
 // begin takes a slot of the node's pool, or leaves the node waiting for one.
@@ -217,41 +267,66 @@ func (r *Drainer) room(ctx context.Context, p *v1.SriovNetworkPoolConfig) (int, 
 	return plan.PoolLimit(p.Spec.MaxUnavailable, size.nodes)
 }
 
-// evict makes the node free of the pods in question, in as many rounds as it takes.
-func (r *Drainer) evict(ctx context.Context, state *v1.SriovNetworkNodeState, all bool) (ctrl.Result, error) {
+// evict makes the node free of the pods in question, in as many rounds as it takes. What it
+// does cannot be undone, so it looks past the cache at whether it is still wanted.
+func (r *Drainer) evict(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var state v1.SriovNetworkNodeState
+	if err := r.Live.Get(ctx, req.NamespacedName, &state); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err) // its deletion is an event
+	}
+	desired := state.Annotations[v1.AnnotationDesiredState]
+	if !wants(desired) || state.Annotations[v1.AnnotationCurrentState] != v1.Draining {
+		return ctrl.Result{}, nil // the event of it is on its way
+	}
 	cfg, err := r.config(ctx, r)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	if cfg != nil && cfg.Spec.DisableDrain {
-		return ctrl.Result{}, r.complete(ctx, state, "draining is disabled")
+		return ctrl.Result{}, r.complete(ctx, &state, "draining is disabled")
 	}
+	left, err := r.empty(ctx, &state, desired == v1.RebootRequired)
+	switch {
+	case apierrors.IsConflict(err):
+		return ctrl.Result{}, err
+	case apierrors.IsNotFound(err):
+		return ctrl.Result{}, r.gone(state.Name, err)
+	case err != nil:
+		return ctrl.Result{}, errors.Join(err, r.say(ctx, &state, metav1.ConditionFalse, v1.ReasonDrainBlocked, err.Error()))
+	case left.done:
+		return ctrl.Result{}, r.complete(ctx, &state, left.message)
+	}
+	return ctrl.Result{RequeueAfter: evictAgain}, r.say(ctx, &state, metav1.ConditionFalse, left.reason, left.message)
+}
+
+// remains is how far a node is from being empty.
+type remains struct {
+	done            bool
+	reason, message string
+}
+
+// empty cordons the node and evicts once.
+func (r *Drainer) empty(ctx context.Context, state *v1.SriovNetworkNodeState, all bool) (remains, error) {
 	var node corev1.Node
 	if err := r.Live.Get(ctx, client.ObjectKey{Name: state.Name}, &node); err != nil {
-		return ctrl.Result{}, err
+		return remains{}, err
 	}
 	if err := cordon(ctx, r, &node); err != nil {
-		return ctrl.Result{}, err
+		return remains{}, fmt.Errorf("cordon the node: %w", err)
 	}
-	pods, err := evictable(ctx, r.Live, state.Name, r.ResourcePrefix, all)
+	pods, err := r.occupants(ctx, state.Name, all, state.Annotations[v1.AnnotationDrainVFs])
 	if err != nil {
-		return ctrl.Result{}, err
+		return remains{}, err
 	}
-	if len(pods) == 0 {
-		return ctrl.Result{}, r.complete(ctx, state, "")
+	if len(pods.leave) == 0 && len(pods.unknown) == 0 {
+		return remains{done: true, message: some(pods.stay)}, nil
 	}
-	blocked, err := evictPods(ctx, r, pods)
-	if err != nil {
-		return ctrl.Result{}, err
+	says, blocked := r.evictPods(ctx, pods.leave)
+	out := remains{reason: v1.ReasonDraining, message: fmt.Sprintf("%d pods to go: %s", len(pods.leave)+len(pods.unknown), some(append(pods.unknown, says...)))}
+	if blocked || len(pods.unknown) > 0 {
+		out.reason = v1.ReasonDrainBlocked
 	}
-	reason, message := v1.ReasonDraining, fmt.Sprintf("%d pods to go", len(pods))
-	if blocked != "" {
-		reason, message = v1.ReasonDrainBlocked, blocked
-	}
-	if err := r.say(ctx, state, metav1.ConditionFalse, reason, message); err != nil {
-		return ctrl.Result{}, err
-	}
-	return ctrl.Result{RequeueAfter: evictAgain}, nil
+	return out, nil
 }
 
 func (r *Drainer) complete(ctx context.Context, state *v1.SriovNetworkNodeState, message string) error {
@@ -261,23 +336,18 @@ func (r *Drainer) complete(ctx context.Context, state *v1.SriovNetworkNodeState,
 	return r.say(ctx, state, metav1.ConditionTrue, v1.ReasonDrainComplete, message)
 }
 
-// finish gives the node back and the slot to the next.
-func (r *Drainer) finish(ctx context.Context, state *v1.SriovNetworkNodeState) error {
-	var node corev1.Node
-	if err := r.Live.Get(ctx, client.ObjectKey{Name: state.Name}, &node); client.IgnoreNotFound(err) != nil {
-		return err
-	} else if err == nil {
-		if err := uncordon(ctx, r, &node); err != nil {
-			return err
-		}
-	}
+// finish takes the permission back, and then gives the node back and the slot to the next.
+func (r *Drainer) finish(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) error {
 	if err := r.set(ctx, state, v1.DrainIdle); err != nil {
 		return err
+	}
+	node.SetAnnotations(map[string]string{v1.AnnotationCordoned: "unknown"}) // the cache may not show it yet
+	if err := r.release(ctx, node); err != nil {
+		return err // Idle and cordoned by us: the next try releases it
 	}
 	if err := r.say(ctx, state, metav1.ConditionTrue, v1.ReasonDrainIdle, ""); err != nil {
 		logf.FromContext(ctx).Info("condition not written", "node", state.Name, "err", err.Error())
 	}
-	r.Wake(r.slots.free(state.Name))
 	return nil
 }
 
@@ -290,12 +360,13 @@ func (r *Drainer) pool(ctx context.Context, node *metav1.PartialObjectMetadata) 
 	return in[0].Name, nil
 }
 
-// set writes the operator's answer.
+// set writes the operator's answer, and which wish DrainComplete is the answer to.
 func (r *Drainer) set(ctx context.Context, state *v1.SriovNetworkNodeState, current string) error {
-	state.Annotations[v1.AnnotationCurrentState] = current
-	return r.mergePatch(ctx, state, "", map[string]any{"metadata": map[string]any{
-		"resourceVersion": state.ResourceVersion, "annotations": map[string]any{v1.AnnotationCurrentState: current},
-	}})
+	annotations := map[string]any{v1.AnnotationCurrentState: current}
+	if request := state.Annotations[v1.AnnotationDrainRequest]; request != "" && current == v1.DrainComplete {
+		annotations[v1.AnnotationDrainAnswer] = request
+	}
+	return r.mergePatch(ctx, state, "", map[string]any{"metadata": map[string]any{"annotations": annotations}})
 }
 
 func (r *Drainer) say(ctx context.Context, state *v1.SriovNetworkNodeState, status metav1.ConditionStatus, reason, message string) error {

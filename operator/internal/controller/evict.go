@@ -2,9 +2,13 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,6 +16,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+const (
+	// evictTimeout of one eviction: a webhook that does not answer must not hold up the
+	// others, nor the other nodes.
+	evictTimeout = 5 * time.Second
+	// evictParallel evictions of one node at a time.
+	evictParallel = 8
+	// podsNamed in a condition; of more, their number.
+	podsNamed = 5
 )
 
 // cordon keeps new pods off the node. A node that an admin cordoned is left as it is,
@@ -39,23 +53,44 @@ func uncordon(ctx context.Context, c client.Client, node *corev1.Node) error {
 	return c.Patch(ctx, node, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner)
 }
 
-// evictable lists the pods that have to leave a node: those that hold a resource of
-// ours, or all. Pods of DaemonSets and static pods would come back at once, finished
-// ones hold nothing.
-func evictable(ctx context.Context, c client.Reader, node, resourcePrefix string, all bool) ([]corev1.Pod, error) {
+// occupants of a node that a drain is about.
+type occupants struct {
+	leave   []corev1.Pod // are to be evicted
+	stay    []string     // hold VFs and are not evicted, with the reason, for people
+	unknown []string     // cannot be judged, with the reason
+}
+
+// occupants sorts the pods of a node: those that hold a VF of ours, or all, have to leave.
+// Pods of DaemonSets and static pods would come back at once; finished ones hold nothing.
+func (r *Drainer) occupants(ctx context.Context, node string, all bool, disturbed string) (occupants, error) {
 	var list corev1.PodList
-	if err := c.List(ctx, &list, client.MatchingFields{"spec.nodeName": node}); err != nil {
-		return nil, fmt.Errorf("list the pods of node %s: %w", node, err)
+	var out occupants
+	if err := r.Live.List(ctx, &list, client.MatchingFields{"spec.nodeName": node}); err != nil {
+		return out, fmt.Errorf("list the pods of node %s: %w", node, err)
 	}
-	var out []corev1.Pod
 	for _, p := range list.Items {
+		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		holder := holds(&p, r.ResourcePrefix+"/")
+		if !holder {
+			claimed, err := r.holdsClaim(ctx, &p, node, disturbed)
+			if err != nil && !all {
+				out.unknown = append(out.unknown, fmt.Sprintf("pod %s/%s: %v", p.Namespace, p.Name, err))
+				continue
+			}
+			holder = claimed
+		}
 		owner := metav1.GetControllerOf(&p)
+		static := p.Annotations[corev1.MirrorPodAnnotationKey] != ""
 		switch {
-		case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
-		case p.Annotations[corev1.MirrorPodAnnotationKey] != "":
-		case owner != nil && owner.Kind == "DaemonSet":
-		case all || holds(&p, resourcePrefix+"/"):
-			out = append(out, p)
+		case static && holder:
+			out.stay = append(out.stay, fmt.Sprintf("static pod %s/%s holds VFs: a static pod cannot be evicted", p.Namespace, p.Name))
+		case owner != nil && owner.Kind == "DaemonSet" && holder:
+			out.stay = append(out.stay, fmt.Sprintf("pod %s/%s holds VFs: DaemonSet %s would put it back at once", p.Namespace, p.Name, owner.Name))
+		case static, owner != nil && owner.Kind == "DaemonSet":
+		case all || holder:
+			out.leave = append(out.leave, p)
 		}
 	}
 	return out, nil
@@ -77,26 +112,61 @@ func holds(p *corev1.Pod, prefix string) bool {
 	return false
 }
 
-// evictPods asks each pod that is not leaving yet to leave; blocked says which may not,
-// in the words of the API server.
-func evictPods(ctx context.Context, c client.Client, pods []corev1.Pod) (blocked string, err error) {
+// evictPods asks each pod to leave that is not leaving yet, whatever is answered for the
+// others. It says of every pod what it waits for, in the words of the API server, and
+// whether one of them may not leave.
+func (r *Drainer) evictPods(ctx context.Context, pods []corev1.Pod) (says []string, blocked bool) {
+	says = make([]string, len(pods))
+	refused := make([]bool, len(pods))
+	var calls errgroup.Group
+	calls.SetLimit(evictParallel)
 	for i := range pods {
-		p := &pods[i]
-		if !p.DeletionTimestamp.IsZero() {
-			continue
-		}
-		eviction := &policyv1.Eviction{
-			ObjectMeta:    metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name},
-			DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}},
-		}
-		err := c.SubResource("eviction").Create(ctx, p, eviction)
-		switch {
-		case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err): // gone, or another of that name
-		case apierrors.IsTooManyRequests(err):
-			blocked = joinMessage(blocked, fmt.Sprintf("pod %s/%s: %v", p.Namespace, p.Name, err))
-		default:
-			return "", fmt.Errorf("evict pod %s/%s: %w", p.Namespace, p.Name, err)
-		}
+		calls.Go(func() error {
+			says[i], refused[i] = r.evictPod(ctx, &pods[i])
+			return nil
+		})
 	}
-	return blocked, nil
+	_ = calls.Wait()
+	return says, slices.Contains(refused, true)
+}
+
+func (r *Drainer) evictPod(ctx context.Context, p *corev1.Pod) (says string, refused bool) {
+	name := "pod " + p.Namespace + "/" + p.Name
+	if !p.DeletionTimestamp.IsZero() {
+		if len(p.Finalizers) > 0 {
+			return fmt.Sprintf("%s is ending, held by the finalizers %s", name, strings.Join(p.Finalizers, ", ")), false
+		}
+		return name + " is ending", false
+	}
+	body, err := json.Marshal(&policyv1.Eviction{
+		TypeMeta:      metav1.TypeMeta{APIVersion: "policy/v1", Kind: "Eviction"},
+		ObjectMeta:    metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name},
+		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &p.UID}},
+	})
+	if err != nil {
+		return name + ": " + err.Error(), true
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, evictTimeout, fmt.Errorf("no answer within %s", evictTimeout))
+	defer cancel()
+	// Without client-go's own retries: an answer "too many requests" with a time would be
+	// repeated ten times before anybody learns of it.
+	err = r.api.Post().AbsPath("/api/v1/namespaces", p.Namespace, "pods", p.Name, "eviction").
+		SetHeader("Content-Type", "application/json").MaxRetries(0).Body(body).Do(ctx).Error()
+	switch {
+	case err == nil:
+		return name + " is ending", false
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // gone, or another of that name, as the next look will show
+		return name + ": " + err.Error(), false
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	}
+	return name + ": " + err.Error(), true
+}
+
+// some names the first of what is said, and how many there are more.
+func some(says []string) string {
+	if more := len(says) - podsNamed; more > 0 {
+		return strings.Join(says[:podsNamed], "; ") + fmt.Sprintf("; and %d more pods", more)
+	}
+	return strings.Join(says, "; ")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -36,6 +37,10 @@ import (
 
 // parallel work items of one kind. They wait for the API server, not for the CPU.
 const parallel = 16
+
+// parallelDrains at a time: one whose evictions are not answered takes seconds, and must
+// not keep other nodes waiting.
+const parallelDrains = 64
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
@@ -191,13 +196,21 @@ func setupDrain(mgr ctrl.Manager, c *Client, o Operator) error {
 	}}
 	return ctrl.NewControllerManagedBy(mgr).Named("drain").
 		For(&v1.SriovNetworkNodeState{}, builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
-		WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(predicate.LabelChangedPredicate{})). // of another pool now
+		WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(drainNews)).
 		Watches(&v1.SriovNetworkPoolConfig{}, w.waitingNodes(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1.SriovOperatorConfig{}, w.waitingNodes(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.Channel(wake, &handler.EnqueueRequestForObject{})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: parallel}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: parallelDrains}).
 		Complete(drainer)
 }
+
+// drainNews passes events of Nodes that may be in another pool now, or whose annotations
+// of the drain handshake have changed: what a late cache has hidden is looked at again.
+var drainNews = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	was, is := e.ObjectOld.GetAnnotations(), e.ObjectNew.GetAnnotations()
+	return !maps.Equal(e.ObjectOld.GetLabels(), e.ObjectNew.GetLabels()) ||
+		was[v1.AnnotationNodeState] != is[v1.AnnotationNodeState] || was[v1.AnnotationCordoned] != is[v1.AnnotationCordoned]
+}}
 
 func setupNetworks(mgr ctrl.Manager, c *Client, o Operator) error {
 	var errs []error
