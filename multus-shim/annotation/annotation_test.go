@@ -40,13 +40,23 @@ func TestParse(t *testing.T) {
 			DefaultRoute: &DefaultRoute{Gateways: []netip.Addr{netip.MustParseAddr("10.1.1.254"), netip.MustParseAddr("fd00::fe")}},
 			Ignored:      []string{"typo"},
 		}}},
+		"nothing asked for": {`[{"name":"a","ips":[],"portMappings":[],"bandwidth":{}},{"name":"b","bandwidth":{"ingressRate":0,"ingressBurst":0,"egressRate":5}}]`, []Selection{
+			{Namespace: "ns1", Name: "a"}, {Namespace: "ns1", Name: "b", Bandwidth: &Bandwidth{EgressRate: 5, EgressBurst: defaultBurst}},
+		}},
+		"other spellings": {`[{"Name":"a","MAC":"02:00:00:00:00:01","IPs":["10.0.0.1"],"PortMappings":[{"HostPort":1,"ContainerPort":2}],"DeviceId":"x"}]`, []Selection{
+			{Namespace: "ns1", Name: "a", MAC: "02:00:00:00:00:01", IPs: []string{"10.0.0.1"}, DeviceID: "x",
+				PortMappings: []PortMapping{{HostPort: 1, ContainerPort: 2, Protocol: "tcp"}}},
+		}},
+		"names of objects": {`net.vlan100,ns2/a.b-c.d@x`, []Selection{
+			{Namespace: "ns1", Name: "net.vlan100"}, {Namespace: "ns2", Name: "a.b-c.d", Interface: "x"},
+		}},
 		"keep own default route": {`[{"name":"a","default-route":[]}]`, []Selection{
 			{Namespace: "ns1", Name: "a", DefaultRoute: &DefaultRoute{}},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Parse(tc.value, "ns1")
+			got, err := Parse(tc.value, "ns1", MaxSelections)
 			require.NoError(t, err)
 			assert.Equal(t, tc.want, got)
 		})
@@ -57,46 +67,57 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	element := func(members string) string { return `[{"name":"a",` + members + `}]` }
 	for value, want := range map[string]string{
-		"  ":                              "element 1: empty",
-		"neta,":                           "element 2: empty",
-		"ns/":                             "name: missing",
-		"/a":                              "namespace: missing",
-		"a/b/c":                           `name "b/c"`,
-		"a.b":                             `name "a.b": want a DNS label`,
-		"A":                               `name "A"`,
-		"-a":                              `name "-a"`,
-		"a@":                              "no interface name",
-		"a@a/b":                           "no interface name",
-		"a@sixteen-bytes-xx":              "no interface name",
-		strings.Repeat("x", 64):           "want a DNS label",
-		strings.Repeat("x", 1<<20):        "bytes are more than",
-		`{}`:                              "want a JSON list",
-		`"x"`:                             "want a JSON list",
-		`[null]`:                          "element 1: not a JSON object",
-		`["a"]`:                           "element 1: not a JSON object",
-		`[{}]`:                            "name: missing",
-		`[{"name":7}]`:                    "name: ",
-		`[{"name":"a.b"}]`:                `name "a.b"`,
-		`[{"name":"a","namespace":"A"}]`:  `namespace "A"`,
-		element(`"interface":"a/b"`):      "interface: ",
-		element(`"interface":"."`):        "interface: ",
-		element(`"interface":"a b"`):      "interface: ",
-		element(`"interface":"a:b"`):      "interface: ",
-		element(`"ips":[]`):               "ips: empty list",
-		element(`"ips":["10.0.0.300"]`):   `ips: "10.0.0.300"`,
-		element(`"ips":["10.0.0.1/33"]`):  "ips: ",
-		element(`"ips":["fe80::1%eth0"]`): "ips: ",
-		element(`"ips":"10.0.0.1"`):       "ips: ",
-		element(`"mac":"zz"`):             `mac: "zz" is no address of 6 bytes`,
+		"  ":                           "element 1: empty",
+		"neta,":                        "element 2: empty",
+		"ns/":                          "name: missing",
+		"/a":                           "namespace: missing",
+		"a/b/c":                        `name "b/c"`,
+		"a..b":                         `name "a..b": want the name of an object`,
+		"a_b":                          `name "a_b"`,
+		"neta@x@y":                     "more than one '@'",
+		"neta@x%d":                     "no interface name",
+		"A":                            `name "A"`,
+		"-a":                           `name "-a"`,
+		"a@":                           "no interface name",
+		"a@a/b":                        "no interface name",
+		"a@sixteen-bytes-xx":           "no interface name",
+		strings.Repeat("x", 254):       "want the name of an object",
+		"a.b/x":                        `namespace "a.b": want a DNS label`,
+		strings.Repeat("a,", 64) + "a": "65 networks are more than the 64",
+		"[" + strings.Repeat(`{"name":"a"},`, 64) + `{"name":"a"}]`: "65 networks are more than the 64",
+		strings.Repeat(`[`, 1<<10):                                  "nested deeper than 32",
+		strings.Repeat("x", 1<<20):                                  "bytes are more than",
+		`{}`:                                                        "want a JSON list",
+		`"x"`:                                                       "want a JSON list",
+		`[null]`:                                                    "element 1: not a JSON object",
+		`["a"]`:                                                     "element 1: not a JSON object",
+		`[{}]`:                                                      "name: missing",
+		`[{"name":7}]`:                                              "name: ",
+		`[{"name":"a/b"}]`:                                          `name "a/b"`,
+		`[{"name":"..","namespace":".."}]`:                          `name ".."`,
+		`[{"name":"a","namespace":".."}]`:                           `namespace ".."`,
+		element(`"mac":"02:00:00:00:00:01","MAC":"02:00:00:00:00:02"`): `"mac" and "MAC" are two spellings of one key`,
+		element(`"Name":"b"`):                                                                  `"name" and "Name" are two spellings`,
+		element(`"deviceID":"a","device\u0049d":"b"`):                                          "are two spellings",
+		element(`"ipſ":["10.0.0.1"],"ips":["10.0.0.2"]`):                                       "are two spellings", // folds to s
+		element(`"interface":"x%d"`):                                                           "no interface name",
+		element(`"cni-args":` + strings.Repeat(`{"a":`, 64) + `1` + strings.Repeat(`}`, 64)):   "nested deeper",
+		`[{"name":"a","namespace":"A"}]`:                                                       `namespace "A"`,
+		element(`"interface":"a/b"`):                                                           "interface: ",
+		element(`"interface":"."`):                                                             "interface: ",
+		element(`"interface":"a b"`):                                                           "interface: ",
+		element(`"interface":"a:b"`):                                                           "interface: ",
+		element(`"ips":["10.0.0.300"]`):                                                        `ips: "10.0.0.300"`,
+		element(`"ips":["10.0.0.1/33"]`):                                                       "ips: ",
+		element(`"ips":["fe80::1%eth0"]`):                                                      "ips: ",
+		element(`"ips":"10.0.0.1"`):                                                            "ips: ",
+		element(`"mac":"zz"`):                                                                  `mac: "zz" is no address of 6 bytes`,
 		element(`"mac":"02:00:00:00:00:00:00:01"`):                                             "mac: ",
 		element(`"infiniband-guid":"02:00:00:00:00:01"`):                                       "infiniband-guid: ",
-		element(`"portMappings":[]`):                                                           "portMappings: empty list",
 		element(`"portMappings":[{"hostPort":0,"containerPort":1}]`):                           "hostPort 0: want 1 to 65535",
 		element(`"portMappings":[{"hostPort":1,"containerPort":70000}]`):                       "containerPort 70000",
 		element(`"portMappings":[{"hostPort":1,"containerPort":1,"protocol":"icmp"}]`):         `protocol "icmp"`,
 		element(`"portMappings":[{"hostPort":1,"containerPort":1,"hostIP":"x"}]`):              `hostIP "x"`,
-		element(`"bandwidth":{}`):                                                              "bandwidth: no rate",
-		element(`"bandwidth":{"ingressRate":0}`):                                               "ingressRate 0",
 		element(`"bandwidth":{"egressRate":-1}`):                                               "egressRate -1",
 		element(`"bandwidth":{"ingressRate":1.5}`):                                             "bandwidth: ",
 		element(`"bandwidth":{"egressBurst":1}`):                                               "egressBurst needs egressRate",
@@ -107,9 +128,50 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		element(`"ipam-claim-reference":"c","ips":["10.0.0.1"]`):                               "excludes ips",
 		`[{"name":"a","default-route":["10.0.0.1"]},{"name":"b","default-route":["fd00::1"]}]`: "in elements 1 and 2",
 	} {
-		selections, err := Parse(value, "ns1")
+		selections, err := Parse(value, "ns1", MaxSelections)
 		assert.ErrorContains(t, err, want, value)
 		assert.Nil(t, selections, value)
+	}
+}
+
+// What goes into an error, an event and the kubelet's log at every try is short,
+// however much the user wrote.
+func TestErrorsAreShort(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x_", 50000)
+	many := strings.Repeat(`"10.0.0.300",`, 10000)
+	for name, value := range map[string]string{
+		"short": long, "interface": "a@" + long, "namespace": long + "/a", "keys": `[{"name":"a","` + long + `":1,"mac":"zz"}]`,
+		"mac": `[{"name":"a","mac":"` + long + `"}]`, "ips": `[{"name":"a","ips":[` + many + `"x"]}]`, "string": `"` + long + `"`,
+		"elements": `["` + long + `"]`, "gateway": `[{"name":"a","default-route":[` + many + `"x"]}]`,
+		"mappings": `[{"name":"a","portMappings":[` + strings.Repeat(`{},`, 10000) + `{}]}]`,
+	} {
+		_, err := Parse(value, "ns1", MaxSelections)
+		require.Error(t, err, name)
+		assert.Less(t, len(err.Error()), 1200, name)
+	}
+	selections, err := Parse(`[{"name":"a","`+long+`":1`+strings.Repeat(`,"k":1`, 10000)+`}]`, "ns1", MaxSelections)
+	require.NoError(t, err)
+	assert.Len(t, selections[0].Ignored, 5)
+}
+
+// Names of networks in files are not those of objects.
+func TestParseFileRef(t *testing.T) {
+	t.Parallel()
+	for item, want := range map[string]Selection{
+		"my_Net.1":    {Namespace: "kube-system", Name: "my_Net.1"},
+		"ns/a.b@x":    {Namespace: "ns", Name: "a.b", Interface: "x"},
+		"My_Net@net9": {Namespace: "kube-system", Name: "My_Net", Interface: "net9"},
+	} {
+		s, err := ParseFileRef(item, "kube-system")
+		require.NoError(t, err)
+		assert.Equal(t, want, s)
+	}
+	s, _ := ParseFileRef("my_Net.1", "kube-system")
+	assert.False(t, s.IsObject())
+	for _, item := range []string{"", "_a", "a b", "..", "a@x@y", "a\x00"} {
+		_, err := ParseFileRef(item, "kube-system")
+		assert.Error(t, err, "%q", item)
 	}
 }
 
@@ -133,7 +195,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		selections, err := Parse(value, "pod-ns")
+		selections, err := Parse(value, "pod-ns", MaxSelections)
 		if err != nil {
 			require.Nil(t, selections)
 			return

@@ -7,39 +7,60 @@ import (
 	"net/netip"
 	"strings"
 	"unicode"
+
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 )
 
 // defaultBurst stands in where a rate comes without its burst, which the
 // specification lets us choose and the bandwidth plugin insists on. Bits.
 const defaultBurst = math.MaxInt32
 
-// checkLabel accepts DNS-1123 labels, the names of NADs and namespaces.
-func checkLabel(key, value string) error {
-	ok := value != "" && len(value) <= 63 && value[0] != '-' && value[len(value)-1] != '-'
+// CheckNamespace accepts the name of a namespace: a DNS label.
+func CheckNamespace(key, value string) error {
+	const limit = 63
+	if len(value) <= limit && isLabel(value) {
+		return nil
+	}
+	return badName(key, value, "want a DNS label (at most 63 of a-z, 0-9 and -)")
+}
+
+// CheckName accepts the name of an object: DNS labels with dots between them.
+func CheckName(key, value string) error {
+	const limit = 253
+	ok := len(value) <= limit
+	for label := range strings.SplitSeq(value, ".") {
+		ok = ok && isLabel(label)
+	}
+	if ok {
+		return nil
+	}
+	return badName(key, value, "want the name of an object (at most 253 of a-z, 0-9, - and .)")
+}
+
+func isLabel(value string) bool {
+	ok := value != "" && value[0] != '-' && value[len(value)-1] != '-'
 	for i := 0; ok && i < len(value); i++ {
 		c := value[i]
 		ok = c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-'
 	}
-	switch {
-	case ok:
-		return nil
-	case value == "":
-		return fmt.Errorf("%s: missing", key)
-	}
-	const limit = 70
-	if len(value) > limit {
-		value = value[:limit] + "..."
-	}
-	return fmt.Errorf("%s %q: want a DNS label (at most 63 of a-z, 0-9 and -)", key, value)
+	return ok
 }
 
-// checkInterface accepts what the kernel takes for a network device.
+func badName(key, value, want string) error {
+	if value == "" {
+		return fmt.Errorf("%s: missing", key)
+	}
+	return fmt.Errorf("%s %q: %s", key, brief.Text(value), want)
+}
+
+// checkInterface accepts what the kernel takes for a network device. It expands
+// "%d" to a number, so that a device of the requested name would not exist.
 func checkInterface(name string) error {
 	bad := func(r rune) bool {
-		return r == '/' || r == ':' || unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar
+		return r == '/' || r == ':' || r == '%' || unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar
 	}
 	if name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsFunc(name, bad) {
-		return fmt.Errorf("%q is no interface name: want 1 to 15 bytes without '/', ':' and white space, not '.' or '..'", name)
+		return fmt.Errorf("%q is no interface name: want 1 to 15 bytes without '/', ':', '%%' and white space, not '.' or '..'", brief.Text(name))
 	}
 	return nil
 }
@@ -51,7 +72,7 @@ func checkIP(s string) error {
 		addr, err = netip.ParseAddr(s)
 	}
 	if err != nil || addr.Zone() != "" {
-		return fmt.Errorf("%q is no IP address, with or without prefix length", s)
+		return fmt.Errorf("%q is no IP address, with or without prefix length", brief.Text(s))
 	}
 	return nil
 }
@@ -59,7 +80,7 @@ func checkIP(s string) error {
 func checkHardware(s string, size int) error {
 	address, err := net.ParseMAC(s)
 	if err != nil || len(address) != size {
-		return fmt.Errorf("%q is no address of %d bytes", s, size)
+		return fmt.Errorf("%q is no address of %d bytes", brief.Text(s), size)
 	}
 	return nil
 }
@@ -77,31 +98,33 @@ func (m *PortMapping) normalise() error {
 		protocol = "tcp"
 	case "tcp", "udp", "sctp":
 	default:
-		return fmt.Errorf("protocol %q: want TCP, UDP or SCTP", m.Protocol)
+		return fmt.Errorf("protocol %q: want TCP, UDP or SCTP", brief.Text(m.Protocol))
 	}
 	m.Protocol = protocol
 	if m.HostIP != "" {
 		if _, err := netip.ParseAddr(m.HostIP); err != nil {
-			return fmt.Errorf("hostIP %q: want an IP address", m.HostIP)
+			return fmt.Errorf("hostIP %q: want an IP address", brief.Text(m.HostIP))
 		}
 	}
 	return nil
 }
 
-// setRate validates one direction and stores it.
+// setRate validates one direction and stores it. A rate of 0 is how generators
+// write that there is no limit.
 func setRate(rate, burst *int64, direction string, haveRate, haveBurst *int64) error {
+	none := func(p *int64) bool { return p == nil || *p == 0 }
 	switch {
-	case haveRate == nil && haveBurst == nil:
+	case none(haveRate) && none(haveBurst):
 		return nil
-	case haveRate == nil:
+	case none(haveRate):
 		return fmt.Errorf("%sBurst needs %sRate", direction, direction)
-	case *haveRate <= 0:
+	case *haveRate < 0:
 		return fmt.Errorf("%sRate %d: want more than 0 bit/s", direction, *haveRate)
-	case haveBurst != nil && *haveBurst <= 0:
+	case haveBurst != nil && *haveBurst < 0:
 		return fmt.Errorf("%sBurst %d: want more than 0 bit", direction, *haveBurst)
 	}
 	*rate, *burst = *haveRate, defaultBurst
-	if haveBurst != nil {
+	if !none(haveBurst) {
 		*burst = *haveBurst
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
 
@@ -16,10 +17,16 @@ var known = []string{
 	"bandwidth", "cni-args", "default-route", "deviceID", "ipam-claim-reference",
 }
 
-func parseJSON(value []byte, namespace string) ([]Selection, error) {
+func parseJSON(value []byte, namespace string, limit int) ([]Selection, error) {
+	if err := rawjson.CheckDepth(value); err != nil {
+		return nil, err
+	}
 	var elements []json.RawMessage
 	if err := json.Unmarshal(value, &elements); err != nil {
 		return nil, fmt.Errorf("want a JSON list of network selections: %w", err)
+	}
+	if err := checkCount(len(elements), limit); err != nil {
+		return nil, err
 	}
 	var (
 		selections   []Selection
@@ -43,6 +50,9 @@ func parseJSON(value []byte, namespace string) ([]Selection, error) {
 
 func parseElement(data json.RawMessage, namespace string) (Selection, error) {
 	object, err := rawjson.Parse(data)
+	if err == nil {
+		object, err = object.Canonical(known...)
+	}
 	if err != nil {
 		return Selection{}, err
 	}
@@ -70,17 +80,18 @@ func parseElement(data json.RawMessage, namespace string) (Selection, error) {
 		p.fail("interface", checkInterface(s.Interface))
 	}
 	if claim := p.text("ipam-claim-reference"); claim != "" && len(s.IPs) > 0 {
-		p.fail("ipam-claim-reference", fmt.Errorf("%q excludes ips: the claim holds the addresses", claim))
+		p.fail("ipam-claim-reference", fmt.Errorf("%q excludes ips: the claim holds the addresses", brief.Text(claim)))
 	}
 	if !p.failed("name") && !p.failed("namespace") {
 		p.errs = append(p.errs, s.checkRef())
 	}
+	const enough = 5
 	for _, m := range object {
-		if !slices.Contains(known, m.Key) {
-			s.Ignored = append(s.Ignored, m.Key)
+		if !slices.Contains(known, m.Key) && len(s.Ignored) < enough {
+			s.Ignored = append(s.Ignored, brief.Text(m.Key))
 		}
 	}
-	if err := errors.Join(p.errs...); err != nil {
+	if err := brief.Join(p.errs...); err != nil {
 		return Selection{}, err
 	}
 	return s, nil
@@ -124,11 +135,8 @@ func (p *parser) text(key string) string {
 
 func (p *parser) ips() []string {
 	var ips []string
-	if !p.decode("ips", &ips) {
+	if !p.decode("ips", &ips) || len(ips) == 0 {
 		return nil
-	}
-	if len(ips) == 0 {
-		p.fail("ips", errors.New("empty list: give an address or leave the key out"))
 	}
 	for _, ip := range ips {
 		p.fail("ips", checkIP(ip))
@@ -146,11 +154,8 @@ func (p *parser) hardware(key string, size int) string {
 
 func (p *parser) portMappings() []PortMapping {
 	var mappings []PortMapping
-	if !p.decode("portMappings", &mappings) {
+	if !p.decode("portMappings", &mappings) || len(mappings) == 0 {
 		return nil
-	}
-	if len(mappings) == 0 {
-		p.fail("portMappings", errors.New("empty list: give a mapping or leave the key out"))
 	}
 	for i := range mappings {
 		if err := mappings[i].normalise(); err != nil {
@@ -168,8 +173,8 @@ func (p *parser) bandwidth() *Bandwidth {
 	var b Bandwidth
 	p.fail("bandwidth", setRate(&b.IngressRate, &b.IngressBurst, "ingress", fields.IngressRate, fields.IngressBurst))
 	p.fail("bandwidth", setRate(&b.EgressRate, &b.EgressBurst, "egress", fields.EgressRate, fields.EgressBurst))
-	if b == (Bandwidth{}) && !p.failed("bandwidth") {
-		p.fail("bandwidth", errors.New("no rate: give ingressRate or egressRate, or leave the key out"))
+	if b == (Bandwidth{}) {
+		return nil
 	}
 	return &b
 }
@@ -197,10 +202,10 @@ func (p *parser) defaultRoute() *DefaultRoute {
 	for _, gateway := range gateways {
 		addr, err := netip.ParseAddr(gateway)
 		if err == nil && addr.Zone() != "" {
-			err = errors.New("a zone has no meaning here")
+			err = errors.New("zone")
 		}
 		if err != nil {
-			p.fail("default-route", fmt.Errorf("%q is no gateway address: %w", gateway, err))
+			p.fail("default-route", fmt.Errorf("%q is no gateway address: want an IP address without a zone", brief.Text(gateway)))
 			continue
 		}
 		addr = addr.Unmap()

@@ -12,6 +12,10 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/containernetworking/cni/pkg/utils"
+
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 )
 
 // The annotations that select networks.
@@ -22,6 +26,9 @@ const (
 
 // maxSize is the limit of the API server for all annotations of one object.
 const maxSize = 256 << 10
+
+// MaxSelections is how many networks one annotation may select by default.
+const MaxSelections = 64
 
 // Selection is one requested attachment.
 type Selection struct {
@@ -41,7 +48,7 @@ type Selection struct {
 	// keeps the default routes its own plugin set; at most one per family.
 	DefaultRoute *DefaultRoute
 
-	Ignored []string // keys nobody reads, for a warning
+	Ignored []string // keys nobody reads, for a warning; the first few
 }
 
 // DefaultRoute asks for the default route to leave through this attachment.
@@ -68,24 +75,31 @@ type Bandwidth struct {
 // Ref is "namespace/name", as users write it.
 func (s Selection) Ref() string { return s.Namespace + "/" + s.Name }
 
-// Parse reads a value of either form; namespace is that of the pod. The empty
-// value and the empty list select nothing.
-func Parse(value, namespace string) ([]Selection, error) {
+// Parse reads a value of either form with up to limit networks; namespace is that
+// of the pod. The empty value and the empty list select nothing.
+func Parse(value, namespace string, limit int) ([]Selection, error) {
 	switch {
 	case value == "":
 		return nil, nil
 	case len(value) > maxSize:
 		return nil, fmt.Errorf("%d bytes are more than the %d an annotation may have", len(value), maxSize)
 	case strings.ContainsAny(value, `[{"`):
-		return parseJSON([]byte(value), namespace)
+		return parseJSON([]byte(value), namespace, limit)
 	default:
-		return parseShort(value, namespace)
+		return parseShort(value, namespace, limit)
 	}
+}
+
+func checkCount(n, limit int) error {
+	if n > limit {
+		return fmt.Errorf("%d networks are more than the %d a pod may select (maxNetworks in the configuration of multus-shim)", n, limit)
+	}
+	return nil
 }
 
 // ParseOne reads a value that must select exactly one network.
 func ParseOne(value, namespace string) (Selection, error) {
-	selections, err := Parse(value, namespace)
+	selections, err := Parse(value, namespace, MaxSelections)
 	if err != nil {
 		return Selection{}, err
 	}
@@ -96,7 +110,10 @@ func ParseOne(value, namespace string) (Selection, error) {
 }
 
 // parseShort reads "[namespace/]name[@interface],...".
-func parseShort(value, namespace string) ([]Selection, error) {
+func parseShort(value, namespace string, limit int) ([]Selection, error) {
+	if err := checkCount(strings.Count(value, ",")+1, limit); err != nil {
+		return nil, err
+	}
 	var selections []Selection
 	for item := range strings.SplitSeq(value, ",") {
 		s, err := ParseRef(strings.TrimSpace(item), namespace)
@@ -110,25 +127,52 @@ func parseShort(value, namespace string) ([]Selection, error) {
 
 // ParseRef reads one "[namespace/]name[@interface]".
 func ParseRef(item, namespace string) (Selection, error) {
+	s, err := split(item, namespace)
+	if err == nil {
+		err = s.checkRef()
+	}
+	if err != nil {
+		return Selection{}, fmt.Errorf("%q: %w", brief.Text(item), err)
+	}
+	return s, nil
+}
+
+// ParseFileRef is ParseRef for the administrator's choices, which may also be the
+// name of a CNI network in a file: those are no names of Kubernetes objects.
+func ParseFileRef(item, namespace string) (Selection, error) {
+	s, err := split(item, namespace)
+	if err == nil && s.checkRef() != nil {
+		err = utils.ValidateNetworkName(s.Name)
+	}
+	if err != nil {
+		return Selection{}, fmt.Errorf("%q: want [namespace/]name[@interface]: %w", brief.Text(item), err)
+	}
+	return s, nil
+}
+
+func split(item, namespace string) (Selection, error) {
 	if item == "" {
 		return Selection{}, errors.New("empty: want [namespace/]name[@interface]")
 	}
 	s := Selection{Namespace: namespace, Name: item}
 	if name, ifname, ok := strings.Cut(s.Name, "@"); ok {
+		if strings.Contains(ifname, "@") {
+			return Selection{}, errors.New("more than one '@': want [namespace/]name[@interface]")
+		}
 		if err := checkInterface(ifname); err != nil {
-			return Selection{}, fmt.Errorf("%q: %w", item, err)
+			return Selection{}, err
 		}
 		s.Name, s.Interface = name, ifname
 	}
 	if ns, name, ok := strings.Cut(s.Name, "/"); ok {
 		s.Namespace, s.Name = ns, name
 	}
-	if err := s.checkRef(); err != nil {
-		return Selection{}, fmt.Errorf("%q: %w", item, err)
-	}
 	return s, nil
 }
 
+// IsObject tells whether the selection can be that of an object at all.
+func (s Selection) IsObject() bool { return s.checkRef() == nil }
+
 func (s Selection) checkRef() error {
-	return errors.Join(checkLabel("name", s.Name), checkLabel("namespace", s.Namespace))
+	return errors.Join(CheckName("name", s.Name), CheckNamespace("namespace", s.Namespace))
 }

@@ -1,8 +1,11 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/sriovkit/sriovkit/multus-shim/annotation"
 )
 
 // Args are the CNI_ARGS of a call, in order, each key once.
@@ -86,3 +89,12 @@ func (a Args) Pod() Pod {
 }
 
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
+
+// Check refuses names that are none of Kubernetes objects: they become part of the
+// paths of requests.
+func (p Pod) Check() error {
+	if p.Name == "" || p.Namespace == "" {
+		return nil // no pod; nothing is asked about it
+	}
+	return errors.Join(annotation.CheckName("CNI_ARGS: K8S_POD_NAME", p.Name), annotation.CheckNamespace("CNI_ARGS: K8S_POD_NAMESPACE", p.Namespace))
+}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sriovkit/sriovkit/multus-shim/annotation"
 )
 
 // AnnotationsCapability is the capability under which container runtimes pass
@@ -79,6 +81,8 @@ type Policy struct {
 	StatusStrict  bool   // a status that cannot be written fails the ADD
 	Events        Events // which events are posted
 	Lenient       bool   // a request without its capability is a warning
+	AnyDevice     bool   // a pod may name devices that were not given to it
+	MaxNetworks   int    // that one annotation may select
 	STATUSAsksAPI bool   // STATUS needs an API server that answers
 }
 
@@ -135,6 +139,8 @@ type wire struct {
 	StatusFailure     string                     `json:"statusFailure"`
 	Events            string                     `json:"events"`
 	CapabilityCheck   string                     `json:"capabilityCheck"`
+	DeviceIDs         string                     `json:"deviceIDs"`
+	MaxNetworks       *int                       `json:"maxNetworks"`
 	StatusRequiresAPI bool                       `json:"statusRequiresAPI"`
 	APITimeout        string                     `json:"apiTimeout"`
 	DelegateTimeout   string                     `json:"delegateTimeout"`
@@ -250,8 +256,16 @@ func (c *Conf) choose(w *wire) error {
 		Status:        StatusPolicy(pick("statusPolicy", w.StatusPolicy, "always", "always", "annotated", "never")),
 		StatusStrict:  pick("statusFailure", w.StatusFailure, "warn", "warn", "strict") == "strict",
 		Events:        Events(pick("events", w.Events, "failures", "none", "failures", "all")),
-		Lenient:       pick("capabilityCheck", w.CapabilityCheck, "strict", "strict", "warn") == "warn",
+		Lenient:       pick("capabilityCheck", w.CapabilityCheck, "warn", "strict", "warn") == "warn",
+		AnyDevice:     pick("deviceIDs", w.DeviceIDs, "allocated", "allocated", "any") == "any",
 		STATUSAsksAPI: w.StatusRequiresAPI,
+		MaxNetworks:   annotation.MaxSelections,
+	}
+	if w.MaxNetworks != nil {
+		c.Policy.MaxNetworks = *w.MaxNetworks
+		if c.Policy.MaxNetworks < 1 {
+			errs = append(errs, fmt.Errorf("maxNetworks %d: want at least 1", c.Policy.MaxNetworks))
+		}
 	}
 	c.Timeout = Timeout{
 		API:       duration("apiTimeout", w.APITimeout, 10*time.Second),

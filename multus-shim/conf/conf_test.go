@@ -19,7 +19,7 @@ func TestDefaults(t *testing.T) {
 	assert.Equal(t, []string{"default"}, c.GlobalNamespaces)
 	assert.Equal(t, []string{"kube-system"}, c.SystemNamespaces)
 	assert.Equal(t, "kube-system", c.MultusNamespace)
-	assert.Equal(t, Policy{Status: StatusAlways, Events: EventsFailures}, c.Policy)
+	assert.Equal(t, Policy{Status: StatusAlways, Events: EventsFailures, Lenient: true, MaxNetworks: 64}, c.Policy)
 	assert.Equal(t, Timeout{API: 10 * time.Second, Delegate: time.Minute, Readiness: 45 * time.Second}, c.Timeout)
 	assert.Equal(t, Log{Level: slog.LevelWarn, ToStderr: true}, c.Log)
 	assert.Nil(t, c.Annotations, "the runtime said nothing")
@@ -29,7 +29,7 @@ func TestFields(t *testing.T) {
 	t.Parallel()
 	c, err := Parse([]byte(`{"name":"n","cniVersion":"1.0.0","clusterNetwork":"/d/c.conflist","auxiliaryCNIChainName":"aux",
 		"globalNamespaces":" a, b,","systemNamespaces":[],"logLevel":"verbose","logToStderr":false,"apiTimeout":"1.5s",
-		"statusPolicy":"never","statusFailure":"strict","events":"all","capabilityCheck":"warn","retryDeleteOnError":true,
+		"statusPolicy":"never","statusFailure":"strict","events":"all","capabilityCheck":"warn","maxNetworks":7,"retryDeleteOnError":true,
 		"clusternetworks":1,"runtimeConfig":{"io.kubernetes.cri.pod-annotations":{"k":"v"},"dns":{}},
 		"cni.dev/attachments":[{"containerID":"c","ifname":"eth0"}],"logOptions":{"maxAge":5}}`))
 	require.NoError(t, err)
@@ -38,7 +38,7 @@ func TestFields(t *testing.T) {
 	assert.Equal(t, slog.LevelInfo, c.Log.Level)
 	assert.False(t, c.Log.ToStderr)
 	assert.Equal(t, 1500*time.Millisecond, c.Timeout.API)
-	assert.Equal(t, Policy{Status: StatusNever, StatusStrict: true, Events: EventsAll, Lenient: true}, c.Policy)
+	assert.Equal(t, Policy{Status: StatusNever, StatusStrict: true, Events: EventsAll, Lenient: true, MaxNetworks: 7}, c.Policy)
 	assert.Equal(t, map[string]string{"k": "v"}, c.Annotations)
 	assert.Equal(t, []Attachment{{"c", "eth0"}}, c.ValidAttachments)
 	assert.Equal(t, []string{"clusternetworks"}, c.Unknown)

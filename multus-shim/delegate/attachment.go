@@ -51,7 +51,7 @@ type plugin struct {
 func (a Attachment) parse() ([]plugin, error) {
 	plugins := make([]plugin, 0, len(a.Plugins))
 	for _, raw := range a.Plugins {
-		object, err := rawjson.Parse(raw)
+		object, err := rawjson.ParseTrusted(raw)
 		if err != nil {
 			return nil, err
 		}

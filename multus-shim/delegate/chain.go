@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/types/create"
-
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
@@ -167,26 +165,4 @@ func (a Attachment) first(result json.RawMessage) json.RawMessage {
 		return rawjson.Object{{Key: "cniVersion", Value: rawjson.Marshal(a.version())}}.Bytes()
 	}
 	return result
-}
-
-// result validates what a plugin printed and stamps it with the version of the
-// network when the plugin left that out (https://github.com/containernetworking/cni/issues/895).
-func (a Attachment) result(out []byte) (json.RawMessage, error) {
-	object, err := rawjson.Parse(out)
-	if err != nil {
-		return nil, err
-	}
-	var version string
-	if err := object.Decode("cniVersion", &version); err != nil {
-		return nil, err
-	}
-	if version == "" {
-		version = a.version()
-		object = object.With("cniVersion", rawjson.Marshal(version))
-	}
-	raw := object.Bytes()
-	if _, err := create.Create(version, raw); err != nil {
-		return nil, err
-	}
-	return raw, nil
 }

@@ -18,8 +18,9 @@ import (
 
 // Sentinels of the answers callers decide on; a StatusError matches them.
 var (
-	ErrNotFound = errors.New("not found")
-	ErrRefused  = errors.New("not allowed") // 401 and 403
+	ErrNotFound     = errors.New("not found")
+	ErrUnauthorized = errors.New("not known") // 401: the token has expired or its pod is gone; it passes
+	ErrForbidden    = errors.New("not allowed")
 )
 
 // StatusError is an answer of the API server other than success.
@@ -37,8 +38,10 @@ func (e *StatusError) Is(target error) bool {
 	switch target {
 	case ErrNotFound:
 		return e.Code == http.StatusNotFound
-	case ErrRefused:
-		return e.Code == http.StatusUnauthorized || e.Code == http.StatusForbidden
+	case ErrUnauthorized:
+		return e.Code == http.StatusUnauthorized
+	case ErrForbidden:
+		return e.Code == http.StatusForbidden
 	}
 	return false
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
 
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
 
@@ -44,10 +45,41 @@ func (c Config) Declares(capability string) bool {
 	return slices.ContainsFunc(c.Plugins, func(p Plugin) bool { return p.Capabilities[capability] })
 }
 
+// runtimeOwned members are given by the runtime with each command. A network that
+// brought its own could feed its plugin another container's result, values the pod
+// may not ask for, or a list of live attachments of its choice.
+var runtimeOwned = []string{"prevResult", "runtimeConfig", "cni.dev/valid-attachments", "cni.dev/attachments"}
+
+// Keys that are read or set here. They are handed on in this spelling.
+var (
+	listKeys = []string{
+		"name", "cniVersion", "cniVersions", "type", "plugins", "capabilities", "disableCheck", "disableGC", "loadOnlyInlinedPlugins",
+	}
+	pluginKeys = []string{"name", "cniVersion", "type", "capabilities", "args", "deviceID", "pciBusID"}
+)
+
 // Parse reads a configuration or a configuration list. A missing name becomes
-// the given one.
+// the given one. Members that belong to the runtime are left out.
 func Parse(data []byte, name string) (Config, error) {
-	c, _, err := parse(data, name)
+	object, err := rawjson.Parse(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("CNI configuration: %w", err)
+	}
+	return complete(object, name, false)
+}
+
+// ParseRecorded reads a configuration that was in force when a container was
+// attached. It may be one that Parse refuses today.
+func ParseRecorded(data []byte, name string) (Config, error) {
+	object, err := rawjson.ParseTrusted(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("CNI configuration: %w", err)
+	}
+	return complete(object, name, true)
+}
+
+func complete(object rawjson.Object, name string, recorded bool) (Config, error) {
+	c, _, err := parse(object, name, recorded)
 	if err == nil && len(c.Plugins) == 0 {
 		return Config{}, errNoPlugin
 	}
@@ -56,10 +88,13 @@ func Parse(data []byte, name string) (Config, error) {
 
 // parse also says whether plugins from the directory named like the network
 // belong to it, which holds for files only.
-func parse(data []byte, name string) (_ Config, inlineOnly bool, err error) {
-	object, err := rawjson.Parse(data)
-	if err != nil {
-		return Config{}, false, fmt.Errorf("CNI configuration: %w", err)
+func parse(object rawjson.Object, name string, recorded bool) (_ Config, inlineOnly bool, err error) {
+	canonical, err := object.Canonical(listKeys...)
+	switch {
+	case err == nil:
+		object = canonical
+	case !recorded: // what its plugin read then it has to read again
+		return Config{}, false, err
 	}
 	var c Config
 	if err := object.Decode("name", &c.Name); err != nil {
@@ -69,27 +104,27 @@ func parse(data []byte, name string) (_ Config, inlineOnly bool, err error) {
 		c.Name = name
 	}
 	if err := utils.ValidateNetworkName(c.Name); err != nil {
-		return Config{}, false, fmt.Errorf("name %q: want letters, digits, '_', '.' and '-', a letter or digit first", c.Name)
+		return Config{}, false, fmt.Errorf("name %q: want letters, digits, '_', '.' and '-', a letter or digit first", brief.Text(c.Name))
 	}
 	if c.CNIVersion, err = cniVersion(object); err != nil {
 		return Config{}, false, err
 	}
 	if _, single := object.Get("type"); single {
-		plugin, err := parsePlugin(object)
+		plugin, err := parsePlugin(object, recorded)
 		if err != nil {
 			return Config{}, false, err
 		}
 		c.Plugins = []Plugin{plugin}
 		return c, true, nil
 	}
-	inlineOnly, err = c.parseList(object)
+	inlineOnly, err = c.parseList(object, recorded)
 	if err != nil {
 		return Config{}, false, err
 	}
 	return c, inlineOnly, nil
 }
 
-func (c *Config) parseList(object rawjson.Object) (inlineOnly bool, err error) {
+func (c *Config) parseList(object rawjson.Object, recorded bool) (inlineOnly bool, err error) {
 	for key, target := range map[string]*bool{
 		"disableCheck": &c.DisableCheck, "disableGC": &c.DisableGC, "loadOnlyInlinedPlugins": &inlineOnly,
 	} {
@@ -112,11 +147,11 @@ func (c *Config) parseList(object rawjson.Object) (inlineOnly bool, err error) {
 		return false, errors.New("plugins: the list is empty")
 	}
 	for i, raw := range plugins {
-		object, err := rawjson.Parse(raw)
+		object, err := rawjson.ParseTrusted(raw) // its depth was checked with the list's
 		if err != nil {
 			return false, fmt.Errorf("plugins, element %d: %w", i+1, err)
 		}
-		plugin, err := parsePlugin(object)
+		plugin, err := parsePlugin(object, recorded)
 		if err != nil {
 			return false, fmt.Errorf("plugins, element %d: %w", i+1, err)
 		}
@@ -125,7 +160,15 @@ func (c *Config) parseList(object rawjson.Object) (inlineOnly bool, err error) {
 	return inlineOnly, nil
 }
 
-func parsePlugin(object rawjson.Object) (Plugin, error) {
+func parsePlugin(object rawjson.Object, recorded bool) (Plugin, error) {
+	object = object.Without(runtimeOwned...)
+	canonical, err := object.Canonical(pluginKeys...)
+	switch {
+	case err == nil:
+		object = canonical
+	case !recorded:
+		return Plugin{}, err
+	}
 	p := Plugin{JSON: object}
 	if err := object.Decode("type", &p.Type); err != nil {
 		return Plugin{}, err
@@ -134,7 +177,7 @@ func parsePlugin(object rawjson.Object) (Plugin, error) {
 	case p.Type == "":
 		return Plugin{}, errors.New(`"type" is missing: it names the plugin's binary`)
 	case strings.ContainsAny(p.Type, "/\x00") || p.Type == "." || p.Type == "..":
-		return Plugin{}, fmt.Errorf("type %q: want a file name without a directory", p.Type)
+		return Plugin{}, fmt.Errorf("type %q: want a file name without a directory", brief.Text(p.Type))
 	case p.Type == "multus" || p.Type == "multus-shim":
 		return Plugin{}, fmt.Errorf("type %q: a network may not lead back to multus", p.Type)
 	}
@@ -157,7 +200,7 @@ func cniVersion(object rawjson.Object) (string, error) {
 			continue
 		}
 		if _, _, _, err := version.ParseVersion(v); err != nil {
-			return "", fmt.Errorf("cniVersion %q: %w", v, err)
+			return "", fmt.Errorf("cniVersion %q: want a version such as 1.0.0", brief.Text(v))
 		}
 		tooNew, _ := version.GreaterThan(v, version.Current())
 		if len(list) > 0 && tooNew {
@@ -182,7 +225,7 @@ func decodeBool(object rawjson.Object, key string, target *bool) error {
 	case "false", `"false"`:
 		*target = false
 	default:
-		return fmt.Errorf("%s %s: want true or false", key, value)
+		return fmt.Errorf("%s %s: want true or false", key, brief.Text(string(value)))
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
 
 // ErrNotFound: no file of the directory carries the network.
@@ -68,7 +70,11 @@ func fromFile(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	c, inlineOnly, err := parse(data, "")
+	object, err := rawjson.Parse(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	c, inlineOnly, err := parse(object, "", false)
 	if err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -106,7 +112,7 @@ func dropIns(dir string) ([]Plugin, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, _, err := parse(data, "drop-in")
+		c, err := Parse(data, "drop-in")
 		if err == nil && len(c.Plugins) != 1 {
 			err = errors.New(`want one plugin, with "type"`)
 		}

@@ -3,6 +3,7 @@ package nad
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -47,17 +48,48 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		`{"type":"a","cniVersion":"x"}`:  `cniVersion "x"`,
 		`{"type":"a","capabilities":[]}`: `"capabilities"`,
 		`{"type":"a","capabilities":{"ips":"yes"}}`: `"capabilities"`,
-		`{"plugins":[]}`:                  "the list is empty",
-		`{"plugins":{}}`:                  "plugins: ",
-		`{"plugins":[null]}`:              "plugins, element 1: not a JSON object",
-		`{"plugins":[{"type":"a"},{}]}`:   `plugins, element 2: "type" is missing`,
-		`{"disableGC":"maybe"}`:           "want true or false",
-		`{"loadOnlyInlinedPlugins":true}`: `neither "type"`,
+		`{"plugins":[]}`:                                                 "the list is empty",
+		`{"plugins":{}}`:                                                 "plugins: ",
+		`{"plugins":[null]}`:                                             "plugins, element 1: not a JSON object",
+		`{"plugins":[{"type":"a"},{}]}`:                                  `plugins, element 2: "type" is missing`,
+		`{"disableGC":"maybe"}`:                                          "want true or false",
+		`{"loadOnlyInlinedPlugins":true}`:                                `neither "type"`,
+		`{"type":"a","Type":"b"}`:                                        `"type" and "Type" are two spellings`,
+		`{"type":"a","name":"x","NAME":"y"}`:                             "two spellings",
+		`{"type":"a","deviceID":"x","DEVICEID":"y"}`:                     "two spellings",
+		`{"type":"a","pciBusID":"x","pcibusid":"y"}`:                     "two spellings",
+		`{"type":"a","cniVersion":"1.0.0","CNIVersion":"0.1.0"}`:         "two spellings",
+		`{"plugins":[{"type":"a"}],"pluginſ":[{"type":"b"}]}`:            "two spellings",
+		`{"plugins":[{"type":"a","capabilities":{},"Capabilities":{}}]}`: "two spellings",
+		strings.Repeat(`{"a":`, 1<<12):                                   "nested deeper than 32",
+		`{"type":"a","x":` + strings.Repeat(`[`, 1<<18):                  "nested deeper than 32",
 	} {
 		c, err := Parse([]byte(config), "neta")
 		assert.ErrorContains(t, err, want, config)
 		assert.Zero(t, c, config)
 	}
+}
+
+// One spelling of a key that we read or set is served, whichever it is, and handed
+// on in the usual one; what belongs to the runtime is left out.
+func TestSpellings(t *testing.T) {
+	t.Parallel()
+	c, err := Parse([]byte(`{"CNIVersion":"0.3.1","Name":"own","Type":"a","Capabilities":{"ips":true},"DeviceID":"d","PrevResult":{"ips":[]},
+		"prevResult":{},"RUNTIMECONFIG":{"mac":"x"},"runtimeConfig":{},"cni.dev/valid-attachments":[],"CNI.dev/Attachments":[],"Master":"eth1"}`), "neta")
+	require.NoError(t, err)
+	assert.Equal(t, "own 0.3.1 a", c.Name+" "+c.CNIVersion+" "+c.Plugins[0].Type)
+	assert.True(t, c.Declares("ips"))
+	assert.Equal(t, `{"cniVersion":"0.3.1","name":"own","type":"a","capabilities":{"ips":true},"deviceID":"d","Master":"eth1"}`,
+		string(c.Plugins[0].JSON.Bytes()))
+
+	c, err = Parse([]byte(`{"Plugins":[{"Type":"a","prevresult":{},"RuntimeConfig":{},"Args":{"cni":{}}}],"DisableGC":true}`), "neta")
+	require.NoError(t, err)
+	assert.True(t, c.DisableGC)
+	assert.Equal(t, `{"type":"a","args":{"cni":{}}}`, string(c.Plugins[0].JSON.Bytes()))
+
+	c, err = ParseRecorded([]byte(`{"type":"a","Type":"b","x":`+strings.Repeat(`[`, 100)+strings.Repeat(`]`, 100)+`}`), "neta")
+	require.NoError(t, err, "what ran once has to be detached")
+	assert.Equal(t, []string{"b"}, types(c), "as its plugin was found")
 }
 
 func TestFiles(t *testing.T) {

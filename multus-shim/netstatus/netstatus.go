@@ -57,6 +57,9 @@ func Build(a Attachment) ([]Entry, error) {
 	}
 	main := -1 // the entry that owns an address with a gateway
 	for _, ip := range result.IPs {
+		if ip == nil || ip.Address.IP == nil {
+			continue
+		}
 		at, ok := 0, true
 		if ip.Interface != nil {
 			at, ok = index[*ip.Interface]

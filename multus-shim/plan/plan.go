@@ -15,6 +15,7 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/annotation"
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 	"github.com/sriovkit/sriovkit/multus-shim/delegate"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/nad"
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
@@ -42,9 +43,10 @@ type Input struct {
 	Args          conf.Args
 	RuntimeConfig map[string]json.RawMessage // from the runtime, for the default network
 	Networks      []Network                  // in order, the default network first
-	Devices       Devices                    // per resource
+	Devices       Devices                    // all that the pod was given, per resource
 	DeviceInfoDir string
 	Lenient       bool // a request without its capability is only a warning
+	AnyDevice     bool // device IDs may be others than Devices
 }
 
 // Attachment is a delegate's attachment with what is done around it.
@@ -56,21 +58,24 @@ type Attachment struct {
 	DeviceID     string
 }
 
-// Devices are device IDs by resource name, in the order they are handed out.
-type Devices map[string][]string
-
 // Make plans all attachments. Warnings are requests that had no effect.
 func Make(in Input) (attachments []Attachment, warnings []string, err error) {
 	names, err := interfaces(in.Ifname, in.Networks)
 	if err != nil {
 		return nil, nil, err
 	}
-	devices := maps.Clone(in.Devices)
+	devices, err := in.share()
+	if err != nil {
+		return nil, nil, err
+	}
 	var errs []error
 	for i, n := range in.Networks {
-		device, err := devices.take(n)
-		if err != nil {
-			errs = append(errs, err)
+		device := devices[i]
+		if n.Resource != "" && device == "" {
+			warnings = append(warnings, fmt.Sprintf("network %s: the pod was given no device of resource %q, its plugin gets none", n.Label(), n.Resource))
+		}
+		if err := in.ownDevices(n, device); err != nil {
+			errs = append(errs, fmt.Errorf("network %s: %w", n.Label(), err))
 			continue
 		}
 		if missing := missingCapabilities(n); len(missing) > 0 {
@@ -92,7 +97,7 @@ func Make(in Input) (attachments []Attachment, warnings []string, err error) {
 		}
 		attachments = append(attachments, a)
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := brief.Join(errs...); err != nil {
 		return nil, warnings, err
 	}
 	return attachments, warnings, nil
@@ -170,11 +175,25 @@ func inject(object rawjson.Object, device string, cniArgs json.RawMessage) (rawj
 	args := rawjson.Object{}
 	if have, ok := object.Get("args"); ok && string(have) != "null" {
 		var err error
-		if args, err = rawjson.Parse(have); err != nil {
+		if args, err = rawjson.Parse(have); err == nil {
+			args, err = args.Canonical("cni")
+		}
+		if err != nil {
 			return nil, fmt.Errorf("args: cannot merge cni-args: %w", err)
 		}
 	}
-	return object.With("args", args.Merge(rawjson.Object{{Key: "cni", Value: cniArgs}}).Bytes()), nil
+	cni := rawjson.Object{}
+	if have, ok := args.Get("cni"); ok && string(have) != "null" {
+		var err error
+		if cni, err = rawjson.Parse(have); err != nil {
+			return nil, fmt.Errorf("args.cni: cannot merge cni-args: %w", err)
+		}
+	}
+	over, err := rawjson.Parse(cniArgs)
+	if err != nil {
+		return nil, fmt.Errorf("cni-args: %w", err)
+	}
+	return object.With("args", args.With("cni", cni.Merge(over).Bytes()).Bytes()), nil
 }
 
 // capabilityArgs is what goes to plugins that declare it: the runtime's values
@@ -249,20 +268,6 @@ func (in Input) args(s annotation.Selection, isDefault bool) conf.Args {
 func (in Input) deviceInfo(n Network, ifname string) string {
 	label := strings.ReplaceAll(n.Label(), "/", "-")
 	return filepath.Join(in.DeviceInfoDir, "cni", label+"-"+in.ContainerID+"_"+ifname)
-}
-
-// take hands out the next device of the network's resource.
-func (d Devices) take(n Network) (string, error) {
-	if n.Resource == "" {
-		return "", nil
-	}
-	ids := d[n.Resource]
-	if len(ids) == 0 {
-		return "", fmt.Errorf("network %s: no device of resource %q is left for it: the pod must request one for each network that uses the resource",
-			n.Label(), n.Resource)
-	}
-	d[n.Resource] = ids[1:]
-	return ids[0], nil
 }
 
 // Allowed says whether a pod may select a NAD: its own namespace's and the

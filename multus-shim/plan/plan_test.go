@@ -95,7 +95,7 @@ func TestCapabilityThatNobodyDeclares(t *testing.T) {
 func TestInjectionKeepsBytes(t *testing.T) {
 	t.Parallel()
 	n := network(t, `{"big":12345678901234567890,"type":"a","args":{"cni":{"keep":1,"deep":{"x":1,"y":2}}},"after":true}`,
-		`[{"name":"neta","cni-args":{"deep":{"y":3},"new":"v"}}]`)
+		`[{"name":"neta","cni-args":{"deep":{"x":1,"y":3},"new":"v"}}]`)
 	n.Resource = "r"
 	attachments, _, err := Make(Input{
 		Ifname: "eth0", Networks: []Network{network(t, `{"type":"d"}`, ""), n}, Devices: Devices{"r": {"0000:01:00.1"}},
@@ -108,6 +108,9 @@ func TestInjectionKeepsBytes(t *testing.T) {
 	bad := network(t, `{"type":"a","args":"str"}`, `[{"name":"neta","cni-args":{}}]`)
 	_, _, err = Make(Input{Ifname: "eth0", Networks: []Network{network(t, `{"type":"d"}`, ""), bad}})
 	require.ErrorContains(t, err, "network ns/neta: plugin a: args: cannot merge")
+	bad = network(t, `{"type":"a","args":{"cni":"str"}}`, `[{"name":"neta","cni-args":{}}]`)
+	_, _, err = Make(Input{Ifname: "eth0", Networks: []Network{network(t, `{"type":"d"}`, ""), bad}})
+	require.ErrorContains(t, err, "network ns/neta: plugin a: args.cni: cannot merge")
 }
 
 func TestDevicesAreSharedOut(t *testing.T) {
@@ -136,12 +139,69 @@ func TestDevicesAreSharedOut(t *testing.T) {
 	assert.Equal(t, []string{"a", "b"}, in.Devices["intel.com/vf"], "the input is not consumed")
 
 	in.Networks = []Network{withResource("dflt"), network(t, config, `[{"name":"own","deviceID":"x"}]`), network(t, config, "bare")}
+	in.AnyDevice = true
 	attachments, _, err = Make(in)
 	require.NoError(t, err)
 	assert.Equal(t, json.RawMessage(`"x"`), attachments[1].CapabilityArgs["deviceID"])
 	assert.NotContains(t, string(attachments[1].Plugins[0]), "pciBusID", "a pod's choice goes through the capability only")
 	assert.Equal(t, map[string]json.RawMessage{"CNIDeviceInfoFile": json.RawMessage(`"/d/cni/ns-bare-c_net2"`)},
 		attachments[2].CapabilityArgs, "the path is given without a device, too")
+}
+
+// A resource of which the pod has no device at all is one that nobody plugs devices
+// for: its network gets none.
+func TestResourceWithoutDevices(t *testing.T) {
+	t.Parallel()
+	n := network(t, `{"type":"cnv-bridge","bridge":"br1"}`, "vlan")
+	n.Resource = "bridge.network.kubevirt.io/br1"
+	attachments, warnings, err := Make(Input{Ifname: "eth0", Networks: []Network{network(t, `{"type":"d"}`, ""), n, n}})
+	require.NoError(t, err)
+	require.Len(t, warnings, 2)
+	assert.Contains(t, warnings[0], "no device of resource")
+	assert.Equal(t, `{"type":"cnv-bridge","bridge":"br1"}`, string(attachments[1].Plugins[0]))
+	assert.Empty(t, attachments[1].DeviceID)
+}
+
+// A device of the node is used only if it was given to the pod, however the pod or
+// its network spells it.
+func TestDevicesOfOthers(t *testing.T) {
+	t.Parallel()
+	const config = `{"type":"sriov","capabilities":{"deviceID":true}`
+	given := Devices{"intel.com/vf": {"0000:03:02.1"}, "other.com/vf": {"0000:03:02.2"}}
+	withResource := func(n Network) Network { n.Resource = "intel.com/vf"; return n }
+	for name, tc := range map[string]struct {
+		network Network
+		devices Devices
+		device  string // "" for refused
+	}{
+		"selection, of another pod":     {network(t, config+`}`, `[{"name":"a","deviceID":"0000:03:02.5"}]`), given, ""},
+		"selection, other spelling":     {network(t, config+`}`, `[{"name":"a","DEVICEID":"0000:03:02.5"}]`), given, ""},
+		"selection, given":              {network(t, config+`}`, `[{"name":"a","deviceID":"0000:03:02.2"}]`), given, "0000:03:02.2"},
+		"selection, nothing given":      {network(t, config+`}`, `[{"name":"a","deviceID":"0000:03:02.5"}]`), nil, ""},
+		"network, resource":             {withResource(network(t, config+`,"DeviceID":"0000:03:02.5"}`, "a")), given, "0000:03:02.1"},
+		"network, both keys":            {withResource(network(t, config+`,"PCIBusID":"0000:03:02.5","deviceId":"0000:03:02.5"}`, "a")), given, "0000:03:02.1"},
+		"network, resource, none":       {withResource(network(t, config+`,"DeviceID":"0000:03:02.5"}`, "a")), nil, ""},
+		"network, bus, resource, none":  {withResource(network(t, config+`,"pcibusid":"0000:03:02.5"}`, "a")), nil, ""},
+		"network, list, resource, none": {withResource(network(t, `{"plugins":[{"type":"x"},{"type":"sriov","DEVICEID":"0000:03:02.5"}]}`, "a")), nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			in := Input{Ifname: "eth0", Networks: []Network{network(t, `{"type":"d"}`, ""), tc.network}, Devices: tc.devices}
+			attachments, _, err := Make(in)
+			if tc.device == "" {
+				require.ErrorContains(t, err, "not given to the pod")
+				in.AnyDevice = true
+				_, _, err = Make(in)
+				require.NoError(t, err)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, `"`+tc.device+`"`, string(attachments[1].CapabilityArgs["deviceID"]))
+			for _, p := range attachments[1].Plugins {
+				assert.NotContains(t, string(p), "0000:03:02.5")
+			}
+		})
+	}
 }
 
 func TestAllowed(t *testing.T) {

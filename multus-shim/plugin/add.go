@@ -48,6 +48,9 @@ func add(ctx context.Context, c *call) error {
 
 // prepare looks up and plans; it changes nothing.
 func (c *call) prepare(ctx context.Context) (*pod, []plan.Attachment, error) {
+	if err := c.pod.Check(); err != nil {
+		return &pod{}, nil, coded(types.ErrInvalidEnvironmentVariables, err)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.conf.Timeout.API, fmt.Errorf("apiTimeout of %s is over", c.conf.Timeout.API))
 	defer cancel()
 	p, err := c.lookupPod(ctx)
@@ -64,7 +67,8 @@ func (c *call) prepare(ctx context.Context) (*pod, []plan.Attachment, error) {
 	}
 	attachments, warnings, err := plan.Make(plan.Input{
 		ContainerID: c.ContainerID, Ifname: c.IfName, Args: c.args, RuntimeConfig: c.conf.RuntimeConfig,
-		Networks: networks, Devices: devices, DeviceInfoDir: c.conf.DeviceInfoDir, Lenient: c.conf.Policy.Lenient,
+		Networks: networks, Devices: devices, DeviceInfoDir: c.conf.DeviceInfoDir,
+		Lenient: c.conf.Policy.Lenient, AnyDevice: c.conf.Policy.AnyDevice,
 	})
 	for _, w := range warnings {
 		c.log.Warn("network selection", "warning", w)

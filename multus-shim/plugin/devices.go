@@ -2,7 +2,9 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -11,27 +13,34 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/podresources"
 )
 
-// devices returns the pod's devices for the resources that its networks use:
-// from the kubelet, and from resource claims where that is not enough. Nothing
-// is asked when no network uses a resource.
+// devices returns the pod's devices: from the kubelet, and from resource claims
+// where those are not enough for the networks. Nothing is asked when no network
+// uses a resource and no selection names a device.
 func (c *call) devices(ctx context.Context, p *pod, networks []plan.Network) (plan.Devices, error) {
-	need := map[string]int{}
+	need, named := map[string]int{}, []string{}
 	for _, n := range networks {
 		if n.Resource != "" {
 			need[n.Resource]++
+		} else if id := n.Selection.DeviceID; id != "" && !c.conf.Policy.AnyDevice {
+			named = append(named, id)
 		}
 	}
-	if len(need) == 0 {
+	if len(need)+len(named) == 0 {
 		return nil, nil
 	}
 	devices, kubeletErr := podresources.Devices(ctx, c.conf.KubeletDir, p.Pod)
+	if len(need) == 0 && errors.Is(kubeletErr, fs.ErrNotExist) {
+		c.log.Warn("devices of the selection are not checked: there is no kubelet that gives any (kubeletDir)", "err", kubeletErr)
+		c.conf.Policy.AnyDevice = true
+		return nil, nil
+	}
 	short := func() bool {
 		for resource, n := range need {
 			if len(devices[resource]) < n {
 				return true
 			}
 		}
-		return false
+		return slices.ContainsFunc(named, func(id string) bool { return !plan.Devices(devices).Holds(id) })
 	}
 	if !short() {
 		return devices, nil

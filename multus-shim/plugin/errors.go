@@ -2,6 +2,8 @@ package plugin
 
 import (
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 )
 
 // codedError gives an error one of the codes of the CNI specification.
@@ -20,7 +22,11 @@ func coded(code uint, err error) error {
 	return &codedError{code, err}
 }
 
-// cniError is what the runtime sees: the whole text, with the first code in it.
+// maxMessage bounds what the runtime logs and the kubelet repeats with every try,
+// bytes.
+const maxMessage = 4096
+
+// cniError is what the runtime sees: the text, with the first code in it.
 func cniError(err error) error {
 	if err == nil {
 		return nil
@@ -29,7 +35,7 @@ func cniError(err error) error {
 	if code == 0 {
 		code = types.ErrInternal
 	}
-	return types.NewError(code, "multus-shim: "+err.Error(), "")
+	return types.NewError(code, brief.Cut("multus-shim: "+err.Error(), maxMessage), "")
 }
 
 // firstCode is the code that we or a plugin gave to the cause: of joined errors

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/multus-shim/annotation"
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/kube"
 	"github.com/sriovkit/sriovkit/multus-shim/nad"
 	"github.com/sriovkit/sriovkit/multus-shim/plan"
@@ -97,14 +98,14 @@ func (c *call) wants(p *pod) ([]want, error) {
 	}
 	if !slices.Contains(c.conf.SystemNamespaces, p.Namespace) {
 		for _, name := range c.conf.DefaultNetworks {
-			s, err := annotation.ParseRef(name, c.conf.MultusNamespace)
+			s, err := annotation.ParseFileRef(name, c.conf.MultusNamespace)
 			if err != nil {
 				return nil, fmt.Errorf("defaultNetworks: %w", err)
 			}
 			wants = append(wants, want{network: plan.Network{Selection: s}, load: true, orFile: true})
 		}
 	}
-	selections, err := annotation.Parse(p.annotations[annotation.Networks], p.Namespace)
+	selections, err := annotation.Parse(p.annotations[annotation.Networks], p.Namespace, c.conf.Policy.MaxNetworks)
 	if err != nil {
 		return nil, fmt.Errorf("annotation %s: %w", annotation.Networks, err)
 	}
@@ -148,7 +149,7 @@ func (c *call) defaultNetwork(p *pod) ([]want, error) {
 		}
 		wants = []want{{network: plan.Network{Config: config}}}
 	case name != "":
-		s, err := annotation.ParseRef(name, c.conf.MultusNamespace)
+		s, err := annotation.ParseFileRef(name, c.conf.MultusNamespace)
 		if err != nil {
 			return nil, fmt.Errorf("clusterNetwork: %w", err)
 		}
@@ -171,34 +172,30 @@ func (c *call) defaultNetwork(p *pod) ([]want, error) {
 	return wants, nil
 }
 
-// load reads the NADs, each once and all at the same time, and the files that
-// they or the configuration name.
+// load reads the NADs, each once, and the files that they or the configuration
+// name.
 func (c *call) load(ctx context.Context, wants []want) ([]plan.Network, error) {
-	nads := map[string]*fetch{}
-	for _, w := range wants {
-		if w.load {
-			nads[w.network.Selection.Ref()] = &fetch{}
-		}
-	}
-	if len(nads) > 0 {
-		if err := c.fetch(ctx, nads, wants); err != nil {
-			return nil, err
-		}
+	nads, err := c.fetch(ctx, wants)
+	if err != nil {
+		return nil, err
 	}
 	var networks []plan.Network
 	var errs []error
 	for _, w := range wants {
 		n := w.network
 		if w.load {
-			var err error
-			if n, err = c.resolve(w, nads[n.Selection.Ref()]); err != nil {
+			f := nads[n.Selection.Ref()]
+			if errors.Is(f.err, errStopped) {
+				continue
+			}
+			if n, err = c.resolve(w, f); err != nil {
 				errs = append(errs, err)
 				continue
 			}
 		}
 		networks = append(networks, n)
 	}
-	return networks, errors.Join(errs...)
+	return networks, brief.Join(errs...)
 }
 
 // fetch is one NAD on its way.
@@ -207,28 +204,58 @@ type fetch struct {
 	err error
 }
 
-func (c *call) fetch(ctx context.Context, nads map[string]*fetch, wants []want) error {
+// maxRequests is how many NADs are asked for at a time.
+const maxRequests = 8
+
+// errStopped: not asked for, or not awaited, because another NAD was refused.
+var errStopped = errors.New("another network was refused")
+
+// fetch asks for the NADs of all wants. The first that cannot be had ends it: the
+// ADD fails in any case, and the server has others to serve.
+func (c *call) fetch(ctx context.Context, wants []want) (map[string]*fetch, error) {
+	nads := map[string]*fetch{}
 	client, err := c.api()
-	if err != nil {
-		return err
-	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	var all sync.WaitGroup
-	started := map[string]bool{}
+	slots := make(chan struct{}, maxRequests)
 	for _, w := range wants {
 		s := w.network.Selection
-		if !w.load || started[s.Ref()] {
+		if !w.load || nads[s.Ref()] != nil {
 			continue
 		}
-		started[s.Ref()] = true
-		f := nads[s.Ref()]
-		if client == nil {
+		f := &fetch{}
+		nads[s.Ref()] = f
+		switch {
+		case w.orFile && !s.IsObject():
+			f.err = fmt.Errorf("network %q names no object: %w", s.Ref(), kube.ErrNotFound)
+			continue
+		case err != nil:
+			return nil, err
+		case client == nil:
 			f.err = fmt.Errorf("network-attachment-definition %s: no API server is configured (kubeconfig): %w", s.Ref(), kube.ErrNotFound)
 			continue
 		}
-		all.Go(func() { f.nad, f.err = client.NAD(ctx, s.Namespace, s.Name) })
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil { // both may have been ready
+			f.err = context.Cause(ctx)
+			continue
+		}
+		all.Go(func() {
+			f.nad, f.err = client.NAD(ctx, s.Namespace, s.Name)
+			if errors.Is(context.Cause(ctx), errStopped) && f.err != nil {
+				f.err = errStopped
+			} else if f.err != nil && (!w.orFile || !errors.Is(f.err, kube.ErrNotFound)) {
+				stop(errStopped)
+			}
+			<-slots
+		})
 	}
 	all.Wait()
-	return nil
+	return nads, nil
 }
 
 // resolve turns a NAD, or the lack of one, into a network.
@@ -243,7 +270,7 @@ func (c *call) resolve(w want, f *fetch) (plan.Network, error) {
 			return n, coded(types.ErrInvalidNetworkConfig, err)
 		}
 		return n, coded(types.ErrInvalidNetworkConfig, &missingNADError{n.Selection.Ref(), f.err})
-	case errors.Is(f.err, kube.ErrRefused):
+	case errors.Is(f.err, kube.ErrForbidden):
 		return n, coded(types.ErrInvalidNetworkConfig, f.err)
 	default:
 		return n, coded(types.ErrTryAgainLater, f.err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 	"github.com/sriovkit/sriovkit/multus-shim/delegate"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/kube"
 	"github.com/sriovkit/sriovkit/multus-shim/record"
 )
@@ -129,7 +130,7 @@ func (c *call) end() {
 // logged writes the one error line of a command.
 func (c *call) logged(err error) error {
 	if err != nil {
-		c.log.Error("command failed", "err", err)
+		c.log.Error("command failed", "err", brief.Cut(err.Error(), maxMessage))
 	}
 	return err
 }

@@ -5,27 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 )
 
 // checkpoint is the kubelet's device manager state. DeviceIDs is a map from
 // NUMA node to IDs, or a plain list before Kubernetes 1.20.
 type checkpoint struct {
 	Data struct {
-		Entries []struct {
-			PodUID       string
-			ResourceName string
-			DeviceIDs    json.RawMessage
-		} `json:"PodDeviceEntries"`
+		Entries []entry `json:"PodDeviceEntries"`
 	}
 }
 
+type entry struct {
+	PodUID        string
+	ContainerName string
+	ResourceName  string
+	DeviceIDs     json.RawMessage
+}
+
 func fromCheckpoint(path, uid string) (map[string][]string, error) {
-	if uid == "" {
-		return nil, errors.New("no pod-resources socket, and the checkpoint file needs the UID that the runtime did not pass")
-	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
+	}
+	if uid == "" {
+		return nil, errors.New("no pod-resources socket, and the checkpoint file needs the UID that the runtime did not pass")
 	}
 	devices, err := parseCheckpoint(data, uid)
 	if err != nil {
@@ -39,6 +44,9 @@ func parseCheckpoint(data []byte, uid string) (map[string][]string, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return nil, err
 	}
+	// The kubelet writes them out of a map: the order of containers is not known,
+	// and must not change from one try of ADD to the next.
+	slices.SortStableFunc(c.Data.Entries, func(a, b entry) int { return strings.Compare(a.ContainerName, b.ContainerName) })
 	devices := map[string][]string{}
 	for _, e := range c.Data.Entries {
 		if e.PodUID != uid {
@@ -54,6 +62,7 @@ func parseCheckpoint(data []byte, uid string) (map[string][]string, error) {
 		for _, ids := range byNode {
 			list = append(list, ids...)
 		}
+		slices.Sort(list)
 		devices[e.ResourceName] = append(devices[e.ResourceName], list...)
 	}
 	return devices, nil

@@ -2,6 +2,7 @@ package podresources
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -60,7 +61,8 @@ func decodeReply(reply []byte, pod conf.Pod) (map[string][]string, error) {
 }
 
 func decodeContainer(container []byte, devices map[string][]string) error {
-	return fields(container, func(number protowire.Number, value []byte) error {
+	found := map[string][]string{}
+	err := fields(container, func(number protowire.Number, value []byte) error {
 		if number != 2 {
 			return nil
 		}
@@ -75,9 +77,14 @@ func decodeContainer(container []byte, devices map[string][]string) error {
 			}
 			return nil
 		})
-		devices[resource] = append(devices[resource], ids...)
+		found[resource] = append(found[resource], ids...)
 		return err
 	})
+	for resource, ids := range found {
+		slices.Sort(ids) // a resource has several entries in a container, one per NUMA node
+		devices[resource] = append(devices[resource], ids...)
+	}
+	return err
 }
 
 // fields visits the length-delimited fields of a message and skips the others.

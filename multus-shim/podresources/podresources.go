@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
@@ -21,8 +20,10 @@ import (
 // timeout bounds one look-up; the kubelet answers from memory.
 const timeout = 10 * time.Second
 
-// Devices returns the pod's device IDs by resource name, sorted. kubeletDir is
-// the kubelet's root directory, usually /var/lib/kubelet.
+// Devices returns the pod's device IDs by resource name: in the order of its
+// containers, for the networks are listed in that order, and sorted within each.
+// kubeletDir is the kubelet's root directory, usually /var/lib/kubelet; the error
+// wraps fs.ErrNotExist when no kubelet has left anything there.
 func Devices(ctx context.Context, kubeletDir string, pod conf.Pod) (map[string][]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -37,9 +38,6 @@ func Devices(ctx context.Context, kubeletDir string, pod conf.Pod) (map[string][
 	}
 	if err != nil {
 		return nil, fmt.Errorf("devices of pod %s: %w", pod, err)
-	}
-	for _, ids := range devices {
-		slices.Sort(ids)
 	}
 	return devices, nil
 }

@@ -73,7 +73,7 @@ func pods() []*podresourcesv1.PodResources {
 
 func TestDevices(t *testing.T) {
 	t.Parallel()
-	want := map[string][]string{"r/vf": {"d1", "d2", "d3"}, "r/gpu": {"g"}}
+	want := map[string][]string{"r/vf": {"d2", "d1", "d3"}, "r/gpu": {"g"}}
 	for name, tc := range map[string]struct {
 		withGet  bool
 		requests []string
@@ -119,7 +119,7 @@ func TestCheckpoint(t *testing.T) {
 		{"PodUID":"u2","ContainerName":"c","ResourceName":"r/vf","DeviceIDs":["x"]}],"RegisteredDevices":{}},"Checksum":1}`), 0o600))
 	got, err := Devices(t.Context(), dir, conf.Pod{UID: "u1"})
 	require.NoError(t, err)
-	assert.Equal(t, map[string][]string{"r/vf": {"a", "b", "c"}}, got)
+	assert.Equal(t, map[string][]string{"r/vf": {"b", "c", "a"}}, got)
 	_, err = Devices(t.Context(), dir, conf.Pod{})
 	require.ErrorContains(t, err, "UID")
 	_, err = parseCheckpoint([]byte(`{"Data":{"PodDeviceEntries":[{"PodUID":"u","ResourceName":"r","DeviceIDs":"x"}]}}`), "u")

@@ -1,6 +1,10 @@
 // Package rawjson edits JSON objects member by member. What is not edited keeps
 // its bytes: integers beyond 2^53, escapes and the order of members all survive,
 // which a trip through map[string]any does not offer.
+//
+// Keys are matched as encoding/json matches them to struct fields: in any case,
+// the last member counts. Whoever reads the object after us is a Go program that
+// does the same, so a key in another spelling must not get past us.
 package rawjson
 
 import (
@@ -9,10 +13,22 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 )
 
-// ErrNotObject: the value is JSON but not an object.
-var ErrNotObject = errors.New("not a JSON object")
+// MaxDepth is how deep objects and lists may be nested in what Parse reads. CNI
+// configurations and results need less than ten levels.
+const MaxDepth = 32
+
+var (
+	// ErrNotObject: the value is JSON but not an object.
+	ErrNotObject = errors.New("not a JSON object")
+	// ErrTooDeep: the value is nested deeper than MaxDepth.
+	ErrTooDeep = fmt.Errorf("JSON is nested deeper than %d levels", MaxDepth)
+)
 
 // Member is one key of an object with its value as it was written.
 type Member struct {
@@ -20,43 +36,112 @@ type Member struct {
 	Value json.RawMessage
 }
 
-// Object is a JSON object in the order of its source. A key may occur twice;
-// readers then see the last one, as encoding/json does.
+// Object is a JSON object in the order of its source.
 type Object []Member
 
 // Parse reads one JSON object and nothing after it. Values are compacted.
 func Parse(data []byte) (Object, error) {
+	if err := CheckDepth(data); err != nil {
+		return nil, err
+	}
+	return ParseTrusted(data)
+}
+
+// CheckDepth finds nesting beyond MaxDepth without parsing anything.
+func CheckDepth(data []byte) error {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++ // an escaped quote does not end the string
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > MaxDepth {
+				return ErrTooDeep
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return nil
+}
+
+// ParseTrusted is Parse for files of this node, which older programs wrote
+// without a limit on depth.
+func ParseTrusted(data []byte) (Object, error) {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, data); err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(&compact)
-	open, err := dec.Token()
-	if err != nil {
-		return nil, err
-	}
-	if open != json.Delim('{') {
-		return nil, fmt.Errorf("%w: %s", ErrNotObject, excerpt(data))
-	}
-	object := Object{}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, err
-		}
-		object = append(object, Member{Key: key.(string), Value: value}) // a key is always a string
+	object, ok := split(compact.Bytes())
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNotObject, brief.Text(string(bytes.TrimSpace(data))))
 	}
 	return object, nil
 }
 
-// Get returns the value of key as a reader would see it.
+// split takes an object apart that is valid JSON without white space; false for
+// another value. The parts share the memory of the whole.
+func split(compact []byte) (Object, bool) {
+	if len(compact) < 2 || compact[0] != '{' {
+		return nil, false
+	}
+	object := Object{}
+	for rest := compact[1:]; rest[0] != '}'; {
+		end := valueEnd(rest)
+		m := Member{Key: text(rest[:end])}
+		rest = rest[end+1:] // the colon
+		end = valueEnd(rest)
+		m.Value = json.RawMessage(rest[:end:end])
+		object = append(object, m)
+		if rest = rest[end:]; rest[0] == ',' {
+			rest = rest[1:]
+		}
+	}
+	return object, true
+}
+
+// valueEnd is the length of the value that data begins with.
+func valueEnd(data []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++ // an escaped quote does not end the string
+		case c == '"':
+			if quoted = !quoted; !quoted && depth == 0 {
+				return i + 1
+			}
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+		case depth == 0 && (c == ',' || c == '}' || c == ']'):
+			return i
+		case c == '}' || c == ']':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return len(data)
+}
+
+// text is what a JSON string says.
+func text(quoted []byte) string {
+	if plain := quoted[1 : len(quoted)-1]; !bytes.ContainsRune(plain, '\\') && utf8.Valid(plain) {
+		return string(plain)
+	}
+	var s string
+	_ = json.Unmarshal(quoted, &s) // the caller has validated it
+	return s
+}
+
+// Get returns the value of key, in any spelling, as a reader would see it.
 func (o Object) Get(key string) (json.RawMessage, bool) {
 	for _, m := range slices.Backward(o) {
-		if m.Key == key {
+		if strings.EqualFold(m.Key, key) {
 			return m.Value, true
 		}
 	}
@@ -76,14 +161,15 @@ func (o Object) Decode(key string, target any) error {
 	return nil
 }
 
-// With returns a copy of o in which key has the given value: in its old place,
-// or at the end. Repeated members of the same key are dropped.
+// With returns a copy of o in which key, spelled like this, has the given value:
+// in its old place, or at the end. Every other member that a reader would take
+// for it is dropped.
 func (o Object) With(key string, value json.RawMessage) Object {
 	out := make(Object, 0, len(o)+1)
 	placed := false
 	for _, m := range o {
 		switch {
-		case m.Key != key:
+		case !strings.EqualFold(m.Key, key):
 			out = append(out, m)
 		case !placed:
 			out = append(out, Member{key, value})
@@ -96,21 +182,72 @@ func (o Object) With(key string, value json.RawMessage) Object {
 	return out
 }
 
-// Merge returns o with every member of over laid on top. Where both sides hold
-// an object the two are merged, anything else is replaced.
-func (o Object) Merge(over Object) Object {
-	for _, m := range over {
-		value := m.Value
-		if have, ok := o.Get(m.Key); ok {
-			below, errBelow := Parse(have)
-			above, errAbove := Parse(m.Value)
-			if errBelow == nil && errAbove == nil {
-				value = below.Merge(above).Bytes()
-			}
+// Without returns a copy of o that lacks the keys in every spelling.
+func (o Object) Without(keys ...string) Object {
+	out := make(Object, 0, len(o))
+	for _, m := range o {
+		if !matches(keys, m.Key) {
+			out = append(out, m)
 		}
-		o = o.With(m.Key, value)
 	}
-	return o
+	return out
+}
+
+// Canonical returns o with the given keys spelled like this and present once at
+// most. A key that stands there in two spellings is an error: readers differ on
+// which of them counts.
+func (o Object) Canonical(keys ...string) (Object, error) {
+	found := map[string]string{}
+	changed := false
+	for _, m := range o {
+		i := slices.IndexFunc(keys, func(key string) bool { return strings.EqualFold(key, m.Key) })
+		if i < 0 {
+			continue
+		}
+		other, repeated := found[keys[i]]
+		if repeated && other != m.Key {
+			return nil, fmt.Errorf("%q and %q are two spellings of one key: keep %q only", other, m.Key, keys[i])
+		}
+		found[keys[i]] = m.Key
+		changed = changed || repeated || m.Key != keys[i]
+	}
+	if !changed {
+		return o, nil
+	}
+	for key := range found {
+		value, _ := o.Get(key)
+		o = o.With(key, value)
+	}
+	return o, nil
+}
+
+// Merge returns o with every member of over laid on top, by exact key: keys of
+// user data differ by case. Where both sides hold an object the two are merged,
+// anything else is replaced.
+func (o Object) Merge(over Object) Object {
+	out := slices.Clone(o)
+	at := map[string]int{}
+	for i, m := range out {
+		at[m.Key] = i
+	}
+	for _, m := range over {
+		i, ok := at[m.Key]
+		if !ok {
+			at[m.Key] = len(out)
+			out = append(out, m)
+			continue
+		}
+		below, isObject := split(out[i].Value)
+		if above, both := split(m.Value); isObject && both {
+			m.Value = below.Merge(above).Bytes()
+		}
+		out[i].Value = m.Value
+	}
+	return out
+}
+
+func matches(keys []string, key string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) })
 }
 
 // Bytes prints the object without white space.
@@ -139,13 +276,4 @@ func Marshal(v any) json.RawMessage {
 		panic(fmt.Sprintf("rawjson: marshal %T: %v", v, err))
 	}
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
-}
-
-func excerpt(data []byte) string {
-	const limit = 60
-	data = bytes.TrimSpace(data)
-	if len(data) > limit {
-		return string(data[:limit]) + "..."
-	}
-	return string(data)
 }

@@ -2,7 +2,12 @@ package rawjson
 
 import (
 	"encoding/json"
+	"fmt"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -43,6 +48,73 @@ func TestRepeatedKey(t *testing.T) {
 	assert.Equal(t, `{"a":4,"b":2}`, string(object.With("a", json.RawMessage("4")).Bytes()))
 }
 
+// Every spelling that encoding/json would take for the key is one of it.
+func TestSpellings(t *testing.T) {
+	t.Parallel()
+	for _, spelling := range []string{"deviceID", "DEVICEID", "deviceid", "dEVICEiD", `device\u0049D`} {
+		var reader struct{ DeviceID string }
+		source := []byte(`{"deviceID":"ours","x":1,"` + spelling + `":"theirs"}`)
+		require.NoError(t, json.Unmarshal(source, &reader))
+		require.Equal(t, "theirs", reader.DeviceID)
+		object, err := Parse(source)
+		require.NoError(t, err)
+		assert.Equal(t, `{"deviceID":"mine","x":1}`, string(object.With("deviceID", Marshal("mine")).Bytes()))
+		assert.Equal(t, `{"x":1}`, string(object.Without("deviceID").Bytes()))
+	}
+	for _, spelling := range []string{"runtimeconfiG", "\u017fkip", "\u212aey"} { // long s and the Kelvin sign fold to s and k
+		object := Object{{spelling, Marshal(1)}}
+		plain := map[string]string{"runtimeconfiG": "runtimeConfig", "\u017fkip": "skip", "\u212aey": "key"}[spelling]
+		assert.Empty(t, object.Without(plain), spelling)
+	}
+}
+
+// Work is proportional to the input: a quarter of a megabyte takes milliseconds,
+// nested, flat or escaped.
+func TestWorkIsLinear(t *testing.T) {
+	t.Parallel()
+	const size = 256 << 10
+	flat := func(prefix string, n int) []byte {
+		var b strings.Builder
+		b.WriteByte('{')
+		for i := range n {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(&b, `"%s%d":{"v":%d}`, prefix, i, i)
+		}
+		return []byte(b.String() + "}")
+	}
+	begun := cpu(t)
+	for _, source := range []string{
+		strings.Repeat(`{"a":`, size/5), strings.Repeat(`[`, size), `{"a":` + strings.Repeat(`[`, size/2) + strings.Repeat(`]`, size/2) + `}`,
+		`{"` + strings.Repeat(`\"`, size/2) + `":1}`,
+	} {
+		_, _ = Parse([]byte(source))
+	}
+	below, err := Parse(flat("a", 30000))
+	require.NoError(t, err)
+	above, err := Parse(flat("b", 15000))
+	require.NoError(t, err)
+	assert.Len(t, below.Merge(above), 45000)
+	assert.Len(t, below.Merge(below), 30000)
+	// As deep as Parse lets through, with all the weight at the bottom.
+	deep := strings.Repeat(`{"a":`, MaxDepth-2) + string(flat("k", size/16)) + strings.Repeat(`}`, MaxDepth-2)
+	nested, err := Parse([]byte(deep))
+	require.NoError(t, err)
+	assert.Equal(t, deep, string(nested.Merge(nested).Bytes()))
+	assert.Less(t, cpu(t)-begun, 2*time.Second, "quadratic work takes a hundred times as long")
+}
+
+// cpu is what this thread has used.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+	var usage syscall.Rusage
+	require.NoError(t, syscall.Getrusage(1, &usage)) // RUSAGE_THREAD
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for _, source := range []string{``, `null`, `[]`, `"x"`, `{`, `{"a"}`, `{"a":1}{}`, `{"a":}`} {
@@ -52,7 +124,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"a":1}`, `{"a":{"a":[{}]}}`, `{"\u0061":"\ud800"}`, `[`, `{"a":1,"a":2}`} {
+	for _, seed := range []string{`{}`, `{"a":1}`, `{"a":{"a":[{}]}}`, `{"\u0061":"\ud800"}`, `[`, `{"a":1,"a":2}`, `{"a":1,"A":2}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

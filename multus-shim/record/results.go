@@ -105,7 +105,7 @@ func parseCached(data []byte, containerID string) (Entry, string, bool) {
 	if json.Unmarshal(data, &c) != nil || c.Kind != cacheKind || c.ContainerID != containerID || c.IfName == "" {
 		return Entry{}, "", false
 	}
-	network, err := nad.Parse(c.Config, c.NetworkName)
+	network, err := nad.ParseRecorded(c.Config, c.NetworkName)
 	if err != nil {
 		return Entry{}, "", false
 	}

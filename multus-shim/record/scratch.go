@@ -93,7 +93,7 @@ func parseScratch(data []byte, ifname string, args conf.Args) ([]Entry, error) {
 	}
 	var entries []Entry
 	for i, element := range list {
-		network, err := nad.Parse(element.Bytes, element.Name)
+		network, err := nad.ParseRecorded(element.Bytes, element.Name)
 		if err != nil {
 			return nil, fmt.Errorf("element %d: %w", i+1, err)
 		}

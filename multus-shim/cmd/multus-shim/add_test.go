@@ -91,10 +91,11 @@ func TestRequestWithoutCapabilityFailsBeforeAnythingRuns(t *testing.T) {
 	e := newEnv(t)
 	e.nad("neta", "")
 	e.networks(fullSelection)
+	e.conf["capabilityCheck"] = "strict"
 	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "network ns1/neta: bandwidth, infinibandGUID, ips, mac, portMappings asked for")
 	assert.Empty(t, e.calls())
 
-	e.conf["capabilityCheck"] = "warn"
+	delete(e.conf, "capabilityCheck")
 	out := e.must("ADD")
 	assert.Contains(t, out.Stderr, "no plugin of it declares the capability")
 }
@@ -191,7 +192,9 @@ func TestBadInput(t *testing.T) {
 		"port 0":     selection(`"portMappings":[{"hostPort":0,"containerPort":1}]`),
 		"port 70000": selection(`"portMappings":[{"hostPort":1,"containerPort":70000}]`),
 		"protocol":   selection(`"portMappings":[{"hostPort":1,"containerPort":1,"protocol":"icmp"}]`),
-		"burst":      selection(`"bandwidth":{"ingressBurst":1}`), "no address": selection(`"ips":[]`),
+		"burst":      selection(`"bandwidth":{"ingressBurst":1}`), "two spellings": selection(`"ips":["10.0.0.1"],"IPs":["10.0.0.2"]`),
+		"nested":      selection(`"cni-args":` + strings.Repeat(`{"a":`, 20000) + `1` + strings.Repeat(`}`, 20000)),
+		"65 networks": strings.Repeat("neta,", 64) + "neta", "40000 networks": strings.Repeat("neta,", 39999) + "neta",
 	} {
 		t.Run("selection: "+name, func(t *testing.T) {
 			t.Parallel()

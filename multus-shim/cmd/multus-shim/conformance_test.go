@@ -53,6 +53,16 @@ func rejects(text string, values ...string) func(*testing.T) {
 	}
 }
 
+// strictly: as rejects, by the choice of the administrator.
+func strictly(text, value string) func(*testing.T) {
+	return func(t *testing.T) {
+		e := selecting(t, value)
+		e.conf["capabilityCheck"] = "strict"
+		e.mustFail("ADD", types.ErrInvalidNetworkConfig, text)
+		assert.Empty(t, e.calls())
+	}
+}
+
 // added runs an ADD and returns its calls.
 func added(t *testing.T, value string) (*env, []invocation) {
 	e := selecting(t, value)
@@ -101,7 +111,7 @@ var networkRules = []rule{
 		_, calls := added(t, "neta")
 		assert.Equal(t, `"neta"`, calls[1].member(t, "name"))
 	}},
-	{"3.3", "NAD names are DNS-1123 labels", rejects("want a DNS label", "a.b", `[{"name":"A"}]`)},
+	{"3.3", "NAD names are those of objects", rejects("want the name of an object", "a_b", `[{"name":"A"}]`)},
 	{"4.1", "both forms of the annotation", func(t *testing.T) {
 		_, short := added(t, "neta")
 		_, long := added(t, `[{"name":"neta"}]`)
@@ -121,12 +131,15 @@ var selectionRules = []rule{
 		e, _ := added(t, `[{"name":"neta"},{"name":"neta","namespace":""}]`)
 		assert.Contains(t, e.api.Requests()[0].Path, "/namespaces/ns1/")
 	}},
-	{"4.1.2.1", "ips has at least one valid address", rejects("ips: ", element("neta", `"ips":[]`), element("neta", `"ips":["x"]`))},
+	{"4.1.2.1", "ips has valid addresses; an empty list asks for none", func(t *testing.T) {
+		rejects("ips: ", element("neta", `"ips":["x"]`))(t)
+		added(t, element("neta", `"ips":[],"portMappings":[],"bandwidth":{}`))
+	}},
 	{"4.1.2.1", "ips reaches runtimeConfig", passes(element("neta", `"ips":["10.0.0.1/24"]`), `"ips":["10.0.0.1/24"]`)},
-	{"4.1.2.1", "ips without the capability fails", rejects("ips asked for", element("bare", `"ips":["10.0.0.1"]`))},
+	{"4.1.2.1", "ips without the capability fails", strictly("ips asked for", element("bare", `"ips":["10.0.0.1"]`))},
 	{"4.1.2.1", "mac has 6 bytes", rejects("mac: ", element("neta", `"mac":"02:00:00:00:00:00:00:01"`))},
 	{"4.1.2.1", "mac reaches runtimeConfig", passes(element("neta", `"mac":"02:00:00:00:00:01"`), `"mac":"02:00:00:00:00:01"`)},
-	{"4.1.2.1", "mac without the capability fails", rejects("mac asked for", element("bare", `"mac":"02:00:00:00:00:01"`))},
+	{"4.1.2.1", "mac without the capability fails", strictly("mac asked for", element("bare", `"mac":"02:00:00:00:00:01"`))},
 	{"4.1.2.1", "interface is a valid name", rejects("no interface name", element("neta", `"interface":"a:b"`), "neta@sixteen-bytes-xx", element("neta", `"interface":".."`))},
 	{"4.1.2.1", "an interface name that is taken fails", func(t *testing.T) {
 		rejects("is already that of", "neta@a,neta@a")(t)
@@ -143,18 +156,17 @@ var selectionRules = []rule{
 		assert.Equal(t, `{"cni":{"a":2,"b":1,"deep":{"x":1,"y":2}},"other":1}`, e.calls()[1].member(t, "args"))
 	}},
 	{"4.1.2.1", "portMappings have valid ports and protocols", func(t *testing.T) {
-		rejects("portMappings: ", element("neta", `"portMappings":[]`), element("neta", `"portMappings":[{"hostPort":0,"containerPort":1}]`),
+		rejects("portMappings: ", element("neta", `"portMappings":[{"hostPort":0,"containerPort":1}]`),
 			element("neta", `"portMappings":[{"hostPort":1,"containerPort":1,"protocol":"icmp"}]`))(t)
 		passes(element("neta", `"portMappings":[{"hostPort":1,"containerPort":2,"protocol":"Sctp"}]`), `"protocol":"sctp"`)(t)
 	}},
 	{"4.1.2.1", "portMappings reach runtimeConfig", passes(element("neta", `"portMappings":[{"hostPort":1,"containerPort":2}]`),
 		`"portMappings":[{"hostPort":1,"containerPort":2,"protocol":"tcp"}]`)},
-	{"4.1.2.1", "portMappings without the capability fail", rejects("portMappings asked for", element("bare", `"portMappings":[{"hostPort":1,"containerPort":2}]`))},
-	{"4.1.2.1", "bandwidth has a rate, and bursts have theirs", rejects("bandwidth: ", element("neta", `"bandwidth":{}`),
-		element("neta", `"bandwidth":{"ingressRate":0}`), element("neta", `"bandwidth":{"egressBurst":1}`))},
+	{"4.1.2.1", "portMappings without the capability fail", strictly("portMappings asked for", element("bare", `"portMappings":[{"hostPort":1,"containerPort":2}]`))},
+	{"4.1.2.1", "bandwidth has a rate, and bursts have theirs", rejects("bandwidth: ", element("neta", `"bandwidth":{"ingressRate":-1}`), element("neta", `"bandwidth":{"egressBurst":1}`))},
 	{"4.1.2.1", "bandwidth reaches runtimeConfig, bursts by default", passes(element("neta", `"bandwidth":{"egressRate":7}`),
 		`"bandwidth":{"egressRate":7,"egressBurst":2147483647}`)},
-	{"4.1.2.1", "bandwidth without the capability fails", rejects("bandwidth asked for", element("bare", `"bandwidth":{"egressRate":7}`))},
+	{"4.1.2.1", "bandwidth without the capability fails", strictly("bandwidth asked for", element("bare", `"bandwidth":{"egressRate":7}`))},
 	{"4.1.2.1", "default-route on one element at most", rejects("default-route: in elements 1 and 2",
 		`[{"name":"neta","default-route":["10.0.0.1"]},{"name":"neta","default-route":["fd00::1"]}]`)},
 	{"4.1.2.1", "an empty default-route keeps what the delegate set", TestDefaultRouteOfTheNetworkItself},
@@ -164,7 +176,7 @@ var selectionRules = []rule{
 	{"4.1.2.1", "infiniband-guid reaches runtimeConfig or fails", func(t *testing.T) {
 		const guid = `"infiniband-guid":"02:00:00:00:00:00:00:01"`
 		passes(element("neta", guid), `"infinibandGUID":"02:00:00:00:00:00:00:01"`)(t)
-		rejects("infinibandGUID asked for", element("bare", guid))(t)
+		strictly("infinibandGUID asked for", element("bare", guid))(t)
 	}},
 	{"4.1.2.1", "ipam-claim-reference excludes ips", rejects("excludes ips", element("neta", `"ipam-claim-reference":"c","ips":["10.0.0.1"]`))},
 }
