@@ -2,9 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-# Nothing here is C. One way to build, whether or not the machine has a compiler, is also
-# one entry in the build cache.
+# Nothing here is C, and programs are shipped with -trimpath. One way to build, whether or
+# not the machine has a compiler, is also one entry in the build cache.
 export CGO_ENABLED := 0
+export GOFLAGS := $(GOFLAGS) -trimpath
 
 MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
 # Outside the workspace, for what only a release needs to compile.
@@ -35,7 +36,7 @@ check-generated: generate ## Fail when generated files are not what their source
 	git diff --exit-code -- operator/api operator/config/crd
 
 .PHONY: test
-test: check check-generated artifacts test-host test-publish test-node test-cluster ## Everything: what CI runs
+test: check check-generated lint vuln artifacts test-host test-publish test-fuzz test-bench test-node test-cluster ## Everything: what CI runs
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own; one set of versions
@@ -51,8 +52,26 @@ versions: ## Bring the modules to one set of versions, the workspace's
 	@export GOWORK=off; $(call each,go mod tidy)
 
 .PHONY: test-host
-test-host: ## Tests that need no emulated hardware
-	SRIOVKIT_E2E=host go test work
+test-host: compiler ## Tests that need no emulated hardware, under the race detector
+	SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -json work | go run ./e2e/cmd/tier report -tier host -all
+
+# The race detector is C, and nothing else is.
+.PHONY: compiler
+compiler:
+	@echo '#include <pthread.h>' | gcc -fsyntax-only -xc - 2>/dev/null || go run ./e2e/cmd/lab install gcc libc6-dev
+
+.PHONY: test-fuzz
+test-fuzz: ## Every fuzz target for FUZZTIME (default 5s) each, one a processor
+	@go run ./e2e/cmd/tier fuzz -time $(or $(FUZZTIME),5s)
+
+.PHONY: test-bench
+test-bench: ## Every benchmark once, to see that it works
+	@NODES=$(or $(NODES),20) go run ./e2e/cmd/tier bench -benchtime 1x
+
+.PHONY: vuln
+vuln: ## Known vulnerabilities that the code can reach, where the database can be
+	@GOWORK=off go -C .tools build -o ../bin/ golang.org/x/vuln/cmd/govulncheck
+	@go run ./e2e/cmd/vuln -govulncheck bin/govulncheck $(MODULES)
 
 .PHONY: test-publish
 test-publish: ## Tests of push and bundle, against registries of their own
@@ -70,7 +89,7 @@ test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to
 
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
-	cd e2e && SRIOVKIT_E2E=cluster go test -count=1 -timeout 60m -p 1 -v -run '$(or $(RUN),^TestCluster)' ./...
+	cd e2e && SRIOVKIT_E2E=cluster go test -json -count=1 -timeout 60m -p 1 -run '$(or $(RUN),^TestCluster)' ./... | go run ./cmd/tier report -tier cluster -v $(if $(RUN),,-all)
 
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
@@ -117,11 +136,11 @@ lint: ## golangci-lint over every module
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (default 60s) each
-	@$(call each,go list ./... | while read -r p; do go test -list '^Fuzz' "$$p" | (grep '^Fuzz' || true) | while read -r f; do echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(or $(FUZZTIME),60s) "$$p"; done; done)
+	@$(MAKE) --no-print-directory test-fuzz FUZZTIME=$(or $(FUZZTIME),60s)
 
 .PHONY: bench
 bench: ## Benchmarks of every module
-	@$(call each,go test -run '^$$' -bench . -benchmem ./...)
+	@go run ./e2e/cmd/tier bench -benchmem
 
 .PHONY: bench-device-plugin
 bench-device-plugin: ## sriovdp beside other binaries: BINARIES='label=/path ...' (root)

@@ -27,7 +27,7 @@ import (
 // source is what the Go files of a checkout declare, by syntax alone.
 type source struct {
 	checkout  string
-	modules   map[string]bool // directories of the workspace's modules, relative to checkout
+	modules   map[string]bool // directories of modules, relative to checkout, and whether they are nested
 	functions []Function
 	// calls has, for every function, method and variable of a package, those it names.
 	// A method stands under its name alone, whatever it is declared on.
@@ -52,7 +52,7 @@ func readWorkspace(ctx context.Context, checkout string) (map[string]bool, error
 	}
 	dirs := map[string]bool{}
 	for _, use := range work.Use {
-		dirs[filepath.Clean(use.DiskPath)] = true
+		dirs[filepath.Clean(use.DiskPath)] = false
 	}
 	makefile, err := os.ReadFile(filepath.Join(checkout, "Makefile"))
 	if err != nil {
@@ -122,7 +122,11 @@ func (s *source) readFile(file, module, moduleDir string) error {
 	}
 	pkg := path.Join(module, filepath.ToSlash(within))
 	scope := scope{pkg, strings.HasSuffix(file, "_test.go")}
-	notBuilt, err := s.notBuilt(file, module, moduleDir)
+	moduleRel, err := filepath.Rel(s.checkout, moduleDir)
+	if err != nil {
+		return err
+	}
+	notBuilt, err := s.notBuilt(file, module, moduleRel)
 	if err != nil {
 		return err
 	}
@@ -149,7 +153,7 @@ func (s *source) readFile(file, module, moduleDir string) error {
 					return err
 				}
 				s.functions = append(s.functions, Function{
-					Package: pkg, Name: decl.Name.Name, Kind: kind, Position: fmt.Sprintf("%s:%d", rel, at.Line), NotBuilt: notBuilt,
+					Package: pkg, Name: decl.Name.Name, Kind: kind, Position: fmt.Sprintf("%s:%d", rel, at.Line), NotBuilt: notBuilt, Nested: s.modules[moduleRel],
 				})
 			}
 		case *ast.GenDecl:
@@ -167,13 +171,10 @@ func (s *source) readFile(file, module, moduleDir string) error {
 
 // notBuilt says why no test command compiles the file.
 func (s *source) notBuilt(file, module, moduleDir string) (string, error) {
-	dir, err := filepath.Rel(s.checkout, moduleDir)
-	switch {
-	case module == "":
+	if module == "" {
 		return "it is in no module", nil
-	case err != nil:
-		return "", err
-	case !s.modules[dir]:
+	}
+	if _, known := s.modules[moduleDir]; !known {
 		return fmt.Sprintf("module %s is neither in go.work nor in NESTED of the Makefile", module), nil
 	}
 	match, err := build.Default.MatchFile(filepath.Dir(file), filepath.Base(file))

@@ -9,7 +9,7 @@
 //	         vm.Need            TestNode…        make test-node, beside the nodes it boots
 //	cluster  cluster.Need       TestCluster…     make test-cluster
 //
-// Fuzz targets and benchmarks are of the host tier: see the Makefile.
+// Fuzz targets and benchmarks are of the host tier: make test-fuzz, make test-bench.
 package tiers
 
 import (
@@ -66,6 +66,7 @@ type Function struct {
 	Position string   // file, relative to the checkout, and line
 	Guards   []string // guards it calls, sorted, as import path and name
 	NotBuilt string   // why no command compiles it; empty is the usual
+	Nested   bool     // its module is outside the workspace, and is tested on its own
 }
 
 // Tier is where the function runs. It is meant for functions without Faults.

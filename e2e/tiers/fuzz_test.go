@@ -1,0 +1,35 @@
+package tiers_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/tiers"
+)
+
+// TestRunFuzz has one target that holds and one that finds its input at once.
+func TestRunFuzz(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.work":       "go 1.26.0\n\nuse ./lib\n",
+		"lib/go.mod":    "module " + house + "lib\n\ngo 1.26.0\n",
+		"lib/x_test.go": "package lib\n\nimport \"testing\"\n\nfunc FuzzHolds(f *testing.F) { f.Fuzz(func(*testing.T, []byte) {}) }\n\nfunc FuzzBreaks(f *testing.F) {\n\tf.Add(\"bad\")\n\tf.Fuzz(func(t *testing.T, s string) {\n\t\tif s == \"bad\" {\n\t\t\tt.Error(\"found\")\n\t\t}\n\t})\n}\n",
+		"Makefile":      "",
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	functions, err := tiers.Load(t.Context(), dir)
+	require.NoError(t, err)
+	var out strings.Builder
+	err = tiers.RunFuzz(t.Context(), dir, functions, time.Second, 1, &out)
+	require.EqualError(t, err, "fuzz targets failed: "+house+"lib FuzzBreaks")
+	require.Contains(t, out.String(), "found")
+	require.Contains(t, out.String(), "ok  \t"+house+"lib\tFuzzHolds\n")
+}
