@@ -70,20 +70,23 @@ func rank(kind string) int {
 }
 
 // RDMANodes lists the character devices of some RDMA devices as they are now. What known
-// says, a table that was read before, is checked with one read a node; only where that is
-// wrong or says nothing are all listed. known may be nil.
-func (h *Host) RDMANodes(known RDMATable, devices ...string) ([]RDMANode, error) {
+// says, a table that was read before or nil, is checked with one read a node; only where
+// that is wrong or says nothing are all listed. The table that was right comes back.
+func (h *Host) RDMANodes(known RDMATable, devices ...string) ([]RDMANode, RDMATable, error) {
 	for _, d := range devices {
 		same, err := h.stillOwns(known[d], d)
 		if err != nil {
-			return nil, err
+			return nil, known, err
 		}
 		if !same {
 			now, err := h.RDMATable()
-			return now.Nodes(devices...), err
+			if err != nil {
+				return nil, known, err
+			}
+			return now.Nodes(devices...), now, nil
 		}
 	}
-	return known.Nodes(devices...), nil
+	return known.Nodes(devices...), known, nil
 }
 
 // stillOwns reports whether there are nodes, and all belong to an RDMA device.

@@ -50,7 +50,7 @@ func TestSubFunctionsKeepWhatIsTheirs(t *testing.T) {
 func TestRDMANodes(t *testing.T) {
 	t.Parallel()
 	h, pf := switchdev(t)
-	nodes, err := h.RDMANodes(nil, pf.VFs[0].RDMA...)
+	nodes, _, err := h.RDMANodes(nil, pf.VFs[0].RDMA...)
 	require.NoError(t, err)
 	assert.Equal(t, []libsriov.RDMANode{
 		{Kind: "issm", Path: "/dev/infiniband/issm2"}, {Kind: "umad", Path: "/dev/infiniband/umad2"}, {Kind: "uverbs", Path: "/dev/infiniband/uverbs2"},
@@ -59,13 +59,13 @@ func TestRDMANodes(t *testing.T) {
 	// What was known is checked: a device that was numbered anew has other nodes.
 	known, err := h.RDMATable()
 	require.NoError(t, err)
-	same, err := h.RDMANodes(known, pf.VFs[0].RDMA...)
+	same, _, err := h.RDMANodes(known, pf.VFs[0].RDMA...)
 	require.NoError(t, err)
 	assert.Equal(t, nodes, same)
 	for _, wrong := range []libsriov.RDMATable{
 		{}, {pf.VFs[0].RDMA[0]: known[pf.RDMA[0]]}, {pf.VFs[0].RDMA[0]: {{Kind: "uverbs", Path: "/dev/infiniband/uverbs99"}}},
 	} {
-		now, err := h.RDMANodes(wrong, pf.VFs[0].RDMA...)
+		now, _, err := h.RDMANodes(wrong, pf.VFs[0].RDMA...)
 		require.NoError(t, err)
 		assert.Equal(t, nodes, now)
 	}

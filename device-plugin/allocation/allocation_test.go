@@ -203,50 +203,74 @@ func TestDeviceInfo(t *testing.T) {
 	}
 }
 
-func TestPruneDeviceInfo(t *testing.T) {
+func TestInfoFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for _, name := range []string{"example.com-nic-0000:01:02.0", "example.com-nic-0000:01:02.1", "example.com-nic-2-0000:01:02.2", "example.com-nic-mlx5_core.sf.4"} {
-		testhost.Write(t, dir, name+"-device.json", "{}")
+	for _, name := range []string{
+		"example.com-nic-0000:01:02.0-device.json", "example.com-nic-2-0000:01:02.2-device.json",
+		"example.com-nic-mlx5_core.sf.4-device.json", "example.com-nic-0000:01:02.0.json", "other-device.json",
+	} {
+		testhost.Write(t, dir, name, "{}")
 	}
-	isHeld := func(id string) bool { return id == testhost.VF1 }
-	require.NoError(t, allocation.PruneDeviceInfo(dir, config.Resource{Prefix: "example.com", Name: "nic"}, isHeld))
-	require.NoError(t, allocation.PruneDeviceInfo(filepath.Join(dir, "missing"), config.Resource{}, isHeld))
-	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	files, err := allocation.InfoFiles(dir)
 	require.NoError(t, err)
-	require.Equal(t, []string{
-		filepath.Join(dir, "example.com-nic-0000:01:02.1-device.json"),   // held
-		filepath.Join(dir, "example.com-nic-2-0000:01:02.2-device.json"), // of resource nic-2
-	}, left)
+	var of []string
+	for _, f := range files {
+		if f.Of(config.Resource{Prefix: "example.com", Name: "nic"}) {
+			of = append(of, f.Device)
+		}
+		require.True(t, f.OfPrefix("example.com"))
+		require.False(t, f.OfPrefix("example"))
+	}
+	require.Equal(t, []string{testhost.VF0, "mlx5_core.sf.4"}, of)
+	require.Len(t, files, 3)
+	none, err := allocation.InfoFiles(filepath.Join(dir, "missing"))
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
+
+// cdiPool is a pool for Update, of the devices that some members are.
+func cdiPool(a allocation.Allocator, name string, dir *allocation.CDI, ids ...string) allocation.CDIPool {
+	a.Pool.Resource.Name, a.CDI = name, dir
+	p := allocation.CDIPool{Allocator: a}
+	for _, id := range ids {
+		p.List = append(p.List, a.Members[id])
+	}
+	return p
+}
+
+func update(t *testing.T, dir *allocation.CDI, held map[string]string, pools ...allocation.CDIPool) {
+	t.Helper()
+	failed, err := dir.Update(pools, func(r config.Resource, id string) bool { return held[id] == r.Name })
+	require.NoError(t, err)
+	require.Empty(t, failed)
+}
+
+// defined is what a container runtime finds defined in a directory.
+func defined(t *testing.T, dir string) *cdi.Cache {
+	t.Helper()
+	cache, err := cdi.NewCache(cdi.WithSpecDirs(dir), cdi.WithAutoRefresh(false))
+	require.NoError(t, err)
+	require.Empty(t, cache.GetErrors())
+	return cache
+}
+
+func qualified(ids ...string) (names []string) {
+	for _, id := range ids {
+		names = append(names, "example.com/net-pci="+id)
+	}
+	return names
 }
 
 func TestCDI(t *testing.T) {
 	t.Parallel()
-	root, dir := testhost.New(t), t.TempDir()
-	netdevs := allocator(t, root, `"selectors": {"drivers": ["iavf"]}`)
-	netdevs.CDI = allocation.NewSpec(dir, netdevs.Pool)
-	userspace := allocator(t, root, `"selectors": {"drivers": ["vfio-pci"]}`)
-	userspace.Pool.Resource.Name = "dpdk"
-	userspace.CDI = allocation.NewSpec(dir, userspace.Pool)
-	var names []string
-	for _, a := range []allocation.Allocator{netdevs, userspace} {
-		require.NoError(t, a.CDI.Write(a))
-		for id := range a.Members {
-			got, err := a.Allocate([]string{id})
-			require.NoError(t, err)
-			require.Empty(t, got.Nodes)
-			require.Len(t, got.Env, 2)
-			names = append(names, got.CDI...)
-		}
-	}
-	// What a container runtime makes of it.
-	cache, err := cdi.NewCache(cdi.WithSpecDirs(dir), cdi.WithAutoRefresh(false))
-	require.NoError(t, err)
-	require.Empty(t, cache.GetErrors())
-	require.ElementsMatch(t, []string{
-		"example.com/net-pci=" + testhost.VF0, "example.com/net-pci=" + testhost.VF1, "example.com/net-pci=" + testhost.VF2,
-	}, names)
-	require.ElementsMatch(t, names, cache.ListDevices())
+	root, path := testhost.New(t), t.TempDir()
+	dir := allocation.OpenCDI(path)
+	all := allocator(t, root, `"selectors": {"pfNames": ["pf0"]}`)
+	netdevs, userspace := cdiPool(all, "nic", dir, testhost.VF0), cdiPool(all, "dpdk", dir, testhost.VF1, testhost.VF2)
+	update(t, dir, nil, netdevs, userspace)
+	cache := defined(t, path)
+	require.ElementsMatch(t, qualified(testhost.VF0, testhost.VF1, testhost.VF2), cache.ListDevices())
 	var nodes []string
 	for _, n := range cache.GetDevice("example.com/net-pci=" + testhost.VF2).ContainerEdits.DeviceNodes {
 		nodes = append(nodes, n.HostPath+" "+n.Path+" "+n.Permissions)
@@ -255,19 +279,116 @@ func TestCDI(t *testing.T) {
 
 	// The file follows the host when a device is given out.
 	testhost.Link(t, root, "sys/bus/pci/devices/"+testhost.VF1+"/iommu_group", "../../../../kernel/iommu_groups/77")
-	_, err = userspace.Allocate([]string{testhost.VF1})
+	got, err := userspace.Allocate([]string{testhost.VF1})
 	require.NoError(t, err)
-	data, err := os.ReadFile(userspace.CDI.Path())
+	require.Empty(t, got.Nodes)
+	require.Equal(t, qualified(testhost.VF1), got.CDI)
+	data, err := os.ReadFile(dir.Path(userspace.Pool))
 	require.NoError(t, err)
 	require.Contains(t, string(data), "/dev/vfio/77")
 	require.True(t, json.Valid(data))
 
-	// A pool that lost its devices has no file; others' stay while in use.
-	userspace.Members = nil
-	require.NoError(t, userspace.CDI.Write(userspace))
-	require.NoFileExists(t, userspace.CDI.Path())
-	require.NoError(t, allocation.PruneCDI(dir, nil, func(id string) bool { return id == testhost.VF0 }))
-	require.FileExists(t, netdevs.CDI.Path())
-	require.NoError(t, allocation.PruneCDI(dir, nil, func(string) bool { return false }))
-	require.NoFileExists(t, netdevs.CDI.Path())
+	// A pool without devices has no file.
+	update(t, dir, nil, netdevs, cdiPool(all, "dpdk", dir))
+	require.NoFileExists(t, dir.Path(userspace.Pool))
+}
+
+// A device is defined once, whatever became of the pools: what pods hold stays as they got
+// it, and nothing that a pool defines stays elsewhere.
+func TestCDIDefinesADeviceOnce(t *testing.T) {
+	t.Parallel()
+	root := testhost.New(t)
+	for name, restart := range map[string]bool{"reload": false, "restart": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := t.TempDir()
+			dir := allocation.OpenCDI(path)
+			all := allocator(t, root, `"selectors": {"pfNames": ["pf0"]}`)
+			old := cdiPool(all, "a", dir, testhost.VF1, testhost.VF2, testhost.VF3)
+			update(t, dir, nil, old)
+			if restart {
+				dir = allocation.OpenCDI(path)
+			}
+			renamed := cdiPool(all, "z", dir, testhost.VF2, testhost.VF3)
+			update(t, dir, map[string]string{testhost.VF1: "a", testhost.VF2: "z"}, renamed)
+			require.ElementsMatch(t, qualified(testhost.VF1, testhost.VF2, testhost.VF3), defined(t, path).ListDevices())
+			require.True(t, dir.Leftovers([]allocation.CDIPool{renamed}))
+			// A container that was being given a device of the old pool defines no other again.
+			_, err := old.Allocate([]string{testhost.VF1})
+			require.NoError(t, err)
+			require.ElementsMatch(t, qualified(testhost.VF1, testhost.VF2, testhost.VF3), defined(t, path).ListDevices())
+			update(t, dir, nil, renamed)
+			require.NoFileExists(t, dir.Path(old.Pool))
+			require.False(t, dir.Leftovers([]allocation.CDIPool{renamed}))
+		})
+	}
+}
+
+// The definition of a device that a pod holds outlives the device's nodes, also over a
+// restart, and also if the SR-IOV network device plugin wrote it.
+func TestCDIKeepsWhatPodsHold(t *testing.T) {
+	t.Parallel()
+	root, path := testhost.New(t), t.TempDir()
+	all := allocator(t, root, `"selectors": {"pfNames": ["pf0"]}`)
+	dir := allocation.OpenCDI(path)
+	testhost.Write(t, path, filepath.Base(dir.Path(all.Pool)), "cdiVersion: 0.5.0\nkind: example.com/net-pci\ncontainerEdits: {}\ndevices:\n"+
+		"- name: \"0000:01:02.1\"\n  containerEdits:\n    deviceNodes:\n    - hostPath: /dev/vfio/99\n      path: /dev/vfio/99\n      permissions: rw\n"+
+		"- name: \"0000:01:02.7\"\n  containerEdits: {}\n")
+	testhost.Function(t, root, testhost.VF1, "20000", "8086:154C", "", 0)
+	p := cdiPool(all, "nic-1", dir, testhost.VF0, testhost.VF1)
+	update(t, dir, nil, p)
+	cache := defined(t, path)
+	require.ElementsMatch(t, qualified(testhost.VF0, testhost.VF1), cache.ListDevices())
+	require.Equal(t, "/dev/vfio/99", cache.GetDevice("example.com/net-pci=" + testhost.VF1).ContainerEdits.DeviceNodes[0].HostPath)
+}
+
+func TestCDIOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	root := testhost.New(t)
+	all := allocator(t, root, `"selectors": {"pfNames": ["pf0"]}`)
+	blocked := filepath.Join(t.TempDir(), "file")
+	testhost.Write(t, filepath.Dir(blocked), "file", "")
+	dir := allocation.OpenCDI(filepath.Join(blocked, "cdi"))
+	p := cdiPool(all, "a", dir, testhost.VF0)
+	failed, err := dir.Update([]allocation.CDIPool{p}, func(config.Resource, string) bool { return true })
+	require.NoError(t, err)
+	require.Error(t, failed[p.Pool.Resource])
+	require.NoError(t, os.Remove(blocked))
+	update(t, dir, nil, p)
+	require.Len(t, defined(t, filepath.Join(blocked, "cdi")).ListDevices(), 1)
+}
+
+// What an Allocate call and a look cost does not grow with the square of the devices.
+func TestRDMAIsListedOncePerLook(t *testing.T) {
+	t.Parallel()
+	root, path := testhost.New(t), t.TempDir()
+	testhost.RDMA(t, root, testhost.VF0, "mlx5_2", 2)
+	testhost.RDMA(t, root, testhost.VF1, "mlx5_3", 3)
+	a := allocator(t, root, `"selectors": {"isRdma": true, "drivers": ["iavf"]}`)
+	a.Host.RDMA = &allocation.RDMACache{}
+	dir := allocation.OpenCDI(path)
+	a.CDI = dir
+	_, err := a.Allocate([]string{testhost.VF0})
+	require.NoError(t, err)
+	require.NotNil(t, a.Host.RDMA.Load())
+	// From now on it is not listed: an entry that cannot be read would be noticed.
+	require.NoError(t, os.MkdirAll(filepath.Join(root, "sys/class/infiniband_verbs/uverbs9/ibdev"), 0o755))
+	got, err := a.Allocate([]string{testhost.VF0})
+	require.NoError(t, err)
+	require.Equal(t, qualified(testhost.VF0), got.CDI)
+}
+
+// A device whose driver was taken away a moment ago is refused, not given without its nodes.
+func TestAllocateAfterTheDriverLeft(t *testing.T) {
+	t.Parallel()
+	for name, driver := range map[string]string{"unbound": "", "rebound to one that is not selected": "iavf"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := testhost.New(t)
+			a := allocator(t, root, `"selectors": {"drivers": ["vfio-pci"]}`)
+			testhost.Function(t, root, testhost.VF1, "20000", "8086:154C", driver, 0)
+			_, err := a.Allocate([]string{testhost.VF1})
+			require.ErrorIs(t, err, allocation.ErrNoNode)
+		})
+	}
 }

@@ -29,7 +29,7 @@ type Allocator struct {
 	// DeviceInfo is the directory for device-info files.
 	DeviceInfo string
 	// CDI is where the pool's specification goes; nil hands out nodes instead.
-	CDI *Spec
+	CDI *CDI
 }
 
 // Allocate composes the answer for one container and writes the device-info
@@ -38,16 +38,17 @@ func (a Allocator) Allocate(ids []string) (Answer, error) {
 	info := map[string]map[string]map[string]string{}
 	out := Answer{Env: map[string]string{}}
 	var files []File
+	lookup, nodes := a.Host.now(), map[string][]Node{}
 	for _, id := range ids {
 		m, ok := a.Members[id]
 		if !ok {
 			return Answer{}, fmt.Errorf("%.80q: %w %s", id, ErrUnknownDevice, a.Pool.Resource)
 		}
-		f, err := a.Host.look(m, a.Pool.AdditionalInfo)
+		f, err := lookup.look(m, a.Pool.AdditionalInfo)
 		if err != nil {
 			return Answer{}, fmt.Errorf("%s of %s: %w", id, a.Pool.Resource, err)
 		}
-		info[id] = f.info
+		info[id], nodes[id] = f.info, f.nodes
 		for _, n := range f.nodes {
 			if !slices.Contains(out.Nodes, n) {
 				out.Nodes = append(out.Nodes, n)
@@ -69,11 +70,11 @@ func (a Allocator) Allocate(ids []string) (Answer, error) {
 	out.Env[a.Pool.Resource.EnvName()+"_INFO"] = string(text)
 	if a.CDI != nil {
 		out.Nodes = nil
-		if err := a.CDI.Write(a); err != nil {
+		if err := a.CDI.define(a.Pool, nodes); err != nil {
 			return Answer{}, err
 		}
 		for _, id := range ids {
-			out.CDI = append(out.CDI, a.CDI.Device(id))
+			out.CDI = append(out.CDI, a.CDI.Device(a.Pool, id))
 		}
 	}
 	return out, writeAll(a.DeviceInfo, files)

@@ -7,9 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"time"
 
-	"github.com/moby/sys/atomicwriter"
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 )
@@ -88,40 +89,71 @@ func writeAll(dir string, files []File) error {
 		return err
 	}
 	for _, f := range files {
-		if err := atomicwriter.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o444); err != nil {
+		if err := replaceFile(filepath.Join(dir, f.Name), f.Data, 0o444); err != nil {
 			return fmt.Errorf("write device info: %w", err)
 		}
 	}
 	return nil
 }
 
-// publicDir makes a directory that others read, whatever the umask is.
-func publicDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := publicDir(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return os.Chmod(dir, 0o755)
+// InfoFile is a device-info file that lies in the directory.
+type InfoFile struct {
+	path   string
+	Device string
+	// of is the part of the name in front of the device: prefix and name of the resource,
+	// which a hyphen joins as it may join the parts of either.
+	of      string
+	Written time.Time
 }
 
-// PruneDeviceInfo removes the files of a pool's devices that no pod holds.
-func PruneDeviceInfo(dir string, r config.Resource, isHeld func(id string) bool) error {
+// Of reports whether the file is of a device of a resource.
+func (f InfoFile) Of(r config.Resource) bool { return f.of == deviceInfoPrefix(r) }
+
+// OfPrefix reports whether the file is of a device of some resource with a prefix.
+func (f InfoFile) OfPrefix(prefix string) bool { return strings.HasPrefix(f.of, prefix+"-") }
+
+// Remove deletes the file.
+func (f InfoFile) Remove() error { return os.Remove(f.path) }
+
+// InfoFiles lists the device-info files of a directory, whoever wrote them.
+func InfoFiles(dir string) ([]InfoFile, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var files []InfoFile
+	for _, e := range entries {
+		name, isInfo := strings.CutSuffix(e.Name(), deviceInfoSuffix)
+		at := deviceID.FindStringIndex(name)
+		info, err := e.Info()
+		if !isInfo || at == nil || err != nil {
+			continue
+		}
+		files = append(files, InfoFile{path: filepath.Join(dir, e.Name()), Device: name[at[0]:], of: name[:at[0]], Written: info.ModTime()})
+	}
+	return files, nil
+}
+
+// deviceID finds the ID at the end of a name: a PCI address, or the name of a sub-function,
+// for which versions of other programs write such files.
+var deviceID = regexp.MustCompile(`([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]|[a-zA-Z0-9_]+\.sf\.[0-9]+)$`)
+
+// WriteInfo writes the device-info file of a member again, if it should have one and it is
+// not there: after a reboot kubelet starts containers with the answer of an earlier
+// Allocate.
+func (a Allocator) WriteInfo(m pool.Member) error {
+	if m.Type != config.NetDevice {
 		return nil
 	}
-	errs := []error{err}
-	for _, e := range entries {
-		id, mine := strings.CutPrefix(e.Name(), deviceInfoPrefix(r))
-		id, isInfo := strings.CutSuffix(id, deviceInfoSuffix)
-		if mine && isInfo && !isHeld(id) && isDeviceID(id) {
-			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
-		}
+	if _, err := os.Stat(filepath.Join(a.DeviceInfo, deviceInfoName(a.Pool.Resource, m.ID))); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return errors.Join(errs...)
+	file, err := a.Host.deviceInfo(a.Pool.Resource, m, m.RDMA)
+	if err != nil {
+		return err
+	}
+	return writeAll(a.DeviceInfo, []File{*file})
 }

@@ -12,7 +12,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
@@ -39,6 +42,48 @@ type Host struct {
 	*libsriov.Host
 	// DevRoot holds the directory dev: "/", or where the host's is mounted.
 	DevRoot string
+	// RDMA remembers the nodes of RDMA devices between lookups; nil remembers nothing.
+	RDMA *RDMACache
+}
+
+// RDMACache is the last table of RDMA nodes that was read.
+type RDMACache = atomic.Pointer[libsriov.RDMATable]
+
+// lookup finds the nodes of devices, either as they are at this moment or, for many devices
+// at once, as one look at the host told.
+type lookup struct {
+	Host
+	rdmaNodes   func(devices []string) ([]libsriov.RDMANode, error)
+	rdmaDevices func(m pool.Member) ([]string, error)
+}
+
+// now looks at the host anew for each device. Of RDMA devices only the nodes that were
+// known are read, as long as they are right.
+func (h Host) now() lookup {
+	return lookup{h, func(devices []string) ([]libsriov.RDMANode, error) {
+		if h.RDMA == nil {
+			h.RDMA = &RDMACache{}
+		}
+		var known libsriov.RDMATable
+		if t := h.RDMA.Load(); t != nil {
+			known = *t
+		}
+		nodes, table, err := h.RDMANodes(known, devices...)
+		if err == nil {
+			h.RDMA.Store(&table)
+		}
+		return nodes, err
+	}, h.currentRDMA}
+}
+
+// fromTable takes RDMA devices as the last look at the host found them, and lists the nodes
+// of all of them once.
+func (h Host) fromTable() lookup {
+	table := sync.OnceValues(h.RDMATable)
+	return lookup{h, func(devices []string) ([]libsriov.RDMANode, error) {
+		t, err := table()
+		return t.Nodes(devices...), err
+	}, func(m pool.Member) ([]string, error) { return m.RDMA, nil }}
 }
 
 // facts is what a device is used through.
@@ -55,11 +100,14 @@ func same(path string) Node { return Node{Host: path, Container: path} }
 
 // look finds the nodes of a member of a pool. additional is the pool's
 // additionalInfo.
-func (h Host) look(m pool.Member, additional map[string]map[string]string) (facts, error) {
+func (h lookup) look(m pool.Member, additional map[string]map[string]string) (facts, error) {
 	f := facts{info: map[string]map[string]string{"generic": {"deviceID": m.ID}}}
 	if m.Type != config.AuxNetDevice {
 		driver, err := h.Driver(m.Address)
 		if err != nil {
+			return f, err
+		}
+		if err := serves(m, driver); err != nil {
 			return f, err
 		}
 		if err := h.userspaceDriver(&f, m, driver); err != nil {
@@ -83,6 +131,18 @@ func (h Host) look(m pool.Member, additional map[string]map[string]string) (fact
 		h.vhost(&f)
 	}
 	return f, nil
+}
+
+// serves refuses a device whose driver was taken away or replaced by one that the pool does
+// not select since the last look at the host.
+func serves(m pool.Member, driver string) error {
+	switch {
+	case driver == "":
+		return fmt.Errorf("%w: no driver is bound any more", ErrNoNode)
+	case driver != m.Driver && len(m.Selector.Drivers) > 0 && !slices.Contains(m.Selector.Drivers, driver):
+		return fmt.Errorf("%w: bound to %s meanwhile, which the pool does not select", ErrNoNode, driver)
+	}
+	return nil
 }
 
 func (h Host) userspaceDriver(f *facts, m pool.Member, driver string) error {
@@ -143,12 +203,12 @@ func (h Host) currentVDPA(m pool.Member) (libsriov.VDPA, error) {
 	return h.VDPA(known.Name)
 }
 
-func (h Host) rdma(f *facts, m pool.Member) error {
-	devices, err := h.currentRDMA(m)
+func (h lookup) rdma(f *facts, m pool.Member) error {
+	devices, err := h.rdmaDevices(m)
 	if err != nil {
 		return err
 	}
-	nodes, err := h.RDMANodes(nil, devices...)
+	nodes, err := h.rdmaNodes(devices)
 	if err != nil {
 		return err
 	}

@@ -6,20 +6,25 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 )
 
-// Holder is a container that has a device.
+// Holder is a container that has a device, through kubelet's device manager or through a
+// claim.
 type Holder struct {
-	Resource                  config.Resource
-	Device                    string
+	Resource                  config.Resource // zero for a claim
+	Device                    string          // its ID, see pool.DeviceID for those of claims
 	Namespace, Pod, Container string
+	Claim                     string // "namespace/name" of a ResourceClaim; "" without
+	Driver                    string // DRA driver of the claim
 }
 
 // holdersTime bounds a question to kubelet, which may be busy or hung.
@@ -29,13 +34,15 @@ const holdersTime = time.Second
 // the node.
 const maxHolders = 16 << 20
 
-// ErrNoPodResources: this kubelet does not serve its pod-resources API.
+// ErrNoPodResources: kubelet's pod-resources API cannot be reached from here.
 var ErrNoPodResources = errors.New("kubelet does not offer the pod-resources API")
 
 // Holders asks kubelet, through its pod-resources socket, which containers hold
-// devices of any plugin.
+// devices of any plugin, and PCI functions and sub-functions of any DRA driver. The error
+// wraps ErrNoPodResources where the directory of the socket does not exist; a socket that is
+// missing in it is that of a kubelet that is not up.
 func Holders(ctx context.Context, socket string) ([]Holder, error) {
-	if _, err := os.Stat(socket); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Dir(socket)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w at %s", ErrNoPodResources, socket)
 	}
 	ctx, cancel := context.WithTimeout(ctx, holdersTime)
@@ -53,16 +60,32 @@ func Holders(ctx context.Context, socket string) ([]Holder, error) {
 	var out []Holder
 	for _, pod := range r.PodResources {
 		for _, c := range pod.Containers {
+			of := Holder{Namespace: pod.Namespace, Pod: pod.Name, Container: c.Name}
 			for _, d := range c.Devices {
-				prefix, name, _ := strings.Cut(d.ResourceName, "/")
-				for _, id := range d.DeviceIds {
-					out = append(out, Holder{
-						Resource: config.Resource{Prefix: prefix, Name: name}, Device: id,
-						Namespace: pod.Namespace, Pod: pod.Name, Container: c.Name,
-					})
+				of.Resource.Prefix, of.Resource.Name, _ = strings.Cut(d.ResourceName, "/")
+				for _, of.Device = range d.DeviceIds {
+					out = append(out, of)
 				}
 			}
+			of.Resource = config.Resource{}
+			out = append(out, claimed(of, c.DynamicResources)...)
 		}
 	}
 	return out, nil
+}
+
+// claimed lists what a container has through claims.
+func claimed(of Holder, claims []*podresources.DynamicResource) (out []Holder) {
+	for _, claim := range claims {
+		of.Claim = claim.ClaimNamespace + "/" + claim.ClaimName
+		for _, d := range claim.ClaimResources {
+			id, ok := pool.DeviceID(d.DeviceName)
+			if !ok {
+				continue // hardware of another kind
+			}
+			of.Device, of.Driver = id, d.DriverName
+			out = append(out, of)
+		}
+	}
+	return out
 }

@@ -20,6 +20,7 @@ type Metrics struct {
 	ReadErrors    prometheus.Gauge       // devices that the last look could not read
 	Reloads       *prometheus.CounterVec // result: ok, error
 	ConfigGood    prometheus.Gauge       // 1 unless the file on disk was refused
+	CDIErrors     prometheus.Gauge       // pools whose CDI specification cannot be written
 }
 
 // New makes the metrics and their registry.
@@ -55,12 +56,15 @@ func New(version string) *Metrics {
 			Name: "sriovdp_config_good", Help: "0 while the configuration file on disk is refused and an older one is in force.",
 		}),
 	}
+	m.CDIErrors = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "sriovdp_cdi_unwritten", Help: "Pools whose devices are unhealthy because their CDI specification cannot be written.",
+	})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sriovdp_build_info", Help: "Version of the running program.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
 	m.Registry.MustRegister(m.Devices, m.Watching, m.Registrations, m.Allocations, m.AllocateTime,
-		m.Rescans, m.ReadErrors, m.Reloads, m.ConfigGood, build)
+		m.Rescans, m.ReadErrors, m.Reloads, m.ConfigGood, m.CDIErrors, build)
 	return m
 }
 

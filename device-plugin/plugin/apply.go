@@ -3,11 +3,13 @@ package plugin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
 	"github.com/sriovkit/sriovkit/device-plugin/allocation"
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 )
@@ -15,35 +17,42 @@ import (
 // endpoint is a pool that is being served.
 type endpoint struct {
 	*kubelet.Endpoint
-	announced bool // served, and nobody has looked for its devices yet
-	members   []pool.Member
-	spec      *allocation.Spec // nil without CDI
-	stop      context.CancelFunc
-	stopped   chan struct{}
+	members []pool.Member
+	known   bool // its devices were published
+	stop    context.CancelFunc
+	stopped chan struct{}
 }
 
-// apply makes the served pools those of an assignment. Pools that are as before
-// notice nothing.
-func (p *Plugin) apply(ctx context.Context, a pool.Assignment, held map[string]config.Resource) {
-	p.removeOthers()
-	lost := false
-	type change struct {
-		pool    config.Pool
-		members []pool.Member
-		grows   bool
-	}
-	changes := make([]change, len(p.cfg.Pools))
-	for i, c := range p.cfg.Pools {
-		before := p.endpoints[c.Resource]
-		members := a.Members[i]
-		if before != nil {
-			members = pool.Keep(members, before.members, func(id string) bool { return held[id] == c.Resource })
+// change is a pool on its way from what it was to what it will be.
+type change struct {
+	allocation.CDIPool
+	endpoint *endpoint
+	grows    bool
+	failed   error // of its CDI specification
+}
+
+// apply makes the served pools those of the inventory. Pools that are as before notice
+// nothing. It asks to be called again soon while something is left to do.
+func (p *Plugin) apply(ctx context.Context, s inventory.State) (again bool) {
+	if !s.Known {
+		for _, c := range s.Pools {
+			p.endpoint(ctx, c.Resource)
 		}
-		lost = lost || len(members) > len(a.Members[i])
-		changes[i] = change{c, members, before == nil || len(members) > len(before.members)}
+		return false
 	}
-	p.holders.lost(lost)
-	// A device that moves from one pool to another must not be in both.
+	p.removeOthers(s.Pools)
+	changes := make([]change, len(s.Pools))
+	var serving []*kubelet.Endpoint
+	for i, c := range s.Pools {
+		e := p.endpoint(ctx, c.Resource)
+		serving = append(serving, e.Endpoint)
+		changes[i] = change{CDIPool: p.allocator(c), endpoint: e, grows: len(c.Members) > len(e.members)}
+	}
+	p.mu.Lock()
+	p.serving = serving
+	p.mu.Unlock()
+	again = p.specify(changes, s)
+	// Who has lost a device says so before who got it.
 	slices.SortStableFunc(changes, func(a, b change) int {
 		switch {
 		case a.grows == b.grows:
@@ -53,113 +62,142 @@ func (p *Plugin) apply(ctx context.Context, a pool.Assignment, held map[string]c
 		}
 		return 1
 	})
-	for _, c := range changes {
-		p.publish(ctx, c.pool, c.members)
+	for i := range changes {
+		p.publish(&changes[i])
 	}
-	var serving []*kubelet.Endpoint
-	for _, c := range p.cfg.Pools {
-		serving = append(serving, p.endpoints[c.Resource].Endpoint)
+	if err := errors.Join(p.restoreInfo(changes, s), p.pruneInfo(s)); err != nil {
+		p.log.Warn("device-info files", "err", err)
 	}
-	p.status.serving(serving)
+	return again
 }
 
-// announce starts to serve pools that the configuration has just got, before their
-// devices are known. Kubelet may take a second to find a pool, and the look at the host
-// takes as long as the kernel makes VFs on a PF, which it locks meanwhile: neither
-// waits for the other.
-func (p *Plugin) announce(ctx context.Context) {
-	for _, c := range p.cfg.Pools {
-		if p.endpoints[c.Resource] == nil {
-			e := p.newEndpoint(c)
-			e.announced = true
-			p.serve(ctx, e)
-		}
+// endpoint finds a pool's endpoint, or starts to serve a new one. Kubelet then knows the
+// resource and waits for its devices.
+func (p *Plugin) endpoint(ctx context.Context, r config.Resource) *endpoint {
+	if e := p.endpoints[r]; e != nil {
+		return e
 	}
-}
-
-func (p *Plugin) newEndpoint(c config.Pool) *endpoint {
-	e := &endpoint{Endpoint: kubelet.NewEndpoint(c.Resource, kubelet.Dirs(p.opts.KubeletDir), p.watcher, p.metrics, p.log)}
-	p.endpoints[c.Resource] = e
+	e := &endpoint{Endpoint: kubelet.NewEndpoint(r, kubelet.Dirs(p.opts.KubeletDir), p.watcher, p.metrics, p.log), stopped: make(chan struct{})}
+	p.endpoints[r] = e
+	delete(p.retired, r)
+	ctx, e.stop = context.WithCancel(ctx)
+	go func() {
+		defer close(e.stopped)
+		e.Run(ctx)
+	}()
 	return e
 }
 
-// publish brings one pool up to date and starts to serve it if it is new.
-func (p *Plugin) publish(ctx context.Context, c config.Pool, members []pool.Member) {
-	e := p.endpoints[c.Resource]
-	serve := e == nil
-	if serve {
-		e = p.newEndpoint(c)
+func (p *Plugin) allocator(c inventory.Pool) allocation.CDIPool {
+	a := allocation.Allocator{
+		Host: p.host, Pool: c.Pool, Members: make(map[string]pool.Member, len(c.Members)),
+		DeviceInfo: p.opts.DeviceInfoDir, CDI: p.cdi,
 	}
-	isNew := serve || e.announced
-	e.announced = false
-	if p.opts.UseCDI {
-		if spec := allocation.NewSpec(p.opts.CDIDir, c); e.spec == nil || e.spec.Path() != spec.Path() {
-			e.spec = spec // of another device type it is another file
+	for _, m := range c.Members {
+		a.Members[m.ID] = m
+	}
+	return allocation.CDIPool{Allocator: a, List: c.Members}
+}
+
+// specify writes the CDI specifications.
+func (p *Plugin) specify(changes []change, s inventory.State) (again bool) {
+	if p.cdi == nil {
+		return false
+	}
+	pools := make([]allocation.CDIPool, len(changes))
+	for i := range changes {
+		pools[i] = changes[i].CDIPool
+	}
+	failed, err := p.cdi.Update(pools, func(r config.Resource, id string) bool {
+		if !s.Asked {
+			return true // who knows
+		}
+		h, held := p.inventory.Held(id)
+		return held && h.Resource == r
+	})
+	if err != nil {
+		p.log.Warn("CDI specifications of pools that are no more", "err", err)
+	}
+	errs := []error{}
+	for i := range changes {
+		r := changes[i].Pool.Resource
+		changes[i].failed = failed[r]
+		if failed[r] != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", r, failed[r]))
 		}
 	}
-	p.report(c, e.members, members, isNew)
-	e.members = members
-	alloc := allocation.Allocator{
-		Host: p.host, Pool: c, Members: make(map[string]pool.Member, len(members)),
-		DeviceInfo: p.opts.DeviceInfoDir, CDI: e.spec,
+	p.metrics.CDIErrors.Set(float64(len(errs)))
+	now := errors.Join(errs...)
+	p.mu.Lock()
+	before := p.cdiErr
+	p.cdiErr = now
+	p.mu.Unlock()
+	if now != nil && (before == nil || before.Error() != now.Error()) {
+		p.log.Error("devices are unhealthy: containers could not get them", "err", now)
 	}
+	return now != nil || p.cdi.Leftovers(pools)
+}
+
+// publish tells kubelet of one pool.
+func (p *Plugin) publish(c *change) {
+	e, members := c.endpoint, c.List
+	if c.failed != nil {
+		members = slices.Clone(members)
+		for i := range members {
+			members[i].Unhealthy = c.failed.Error()
+		}
+	}
+	p.report(c.Pool, e, members)
 	devices := make([]kubelet.Device, len(members))
 	healthy := 0
 	for i, m := range members {
-		alloc.Members[m.ID] = m
 		devices[i] = kubelet.Device{ID: m.ID, Healthy: m.Unhealthy == "", NUMA: m.NUMANode}
-		if c.ExcludeTopology {
+		if c.Pool.ExcludeTopology {
 			devices[i].NUMA = -1
 		}
 		if m.Unhealthy == "" {
 			healthy++
 		}
 	}
-	if e.spec != nil {
-		if err := e.spec.Write(alloc); err != nil {
-			p.log.Error("CDI specification", "resource", c.Resource.String(), "err", err)
-		}
-	}
-	p.metrics.Devices.WithLabelValues(c.Resource.String(), "healthy").Set(float64(healthy))
-	p.metrics.Devices.WithLabelValues(c.Resource.String(), "unhealthy").Set(float64(len(members) - healthy))
+	e.members, e.known = members, true
+	p.metrics.Devices.WithLabelValues(c.Pool.Resource.String(), "healthy").Set(float64(healthy))
+	p.metrics.Devices.WithLabelValues(c.Pool.Resource.String(), "unhealthy").Set(float64(len(members) - healthy))
+	alloc, how := c.Allocator, c.Pool.Preference
 	e.Publish(kubelet.Pool{
-		Devices: devices,
-		Allocate: func(ids []string) (allocation.Answer, error) {
-			answer, err := alloc.Allocate(ids)
-			if err == nil {
-				p.holders.allocated(c.Resource, ids)
-			}
-			return answer, err
-		},
+		Devices:  devices,
+		Allocate: func(ids []string) (allocation.Answer, error) { return p.allocate(alloc, ids) },
 		Prefer: func(available, must []string, size int) []string {
-			return pool.Prefer(c.Preference, members, available, must, size)
+			return pool.Prefer(how, members, available, must, size)
 		},
 	})
-	if serve {
-		p.serve(ctx, e)
-	}
 }
 
-func (p *Plugin) serve(ctx context.Context, e *endpoint) {
-	ctx, e.stop = context.WithCancel(ctx)
-	e.stopped = make(chan struct{})
-	go func() {
-		defer close(e.stopped)
-		e.Run(ctx)
-	}()
+// allocate gives devices to a container: first in the books, then in files.
+func (p *Plugin) allocate(alloc allocation.Allocator, ids []string) (allocation.Answer, error) {
+	undo, err := p.inventory.Give(alloc.Pool.Resource, ids)
+	if err != nil {
+		return allocation.Answer{}, fmt.Errorf("%w: %w", allocation.ErrUnknownDevice, err)
+	}
+	p.files.RLock()
+	defer p.files.RUnlock()
+	answer, err := alloc.Allocate(ids)
+	if err != nil {
+		undo()
+	}
+	return answer, err
 }
 
 // report logs what changed, and why a pool is empty.
-func (p *Plugin) report(c config.Pool, before, now []pool.Member, isNew bool) {
+func (p *Plugin) report(c config.Pool, e *endpoint, now []pool.Member) {
 	healthOf := func(m []pool.Member) map[string]string {
 		out := make(map[string]string, len(m))
-		for _, x := range m {
-			out[x.ID] = x.Unhealthy
+		for i := range m {
+			out[m[i].ID] = m[i].Unhealthy
 		}
 		return out
 	}
 	log := p.log.With("resource", c.Resource.String())
-	was, is := healthOf(before), healthOf(now)
+	was, is := healthOf(e.members), healthOf(now)
 	added, removed := 0, 0
 	for id, why := range is {
 		old, known := was[id]
@@ -175,27 +213,24 @@ func (p *Plugin) report(c config.Pool, before, now []pool.Member, isNew bool) {
 			removed++
 		}
 	}
-	if isNew || added > 0 || removed > 0 {
+	if !e.known || added > 0 || removed > 0 {
 		log.Info("pool", "devices", len(now), "added", added, "removed", removed)
 	}
-	if len(now) == 0 && (isNew || removed > 0) {
+	if len(now) == 0 && (!e.known || removed > 0) {
 		log.Warn("pool has no devices; sriovdp -explain tells why")
 	}
 }
 
 // removeOthers withdraws pools that the configuration no longer has, all at
 // once.
-func (p *Plugin) removeOthers() {
-	keep := map[config.Resource]bool{}
-	for _, c := range p.cfg.Pools {
-		keep[c.Resource] = true
-	}
+func (p *Plugin) removeOthers(keep []inventory.Pool) {
 	var gone sync.WaitGroup
 	for r, e := range p.endpoints {
-		if keep[r] {
+		if slices.ContainsFunc(keep, func(k inventory.Pool) bool { return k.Resource == r }) {
 			continue
 		}
 		delete(p.endpoints, r)
+		p.retired[r] = true
 		p.log.Info("pool removed", "resource", r.String())
 		gone.Go(func() {
 			e.stop()
@@ -206,7 +241,8 @@ func (p *Plugin) removeOthers() {
 	gone.Wait()
 }
 
-// stop withdraws every pool and cleans up after it.
+// stop withdraws every pool. Files stay: pods may need them, and whoever starts next removes
+// what they do not.
 func (p *Plugin) stop() {
 	var gone sync.WaitGroup
 	for _, e := range p.endpoints {
@@ -216,28 +252,5 @@ func (p *Plugin) stop() {
 		})
 	}
 	gone.Wait()
-	p.prune()
 	p.log.Info("stopped")
-}
-
-// prune removes files that no pod needs: device information of free devices,
-// and CDI specifications of pools that are gone.
-func (p *Plugin) prune() {
-	held := p.holders.refresh(context.Background())
-	isHeld := func(id string) bool {
-		_, ok := held[id]
-		return ok
-	}
-	var keep []string
-	var errs []error
-	for r, e := range p.endpoints {
-		errs = append(errs, allocation.PruneDeviceInfo(p.opts.DeviceInfoDir, r, isHeld))
-		if e.spec != nil {
-			keep = append(keep, e.spec.Path())
-		}
-	}
-	errs = append(errs, allocation.PruneCDI(p.opts.CDIDir, keep, isHeld))
-	if err := errors.Join(errs...); err != nil {
-		p.log.Warn("clean up files", "err", err)
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
+	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"github.com/sriovkit/sriovkit/device-plugin/metrics"
 	"github.com/sriovkit/sriovkit/device-plugin/plugin"
 	"github.com/stretchr/testify/require"
@@ -37,11 +38,13 @@ func newNode(t testing.TB, watched bool, pools ...string) *node {
 	t.Helper()
 	n := &node{t: t, root: testhost.New(t)}
 	n.options = plugin.Options{
-		ConfigFile: filepath.Join(t.TempDir(), "config.json"), ResourcePrefix: "example.com",
-		SysfsRoot: n.root, DevRoot: n.root, Captured: true,
-		KubeletDir: kubelettest.Root(t, watched),
-		CDIDir:     filepath.Join(n.root, "run/cdi"), DeviceInfoDir: filepath.Join(n.root, "run/devinfo/dp"),
-		Rescan: 10 * time.Millisecond, // a captured tree has no events
+		Options: inventory.Options{
+			ConfigFile: filepath.Join(t.TempDir(), "config.json"), ResourcePrefix: "example.com",
+			SysfsRoot: n.root, Captured: true, KubeletDir: kubelettest.Root(t, watched),
+			Rescan: 10 * time.Millisecond, // a captured tree has no events
+		},
+		DevRoot: n.root,
+		CDIDir:  filepath.Join(n.root, "run/cdi"), DeviceInfoDir: filepath.Join(n.root, "run/devinfo/dp"),
 	}
 	n.options.PodResources = filepath.Join(n.options.KubeletDir, "pod-resources/kubelet.sock")
 	n.configure(pools...)

@@ -67,8 +67,9 @@ func (t traffic) Collect(out chan<- prometheus.Metric) {
 	type key struct{ device, resource, pod, namespace, container string }
 	seen := map[key]bool{} // one series twice would fail the whole scrape
 	for _, h := range holders {
-		k := key{h.Device, h.Resource.String(), h.Pod, h.Namespace, h.Container}
-		if t.plugin.serves(h) && !seen[k] {
+		as, ours := t.plugin.knows(h)
+		k := key{h.Device, as, h.Pod, h.Namespace, h.Container}
+		if ours && !seen[k] {
 			seen[k] = true
 			out <- prometheus.MustNewConstMetric(podDevice, prometheus.CounterValue, 1, k.device, k.resource, k.pod, k.namespace, k.container)
 		}
@@ -77,12 +78,12 @@ func (t traffic) Collect(out chan<- prometheus.Metric) {
 
 func (t traffic) collectVFs(out chan<- prometheus.Metric) error {
 	vfs := map[libsriov.Address][]*pool.Device{}
-	devices := t.plugin.seen.Load()
-	if devices == nil || t.plugin.opts.Captured {
+	if t.plugin.opts.Captured {
 		return nil
 	}
-	for i := range *devices {
-		if d := &(*devices)[i]; d.PF != nil && d.ID == d.Address.String() && len(d.PFNames) > 0 {
+	devices := t.plugin.inventory.Devices()
+	for i := range devices {
+		if d := &devices[i]; d.PF != nil && d.ID == d.Address.String() && len(d.PFNames) > 0 {
 			vfs[*d.PF] = append(vfs[*d.PF], d)
 		}
 	}
@@ -118,14 +119,23 @@ func (t traffic) collectVFs(out chan<- prometheus.Metric) error {
 	return errors.Join(errs...)
 }
 
-// serves tells whether a container's device is one of this plugin's resources.
-func (p *Plugin) serves(h kubelet.Holder) bool {
-	p.status.mu.Lock()
-	defer p.status.mu.Unlock()
-	for _, e := range p.status.endpoints {
+// knows says as what a container has a device: one of this plugin's resources, or, through a
+// claim, one of this host's devices, which counts as a resource of the claim's driver.
+func (p *Plugin) knows(h kubelet.Holder) (resource string, ours bool) {
+	if h.Claim != "" {
+		for _, d := range p.inventory.Devices() {
+			if d.ID == h.Device {
+				return h.Driver, true
+			}
+		}
+		return "", false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.serving {
 		if e.Resource() == h.Resource {
-			return true
+			return h.Resource.String(), true
 		}
 	}
-	return false
+	return "", false
 }

@@ -2,9 +2,11 @@ package pool
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/libsriov"
 )
 
 // Member is a device in a pool.
@@ -13,6 +15,16 @@ type Member struct {
 	Selector config.Selector // the one that took it
 	// Unhealthy says why no new container may get it; "" is healthy.
 	Unhealthy string
+}
+
+// Holder says as what a pod has a device.
+type Holder struct {
+	// Resource is what the device was given out as. It is zero for a device that is in use
+	// in a way that no pool of these can serve: through a claim, or through the other of
+	// kubelet's two device managers.
+	Resource config.Resource
+	// Claim is the ResourceClaim ("namespace/name") that has the device; "" without one.
+	Claim string
 }
 
 // Verdict tells what became of a device.
@@ -32,9 +44,9 @@ type Assignment struct {
 }
 
 // Assign gives each device to the first pool that takes it. Devices that a pod
-// holds (device ID to resource) stay with the resource they were given out as:
-// no other pool offers them until the pod is gone.
-func Assign(devices []Device, pools []config.Pool, held map[string]config.Resource) Assignment {
+// holds (by device ID) stay with the resource they were given out as: no other
+// pool offers them until the pod is gone.
+func Assign(devices []Device, pools []config.Pool, held map[string]Holder) Assignment {
 	devices = slices.Clone(devices)
 	slices.SortFunc(devices, Compare)
 	a := Assignment{Members: make([][]Member, len(pools)), Verdicts: make([]Verdict, len(devices))}
@@ -47,7 +59,7 @@ func Assign(devices []Device, pools []config.Pool, held map[string]config.Resour
 		taken := false
 		for j := range pools {
 			p := &pools[j]
-			mine := isHeld && holder == p.Resource
+			mine := isHeld && holder.Resource == p.Resource
 			v.Pools[j], v.Selectors[j] = try(d, p, mine)
 			if v.Pools[j] != Taken {
 				continue
@@ -125,39 +137,60 @@ func (v Verdict) Explain(pools []config.Pool) []string {
 	return lines
 }
 
-// Keep adds to a pool's members the devices that a pod still holds though the
-// pool would not take them now, because they are gone or have changed. They
-// are Unhealthy, so that no other container gets them.
-func Keep(now, before []Member, isHeld func(id string) bool) []Member {
-	out := now
-	for _, m := range before {
-		if isHeld(m.ID) && !slices.ContainsFunc(now, func(n Member) bool { return n.ID == m.ID }) {
-			m.Unhealthy = "in use by a pod, but gone from the host or no longer selected"
-			out = append(out, m)
-		}
+// Keep adds to the pools the devices that a pod holds as theirs though the pool would not
+// take them now, because they are gone or have changed. They are Unhealthy, so that no
+// other container gets them. What is known of each is what the host says, else what it
+// said before, else no more than the name.
+func (a *Assignment) Keep(devices []Device, pools []config.Pool, before map[config.Resource][]Member, held map[string]Holder) (kept int) {
+	byResource := map[config.Resource]int{}
+	for j := range pools {
+		byResource[pools[j].Resource] = j
 	}
-	return out
-}
-
-// Recall fills in what the host stopped telling of a device because a pod has
-// its interface: link type, partition key and RDMA device leave with it.
-func Recall(now, before []Device) []Device {
-	known := make(map[string]*Device, len(before))
-	for i := range before {
-		known[before[i].ID] = &before[i]
-	}
-	for i := range now {
-		d, old := &now[i], known[now[i].ID]
-		if old == nil || old.Driver != d.Driver || len(d.Netdevs) > 0 {
+	for _, id := range slices.Sorted(maps.Keys(held)) {
+		j, ours := byResource[held[id].Resource]
+		if !ours || slices.ContainsFunc(a.Members[j], func(m Member) bool { return m.ID == id }) {
 			continue
 		}
-		if d.LinkType == 0 {
-			d.LinkType = old.LinkType
-		}
-		if d.PKey == "" {
-			d.PKey = old.PKey
-		}
-		d.RDMACapable = d.RDMACapable || old.RDMACapable
+		m := remember(id, pools[j], devices, before[pools[j].Resource])
+		m.Unhealthy = "in use by a pod, but gone from the host or no longer selected"
+		a.Members[j] = append(a.Members[j], m)
+		kept++
 	}
-	return now
+	return kept
+}
+
+func remember(id string, p config.Pool, devices []Device, before []Member) Member {
+	var m Member
+	if len(p.Selectors) > 0 {
+		m.Selector = p.Selectors[0]
+	}
+	if i := slices.IndexFunc(before, func(b Member) bool { return b.ID == id }); i >= 0 {
+		m = before[i]
+	}
+	if i := slices.IndexFunc(devices, func(d Device) bool { return d.ID == id }); i >= 0 {
+		m.Device = devices[i]
+	}
+	if m.ID == "" {
+		m.Device = Device{ID: id, Type: p.DeviceType}
+		m.NUMANode = -1
+		m.Address, _ = libsriov.ParseAddress(id) // an auxiliary device's name has none
+	}
+	return m
+}
+
+// Offer is as what a device may be given out.
+type Offer struct {
+	Resource config.Resource
+	Driver   string // that it is bound to
+}
+
+// Offers says as what each device may be given out, by ID.
+func (a Assignment) Offers(pools []config.Pool) map[string]Offer {
+	offers := map[string]Offer{}
+	for j, members := range a.Members {
+		for i := range members {
+			offers[members[i].ID] = Offer{pools[j].Resource, members[i].Driver}
+		}
+	}
+	return offers
 }

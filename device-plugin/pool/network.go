@@ -13,20 +13,6 @@ type Network struct {
 	routes map[string]string    // interface name or parent device -> why it is needed
 }
 
-// ReadNetwork asks the kernel three questions: interfaces, IPv4 and IPv6
-// routes.
-func ReadNetwork(c *link.Conn) (Network, error) {
-	links, err := c.All()
-	if err != nil {
-		return Network{}, err
-	}
-	defaults, err := c.DefaultRoutes()
-	if err != nil {
-		return Network{}, err
-	}
-	return NewNetwork(links, defaults), nil
-}
-
 // NewNetwork works out which devices carry the default routes that leave
 // through the interfaces with the given indexes: those interfaces, and all that
 // they stand on. A bond or bridge stands on its ports, a VLAN or macvlan on its

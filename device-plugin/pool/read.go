@@ -14,19 +14,29 @@ type Source struct {
 	Host    *libsriov.Host
 	Network Network
 	// DDP names the DDP package that a PF runs; "" if none. Nil knows none.
-	DDP func(pf libsriov.Address) (string, error)
+	DDP func(pf libsriov.Function) (string, error)
 	// EnableRDMA reads the devlink parameter of that name, the sign of a
 	// function whose RDMA device is in a pod's namespace. Nil knows none.
 	EnableRDMA func(a libsriov.Address) (bool, error)
 }
 
 // Read lists the devices of the host. What could not be read is left out and
-// joined into the error; the rest is good.
+// joined into the error, a *libsriov.DeviceError for each device; the rest is good, unless
+// the error wraps libsriov.ErrNoSnapshot. See [Recall].
 func Read(src Source, needs Needs) ([]Device, error) {
 	snapshot, err := src.Host.Snapshot()
+	if errors.Is(err, libsriov.ErrNoSnapshot) {
+		return nil, err
+	}
 	r := &reader{Source: src, needs: needs, errs: []error{err}, ddp: map[libsriov.Address]string{}}
 	for i := range snapshot.PFs {
 		r.pf(&snapshot.PFs[i])
+	}
+	for _, vf := range snapshot.VFs {
+		d := r.device(vf.Function)
+		d.PF, d.Number = &vf.PF, uint32(vf.Index)
+		r.own(&d)
+		r.add(d, nil)
 	}
 	for _, f := range snapshot.Functions {
 		d := r.device(f)
@@ -72,7 +82,7 @@ func (r *reader) pf(pf *libsriov.PF) {
 			r.linkType(&d, d.Netdevs)
 		}
 		if r.needs.DDP {
-			d.DDP = r.ddpOf(pf.Address)
+			d.DDP = r.ddpOf(pf.Function)
 		}
 		r.extras(&d)
 		r.add(d, names)
@@ -101,7 +111,7 @@ func (r *reader) own(d *Device) (uplink string) {
 		r.linkType(d, []string{uplink})
 	}
 	if r.needs.DDP && d.Type == config.NetDevice {
-		d.DDP = r.ddpOf(d.Address)
+		d.DDP = r.ddpOf(d.Function)
 	}
 	r.extras(d)
 	return uplink
@@ -124,13 +134,13 @@ func (r *reader) names(uplink string) []string {
 	return append([]string{uplink}, r.Network.links[uplink].AltNames...)
 }
 
-func (r *reader) ddpOf(pf libsriov.Address) string {
-	name, known := r.ddp[pf]
+func (r *reader) ddpOf(pf libsriov.Function) string {
+	name, known := r.ddp[pf.Address]
 	if !known && r.DDP != nil {
 		var err error
 		name, err = r.DDP(pf)
-		r.note(pf, err)
-		r.ddp[pf] = name
+		r.note(pf.Address, err)
+		r.ddp[pf.Address] = name
 	}
 	return name
 }
@@ -182,7 +192,7 @@ func (r *reader) add(d Device, names []string) {
 func (r *reader) sf(parent Device, aux libsriov.Aux, names []string) {
 	number, err := r.Host.SFNum(aux.Name)
 	if err != nil {
-		r.note(parent.Address, err)
+		r.errs = append(r.errs, &libsriov.DeviceError{Device: aux.Name, Err: err})
 		return
 	}
 	d := Device{

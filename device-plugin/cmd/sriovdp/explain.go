@@ -1,12 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/sriovkit/sriovkit/device-plugin/plugin"
+	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 )
 
@@ -19,7 +20,7 @@ func explain(f *flags, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer closeLog()
-	a, cfg, err := plugin.Explain(f.options, log)
+	a, cfg, err := inventory.Explain(context.Background(), f.options.Options, log)
 	if err != nil {
 		return err
 	}

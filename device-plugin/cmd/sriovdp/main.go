@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"github.com/sriovkit/sriovkit/device-plugin/metrics"
 	"github.com/sriovkit/sriovkit/device-plugin/plugin"
 	"golang.org/x/sync/errgroup"
@@ -84,7 +85,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 const gcPercent = 40
 
 func check(f *flags, stdout io.Writer) error {
-	cfg, err := plugin.LoadConfig(f.options.ConfigFile, f.options.ResourcePrefix)
+	cfg, err := inventory.LoadConfig(f.options.ConfigFile, f.options.ResourcePrefix)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,8 @@ type Kubelet struct {
 	introduced map[string]time.Time
 	refusals   int // registrations still to be refused
 	refused    int
+	claimed    map[string]string // device names by claim
+	silent     bool              // the pod-resources API does not answer
 }
 
 type endpoint struct {
@@ -79,6 +81,9 @@ func Refusing(n int) Option { return func(k *Kubelet) { k.refusals = n } }
 func Holding(resource string, ids ...string) Option {
 	return func(k *Kubelet) { k.held[resource] = ids }
 }
+
+// Silent makes the pod-resources API fail until Silence(false).
+func Silent() Option { return func(k *Kubelet) { k.silent = true } }
 
 // Start runs a kubelet on a directory until Stop or the test's end. Like the
 // real one it first removes what earlier plugins left in device-plugins.
@@ -291,7 +296,22 @@ func (k *Kubelet) update(change func()) {
 func (k *Kubelet) List(context.Context, *podresources.ListPodResourcesRequest) (*podresources.ListPodResourcesResponse, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.silent {
+		return nil, errors.New("silent")
+	}
 	out := &podresources.ListPodResourcesResponse{}
+	for claim, device := range k.claimed {
+		out.PodResources = append(out.PodResources, &podresources.PodResources{
+			Name: "claimer", Namespace: "default",
+			Containers: []*podresources.ContainerResources{{
+				Name: "main",
+				DynamicResources: []*podresources.DynamicResource{{
+					ClaimNamespace: "default", ClaimName: claim,
+					ClaimResources: []*podresources.ClaimResource{{DriverName: "sriov.example.com", PoolName: "node", DeviceName: device}},
+				}},
+			}},
+		})
+	}
 	for resource, ids := range k.held {
 		out.PodResources = append(out.PodResources, &podresources.PodResources{
 			Name: "pod", Namespace: "default",

@@ -140,6 +140,23 @@ func (k *Kubelet) Hold(resource string, ids ...string) {
 	k.update(func() { k.held[resource] = ids })
 }
 
+// Claim lets a pod hold a device, by the name that DRA drivers give it, through a claim; ""
+// releases it.
+func (k *Kubelet) Claim(claim, device string) {
+	k.update(func() {
+		if k.claimed == nil {
+			k.claimed = map[string]string{}
+		}
+		k.claimed[claim] = device
+		if device == "" {
+			delete(k.claimed, claim)
+		}
+	})
+}
+
+// Silence makes the pod-resources API fail, or answer again.
+func (k *Kubelet) Silence(silent bool) { k.update(func() { k.silent = silent }) }
+
 // Cut breaks the stream of a resource, and the connection with it.
 func (k *Kubelet) Cut(resource string) {
 	k.mu.Lock()

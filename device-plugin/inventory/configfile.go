@@ -1,11 +1,10 @@
-package plugin
+package inventory
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,8 +47,26 @@ const settleTime = 10 * time.Millisecond
 // of a symbolic link on the way.
 type configFile struct {
 	path   string
-	last   []byte
+	last   contents
 	notify *fsnotify.Watcher
+}
+
+// contents is what the file says, or why it says nothing.
+type contents struct {
+	data []byte
+	err  string
+}
+
+func read(path string) contents {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return contents{err: err.Error()} // an answer, too
+	}
+	return contents{data: data}
+}
+
+func (c contents) same(other contents) bool {
+	return c.err == other.err && bytes.Equal(c.data, other.data)
 }
 
 func watchConfig(path string) (*configFile, error) {
@@ -63,7 +80,7 @@ func watchConfig(path string) (*configFile, error) {
 		return nil, errors.Join(fmt.Errorf("watch configuration: %w", err), n.Close())
 	}
 	c.follow()
-	c.last, _ = os.ReadFile(path) // its absence is an answer, too
+	c.last = read(path)
 	return c, nil
 }
 
@@ -74,7 +91,8 @@ func (c *configFile) follow() {
 	}
 }
 
-// run sends on changed when the contents are others, until ctx ends.
+// run sends on changed when the contents are others, or cannot be read any more, until ctx
+// ends.
 func (c *configFile) run(ctx context.Context, changed chan<- struct{}) error {
 	defer c.notify.Close()
 	settle := time.NewTimer(0)
@@ -87,9 +105,8 @@ func (c *configFile) run(ctx context.Context, changed chan<- struct{}) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-c.notify.Events:
-			if e.Op != fsnotify.Chmod {
-				settle.Reset(settleTime)
-			}
+			_ = e // also a change of permissions
+			settle.Reset(settleTime)
 		case err := <-c.notify.Errors:
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				return fmt.Errorf("watch configuration: %w", err)
@@ -97,11 +114,11 @@ func (c *configFile) run(ctx context.Context, changed chan<- struct{}) error {
 			settle.Reset(settleTime)
 		case <-settle.C:
 			c.follow()
-			data, err := os.ReadFile(c.path)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(data, c.last) {
+			now := read(c.path)
+			if now.same(c.last) {
 				continue
 			}
-			c.last = data
+			c.last = now
 			select {
 			case changed <- struct{}{}:
 			case <-ctx.Done():

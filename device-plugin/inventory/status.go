@@ -1,13 +1,10 @@
-package plugin
+package inventory
 
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
-
-	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 )
 
 // stuckTime is how long a look at the host may take before the process counts
@@ -20,7 +17,7 @@ type status struct {
 	configErr error
 	scanned   bool      // the first look at the host is done
 	since     time.Time // start of the look that is under way; zero if none is
-	endpoints []*kubelet.Endpoint
+	holders   knowledge
 }
 
 // configured records whether the configuration on disk is the one in force.
@@ -28,6 +25,12 @@ func (s *status) configured(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.configErr = err
+}
+
+func (s *status) holding(k knowledge) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holders = k
 }
 
 // busy marks the start of a look at the host, and the function it returns its
@@ -43,15 +46,9 @@ func (s *status) busy() (end func()) {
 	}
 }
 
-func (s *status) serving(endpoints []*kubelet.Endpoint) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.endpoints = slices.Clone(endpoints)
-}
-
-// Healthy is nil unless the plugin hangs, which only a restart can mend.
-func (p *Plugin) Healthy() error {
-	s := &p.status
+// Healthy is nil unless the inventory hangs, which only a restart can mend.
+func (inv *Inventory) Healthy() error {
+	s := &inv.status
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if since := s.since; !since.IsZero() && time.Since(since) > stuckTime {
@@ -60,20 +57,19 @@ func (p *Plugin) Healthy() error {
 	return nil
 }
 
-// Ready is nil if the configuration on disk is in force and kubelet watches
-// every pool.
-func (p *Plugin) Ready() error {
-	s := &p.status
+// Ready is nil if the configuration on disk is in force and it is known who holds what.
+func (inv *Inventory) Ready() error {
+	s := &inv.status
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.scanned {
 		return errors.New("still looking at the host for the first time")
 	}
 	errs := []error{s.configErr}
-	for _, e := range s.endpoints {
-		if !e.Watched() {
-			errs = append(errs, fmt.Errorf("kubelet does not watch %s yet", e.Resource()))
-		}
+	switch s.holders {
+	case never, stale:
+		errs = append(errs, errors.New("kubelet does not tell which devices pods hold"))
+	case blind, current:
 	}
 	return errors.Join(errs...)
 }

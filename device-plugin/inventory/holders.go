@@ -1,0 +1,168 @@
+package inventory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
+)
+
+// listedTime is how long kubelet may take to list a pod whose device it has
+// asked for; the pod's other devices and volumes come in between.
+const listedTime = 30 * time.Second
+
+// knowledge is what is known of the devices that pods hold.
+type knowledge uint8
+
+const (
+	never   knowledge = iota // kubelet did not answer since the start
+	blind                    // nobody can be asked here: only what this process gives out is known
+	stale                    // kubelet answered, but not the last time
+	current                  // kubelet has just answered
+)
+
+// holders asks which devices pods have. Kubelet's pod-resources API knows. Where it is not
+// mounted, as in manifests of the SR-IOV network device plugin, the device manager's
+// checkpoint does, which also lists pods that have ended until the next one starts.
+type holders struct {
+	socket     string
+	checkpoint string
+	claims     bool
+	log        *slog.Logger
+
+	known  knowledge
+	mocked string // what was last said of the way to ask, so that it is said once
+}
+
+func newHolders(opts Options, log *slog.Logger) *holders {
+	return &holders{
+		socket: opts.PodResources, claims: opts.Claims, log: log,
+		checkpoint: filepath.Join(kubelet.Dirs(opts.KubeletDir).Plugins(), "kubelet_internal_checkpoint"),
+	}
+}
+
+// ask brings the ledger up to date. What is known so far stays if nobody answers: a device
+// is rather kept too long than offered twice.
+func (h *holders) ask(ctx context.Context, l *ledger) {
+	asked := time.Now()
+	list, err := kubelet.Holders(ctx, h.socket)
+	source := "pod-resources API"
+	if errors.Is(err, kubelet.ErrNoPodResources) {
+		source = "checkpoint of the device manager"
+		list, err = readCheckpoint(h.checkpoint)
+		if errors.Is(err, fs.ErrNotExist) {
+			h.known = blind
+			h.say("kubelet's pod-resources directory is not mounted; devices that pods got from an earlier process are not known",
+				"mount", filepath.Dir(h.socket))
+			return
+		}
+	}
+	if err != nil {
+		if h.known != never {
+			h.known = stale
+		}
+		h.say("kubelet does not tell which devices pods hold; nothing changes hands until it does", "err", err)
+		return
+	}
+	if h.mocked != "" || source != "pod-resources API" {
+		h.say("kubelet tells which devices pods hold", "by", source)
+	}
+	h.known = current
+	h.mocked = ""
+	l.heard(h.holders(list), asked)
+}
+
+// say logs once that something is not as it should be.
+func (h *holders) say(text string, args ...any) {
+	if h.mocked != text {
+		h.log.Warn(text, args...)
+	}
+	h.mocked = text
+}
+
+// holders sorts kubelet's list into what the pools of this process know as theirs, and what
+// is in use in another way.
+func (h *holders) holders(list []kubelet.Holder) map[string]pool.Holder {
+	held := make(map[string]pool.Holder, len(list))
+	for _, l := range list {
+		was := held[l.Device]
+		if l.Claim != "" {
+			was.Claim = l.Claim
+		} else if !h.claims {
+			was.Resource = l.Resource
+		}
+		held[l.Device] = was
+	}
+	return held
+}
+
+// maxCheckpoint bounds the file, bytes; it holds every answer to Allocate in force.
+const maxCheckpoint = 16 << 20
+
+// readCheckpoint reads which devices kubelet's device manager has given to pods
+// (kubelet_internal_checkpoint). Before Kubernetes 1.20 DeviceIDs was a list; since then it
+// is by NUMA node.
+func readCheckpoint(path string) ([]kubelet.Holder, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxCheckpoint {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxCheckpoint)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Data *struct {
+			PodDeviceEntries []struct {
+				PodUID, ContainerName, ResourceName string
+				DeviceIDs                           json.RawMessage
+			}
+		}
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if doc.Data == nil {
+		return nil, fmt.Errorf("%s: no Data in it", path)
+	}
+	var out []kubelet.Holder
+	for _, e := range doc.Data.PodDeviceEntries {
+		ids, err := checkpointIDs(e.DeviceIDs)
+		if err != nil {
+			return nil, fmt.Errorf("%s: DeviceIDs of pod %s: %w", path, e.PodUID, err)
+		}
+		prefix, name, _ := strings.Cut(e.ResourceName, "/")
+		for _, id := range ids {
+			out = append(out, kubelet.Holder{
+				Resource: config.Resource{Prefix: prefix, Name: name}, Device: id, Pod: e.PodUID, Container: e.ContainerName,
+			})
+		}
+	}
+	return out, nil
+}
+
+func checkpointIDs(raw json.RawMessage) ([]string, error) {
+	var ids []string
+	if json.Unmarshal(raw, &ids) == nil {
+		return ids, nil
+	}
+	byNode := map[string][]string{}
+	err := json.Unmarshal(raw, &byNode)
+	for _, list := range byNode {
+		ids = append(ids, list...)
+	}
+	return ids, err
+}

@@ -1,0 +1,172 @@
+// Package inventory follows the hardware, the configuration file and what pods hold, and
+// hands out the resource pools that follow from them: which device is in which pool, and
+// why the others are not. Whoever gives devices to containers serves the pools: package
+// plugin to kubelet's device manager, a DRA driver to claims.
+//
+// One goroutine looks at the host and assigns devices; events only tell it to look again.
+// What it cannot find out is not taken for "none": devices that cannot be read stay as they
+// were, and while it is not known what pods hold, nothing changes hands.
+package inventory
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/metrics"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options say where everything is.
+type Options struct {
+	ConfigFile     string
+	ResourcePrefix string // of pools without one of their own
+	// WaitForConfig starts without pools if the file does not exist yet.
+	WaitForConfig bool
+
+	SysfsRoot string // holds the directory sys
+	// Captured: the tree is not that of the running kernel, whose interfaces,
+	// routes and events have nothing to do with it.
+	Captured bool
+
+	KubeletDir   string
+	PodResources string // socket
+	// Claims: the pools are served to resource claims. What pods then have through
+	// kubelet's device manager is in use by somebody else; without Claims it is the other
+	// way round.
+	Claims bool
+
+	// Rescan is how often to look at the host though nothing was heard.
+	Rescan time.Duration
+}
+
+// State is the pools at one moment. It is not changed after it was handed out.
+type State struct {
+	Pools []Pool // in the order of the configuration
+	// Known is false while the devices of new pools, or what pods hold of them, are not
+	// known yet. The pools have no members then, which is not to say that they will have
+	// none, and nothing of what is offered is to change.
+	Known bool
+	// Asked: Held is what kubelet has just said. Only then may a file be removed because
+	// nobody holds a device.
+	Asked bool
+	// Held has the devices that are in use, by ID.
+	Held map[string]pool.Holder
+	// Devices are all that the host has, whatever pool they are in.
+	Devices []pool.Device
+}
+
+// Pool is a pool with its devices.
+type Pool struct {
+	config.Pool
+	// Members are in the order of PF and VF index. Those that only a pod keeps here, see
+	// pool.Assignment.Keep, come last.
+	Members []pool.Member
+}
+
+// Serve makes the pools of a state the ones that are offered. Calls come from one
+// goroutine, one after the other; again asks for another look soon. What a pool has lost is
+// refused by [Inventory.Give] from before the call on.
+type Serve func(ctx context.Context, s State) (again bool)
+
+// Inventory follows a host.
+type Inventory struct {
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics.Metrics
+	status  status
+	holders *holders
+	ledger  ledger
+	seen    atomic.Pointer[[]pool.Device] // of the last look, for scrapes
+	settled settled
+
+	// Of the goroutine that runs loop.
+	serve   Serve
+	facts   *facts
+	cfg     config.Config
+	devices []pool.Device
+	sighted bool // devices were listed at least once
+	members map[config.Resource][]pool.Member
+	lost    bool // pods hold devices that their pool would not take now
+	again   bool // what Serve said
+	broken  map[string]bool
+}
+
+// New opens what the options name.
+func New(opts Options, m *metrics.Metrics, log *slog.Logger) (*Inventory, error) {
+	f, err := openFacts(opts, log)
+	if err != nil {
+		return nil, err
+	}
+	return &Inventory{
+		opts: opts, log: log, metrics: m, facts: f,
+		holders: newHolders(opts, log), members: map[config.Resource][]pool.Member{},
+	}, nil
+}
+
+// Run calls serve with the pools, and again whenever they or their devices have changed,
+// until ctx ends. It fails if the configuration is bad at the start, or if the kernel's
+// notifications break. Every call has returned when it returns.
+func (inv *Inventory) Run(ctx context.Context, serve Serve) error {
+	defer inv.facts.close()
+	inv.serve = serve
+	file, err := watchConfig(inv.opts.ConfigFile) // first watch, then read
+	if err != nil {
+		return err
+	}
+	cfg, err := LoadConfig(inv.opts.ConfigFile, inv.opts.ResourcePrefix)
+	if errors.Is(err, fs.ErrNotExist) && inv.opts.WaitForConfig {
+		inv.log.Warn("no configuration yet, waiting for it", "path", inv.opts.ConfigFile)
+		inv.status.configured(err)
+	} else if err != nil {
+		return errors.Join(err, file.notify.Close())
+	}
+	inv.cfg = cfg
+	inv.metrics.ConfigGood.Set(1)
+
+	group, ctx := errgroup.WithContext(ctx)
+	causes, changed := make(chan string), make(chan struct{})
+	if !inv.opts.Captured {
+		h, err := watchHardware() // before the first look
+		if err != nil {
+			return errors.Join(err, file.notify.Close())
+		}
+		group.Go(func() error { return inv.followDevices(ctx, h.devices, causes) })
+		group.Go(func() error { return inv.followLinks(ctx, h.links, causes) })
+		group.Go(func() error { return inv.followRoutes(ctx, h.routes, causes) })
+	}
+	group.Go(func() error { return file.run(ctx, changed) })
+	group.Go(func() error {
+		inv.loop(ctx, causes, changed)
+		return nil
+	})
+	return group.Wait()
+}
+
+// Devices are those that the last look at the host found; nil before it.
+func (inv *Inventory) Devices() []pool.Device {
+	if d := inv.seen.Load(); d != nil {
+		return *d
+	}
+	return nil
+}
+
+// Give notes that a container is being given devices as those of a resource. It is the
+// first step of giving: it fails, with ErrNotOffered, if a pool has lost one of the devices,
+// and from then on no other pool gets them before kubelet says that nobody has them. undo
+// takes it back if a later step fails.
+func (inv *Inventory) Give(r config.Resource, ids []string) (undo func(), err error) {
+	return inv.ledger.give(r, ids)
+}
+
+// Return notes that nobody has devices any more that were given, other than what kubelet
+// lists.
+func (inv *Inventory) Return(ids []string) { inv.ledger.giveBack(ids) }
+
+// Held says who has a device; ok is false if nobody is known to.
+func (inv *Inventory) Held(id string) (h pool.Holder, ok bool) { return inv.ledger.holder(id) }

@@ -1,0 +1,235 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
+)
+
+// Times until the next look for something that no event tells of.
+const (
+	// unknownTime: kubelet did not answer, or the devices could not be listed.
+	unknownTime = time.Second
+	// releaseTime: a pod that goes away tells nobody, so what it leaves behind is looked
+	// for while there is something to find.
+	releaseTime = 10 * time.Second
+)
+
+// loop does all the work, one thing at a time, until ctx ends.
+func (inv *Inventory) loop(ctx context.Context, causes <-chan string, changed <-chan struct{}) {
+	inv.look(ctx, causeStart)
+	ticker := time.NewTicker(inv.opts.Rescan)
+	defer ticker.Stop()
+	for {
+		timer := inv.soon()
+		select {
+		case <-ctx.Done():
+			return
+		case cause := <-causes:
+			if gather(ctx, causes, changed) && inv.reload(ctx) {
+				break // and has looked
+			}
+			inv.look(ctx, cause)
+		case <-changed:
+			inv.reload(ctx)
+		case <-ticker.C:
+			inv.look(ctx, causePeriodic)
+		case <-timer:
+			inv.look(ctx, causePeriodic)
+		}
+	}
+}
+
+// soon fires when a look is due that nothing else causes; never if none is.
+func (inv *Inventory) soon() <-chan time.Time {
+	switch {
+	case !inv.sighted, inv.holders.known == never, inv.holders.known == stale:
+		return time.After(unknownTime)
+	case inv.lost, inv.again:
+		return time.After(releaseTime)
+	}
+	return nil
+}
+
+// reload takes a new configuration and looks at the host for it, or keeps the one in
+// force if it is bad.
+func (inv *Inventory) reload(ctx context.Context) (looked bool) {
+	cfg, err := LoadConfig(inv.opts.ConfigFile, inv.opts.ResourcePrefix)
+	inv.status.configured(err)
+	if err != nil {
+		inv.metrics.Reloads.WithLabelValues("error").Inc()
+		inv.metrics.ConfigGood.Set(0)
+		inv.log.Error("new configuration is refused, the old one stays in force", "err", err)
+		return false
+	}
+	inv.metrics.Reloads.WithLabelValues("ok").Inc()
+	inv.metrics.ConfigGood.Set(1)
+	inv.log.Info("configuration changed", "pools", len(cfg.Pools))
+	inv.cfg = cfg
+	inv.announce(ctx)
+	inv.look(ctx, causeConfig)
+	return true
+}
+
+// announce hands out pools that the configuration has just got before their devices are
+// known. Kubelet may take a second to find a pool, and the look at the host takes as long as
+// the kernel makes VFs on a PF, which it locks meanwhile: neither waits for the other.
+func (inv *Inventory) announce(ctx context.Context) {
+	s := State{}
+	for _, c := range inv.cfg.Pools {
+		s.Pools = append(s.Pools, Pool{Pool: c})
+	}
+	inv.serve(ctx, s)
+}
+
+// look looks at the host and hands out what follows.
+func (inv *Inventory) look(ctx context.Context, cause string) {
+	defer inv.status.busy()()
+	inv.metrics.Rescans.WithLabelValues(cause).Inc()
+	begun := time.Now()
+	inv.read(ctx, cause)
+	read := time.Since(begun)
+	s := inv.assign(ctx, cause)
+	inv.settled.settle(inv.devices, pool.NeedsOf(inv.cfg.Pools))
+	inv.again = inv.serve(ctx, s)
+	inv.log.Debug("looked at the host", "cause", cause, "read", read.String(), "all", time.Since(begun).String())
+}
+
+// read lists the devices. Those of which nothing can be said stay as they were.
+func (inv *Inventory) read(ctx context.Context, cause string) {
+	devices, err := inv.facts.read(ctx, pool.NeedsOf(inv.cfg.Pools), cause)
+	inv.reportBroken(err)
+	if errors.Is(err, errBlind) {
+		return
+	}
+	inv.devices = pool.Recall(devices, inv.devices, err)
+	inv.sighted = true
+	inv.seen.Store(&inv.devices)
+}
+
+// reportBroken logs what cannot be read when that changes, not at every look.
+func (inv *Inventory) reportBroken(err error) {
+	now := map[string]bool{}
+	if errors.Is(err, errBlind) {
+		now[err.Error()] = true
+	} else {
+		pool.EachError(err, func(e error) { now[e.Error()] = true })
+	}
+	inv.metrics.ReadErrors.Set(float64(len(now)))
+	for text := range now {
+		if !inv.broken[text] {
+			inv.log.Warn("cannot be read; stays as it was known", "err", text)
+		}
+	}
+	for text := range inv.broken {
+		if !now[text] {
+			inv.log.Info("can be read again, or is gone", "was", text)
+		}
+	}
+	inv.broken = now
+}
+
+// assign works out who gets what, and puts it into force. Devices may be given out
+// meanwhile; the assignment is then made again.
+func (inv *Inventory) assign(ctx context.Context, cause string) State {
+	asked := false
+	for {
+		held, version := inv.ledger.held()
+		if inv.holders.known == stale {
+			inv.freeze(held)
+		}
+		a := pool.Assign(inv.devices, inv.cfg.Pools, held)
+		// To ask kubelet costs as much as to look at the host. Amid events, such as those of
+		// VFs in the making, it matters only if a device would come or go.
+		if !asked && (cause != causeDevice && cause != causeLink && cause != causeRoute || inv.lost || inv.again || inv.moves(a)) {
+			inv.ask(ctx)
+			asked = true
+			continue
+		}
+		s := State{Held: held, Devices: inv.devices, Known: inv.sighted && inv.holders.known != never}
+		s.Asked = asked && inv.holders.known == current
+		if !s.Known {
+			for _, c := range inv.cfg.Pools {
+				s.Pools = append(s.Pools, Pool{Pool: c})
+			}
+			return s // nothing is in force that was not before
+		}
+		offers := a.Offers(inv.cfg.Pools)
+		kept := a.Keep(inv.devices, inv.cfg.Pools, inv.members, held)
+		if !inv.ledger.commit(offers, version) {
+			continue
+		}
+		inv.lost = kept > 0
+		inv.force(a, cause)
+		for j, c := range inv.cfg.Pools {
+			s.Pools = append(s.Pools, Pool{c, a.Members[j]})
+		}
+		return s
+	}
+}
+
+// force remembers an assignment, and says where it may not be what was meant.
+func (inv *Inventory) force(a pool.Assignment, cause string) {
+	inv.members = make(map[config.Resource][]pool.Member, len(inv.cfg.Pools))
+	for j, c := range inv.cfg.Pools {
+		inv.members[c.Resource] = a.Members[j]
+	}
+	if cause == causeStart || cause == causeConfig {
+		for r, n := range a.Overlaps(inv.cfg.Pools) {
+			inv.log.Warn("pools overlap, the one further up in the file has the devices", "resource", r.String(), "devices", n)
+		}
+	}
+}
+
+func (inv *Inventory) ask(ctx context.Context) {
+	inv.holders.ask(ctx, &inv.ledger)
+	inv.status.holding(inv.holders.known)
+	if inv.holders.known == blind {
+		inv.ledger.free(inv.looksFree)
+	}
+}
+
+// freeze lets every device that is offered count as in use where it is: somebody may have
+// it, and whoever is told otherwise is told so by nobody.
+func (inv *Inventory) freeze(held map[string]pool.Holder) {
+	for r, members := range inv.members {
+		for i := range members {
+			if _, known := held[members[i].ID]; !known {
+				held[members[i].ID] = pool.Holder{Resource: r}
+			}
+		}
+	}
+}
+
+// idleTime is how long a device may take, after it was given out, to leave the host's
+// namespace: a pod may wait for its volumes before it has a sandbox.
+const idleTime = 10 * time.Minute
+
+// looksFree judges a device that was given out where nobody can be asked. A driver that was
+// rebound since has let go of it; an interface in the host's namespace is not in a pod.
+func (inv *Inventory) looksFree(id, driver string, since time.Duration) bool {
+	if since < listedTime {
+		return false
+	}
+	i := slices.IndexFunc(inv.devices, func(d pool.Device) bool { return d.ID == id })
+	if i < 0 {
+		return true // gone from the host
+	}
+	d := &inv.devices[i]
+	return d.Driver != driver || len(d.Netdevs) > 0 && since > idleTime
+}
+
+// moves tells whether an assignment gives a pool other devices than it has.
+func (inv *Inventory) moves(a pool.Assignment) bool {
+	for j, c := range inv.cfg.Pools {
+		now, known := inv.members[c.Resource]
+		if !known || !slices.EqualFunc(a.Members[j], now, func(x, y pool.Member) bool { return x.ID == y.ID }) {
+			return true
+		}
+	}
+	return false
+}

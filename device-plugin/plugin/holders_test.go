@@ -1,0 +1,216 @@
+package plugin_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
+	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
+	"github.com/stretchr/testify/require"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
+)
+
+func (n *node) info(resource, id string) string {
+	return filepath.Join(n.options.DeviceInfoDir, "example.com-"+resource+"-"+id+"-device.json")
+}
+
+// rescans waits until the plugin has looked at the host twice more, the second time from
+// beginning to end.
+func (n *node) rescans() {
+	n.t.Helper()
+	count := func() float64 {
+		return testutil.ToFloat64(n.metrics.Rescans.WithLabelValues("periodic"))
+	}
+	before := count()
+	n.eventually(func() bool { return count() > before+1 }, "no rescan")
+}
+
+// While kubelet does not tell who holds what, nothing is offered that somebody may have, and
+// no file is removed.
+func TestStartWhileKubeletIsSilent(t *testing.T) {
+	n := newNode(t, true, pool("b", `"pfNames": ["pf0"]`))
+	held := n.info("a", testhost.VF0)
+	testhost.Write(t, "/", held, "{}")
+	old := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(held, old, old))
+	k := n.kubelet(kubelettest.Silent(), kubelettest.Holding(a, testhost.VF0))
+	n.start()
+	n.eventually(func() bool { return testutil.ToFloat64(n.metrics.Watching.WithLabelValues(b)) == 1 }, "not registered")
+	n.rescans()
+	require.Zero(t, k.Lists(b))
+	require.ErrorContains(t, n.plugin.Ready(), "kubelet does not tell which devices pods hold")
+	require.FileExists(t, held)
+
+	k.Silence(false)
+	k.AwaitDevices(b, testhost.VF1, testhost.VF2, testhost.VF3)
+	require.FileExists(t, held)
+	k.Hold(a)
+	k.AwaitDevices(b, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
+	n.eventually(func() bool { _, err := os.Stat(held); return os.IsNotExist(err) }, "the file of a free device stays")
+}
+
+// The same while it runs: nothing changes hands until kubelet answers.
+func TestNothingMovesWhileKubeletIsSilent(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`), pool("b", `"pfNames": ["pf0#2-3"]`))
+	k := n.kubelet()
+	n.start()
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1)
+	k.AwaitDevices(b, testhost.VF2, testhost.VF3)
+	k.Silence(true)
+	n.configure(pool("a", `"pfNames": ["pf0#0"]`), pool("b", `"pfNames": ["pf0#1-3"]`))
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1+"!")
+	n.rescans()
+	k.AwaitDevices(b, testhost.VF2, testhost.VF3)
+	k.Silence(false)
+	k.AwaitDevices(a, testhost.VF0)
+	k.AwaitDevices(b, testhost.VF1, testhost.VF2, testhost.VF3)
+}
+
+// What pods hold is known from kubelet, so that it survives a restart: a device that has
+// vanished or changed meanwhile stays in the list and in its CDI specification.
+func TestHeldDevicesSurviveARestart(t *testing.T) {
+	for name, change := range map[string]func(n *node){
+		"driver lost": func(n *node) { testhost.Function(t, n.root, testhost.VF1, "20000", "8086:154C", "", 0) },
+		"deselected":  func(n *node) { n.configure(pool("a", `"pfNames": ["pf0#0"]`), pool("b", `"pfNames": ["pf0#1"]`)) },
+		"gone": func(n *node) {
+			testhost.SetVFs(t, n.root, testhost.PF, testhost.VF0)
+			testhost.Remove(t, n.root, testhost.VF1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`))
+			n.options.UseCDI = true
+			k := n.kubelet()
+			n.start()
+			k.AwaitDevices(a, testhost.VF0, testhost.VF1)
+			_, err := k.Allocate(a, testhost.VF1)
+			require.NoError(t, err)
+			k.Hold(a, testhost.VF1)
+			require.NoError(t, n.stop())
+			change(n)
+			n.start()
+			k.AwaitDevices(a, testhost.VF0, testhost.VF1+"!")
+			require.FileExists(t, n.info("a", testhost.VF1))
+			cache, err := cdi.NewCache(cdi.WithSpecDirs(n.options.CDIDir), cdi.WithAutoRefresh(false))
+			require.NoError(t, err)
+			device := cache.GetDevice("example.com/net-pci=" + testhost.VF1)
+			require.NotNil(t, device)
+			require.Equal(t, "/dev/vfio/21", device.ContainerEdits.DeviceNodes[1].Path)
+			k.Hold(a)
+			k.AwaitDevices(a, testhost.VF0)
+			n.eventually(func() bool { _, err := os.Stat(n.info("a", testhost.VF1)); return os.IsNotExist(err) }, "device info stays")
+		})
+	}
+}
+
+// After a reboot kubelet starts containers with the answers that it has; their files are
+// gone.
+func TestDeviceInfoAfterAReboot(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`))
+	k := n.kubelet(kubelettest.Holding(a, testhost.VF0))
+	n.start()
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1)
+	n.eventually(func() bool { _, err := os.Stat(n.info("a", testhost.VF0)); return err == nil }, "no device info")
+	require.NoFileExists(t, n.info("a", testhost.VF1))
+}
+
+// Devices that cannot be listed are not gone.
+func TestUnreadableHostWithdrawsNothing(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0"]`))
+	k := n.kubelet()
+	n.start()
+	k.AwaitCount(a, 4)
+	bus := filepath.Join(n.root, "sys/bus/pci/devices")
+	require.NoError(t, os.Rename(bus, bus+".away"))
+	n.rescans()
+	require.Equal(t, 1, k.Lists(a))
+	require.Equal(t, 1.0, testutil.ToFloat64(n.metrics.ReadErrors))
+	require.NoError(t, os.Rename(bus+".away", bus))
+	testhost.SetVFs(t, n.root, testhost.PF, testhost.VF0)
+	testhost.Remove(t, n.root, testhost.VF1)
+	k.AwaitDevices(a, testhost.VF0)
+}
+
+// A device that a pod has through a claim is not offered as well.
+func TestClaimedDeviceIsInUse(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0"]`))
+	k := n.kubelet()
+	k.Claim("c", "0000-01-02-1")
+	n.start()
+	k.AwaitDevices(a, testhost.VF0, testhost.VF2, testhost.VF3)
+	k.Claim("c", "")
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
+}
+
+// Where nobody can be asked, a device that was given out is not pinned for ever: the
+// device manager's checkpoint tells.
+func TestCheckpointTellsWhoHoldsWhat(t *testing.T) {
+	n := newNode(t, true, pool("b", `"pfNames": ["pf0"]`))
+	n.options.PodResources = filepath.Join(t.TempDir(), "unmounted/pod-resources/kubelet.sock")
+	k := n.kubelet()
+	checkpoint := func(entries string) {
+		path := filepath.Join(n.options.KubeletDir, "device-plugins/kubelet_internal_checkpoint")
+		require.NoError(t, os.WriteFile(path+".new", []byte(`{"Data":{"PodDeviceEntries":[`+entries+`],"RegisteredDevices":{}},"Checksum":1}`), 0o600))
+		require.NoError(t, os.Rename(path+".new", path))
+	}
+	entry := `{"PodUID":"u","ContainerName":"c","ResourceName":"example.com/a","DeviceIDs":%s,"AllocResp":""}`
+	for _, ids := range []string{`{"0":["` + testhost.VF0 + `"],"-1":[]}`, `["` + testhost.VF0 + `"]`} {
+		checkpoint(fmt.Sprintf(entry, ids))
+		n.start()
+		k.AwaitDevices(b, testhost.VF1, testhost.VF2, testhost.VF3)
+		checkpoint("")
+		k.AwaitDevices(b, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
+		require.NoError(t, n.stop())
+	}
+}
+
+// A pool of the old configuration and one of the new never give out the same device, however
+// the reload falls between Allocate calls.
+func TestReloadsUnderAllocations(t *testing.T) {
+	n := newNode(t, true)
+	n.options.Rescan = time.Hour
+	k := n.kubelet()
+	n.configure(pool("a", `"pfNames": ["pf0"]`), pool("b", `"vendors": ["ffff"]`))
+	n.start()
+	k.AwaitCount(a, 4)
+	k.AwaitCount(b, 0)
+	vfs := []string{testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3}
+	var mu sync.Mutex
+	hands := map[string]string{}
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for _, r := range []string{a, b} {
+		for _, id := range vfs {
+			group.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if _, err := k.Allocate(r, id); err != nil {
+						continue
+					}
+					mu.Lock()
+					if other := hands[id]; other != "" && other != r {
+						t.Errorf("%s was given out as %s and as %s", id, other, r)
+					}
+					hands[id] = r
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	n.configure(pool("a", `"vendors": ["ffff"]`), pool("b", `"pfNames": ["pf0"]`))
+	n.eventually(func() bool { return testutil.ToFloat64(n.metrics.Reloads.WithLabelValues("ok")) == 1 }, "no reload")
+	n.eventually(func() bool {
+		return testutil.ToFloat64(n.metrics.Rescans.WithLabelValues("config")) == 1 && n.plugin.Healthy() == nil
+	}, "no look")
+	close(stop)
+	group.Wait()
+}

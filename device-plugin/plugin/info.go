@@ -1,0 +1,85 @@
+package plugin
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/allocation"
+	"github.com/sriovkit/sriovkit/device-plugin/inventory"
+)
+
+// unclaimedTime is how old a device-info file must be that nobody is known to need and that
+// another program, such as a DRA driver, may just have written.
+const unclaimedTime = time.Minute
+
+// restoreInfo writes the device-info files that pods need and that are gone, as after a
+// reboot.
+func (p *Plugin) restoreInfo(changes []change, s inventory.State) error {
+	if !s.Asked {
+		return nil
+	}
+	var errs []error
+	for i := range changes {
+		for _, m := range changes[i].List {
+			if h, held := s.Held[m.ID]; held && h.Resource == changes[i].Pool.Resource && m.Driver != "" {
+				errs = append(errs, changes[i].WriteInfo(m))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// pruneInfo removes the device-info files of devices that no pod holds: those of the pools,
+// of pools that were, and of earlier configurations as far as the prefix tells them. Nothing
+// is removed unless kubelet has just told who holds what.
+func (p *Plugin) pruneInfo(s inventory.State) error {
+	if !s.Asked {
+		return nil
+	}
+	files, err := allocation.InfoFiles(p.opts.DeviceInfoDir)
+	errs := []error{err}
+	for _, f := range files {
+		if !p.wrote(f) {
+			continue
+		}
+		errs = append(errs, p.removeUnheld(f))
+	}
+	return errors.Join(errs...)
+}
+
+// wrote tells whether a file is this plugin's.
+func (p *Plugin) wrote(f allocation.InfoFile) bool {
+	for r := range p.endpoints {
+		if f.Of(r) {
+			return true
+		}
+	}
+	for r := range p.retired {
+		if f.Of(r) {
+			return true
+		}
+	}
+	if time.Since(f.Written) < unclaimedTime {
+		return false
+	}
+	if f.OfPrefix(p.opts.ResourcePrefix) {
+		return true
+	}
+	for r := range p.endpoints {
+		if f.OfPrefix(r.Prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// removeUnheld removes a file unless its device is in use, while no container is being given
+// one.
+func (p *Plugin) removeUnheld(f allocation.InfoFile) error {
+	p.files.Lock()
+	defer p.files.Unlock()
+	if _, held := p.inventory.Held(f.Device); held {
+		return nil
+	}
+	return f.Remove()
+}
