@@ -148,7 +148,7 @@ func (a Allocator) WriteInfo(m pool.Member) error {
 	if m.Type != config.NetDevice {
 		return nil
 	}
-	if _, err := os.Stat(filepath.Join(a.DeviceInfo, deviceInfoName(a.Pool.Resource, m.ID))); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(a.DeviceInfo, DeviceInfoName(a.Pool.Resource, m.ID))); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	file, err := a.Host.deviceInfo(a.Pool.Resource, m, m.RDMA)
