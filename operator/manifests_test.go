@@ -1,7 +1,6 @@
 package operator
 
 import (
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,14 +11,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sriovkit/sriovkit/e2e/controlplane"
+	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
 )
 
 // render runs kustomize over a copy of config/ after an edit of its kustomization.yaml.
 func render(t *testing.T, edit func(string) string) string {
 	t.Helper()
 	controlplane.Need(t)
-	programs, err := controlplane.Programs(t.Context(), io.Discard)
+	programs, err := controlplane.Programs(t.Context())
 	require.NoError(t, err)
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("config")))

@@ -25,6 +25,7 @@ const usage = `usage: lab COMMAND [flags]
 	images    build the container images of all components
 	programs  build the programs of the components, as they are shipped
 	build     build everything the other commands need, and nothing else
+	controlplane  etcd and kube-apiserver for the tests of other modules
 	install   install Debian packages on this machine that are not there yet
 
 lab COMMAND -h lists the flags. What is built is kept in $SRIOVKIT_CACHE
@@ -58,6 +59,7 @@ func run(ctx context.Context, args []string) error {
 		"demo-down":       runDemoDown,
 		"demo-supervisor": runDemoSupervisor,
 		"build":           runBuild,
+		"controlplane":    runControlPlane,
 		"install":         runInstall,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {

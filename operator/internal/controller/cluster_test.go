@@ -26,11 +26,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/sriovkit/sriovkit/e2e/controlplane"
-	"github.com/sriovkit/sriovkit/e2e/netns"
-
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controller"
+	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 	"github.com/sriovkit/sriovkit/operator/internal/nad"
 )
@@ -48,8 +46,8 @@ type cluster struct {
 	config        *rest.Config
 	scheme        *runtime.Scheme
 	plane         *controlplane.ControlPlane
-	netns         *netns.Namespace // of the control plane; nil is the tests' own
-	address       string           // of webhooks, that nobody else has
+	netns         *controlplane.Namespace // of the control plane; nil is the tests' own
+	address       string                  // of webhooks, that nobody else has
 }
 
 var shared struct {
@@ -106,7 +104,7 @@ func startPlane(ctx context.Context, config controlplane.Config) (*cluster, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{plane: plane, netns: config.Netns, scheme: runtime.NewScheme()}
+	c := &cluster{plane: plane, netns: plane.Namespace, scheme: runtime.NewScheme()}
 	for _, args := range [][]string{{"apply", "-f", "testdata/nad-crd.yaml"}, {"apply", "-k", "../../config"}} {
 		if out, err := plane.Kubectl(ctx, nil, args...); err != nil {
 			return nil, errors.Join(fmt.Errorf("kubectl %v: %w: %s", args, err, out), plane.Close())

@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,11 +20,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/sriovkit/sriovkit/e2e/controlplane"
-	"github.com/sriovkit/sriovkit/e2e/netns"
-	"github.com/sriovkit/sriovkit/e2e/process"
-
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 )
 
@@ -31,11 +29,11 @@ import (
 // called. In this process it would share its metrics with the tests' own operator.
 func (c *cluster) run(t *testing.T, program string, env ...string) (stop func()) {
 	t.Helper()
-	cmd := exec.Command(program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address="+c.address)
+	cmd := c.netns.Command(context.WithoutCancel(t.Context()), program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address="+c.address)
 	cmd.Env = slices.Concat(env, []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test"})
 	var log bytes.Buffer
 	cmd.Stderr = &log
-	require.NoError(t, process.Start(cmd, c.netns.File))
+	require.NoError(t, cmd.Start())
 	ended := false
 	stop = func() {
 		if ended {
@@ -108,10 +106,7 @@ func (c *cluster) hooks(t require.TestingT) []string {
 // configuration, with the namespace, and with everything.
 func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
 	controlplane.Need(t)
-	space, err := netns.New(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, space.Close()) })
-	c, err := startPlane(t.Context(), controlplane.Config{Netns: space, Controllers: true, ServerFlags: []string{"--enable-aggregator-routing"}}) // to endpoints: nobody routes Services
+	c, err := startPlane(t.Context(), controlplane.Config{Namespace: true, Controllers: true, ServerFlags: []string{"--enable-aggregator-routing"}}) // to endpoints: nobody routes Services
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
 	c.serve(t)
