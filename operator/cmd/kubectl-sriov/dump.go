@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/sriovkit/sriovkit/operator/internal/support"
+)
+
+// dump writes the archive whole or not at all, readable by its owner alone.
+func (c *command) dump(ctx context.Context, file string) error {
+	inv, err := c.read(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if file == "" {
+		file = "sriov-dump-" + now.UTC().Format("20060102-150405") + ".tar.gz"
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("file %s is there already: name another with -file", file)
+	}
+	bundle, err := support.Collect(ctx, c.client, inv, c.logs)
+	if err != nil {
+		return err
+	}
+	var archive bytes.Buffer
+	if err := bundle.Write(&archive, now); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), ".sriov-dump-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // renamed by then, unless something failed
+	if _, err := f.Write(archive.Bytes()); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), file); err != nil {
+		return err
+	}
+	c.unread(inv)
+	fmt.Fprintf(c, "%s: %d files, secrets left out; look through it before you give it away\n", file, len(bundle))
+	return nil
+}
+
+// logs reads the end of a log.
+func (c *command) logs(ctx context.Context, namespace, pod, container string) ([]byte, error) {
+	return c.get(ctx, fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/log", namespace, pod), url.Values{
+		"container": {container}, "tailLines": {"2000"}, "limitBytes": {"1048576"},
+	})
+}
+
+// get reads a path of the API server that is no object.
+func (c *command) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	client, err := rest.HTTPClientFor(c.config)
+	if err != nil {
+		return nil, err
+	}
+	base, _, err := rest.DefaultServerUrlFor(c.config)
+	if err != nil {
+		return nil, err
+	}
+	at := base.JoinPath(path)
+	at.RawQuery = query.Encode()
+	return fetch(ctx, client, at.String())
+}
+
+// answerLimit is more than the metrics of a node with 4 096 VFs.
+const answerLimit = 64 << 20
+
+func fetch(ctx context.Context, client *http.Client, from string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, answerLimit))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %.300s", response.Status, text)
+	}
+	return text, nil
+}
