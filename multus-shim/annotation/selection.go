@@ -127,6 +127,9 @@ func parseShort(value, namespace string, limit int) ([]Selection, error) {
 
 // ParseRef reads one "[namespace/]name[@interface]".
 func ParseRef(item, namespace string) (Selection, error) {
+	if item == "" {
+		return Selection{}, errors.New("empty: want [namespace/]name[@interface]")
+	}
 	s, err := split(item, namespace)
 	if err == nil {
 		err = s.checkRef()
@@ -142,7 +145,9 @@ func ParseRef(item, namespace string) (Selection, error) {
 func ParseFileRef(item, namespace string) (Selection, error) {
 	s, err := split(item, namespace)
 	if err == nil && s.checkRef() != nil {
-		err = utils.ValidateNetworkName(s.Name)
+		if invalid := utils.ValidateNetworkName(s.Name); invalid != nil { // a pointer, not an error that is nil
+			err = invalid
+		}
 	}
 	if err != nil {
 		return Selection{}, fmt.Errorf("%q: want [namespace/]name[@interface]: %w", brief.Text(item), err)
@@ -151,9 +156,6 @@ func ParseFileRef(item, namespace string) (Selection, error) {
 }
 
 func split(item, namespace string) (Selection, error) {
-	if item == "" {
-		return Selection{}, errors.New("empty: want [namespace/]name[@interface]")
-	}
 	s := Selection{Namespace: namespace, Name: item}
 	if name, ifname, ok := strings.Cut(s.Name, "@"); ok {
 		if strings.Contains(ifname, "@") {

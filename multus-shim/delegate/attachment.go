@@ -97,6 +97,19 @@ func (a Attachment) List() json.RawMessage {
 	}.Bytes()
 }
 
+// NetworkKey is the same for all attachments of one network: its configuration
+// without what was put in for a container.
+func (a Attachment) NetworkKey() string {
+	key := a.version() + " " + a.Name
+	for _, raw := range a.Plugins {
+		if object, err := rawjson.ParseTrusted(raw); err == nil {
+			raw = object.Without("deviceID", "pciBusID", "args").Bytes()
+		}
+		key += " " + string(raw)
+	}
+	return key
+}
+
 // AtLeast says whether the network speaks this version of CNI.
 func (a Attachment) AtLeast(v string) bool {
 	ok, err := version.GreaterThanOrEqualTo(a.version(), v)

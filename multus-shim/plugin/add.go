@@ -188,6 +188,10 @@ func (c *call) clean(ctx context.Context) error {
 		return coded(types.ErrInvalidEnvironmentVariables,
 			fmt.Errorf("CNI_IFNAME %s: the container is attached with %s already", c.IfName, r.Ifname))
 	}
+	if !slices.ContainsFunc(r.Entries, func(e record.Entry) bool { return !e.Added }) {
+		return coded(types.ErrInvalidEnvironmentVariables,
+			fmt.Errorf("CNI_CONTAINERID %s: the container is attached with %s already, DEL comes before another ADD", c.ContainerID, r.Ifname))
+	}
 	c.log.Warn("cleaning up after an ADD that did not finish", "record", c.store.Path(c.ContainerID))
 	return c.detach(ctx, r, c.Netns)
 }

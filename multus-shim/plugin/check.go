@@ -19,7 +19,10 @@ func check(ctx context.Context, c *call) error {
 	if err != nil {
 		return coded(types.ErrIOFailure, err)
 	}
-	if r == nil || r.Ifname != c.IfName {
+	if r == nil {
+		return c.checkUnrecorded(ctx)
+	}
+	if r.Ifname != c.IfName {
 		return coded(types.ErrUnknownContainer, fmt.Errorf("nothing is recorded for container %s, interface %s", c.ContainerID, c.IfName))
 	}
 	var errs []error
@@ -33,4 +36,19 @@ func check(ctx context.Context, c *call) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkUnrecorded checks the default network of a container from before we were
+// installed, with the result that the runtime remembers.
+func (c *call) checkUnrecorded(ctx context.Context) error {
+	attachments, err := c.configuredAttachments(ctx)
+	if err != nil {
+		return err
+	}
+	result := c.runtimeResult(attachments[0])
+	if result == nil {
+		return coded(types.ErrUnknownContainer,
+			fmt.Errorf("nothing is recorded for container %s, interface %s, and the runtime passed no prevResult", c.ContainerID, c.IfName))
+	}
+	return c.runner.Check(ctx, c.container(), attachments[0].Attachment, result)
 }

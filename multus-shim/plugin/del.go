@@ -8,8 +8,10 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/sriovkit/sriovkit/multus-shim/annotation"
 	"github.com/sriovkit/sriovkit/multus-shim/delegate"
 	"github.com/sriovkit/sriovkit/multus-shim/deviceinfo"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/record"
 )
 
@@ -22,25 +24,67 @@ func del(ctx context.Context, c *call) error {
 	}
 	defer release()
 	r, err := c.store.Find(c.ContainerID, c.IfName, c.args)
-	if err != nil {
-		return coded(types.ErrIOFailure, fmt.Errorf(
-			"what this container is attached to cannot be read; detach it by hand and remove the file: %w", err))
-	}
-	if r == nil || r.Ifname != c.IfName {
-		c.log.Warn("nothing is recorded for the container, nothing was detached", "ifname", c.IfName)
-		if r == nil { // a killed first write may have left a file
-			return coded(types.ErrIOFailure, c.store.Remove(c.ContainerID))
-		}
+	switch {
+	case err != nil:
+		return errors.Join(c.detachKnown(ctx, r, c.Netns), coded(types.ErrIOFailure, fmt.Errorf(
+			"not all that this container is attached to can be read; detach the rest by hand and remove the file: %w", err)))
+	case r == nil:
+		return c.delUnrecorded(ctx)
+	case r.Ifname != c.IfName:
+		c.log.Warn("nothing is recorded for this interface of the container, nothing was detached", "ifname", c.IfName, "recorded", r.Ifname)
 		return nil
 	}
 	return c.detach(ctx, r, c.Netns)
 }
 
+// delUnrecorded is DEL of a container that no record tells of. Its primary network
+// may have been attached before we were installed, or the state directory was lost:
+// what the configuration names is detached. Plugins allow a DEL of what is not there.
+func (c *call) delUnrecorded(ctx context.Context) error {
+	c.log.Warn("nothing is recorded for the container, the default network of the configuration is detached", "ifname", c.IfName)
+	if selected := c.conf.Annotations[annotation.Networks]; selected != "" {
+		c.log.Warn("networks of the pod's annotation are not detached if they were attached: nothing tells how", "annotation", brief.Text(selected))
+	}
+	attachments, err := c.configuredAttachments(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, a := range slices.Backward(attachments) {
+		if err := c.runner.Del(ctx, c.container(), a.Attachment, c.runtimeResult(a)); err != nil {
+			errs = append(errs, fmt.Errorf("detach network %s, interface %s: %w", a.Network, a.Ifname, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return coded(types.ErrIOFailure, c.store.Remove(c.ContainerID)) // a killed first write may have left a file
+}
+
 // detach runs DEL for every attachment that may have been started, newest
 // first. One that fails stays recorded, so that the next DEL tries it alone.
 func (c *call) detach(ctx context.Context, r *record.Record, netns string) error {
+	left, err := c.detachEntries(ctx, r, netns)
+	if len(left) == 0 {
+		return coded(types.ErrIOFailure, c.store.Remove(r.ContainerID))
+	}
+	r.Entries = left
+	return errors.Join(err, c.store.Create(r))
+}
+
+// detachKnown detaches the readable part of what is recorded, nil for none. The
+// sources stay as they are: what could not be read must not be forgotten.
+func (c *call) detachKnown(ctx context.Context, r *record.Record, netns string) error {
+	if r == nil {
+		return nil
+	}
+	_, err := c.detachEntries(ctx, r, netns)
+	return err
+}
+
+// detachEntries returns those that could not be detached, in their order.
+func (c *call) detachEntries(ctx context.Context, r *record.Record, netns string) (left []record.Entry, err error) {
 	where := delegate.Container{ID: r.ContainerID, Netns: netns}
-	var left []record.Entry
 	var errs []error
 	for _, e := range slices.Backward(r.Started()) {
 		if err := c.detachOne(ctx, where, e); err != nil {
@@ -51,12 +95,8 @@ func (c *call) detach(ctx context.Context, r *record.Record, netns string) error
 		}
 		c.log.Info("detached", "network", e.Network, "ifname", e.Ifname)
 	}
-	if len(left) == 0 {
-		return coded(types.ErrIOFailure, c.store.Remove(r.ContainerID))
-	}
 	slices.Reverse(left)
-	r.Entries = left
-	return errors.Join(append(errs, c.store.Create(r))...)
+	return left, errors.Join(errs...)
 }
 
 func (c *call) detachOne(ctx context.Context, where delegate.Container, e record.Entry) error {

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,69 +10,138 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 	"github.com/sriovkit/sriovkit/multus-shim/delegate"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
+	"github.com/sriovkit/sriovkit/multus-shim/plan"
 	"github.com/sriovkit/sriovkit/multus-shim/record"
 )
 
 // gc detaches every container that the runtime does not list, and hands each
-// network's plugins the attachments that are left of it. Errors are collected.
+// network's plugins the attachments that are left of it. To a plugin GC means that
+// whatever is not listed goes: the list holds the runtime's containers, recorded or
+// not, and every record, whatever configuration wrote it; where that is not known
+// to be all, no plugin is asked. Errors are collected.
 func gc(ctx context.Context, c *call) error {
 	if c.conf.ValidAttachments == nil {
 		return coded(types.ErrInvalidNetworkConfig, errors.New("cni.dev/valid-attachments is missing: without it every attachment would be deleted"))
-	}
-	listed := map[string]conf.Attachment{}
-	for _, a := range c.conf.ValidAttachments {
-		listed[a.ContainerID] = a
 	}
 	var err error
 	if c.store, err = c.store.Index(); err != nil {
 		return coded(types.ErrIOFailure, err)
 	}
-	ids, err := c.store.Containers()
-	if err != nil {
+	s := &sweep{call: c, live: map[string]*liveNetwork{}}
+	if err := s.survey(); err != nil {
 		return coded(types.ErrIOFailure, err)
 	}
-	networks := map[string]*liveNetwork{}
-	var errs []error
-	for _, id := range ids {
-		a, valid := listed[id]
-		errs = append(errs, c.sweep(ctx, id, a.IfName, valid, networks))
+	s.detachDead(ctx)
+	s.addConfigured(ctx)
+	s.collect(ctx)
+	return brief.Join(s.errs...)
+}
+
+// sweep is one GC.
+type sweep struct {
+	*call
+	live    map[string]*liveNetwork
+	dead    []string // containers that no runtime can have
+	unknown bool     // there may be attachments that no list has
+	absent  bool     // the runtime lists a container of which nothing is recorded
+	errs    []error
+}
+
+// liveNetwork is a CNI network and its attachments that remain. Plugins keep their
+// state by the network's name, so networks of one name share the list, whatever
+// their configurations.
+type liveNetwork struct {
+	configurations map[string]delegate.Attachment // by content
+	valid          map[conf.Attachment]bool
+}
+
+func (s *sweep) network(a delegate.Attachment) *liveNetwork {
+	n := s.live[a.Name]
+	if n == nil {
+		n = &liveNetwork{configurations: map[string]delegate.Attachment{}, valid: map[conf.Attachment]bool{}}
+		s.live[a.Name] = n
 	}
-	for _, d := range c.inlineDefault() {
-		network(networks, d)
+	key := a.NetworkKey()
+	if _, known := n.configurations[key]; !known {
+		n.configurations[key] = a
 	}
-	for _, name := range slices.Sorted(maps.Keys(networks)) {
-		n := networks[name]
-		if err := c.runner.GC(ctx, n.attachment, n.valid); err != nil {
-			errs = append(errs, fmt.Errorf("network %s: %w", name, err))
+	return n
+}
+
+// survey reads what is known about all containers and tells the living from the
+// dead. A record of another configuration is alive: its runtime was not asked.
+func (s *sweep) survey() error {
+	ids, err := s.store.Containers()
+	if err != nil {
+		return err
+	}
+	listed := map[string]string{} // interface by container
+	for _, a := range s.conf.ValidAttachments {
+		listed[a.ContainerID] = a.IfName
+	}
+	ids = slices.Concat(ids, slices.Collect(maps.Keys(listed)))
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		ifname, isListed := listed[id]
+		r, err := s.store.Find(id, cmp.Or(ifname, "eth0"), nil)
+		alive := isListed || err != nil || r != nil && r.Network != "" && r.Network != s.conf.Name
+		switch {
+		case err != nil && !isListed && r == nil && s.store.Foreign(id):
+			s.log.Warn("a file of the state directory is passed over: no container of that name, and no record", "err", err)
+			continue
+		case err != nil:
+			s.unknown = true
+			s.errs = append(s.errs, fmt.Errorf("container %s: no network's plugins are asked to collect until this is removed or mended: %w", id, err))
+		}
+		switch {
+		case r == nil:
+			s.absent = s.absent || isListed
+			continue
+		case !alive:
+			s.dead = append(s.dead, id)
+		}
+		s.count(r, alive)
+	}
+	return nil
+}
+
+// count registers the networks of a container and, if it lives, its attachments.
+func (s *sweep) count(r *record.Record, alive bool) {
+	for _, e := range r.Entries {
+		n := s.network(e.Attachment)
+		if alive {
+			n.valid[conf.Attachment{ContainerID: r.ContainerID, IfName: e.Ifname}] = true
 		}
 	}
-	return errors.Join(errs...)
 }
 
-// liveNetwork is a network and its attachments that remain.
-type liveNetwork struct {
-	attachment delegate.Attachment
-	valid      []conf.Attachment
-}
-
-func network(networks map[string]*liveNetwork, a delegate.Attachment) *liveNetwork {
-	if networks[a.Name] == nil {
-		networks[a.Name] = &liveNetwork{attachment: a}
+// detachDead detaches dead containers for as long as one command may take; the
+// next GC finds the others.
+func (s *sweep) detachDead(ctx context.Context) {
+	end := time.Now().Add(s.conf.Timeout.Delegate)
+	for i, id := range s.dead {
+		if time.Now().After(end) || ctx.Err() != nil {
+			s.log.Warn("stale containers are left for the next GC", "count", len(s.dead)-i)
+			return
+		}
+		if err := s.detachContainer(ctx, id); err != nil {
+			s.errs = append(s.errs, fmt.Errorf("container %s: %w", id, err))
+		}
 	}
-	return networks[a.Name]
 }
 
-// sweep handles one container: detached if it is not valid, counted if it is.
-// One that another command holds is alive; it is left out of the deletions.
-func (c *call) sweep(ctx context.Context, id, ifname string, valid bool, networks map[string]*liveNetwork) error {
+// detachContainer leaves alone what another command works on: it is alive.
+func (s *sweep) detachContainer(ctx context.Context, id string) error {
 	now, cancel := context.WithCancel(ctx)
 	cancel() // try the lock, do not wait
-	release, err := c.store.Lock(now, id)
+	release, err := s.store.Lock(now, id)
 	locked := errors.Is(err, record.ErrLocked)
 	if err != nil && !locked {
 		return err
@@ -79,38 +149,59 @@ func (c *call) sweep(ctx context.Context, id, ifname string, valid bool, network
 	if !locked {
 		defer release()
 	}
-	if ifname == "" {
-		ifname = c.recordedIfname(id)
+	r, err := s.store.Find(id, "eth0", nil) // it may have changed since
+	if err != nil || r == nil {
+		s.unknown = s.unknown || err != nil
+		return err
 	}
-	r, err := c.store.Find(id, ifname, nil)
-	if err != nil {
-		return fmt.Errorf("container %s: %w", id, err)
-	}
-	if r == nil || r.Network != "" && r.Network != c.conf.Name {
+	if locked {
+		s.count(r, true)
 		return nil
 	}
-	for _, e := range r.Entries {
-		n := network(networks, e.Attachment)
-		if valid || locked {
-			n.valid = append(n.valid, conf.Attachment{ContainerID: id, IfName: e.Ifname})
-		}
-	}
-	if valid || locked {
-		return nil
-	}
-	if err := c.detach(ctx, r, livingNetns(r.Netns)); err != nil {
-		return fmt.Errorf("container %s: %w", id, err)
-	}
-	return nil
+	return s.detach(ctx, r, livingNetns(r.Netns))
 }
 
-// recordedIfname is the interface of the default network; without a record of
-// ours it is the one that Kubernetes' runtimes always use.
-func (c *call) recordedIfname(id string) string {
-	if r, err := c.store.Load(id); err == nil {
-		return r.Ifname
+// addConfigured adds the networks of the configuration with all containers that
+// the runtime lists: those from before we were installed have no record.
+func (s *sweep) addConfigured(ctx context.Context) {
+	networks, err := s.configured(ctx)
+	if err != nil {
+		s.errs = append(s.errs, fmt.Errorf("default network: %w", err))
 	}
-	return "eth0"
+	for _, network := range networks {
+		n := s.network(bare(network))
+		for _, a := range s.conf.ValidAttachments {
+			n.valid[a] = true
+		}
+	}
+	if !s.absent {
+		return
+	}
+	// Who is listed and not recorded may have been attached to any network.
+	for name := range s.live {
+		if !slices.ContainsFunc(networks, func(n plan.Network) bool { return n.Config.Name == name }) {
+			s.log.Warn("network is not collected: the runtime lists containers that nothing is recorded of", "network", name)
+			delete(s.live, name)
+		}
+	}
+}
+
+// collect runs GC of the networks' plugins.
+func (s *sweep) collect(ctx context.Context) {
+	if s.unknown {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.live)) {
+		n := s.live[name]
+		valid := slices.SortedFunc(maps.Keys(n.valid), func(a, b conf.Attachment) int {
+			return cmp.Or(strings.Compare(a.ContainerID, b.ContainerID), strings.Compare(a.IfName, b.IfName))
+		})
+		for _, key := range slices.Sorted(maps.Keys(n.configurations)) {
+			if err := s.runner.GC(ctx, n.configurations[key], valid); err != nil {
+				s.errs = append(s.errs, fmt.Errorf("network %s: %w", name, err))
+			}
+		}
+	}
 }
 
 // livingNetns is the recorded namespace if it is certainly still that one: a

@@ -7,9 +7,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sriovkit/sriovkit/multus-shim/delegate"
-	"github.com/sriovkit/sriovkit/multus-shim/plan"
 )
 
 // status says whether an ADD could succeed now: our own prerequisites, and the
@@ -20,11 +17,7 @@ func status(ctx context.Context, c *call) error {
 	if err := c.prerequisites(ctx); err != nil {
 		return coded(errUnavailable, err)
 	}
-	wants, err := c.defaultNetwork(&pod{})
-	if err != nil {
-		return coded(errUnavailable, err)
-	}
-	networks, err := c.load(ctx, wants)
+	networks, err := c.configured(ctx)
 	if err != nil {
 		return coded(errUnavailable, err)
 	}
@@ -58,32 +51,4 @@ func (c *call) prerequisites(ctx context.Context) error {
 		return errors.New("statusRequiresAPI: no API server is configured")
 	}
 	return client.Ready(ctx)
-}
-
-// inlineDefault are the default networks that are known without asking the API
-// server.
-func (c *call) inlineDefault() []delegate.Attachment {
-	wants, err := c.defaultNetwork(&pod{})
-	if err != nil {
-		c.log.Warn("default network left out", "err", err)
-		return nil
-	}
-	var out []delegate.Attachment
-	for _, w := range wants {
-		if !w.load {
-			out = append(out, bare(w.network))
-		}
-	}
-	return out
-}
-
-// bare is a network that is attached to nothing.
-func bare(n plan.Network) delegate.Attachment {
-	a := delegate.Attachment{
-		Network: n.Label(), Name: n.Config.Name, CNIVersion: n.Config.CNIVersion, DisableGC: n.Config.DisableGC,
-	}
-	for _, p := range n.Config.Plugins {
-		a.Plugins = append(a.Plugins, p.JSON.Bytes())
-	}
-	return a
 }

@@ -2,7 +2,8 @@
 // GC replay exactly that: without the API server, after a reboot, and after the
 // NADs changed. One file per container under the state directory:
 //
-//	records/<container>.json   our record, synced and renamed into place
+//	records/<container>.json   our record, renamed into place
+//	records/<container>.first  the same before anything ran, synced; for the next boot
 //	locks/<container>          held while a command works on the container
 //	results/<network>-<container>-<ifname>   libcni's format, one per attachment
 //	<container>                the scratch file of upstream Multus, read only
@@ -73,7 +74,8 @@ type Store struct {
 
 	// results are the files in results/ by container, once Index has read them;
 	// nil lists the directory for every look-up.
-	results map[string][]string
+	results    map[string][]string
+	unreadable []string // and those whose content does not tell a container
 }
 
 // Path is where the record of a container is.
@@ -83,32 +85,69 @@ func (s Store) Path(containerID string) string {
 
 // Create saves the first record of a container and returns when it is on disk.
 func (s Store) Create(r *Record) error {
-	if err := os.MkdirAll(filepath.Dir(s.Path(r.ContainerID)), 0o700); err != nil {
+	path, first := s.Path(r.ContainerID), s.firstPath(r.ContainerID)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := s.Save(r); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(s.Path(r.ContainerID)))
-}
-
-// Save replaces the record of its container. A process that reads it sees all
-// of the old one or all of the new one. So does the next boot, without a promise
-// which: the directory is not synced again, half of the cost of an update, and
-// Started allows for it.
-func (s Store) Save(r *Record) error {
-	r.Version, r.Boot = Version, s.Boot
-	data, err := marshal(r)
+	data, err := s.stamp(r)
 	if err != nil {
 		return err
 	}
-	return atomicwriter.WriteFile(s.Path(r.ContainerID), data, 0o600)
+	if err := atomicwriter.WriteFile(path, data, 0o600); err != nil { // syncs the file
+		return err
+	}
+	if err := os.Remove(first); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Link(path, first); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
+// Save replaces the record of its container. A process that reads it sees all
+// of the old one or all of the new one. Nothing is synced, which is most of the
+// time of an ADD on a busy disk: the machine may go down and take the update
+// with it. Then the first record stands in, and Started allows for it.
+func (s Store) Save(r *Record) error {
+	data, err := s.stamp(r)
+	if err != nil {
+		return err
+	}
+	temporary := filepath.Join(filepath.Dir(s.Path(r.ContainerID)), temporaryPrefix(r.ContainerID))
+	if err := os.WriteFile(temporary, data, 0o600); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return os.Rename(temporary, s.Path(r.ContainerID))
+}
+
+func (s Store) stamp(r *Record) ([]byte, error) {
+	r.Version, r.Boot = Version, s.Boot
+	return marshal(r)
+}
+
+func (s Store) firstPath(containerID string) string {
+	return filepath.Join(s.Dir, "records", containerID+".first")
+}
+
+// temporaryPrefix begins the names of files that are renamed to a record;
+// atomicwriter appends a number.
+func temporaryPrefix(containerID string) string { return ".tmp-" + containerID + ".json" }
+
 // Load reads the record of a container. The error is fs.ErrNotExist when there
-// is none and ErrCorrupt when it is unusable.
+// is none and ErrCorrupt when it is unusable. An update that the last boot did not
+// write whole leaves the first record.
 func (s Store) Load(containerID string) (*Record, error) {
-	path := s.Path(containerID)
+	r, err := s.load(s.Path(containerID), containerID)
+	if errors.Is(err, ErrCorrupt) {
+		if first, firstErr := s.load(s.firstPath(containerID), containerID); firstErr == nil && first.rebooted {
+			return first, nil
+		}
+	}
+	return r, err
+}
+
+func (s Store) load(path, containerID string) (*Record, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -131,9 +170,9 @@ func (s Store) Remove(containerID string) error {
 	if err != nil {
 		return err
 	}
-	paths := []string{s.Path(containerID), s.scratchPath(containerID)}
+	paths := []string{s.firstPath(containerID), s.Path(containerID), s.scratchPath(containerID)}
 	for _, name := range names {
-		if strings.HasPrefix(name, ".tmp-"+containerID+".json") { // atomicwriter's
+		if strings.HasPrefix(name, temporaryPrefix(containerID)) {
 			paths = append(paths, filepath.Join(s.Dir, "records", name))
 		}
 	}
@@ -144,6 +183,14 @@ func (s Store) Remove(containerID string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Foreign tells whether nothing but a file in the state directory itself, where
+// upstream keeps one per container and people keep notes, has the name.
+func (s Store) Foreign(containerID string) bool {
+	_, err := os.Stat(s.Path(containerID))
+	return errors.Is(err, fs.ErrNotExist) && len(s.results[containerID]) == 0 &&
+		!slices.ContainsFunc(s.unreadable, func(name string) bool { return strings.Contains(name, "-"+containerID+"-") })
 }
 
 // Containers lists the containers that have a record, a scratch file or, in a
@@ -173,6 +220,9 @@ func parse(data []byte) (*Record, error) {
 	}
 	if r.Version != Version {
 		return nil, fmt.Errorf("version %d, this binary knows %d", r.Version, Version)
+	}
+	if r.Ifname == "" || len(r.Entries) == 0 { // nothing would be detached, and that taken for done
+		return nil, fmt.Errorf("ifname %q and %d attachments: neither may be empty", r.Ifname, len(r.Entries))
 	}
 	for i, e := range r.Entries {
 		if e.Name == "" || e.Ifname == "" || len(e.Plugins) == 0 {

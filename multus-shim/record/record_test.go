@@ -119,12 +119,42 @@ func TestTruncatedAtEveryLength(t *testing.T) {
 	}
 }
 
+// An update that the machine did not write before it went down leaves the first
+// record: all that may have run.
+func TestUpdateLostWithTheMachine(t *testing.T) {
+	t.Parallel()
+	s := Store{Dir: t.TempDir(), Boot: "one"}
+	r := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("eth0", false), entry("net1", false)}}
+	require.NoError(t, s.Create(r))
+	r.Entries[0].Added = true
+	require.NoError(t, s.Save(r))
+	require.NoError(t, os.Truncate(s.Path("c"), 0))
+	_, err := s.Load("c")
+	require.ErrorIs(t, err, ErrCorrupt, "this boot has all that it wrote: somebody else did this")
+	s.Boot = "two"
+	got, err := s.Load("c")
+	require.NoError(t, err)
+	assert.Len(t, got.Started(), 2)
+	left := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("net1", true)}}
+	require.NoError(t, s.Create(left))
+	require.NoError(t, s.Save(left))
+	require.NoError(t, os.Truncate(s.Path("c"), 0))
+	s.Boot = "three"
+	got, err = s.Load("c")
+	require.NoError(t, err)
+	assert.Len(t, got.Entries, 1, "of the last one that was synced")
+	require.NoError(t, s.Remove("c"))
+	assert.Empty(t, mustNames(t, filepath.Join(s.Dir, "records")))
+}
+
 func TestOtherFormats(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]string{
 		"version":    `{"version":2,"containerID":"c"}`,
 		"container":  `{"version":1,"containerID":"d"}`,
-		"incomplete": `{"version":1,"containerID":"c","attachments":[{"name":"n"}]}`,
+		"incomplete": `{"version":1,"containerID":"c","ifname":"eth0","attachments":[{"name":"n"}]}`,
+		"nothing":    `{"version":1,"containerID":"c","ifname":"eth0","attachments":[]}`,
+		"null":       `{"version":1,"containerID":"c","ifname":"eth0"}`,
 	} {
 		s := Store{Dir: t.TempDir()}
 		require.NoError(t, os.Mkdir(filepath.Join(s.Dir, "records"), 0o700))
@@ -230,7 +260,7 @@ func mustNames(t *testing.T, dir string) []string {
 }
 
 func FuzzParse(f *testing.F) {
-	data, err := marshal(&Record{Version: Version, ContainerID: "c", Entries: []Entry{entry("eth0", true)}})
+	data, err := marshal(&Record{Version: Version, ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("eth0", true)}})
 	if err != nil {
 		f.Fatal(err)
 	}

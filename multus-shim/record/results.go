@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -61,10 +62,12 @@ func (s Store) RemoveResult(containerID string, a delegate.Attachment) error {
 }
 
 // FromResults rebuilds a record from libcni's entries for a container, the
-// default interface first. It returns nil when there are none.
+// default interface first. It returns nil when there are none. An entry that
+// cannot be read is an attachment all the same, its name says so: the error is
+// ErrCorrupt and names the files.
 func (s Store) FromResults(containerID, ifname string) (*Record, error) {
 	dir := filepath.Join(s.Dir, "results")
-	names := s.results[containerID]
+	names := slices.Concat(s.results[containerID], s.unreadable)
 	if s.results == nil {
 		var err error
 		if names, err = readNames(dir); err != nil {
@@ -72,19 +75,25 @@ func (s Store) FromResults(containerID, ifname string) (*Record, error) {
 		}
 	}
 	r := &Record{Version: Version, ContainerID: containerID, Ifname: ifname}
+	var unreadable []error
 	for _, name := range names {
 		if !strings.Contains(name, "-"+containerID+"-") {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(dir, name))
+		path := filepath.Join(dir, name)
+		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // another command finished with it
 		}
 		if err != nil {
 			return nil, err
 		}
-		entry, netns, ok := parseCached(data, containerID)
-		if !ok {
+		entry, netns, err := parseCached(data, containerID)
+		switch {
+		case errors.Is(err, errOther):
+			continue
+		case err != nil:
+			unreadable = append(unreadable, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err))
 			continue
 		}
 		r.Netns = netns
@@ -95,25 +104,33 @@ func (s Store) FromResults(containerID, ifname string) (*Record, error) {
 		r.Entries = append(r.Entries, entry)
 	}
 	if len(r.Entries) == 0 {
-		return nil, nil
+		r = nil
 	}
-	return r, nil
+	return r, errors.Join(unreadable...)
 }
 
-func parseCached(data []byte, containerID string) (Entry, string, bool) {
+// errOther: the entry is that of another container, whose ID contains ours.
+var errOther = errors.New("another container")
+
+func parseCached(data []byte, containerID string) (Entry, string, error) {
 	var c cached
-	if json.Unmarshal(data, &c) != nil || c.Kind != cacheKind || c.ContainerID != containerID || c.IfName == "" {
-		return Entry{}, "", false
+	switch err := json.Unmarshal(data, &c); {
+	case err != nil:
+		return Entry{}, "", err
+	case c.ContainerID != "" && c.ContainerID != containerID:
+		return Entry{}, "", errOther
+	case c.Kind != cacheKind || c.ContainerID == "" || c.IfName == "":
+		return Entry{}, "", fmt.Errorf("kind %q, container %q, interface %q: not an entry of libcni", c.Kind, c.ContainerID, c.IfName)
 	}
 	network, err := nad.ParseRecorded(c.Config, c.NetworkName)
 	if err != nil {
-		return Entry{}, "", false
+		return Entry{}, "", err
 	}
 	if bytes.Equal(c.Result, []byte("null")) {
 		c.Result = nil
 	}
 	// Whether or not it was added, its plugins may have run.
-	return Entry{Attachment: fromConfig(network, c), Added: true, Result: c.Result}, c.Netns, true
+	return Entry{Attachment: fromConfig(network, c), Added: true, Result: c.Result}, c.Netns, nil
 }
 
 func fromConfig(network nad.Config, c cached) delegate.Attachment {
@@ -144,8 +161,12 @@ func (s Store) Index() (Store, error) {
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		var c cached
-		if err == nil && json.Unmarshal(data, &c) == nil && c.Kind == cacheKind && c.ContainerID != "" {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err == nil && json.Unmarshal(data, &c) == nil && c.Kind == cacheKind && c.ContainerID != "":
 			s.results[c.ContainerID] = append(s.results[c.ContainerID], name)
+		default:
+			s.unreadable = append(s.unreadable, name)
 		}
 	}
 	return s, nil

@@ -32,9 +32,11 @@ func (s Store) scratchPath(containerID string) string { return filepath.Join(s.D
 
 // Find returns what is known about a container from the best source there is:
 // our record, then upstream's scratch file completed from libcni's results,
-// then these alone. It returns nil when nothing is known, and ErrCorrupt when
-// something was there once and no source can tell what. Arguments are those of
-// the command, for sources that do not hold their own.
+// then these alone. It returns nil when nothing is known. The error is ErrCorrupt
+// when there is more than the sources can tell: what they tell is returned with
+// it, for it has to be detached in any case, and files that are named are all that
+// remains of the rest. Arguments are those of the command, for sources that do
+// not hold their own.
 func (s Store) Find(containerID, ifname string, args conf.Args) (*Record, error) {
 	r, recordErr := s.Load(containerID)
 	if recordErr == nil {
@@ -68,8 +70,11 @@ func (s Store) fromScratch(containerID, ifname string, args conf.Args) (*Record,
 	}
 	r := &Record{Version: Version, ContainerID: containerID, Ifname: ifname, Entries: entries}
 	results, err := s.FromResults(containerID, ifname)
-	if err != nil || results == nil {
-		return r, err
+	if err != nil && !errors.Is(err, ErrCorrupt) { // this file tells of all attachments, too
+		return nil, err
+	}
+	if results == nil {
+		return r, nil
 	}
 	r.Netns = results.Netns
 	for _, known := range results.Entries {

@@ -342,6 +342,7 @@ func TestDefaultNetworkAnnotation(t *testing.T) {
 	assert.Equal(t, "kube-system/mine", e.status()[0]["name"])
 	assert.Equal(t, true, e.status()[0]["default"])
 
+	e.must("DEL")
 	e.annotations["v1.multus-cni.io/default-network"] = "a,b"
 	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "exactly one network")
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -120,14 +122,179 @@ func TestGCOfResultsAlone(t *testing.T) {
 	assert.Empty(t, e.leftovers())
 }
 
+// lists are the valid attachments that GC got, by network name.
+func lists(t *testing.T, calls []invocation) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	for _, c := range calls {
+		if c.Command != "GC" {
+			continue
+		}
+		name := strings.Trim(c.member(t, "name"), `"`)
+		out[name] = append(out[name], c.member(t, "cni.dev/valid-attachments"))
+	}
+	return out
+}
+
+func listOf(pairs ...string) []string {
+	var parts []string
+	for _, pair := range pairs {
+		id, ifname, _ := strings.Cut(pair, " ")
+		parts = append(parts, `{"containerID":"`+id+`","ifname":"`+ifname+`"}`)
+	}
+	return []string{"[" + strings.Join(parts, ",") + "]"}
+}
+
+// A record of another configuration, or of this one under its former name, lives:
+// its runtime was not asked.
 func TestGCLeavesOtherNetworksAlone(t *testing.T) {
 	t.Parallel()
 	e := twoNetworks(t)
 	e.must("ADD")
 	e.calls()
 	e.conf["name"] = "another-multus"
-	require.Nil(t, e.gc().Err)
-	assert.Equal(t, []string{"GC "}, names(e.calls()), "the default network of this one")
+	for _, valid := range [][]string{nil, {"c1"}} {
+		require.Nil(t, e.gc(valid...).Err)
+		assert.Equal(t, map[string][]string{"dflt": listOf("c1 eth0"), "neta": listOf("c1 net1"), "netb": listOf("c1 net2")}, lists(t, e.calls()))
+	}
+}
+
+// Containers from before the installation are listed and have no record. The
+// default network keeps them; of others it is not known.
+func TestGCOfContainersWithoutARecord(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	require.Nil(t, e.gc("old").Err)
+	assert.Equal(t, map[string][]string{"dflt": listOf("old eth0")}, lists(t, e.calls()))
+	e.must("ADD")
+	e.calls()
+	require.Nil(t, e.gc("old", "c1").Err)
+	assert.Equal(t, map[string][]string{"dflt": listOf("c1 eth0", "old eth0")}, lists(t, e.calls()))
+}
+
+func TestGCOfAClusterNetwork(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(*env){
+		"name in a file": func(e *env) {
+			e.confFile("by-name.conf", `{"name":"cluster","cniVersion":"1.1.0","type":"recorder"}`)
+			e.conf["clusterNetwork"] = "cluster"
+		},
+		"name in a file, no API": func(e *env) {
+			e.confFile("by-name.conf", `{"name":"cluster","cniVersion":"1.1.0","type":"recorder"}`)
+			e.conf["clusterNetwork"] = "cluster"
+			e.api.Stop()
+		},
+		"file": func(e *env) {
+			e.confFile("net/a.conf", `{"name":"cluster","cniVersion":"1.1.0","type":"recorder"}`)
+			e.conf["clusterNetwork"] = e.confPath("net/a.conf")
+		},
+		"NAD": func(e *env) {
+			e.api.PutNAD("kube-system", "cluster", `{"cniVersion":"1.1.0","type":"recorder"}`, nil)
+			e.conf["clusterNetwork"] = "cluster"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			delete(e.conf, "delegates")
+			prepare(e)
+			require.Nil(t, e.gc("old").Err)
+			assert.Equal(t, map[string][]string{"cluster": listOf("old eth0")}, lists(t, e.calls()))
+		})
+	}
+}
+
+// While it is not known what a container is attached to, nothing is collected.
+func TestGCWithAnUnreadableRecord(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(e *env) string{
+		"torn":  func(e *env) string { require.NoError(t, os.Truncate(e.recordPath(), 50)); return "c1.json" },
+		"empty": func(e *env) string { require.NoError(t, os.Truncate(e.recordPath(), 0)); return "c1.json" },
+		"no attachments": func(e *env) string {
+			require.NoError(t, os.WriteFile(e.recordPath(), []byte(`{"version":1,"containerID":"c1","ifname":"eth0","attachments":[]}`), 0o600))
+			return "c1.json"
+		},
+		"version 2": func(e *env) string {
+			require.NoError(t, os.WriteFile(e.recordPath(), []byte(`{"version":2,"containerID":"c1"}`), 0o600))
+			return "c1.json"
+		},
+		"one empty result of several": func(e *env) string {
+			require.NoError(t, os.Remove(e.recordPath()))
+			e.results("dflt-c1-eth0", "neta-c1-net1")
+			return "neta-c1-net1"
+		},
+		"an empty result": func(e *env) string {
+			require.NoError(t, os.Remove(e.recordPath()))
+			e.results("neta-c1-net1")
+			return "neta-c1-net1"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := twoNetworks(t)
+			for _, id := range []string{"c2", "c3", "c1"} {
+				e.container = id
+				e.must("ADD")
+			}
+			e.calls()
+			if !strings.Contains(name, "result") {
+				e.results()
+			}
+			file := damage(e)
+			out := e.gc("c1", "c2")
+			require.NotNil(t, out.Err)
+			assert.Contains(t, out.Err.Msg, file)
+			assert.Equal(t, []string{"DEL net2", "DEL net1", "DEL eth0"}, names(e.calls()), "of c3, which is dead; no GC")
+			require.NotNil(t, e.gc("c1", "c2").Err, "it does not count as done")
+			assert.Empty(t, e.calls())
+		})
+	}
+}
+
+// results keeps the named entries of c1, all but the first empty, and those of others.
+func (e *env) results(keep ...string) {
+	e.t.Helper()
+	dir := filepath.Join(e.dir, "state", "results")
+	for _, name := range []string{"dflt-c1-eth0", "neta-c1-net1", "netb-c1-net2"} {
+		switch i := slices.Index(keep, name); {
+		case i < 0:
+			require.NoError(e.t, os.Remove(filepath.Join(dir, name)))
+		case i > 0 || len(keep) == 1:
+			require.NoError(e.t, os.Truncate(filepath.Join(dir, name), 0))
+		}
+	}
+}
+
+// What lies about in the state directory hinders nobody.
+func TestGCWithStrayFiles(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	e.must("ADD")
+	e.calls()
+	for _, name := range []string{"README", "notes.txt", "core", "records/README", "results/README", "results/x-y-z"} {
+		require.NoError(t, os.WriteFile(filepath.Join(e.dir, "state", name), []byte("not of a container"), 0o600))
+	}
+	out := e.gc("c1")
+	require.Nil(t, out.Err)
+	assert.Len(t, lists(t, e.calls()), 3)
+	assert.Contains(t, out.Stderr, "README")
+}
+
+// Networks of one CNI name keep their state by that name: each configuration is
+// asked, and told of the attachments of all.
+func TestGCOfNetworksOfOneName(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.api.PutNAD(podNS, "neta", `{"cniVersion":"1.1.0","name":"same","type":"recorder","from":"a"}`, nil)
+	e.api.PutNAD(podNS, "netb", `{"cniVersion":"1.1.0","name":"same","type":"recorder","from":"b"}`, nil)
+	e.networks("neta,netb,neta")
+	e.must("ADD")
+	e.calls()
+	require.Nil(t, e.gc("c1").Err)
+	calls := e.calls()
+	list := listOf("c1 net1", "c1 net2", "c1 net3")[0]
+	assert.Equal(t, []string{list, list}, lists(t, calls)["same"])
+	assert.Equal(t, []string{`"a"`, `"b"`}, []string{calls[1].member(t, "from"), calls[2].member(t, "from")})
 }
 
 func TestStatus(t *testing.T) {

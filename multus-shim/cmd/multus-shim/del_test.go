@@ -57,7 +57,7 @@ func TestDelTwice(t *testing.T) {
 	e.calls()
 	e.api.Forget()
 	out := e.must("DEL")
-	assert.Empty(t, e.calls())
+	assert.Equal(t, []string{"DEL eth0"}, names(e.calls()), "as for a container from before the installation")
 	assert.Empty(t, e.api.Requests())
 	assert.Contains(t, out.Stderr, "nothing is recorded")
 }
@@ -127,13 +127,83 @@ func TestDelWithDamagedRecord(t *testing.T) {
 	}
 }
 
+// A container from before the installation, or one whose record was lost: its
+// default network stands in the configuration.
 func TestDelOfAnUnknownContainer(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
+	e.delegate(`{"name":"dflt","cniVersion":"0.4.0","plugins":[{"type":"recorder","n":1},{"type":"recorder","n":2,"capabilities":{"portMappings":true}}]}`)
 	e.api.Stop()
-	out := e.must("DEL")
-	assert.Empty(t, e.calls())
+	e.conf["prevResult"] = json.RawMessage(`{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.2/24"}]}`)
+	out := e.exec("DEL", e.stdin(map[string]any{"portMappings": []any{map[string]any{"hostPort": 80}}}))
+	require.Nil(t, out.Err)
+	calls := e.calls()
+	require.Equal(t, []string{"DEL eth0", "DEL eth0"}, names(calls))
+	assert.Equal(t, "2", calls[0].member(t, "n"), "backwards")
+	assert.JSONEq(t, `{"portMappings":[{"hostPort":80}]}`, calls[0].member(t, "runtimeConfig"), "what the runtime remembers")
+	assert.JSONEq(t, `{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.0.0.2/24"}],"dns":{}}`, calls[0].member(t, "prevResult"))
+	assert.Equal(t, e.args, calls[0].Args)
 	assert.Contains(t, out.Stderr, "nothing is recorded")
+	assert.Empty(t, e.leftovers())
+
+	e.delegate(`{"name":"dflt","type":"recorder","test":{"fail":{"DEL":11}}}`)
+	e.mustFail("DEL", types.ErrTryAgainLater, "detach network dflt, interface eth0")
+}
+
+// The same where the configuration names the default network.
+func TestDelOfAnUnknownContainerWithAClusterNetwork(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	delete(e.conf, "delegates")
+	e.confFile("by-name.conf", `{"name":"by_Name.1","type":"recorder"}`)
+	e.conf["clusterNetwork"] = "by_Name.1"
+	e.must("DEL")
+	assert.Equal(t, []string{"DEL eth0"}, names(e.calls()))
+	assert.Empty(t, e.api.Requests(), "no object has that name")
+	e.confFile("net/10-a.conflist", `{"name":"a","plugins":[{"type":"recorder"}]}`)
+	e.conf["clusterNetwork"] = e.confPath("net/10-a.conflist")
+	e.must("DEL")
+	assert.Equal(t, []string{"DEL eth0"}, names(e.calls()))
+	e.api.PutNAD("kube-system", "cluster", `{"type":"recorder"}`, nil)
+	e.conf["clusterNetwork"] = "cluster"
+	e.must("DEL")
+	assert.Equal(t, []string{"DEL eth0"}, names(e.calls()))
+	e.api.Stop()
+	e.mustFail("DEL", types.ErrTryAgainLater, "kube-system/cluster")
+}
+
+// An attachment of which only the name of a file is left is not forgotten.
+func TestDelWithUnreadableResults(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(e *env){
+		"record gone": func(e *env) { require.NoError(t, os.Remove(e.recordPath())) },
+		"record torn": func(e *env) { require.NoError(t, os.Truncate(e.recordPath(), 50)) },
+		"no attachments": func(e *env) {
+			require.NoError(t, os.WriteFile(e.recordPath(), []byte(`{"version":1,"containerID":"c1","ifname":"eth0","attachments":[]}`), 0o600))
+		},
+		"no interface": func(e *env) {
+			require.NoError(t, os.WriteFile(e.recordPath(), []byte(`{"version":1,"containerID":"c1","attachments":[{"name":"dflt","ifname":"eth0","plugins":[{"type":"recorder"}]}]}`), 0o600))
+		},
+	} {
+		for content, what := range map[string]string{"": "empty", "{}": "empty object", `{"kind":"cniCacheV1","containerId":"c1"`: "torn"} {
+			t.Run(name+", result "+what, func(t *testing.T) {
+				t.Parallel()
+				e := twoNetworks(t)
+				e.must("ADD")
+				e.calls()
+				damage(e)
+				result := filepath.Join(e.dir, "state", "results", "neta-c1-net1")
+				require.NoError(t, os.WriteFile(result, []byte(content), 0o600))
+				e.mustFail("DEL", types.ErrIOFailure, result)
+				assert.ElementsMatch(t, []string{"DEL net2", "DEL eth0"}, names(e.calls()), "what can be detached is")
+				e.mustFail("DEL", types.ErrIOFailure, result)
+				require.NoError(t, os.Remove(result))
+				if name == "record gone" {
+					e.must("DEL")
+				}
+			})
+		}
+	}
 }
 
 func TestDelOfAContainerFromBeforeTheUpgrade(t *testing.T) {
@@ -191,6 +261,22 @@ func TestAddAfterAnAddThatDied(t *testing.T) {
 	e := twoNetworks(t)
 	e.must("ADD")
 	e.calls()
+	data, err := os.ReadFile(e.recordPath())
+	require.NoError(t, err)
+	last := strings.LastIndex(string(data), `"added":true`)
+	require.NoError(t, os.WriteFile(e.recordPath(), []byte(string(data[:last])+`"added":false`+string(data[last+len(`"added":true`):])), 0o600))
 	e.must("ADD")
 	assert.Equal(t, []string{"DEL net2", "DEL net1", "DEL eth0", "ADD eth0", "ADD net1", "ADD net2"}, names(e.calls()))
+}
+
+// A pod that is attached stays so.
+func TestAddTwice(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	e.must("ADD")
+	e.calls()
+	e.mustFail("ADD", types.ErrInvalidEnvironmentVariables, "attached with eth0 already")
+	assert.Empty(t, e.calls())
+	e.must("DEL")
+	assert.Equal(t, []string{"DEL net2", "DEL net1", "DEL eth0"}, names(e.calls()))
 }
