@@ -23,6 +23,20 @@ var forbidden = map[string]string{
 	"github.com/k8snetworkplumbi": "the plugin replaces these",
 }
 
+// The plugin's packages from the bottom up: each imports only those before it.
+var floors = []string{"cnierr", "internal/file", "internal/delegate", "request", "state", "vf", "attach", "repair", "plugin"}
+
+func TestImportsRunDownwards(t *testing.T) {
+	t.Parallel()
+	for i, floor := range floors {
+		out, err := exec.Command("go", "list", "-deps", "./"+floor).Output()
+		require.NoError(t, err)
+		for _, above := range floors[i+1:] {
+			require.NotContains(t, strings.Fields(string(out)), house+"sriov-cni/"+above, "%s knows of %s", floor, above)
+		}
+	}
+}
+
 func TestImports(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command("go", "list", "-deps", "./...").Output()

@@ -26,10 +26,10 @@ func Recall(now, before []Device, err error) []Device {
 		}
 		inPod := len(d.Netdevs) == 0
 		if inPod {
-			recallMoved(d, old)
+			d.recallMoved(old)
 		}
 		if unread[d.ID] != nil || d.PF != nil && unread[d.PF.String()] != nil {
-			recallUnread(d, old)
+			d.recallUnread(old)
 		}
 	}
 	for i := range before {
@@ -42,7 +42,7 @@ func Recall(now, before []Device, err error) []Device {
 }
 
 // recallMoved: link type, partition key and RDMA device leave with an interface.
-func recallMoved(d, old *Device) {
+func (d *Device) recallMoved(old *Device) {
 	if d.LinkType == 0 {
 		d.LinkType = old.LinkType
 	}
@@ -52,8 +52,8 @@ func recallMoved(d, old *Device) {
 	d.RDMACapable = d.RDMACapable || old.RDMACapable
 }
 
-func recallUnread(d, old *Device) {
-	recallMoved(d, old)
+func (d *Device) recallUnread(old *Device) {
+	d.recallMoved(old)
 	if d.ACPIIndex == "" {
 		d.ACPIIndex = old.ACPIIndex
 	}

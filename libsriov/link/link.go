@@ -70,6 +70,9 @@ type Link struct {
 	NetNSID   *int32            // IFLA_LINK_NETNSID: where Lower is, if elsewhere
 	SwitchID  string            // IFLA_PHYS_SWITCH_ID in hexadecimal; "" outside switchdev
 	PortName  string            // IFLA_PHYS_PORT_NAME
+	TxQLen    uint32            // IFLA_TXQLEN: packets its queue holds
+	Group     uint32            // IFLA_GROUP: the administrator's number for a set of interfaces
+	XDP       uint8             // IFLA_XDP_ATTACHED: where a program is attached, XDP_ATTACHED_*; 0 is none
 	NumVFs    int               // IFLA_NUM_VF: how many VFs it enforces state for
 }
 
@@ -238,6 +241,16 @@ func (l *Link) take(kind uint16, value []byte) error {
 		l.NetNSID = new(int32(number(value)))
 	case unix.IFLA_NUM_VF:
 		l.NumVFs = int(number(value))
+	case unix.IFLA_TXQLEN:
+		l.TxQLen = number(value)
+	case unix.IFLA_GROUP:
+		l.Group = number(value)
+	case unix.IFLA_XDP:
+		return nl.Nested(value, func(kind uint16, value []byte) {
+			if kind == vnl.IFLA_XDP_ATTACHED {
+				l.XDP = uint8(number(value))
+			}
+		})
 	case unix.IFLA_PARENT_DEV_NAME:
 		l.Parent = unix.ByteSliceToString(value)
 	case unix.IFLA_PARENT_DEV_BUS_NAME:

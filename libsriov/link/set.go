@@ -18,6 +18,8 @@ type Update struct {
 	MAC      net.HardwareAddr // IFLA_ADDRESS
 	MTU      int              // IFLA_MTU, bytes
 	Alias    *string          // IFLA_IFALIAS; "" removes it
+	TxQLen   *uint32          // IFLA_TXQLEN
+	Group    *uint32          // IFLA_GROUP
 	Up       *bool            // IFF_UP
 	Promisc  *bool            // IFF_PROMISC: take frames for any address
 	AllMulti *bool            // IFF_ALLMULTI: take frames for any group
@@ -30,7 +32,8 @@ type Update struct {
 // Set changes an interface in one request. Together with a move, everything
 // else is done in the new namespace, where the interface arrives down.
 //
-// The kernel does the parts in a fixed order (move, MAC, MTU, name, alias, flags)
+// The kernel does the parts in a fixed order (move, MAC, MTU, group, name, alias,
+// flags, queue length)
 // and stops at the first that fails, what came before it stays: see
 // [Conn.Move] for a move that is taken back.
 func (c *Conn) Set(index int, u Update) error {
@@ -63,6 +66,12 @@ func (c *Conn) Set(index int, u Update) error {
 	if u.Alias != nil {
 		req.AddData(vnl.NewRtAttr(unix.IFLA_IFALIAS, []byte(*u.Alias)))
 	}
+	if u.TxQLen != nil {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_TXQLEN, vnl.Uint32Attr(*u.TxQLen)))
+	}
+	if u.Group != nil {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_GROUP, vnl.Uint32Attr(*u.Group)))
+	}
 	if _, err := c.socket.Execute(req); err != nil {
 		if errors.Is(err, unix.ENODEV) {
 			err = errors.Join(ErrNotFound, err)
@@ -74,7 +83,7 @@ func (c *Conn) Set(index int, u Update) error {
 
 // IsZero tells that the update changes nothing.
 func (u Update) IsZero() bool {
-	return u.Name == "" && u.MAC == nil && u.MTU == 0 && u.Alias == nil && u.Up == nil &&
+	return u.Name == "" && u.MAC == nil && u.MTU == 0 && u.Alias == nil && u.TxQLen == nil && u.Group == nil && u.Up == nil &&
 		u.Promisc == nil && u.AllMulti == nil && u.NetNS == nil
 }
 
@@ -98,6 +107,12 @@ func (u Update) String() string {
 	add(u.MTU != 0, "mtu %d", u.MTU)
 	if u.Alias != nil {
 		add(true, "alias %q", *u.Alias)
+	}
+	if u.TxQLen != nil {
+		add(true, "txqueuelen %d", *u.TxQLen)
+	}
+	if u.Group != nil {
+		add(true, "group %d", *u.Group)
 	}
 	if u.Up != nil {
 		add(true, "up %t", *u.Up)
@@ -170,6 +185,48 @@ func (c *Conn) stray(was Link) (index int, err error) {
 		}
 	}
 	return 0, fmt.Errorf("interface %q left its namespace and did not arrive: %w", was.Name, ErrNotFound)
+}
+
+// Delete removes an interface that software made; those of hardware stay, with
+// EOPNOTSUPP.
+func (c *Conn) Delete(index int) error {
+	info := vnl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Index = int32(index)
+	if _, err := c.socket.Execute(nl.Request(unix.RTM_DELLINK, 0, info)); err != nil {
+		return fmt.Errorf("delete interface %d: %w", index, err)
+	}
+	return nil
+}
+
+// DetachXDP takes away the programs that an interface runs for each packet, as
+// l.XDP says where. The errno is EBUSY if a process or a pinned link holds one.
+func (c *Conn) DetachXDP(l Link) error {
+	// The modes XDP_ATTACHED_DRV, _SKB and _HW, 1 to 3, have flags of the same
+	// order (linux/if_link.h); XDP_ATTACHED_MULTI, 4, is several of them.
+	var errs []error
+	for mode, flag := range map[uint8]uint32{1: unix.XDP_FLAGS_DRV_MODE, 2: unix.XDP_FLAGS_SKB_MODE, 3: unix.XDP_FLAGS_HW_MODE} {
+		if l.XDP != mode && l.XDP != 4 {
+			continue
+		}
+		if err := c.AttachXDP(l.Index, -1, flag); err != nil && l.XDP != 4 {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// AttachXDP has an interface run the program that fd is open on for each packet;
+// -1 takes away the one there is. flags is one of XDP_FLAGS_*_MODE.
+func (c *Conn) AttachXDP(index, fd int, flags uint32) error {
+	info := vnl.NewIfInfomsg(unix.AF_UNSPEC)
+	info.Index = int32(index)
+	xdp := vnl.NewRtAttr(unix.IFLA_XDP|unix.NLA_F_NESTED, nil)
+	xdp.AddRtAttr(vnl.IFLA_XDP_FD, vnl.Uint32Attr(uint32(fd)))
+	xdp.AddRtAttr(vnl.IFLA_XDP_FLAGS, vnl.Uint32Attr(flags))
+	if _, err := c.socket.Execute(nl.Request(unix.RTM_SETLINK, 0, info, xdp)); err != nil {
+		return fmt.Errorf("XDP program %d on interface %d: %w", fd, index, err)
+	}
+	return nil
 }
 
 // AddAltName gives an interface an alternative name (Linux 5.5).

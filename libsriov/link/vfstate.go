@@ -11,12 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoVF: the PF's interface does not report a VF of that index.
+// ErrNoVF: the PF's interface does not report a VF of that index. The kernel
+// leaves out those for which the driver fails, as some do while a VF resets.
 var ErrNoVF = errors.New("PF reports no such VF")
+
+// ErrNoVFSettings: the PF's driver reports no VFs at all. It wraps ErrNoVF.
+var ErrNoVFSettings = fmt.Errorf("PF's driver has no settings of VFs: %w", ErrNoVF)
 
 // VFStates reads what a PF enforces for each of its VFs, by VF index. Answers
 // of any size are read whole; statistics are not asked for.
 func (c *Conn) VFStates(pfIndex int) (map[int]vfstate.State, error) {
+	states, _, err := c.vfStates(pfIndex)
+	return states, err
+}
+
+// vfStates is VFStates; reported is whether the driver has a list of VFs and
+// there are any.
+func (c *Conn) vfStates(pfIndex int) (states map[int]vfstate.State, reported bool, err error) {
 	info := vnl.NewIfInfomsg(unix.AF_UNSPEC)
 	info.Index = int32(pfIndex)
 	out, err := c.socket.Execute(nl.Request(unix.RTM_GETLINK, 0, info, extMask(filterVF|filterSkipStats)))
@@ -24,24 +35,27 @@ func (c *Conn) VFStates(pfIndex int) (map[int]vfstate.State, error) {
 		err = ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("VF state of interface %d: %w", pfIndex, err)
+		return nil, false, fmt.Errorf("VF state of interface %d: %w", pfIndex, err)
 	}
 	if len(out) != 1 {
-		return nil, fmt.Errorf("VF state of interface %d: kernel sent %d answers", pfIndex, len(out))
+		return nil, false, fmt.Errorf("VF state of interface %d: kernel sent %d answers", pfIndex, len(out))
 	}
-	states, err := parseVFStates(out[0])
+	states, reported, err = parseVFStates(out[0])
 	if err != nil {
-		return nil, fmt.Errorf("VF state of interface %d: %w", pfIndex, err)
+		return nil, false, fmt.Errorf("VF state of interface %d: %w", pfIndex, err)
 	}
-	return states, nil
+	return states, reported, nil
 }
 
-// VFState is VFStates for one VF; ErrNoVF if it is not among them. The kernel
-// has no request for a single one.
+// VFState is VFStates for one VF; ErrNoVF if it is not among them,
+// ErrNoVFSettings if none ever is. The kernel has no request for a single one.
 func (c *Conn) VFState(pfIndex, vf int) (vfstate.State, error) {
-	states, err := c.VFStates(pfIndex)
+	states, reported, err := c.vfStates(pfIndex)
 	if err != nil {
 		return vfstate.State{}, err
+	}
+	if !reported {
+		return vfstate.State{}, fmt.Errorf("VF %d of interface %d: %w", vf, pfIndex, ErrNoVFSettings)
 	}
 	s, ok := states[vf]
 	if !ok {
@@ -51,12 +65,13 @@ func (c *Conn) VFState(pfIndex, vf int) (vfstate.State, error) {
 }
 
 // parseVFStates finds IFLA_VFINFO_LIST in a RTM_NEWLINK message.
-func parseVFStates(m []byte) (map[int]vfstate.State, error) {
+func parseVFStates(m []byte) (states map[int]vfstate.State, reported bool, err error) {
 	if len(m) < unix.SizeofIfInfomsg {
-		return nil, errTooShort
+		return nil, false, errTooShort
 	}
-	states := map[int]vfstate.State{}
+	states = map[int]vfstate.State{}
 	var broken error
+	listed, none := false, false
 	one := func(kind uint16, info []byte) {
 		if kind != vnl.IFLA_VF_INFO {
 			return
@@ -68,13 +83,17 @@ func parseVFStates(m []byte) (map[int]vfstate.State, error) {
 		}
 		states[vf] = s
 	}
-	err := nl.Nested(m[unix.SizeofIfInfomsg:], func(kind uint16, list []byte) {
-		if kind == unix.IFLA_VFINFO_LIST {
+	err = nl.Nested(m[unix.SizeofIfInfomsg:], func(kind uint16, list []byte) {
+		switch kind {
+		case unix.IFLA_NUM_VF:
+			none = number(list) == 0
+		case unix.IFLA_VFINFO_LIST:
+			listed = true
 			err := nl.Nested(list, one)
 			broken = errors.Join(broken, err)
 		}
 	})
-	return states, errors.Join(err, broken)
+	return states, listed && !none, errors.Join(err, broken)
 }
 
 // parseVF reads one IFLA_VF_INFO.
@@ -118,7 +137,11 @@ func (c *Conn) SetVF(pfIndex, vf int, s vfstate.State) error {
 		return attributeError(vf, parts[0], err)
 	}
 	// The kernel stops at the field that fails but does not say which one it
-	// is. Writing them one by one is idempotent and finds it.
+	// is. Writing them one by one finds it; those that are in force already are
+	// left out, for a driver may reset the VF for each.
+	if have, err := c.VFState(pfIndex, vf); err == nil {
+		parts = vfstate.Diff(have, s).Split()
+	}
 	for _, p := range parts {
 		if err := c.setVF(pfIndex, vf, p.State); err != nil {
 			return attributeError(vf, p, err)

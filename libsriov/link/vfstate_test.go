@@ -45,7 +45,7 @@ func TestParse256VFs(t *testing.T) {
 	t.Parallel()
 	m := answer(256)
 	require.Greater(t, len(m), 32<<10)
-	states, err := parseVFStates(m)
+	states, _, err := parseVFStates(m)
 	require.NoError(t, err)
 	require.Len(t, states, 256)
 	g := vfstate.GUID(0x0011223344556677)
@@ -69,7 +69,7 @@ func FuzzParse(f *testing.F) {
 		if _, err := Parse(m); err != nil {
 			return
 		}
-		states, err := parseVFStates(m)
+		states, _, err := parseVFStates(m)
 		if err == nil {
 			for vf := range states {
 				require.GreaterOrEqual(t, vf, 0)

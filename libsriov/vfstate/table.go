@@ -120,6 +120,16 @@ func (s State) Restrict(to State) State {
 	return out
 }
 
+// With is s with the fields that are set in over in the place of its own.
+func (s State) With(over State) State {
+	for _, a := range attributes {
+		if a.isSet(over) {
+			a.take(&s, over)
+		}
+	}
+	return s
+}
+
 // Split takes a state apart into one for each field that is set, in the order
 // in which the kernel handles them.
 func (s State) Split() []Part {

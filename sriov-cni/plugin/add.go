@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/sriov-cni/attach"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
+	"github.com/sriovkit/sriovkit/sriov-cni/request"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
 // shownKeys is how many unknown keys the log names.
@@ -17,148 +22,133 @@ const shownKeys = 10
 
 // add gives a VF to a pod. Up to the journal it only looks; from there on any
 // failure, and any kill, is undone by the journal.
-func (p *Plugin) add(ctx context.Context, args *skel.CmdArgs, _ conf) (err error) {
-	r, err := parseRequest(args.StdinData, args.Args)
+func (c *call) add(ctx context.Context) (err error) {
+	r, err := c.parse()
 	if err != nil {
 		return err
+	}
+	pod, space, err := c.openPod()
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	j, hostName, err := c.claim(ctx, r, space)
+	if err != nil {
+		return err
+	}
+	t, err := attach.Prepare(ctx, c.host, c.store, r, pod, j, hostName)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	if err := state.Save(c.store.JournalPath(r.Device), t.Journal); err != nil {
+		return err
+	}
+	leased, inPod, err := c.attach(ctx, t)
+	if err != nil {
+		return errors.Join(err, c.undo(context.WithoutCancel(ctx), t.Journal))
+	}
+	slog.Info("VF given to pod", "pci", r.Device, "vf", t.Journal.VFIndex)
+	if inPod != nil {
+		if err := attach.Announce(ctx, pod, *inPod, leased); err != nil {
+			slog.Warn("addresses not announced", "err", err)
+		}
+	}
+	return nil
+}
+
+// parse checks the request, and whether the pod may have the device.
+func (c *call) parse() (request.Request, error) {
+	r, err := request.Parse(c.StdinData, c.Args)
+	if err != nil {
+		return r, err
 	}
 	if len(r.Unknown) > 0 {
-		log(ctx).Warn("unknown keys in the configuration", "keys", r.Unknown[:min(len(r.Unknown), shownKeys)], "count", len(r.Unknown))
+		slog.Warn("unknown keys in the configuration", "keys", r.Unknown[:min(len(r.Unknown), shownKeys)], "count", len(r.Unknown))
 	}
-	if err := p.refuseForeign(r.Device, args.Args); err != nil {
-		return err
-	}
-	podNS, space, err := p.openPodNS(args)
-	if err != nil {
-		return err
-	}
-	defer podNS.Close()
-	id, err := p.identify(r.Device)
-	if err != nil { // no lock, hence no file, for what is not there
-		return noDevice(p, r.Device, err)
-	}
-	if err := p.lock(ctx, r.Device); err != nil {
-		return err
-	}
-	a := attachment{ContainerID: args.ContainerID, IfName: args.IfName}
-	hostName, err := p.claim(ctx, r.Device, a)
-	if err != nil {
-		return err
-	}
-	t := &transfer{p: p, podNS: podNS, journal: journal{
-		Version: journalVersion, Owner: a, Network: r.conf.Name, Device: r.Device, Identity: id, NetNS: space,
-	}}
-	defer t.close()
-	if err := t.prepare(r, hostName); err != nil {
-		return err
-	}
-	if err := save(p.store().journalPath(r.Device), t.journal); err != nil {
-		return err
-	}
-	undo := func() error { return p.undo(context.WithoutCancel(ctx), r, t.journal) }
-	defer func() {
-		if undo != nil {
-			err = errors.Join(err, undo())
-		}
-	}()
-	beside := p.startBeside(ctx, r, *t)
-	moved := t.execute(ctx, r)
-	o := <-beside // even if the move failed: nothing may run beside the undoing
-	if err := errors.Join(moved, o.err); err != nil {
-		return err
-	}
-	if o.leased != nil && t.link != nil {
-		if err := t.configure(o.leased); err != nil {
-			return &failure{Code: codeMove, Err: fmt.Errorf("failed to configure interface %s: %w", a.IfName, err)}
-		}
-	}
-	if err := p.commit(t.journal); err != nil {
-		return err
-	}
-	undo = nil
-	log(ctx).Info("VF given to pod", "pci", r.Device, "vf", t.device.Index)
-
-	if t.inPod != nil {
-		if err := announce(ctx, t.pod, *t.inPod, o.leased); err != nil {
-			log(ctx).Warn("addresses not announced", "err", err)
-		}
-	}
-	_, err = p.Stdout.Write(o.answer)
-	return err
+	return r, c.host.RefuseForeign(r.Device, r.PodUID)
 }
 
-// outcome is what ADD has beside an interface in the pod.
-type outcome struct {
-	leased *types100.Result // nil without an IPAM plugin
-	answer []byte           // what to print
-	err    error
-}
-
-// startBeside does what does not need the interface in the pod: it has IPAM
-// lease addresses, which may take long, writes the record and composes the
-// answer. Drivers sleep in what goes on meanwhile (igbvf 2 × 10 ms to set the
-// interface up). A record of an ADD that goes no further does no harm: what DEL
-// is to do the journal tells. The channel gets one outcome, always.
-func (p *Plugin) startBeside(ctx context.Context, r request, t transfer) <-chan outcome {
-	done := make(chan outcome, 1)
-	go func() {
-		var o outcome
-		if o.leased, o.err = addIPAM(ctx, r); o.err == nil {
-			o.answer, o.err = t.answer(r, o.leased)
-		}
-		if o.err == nil {
-			o.err = p.saveRecord(r, t)
-		}
-		done <- o
-	}()
-	return done
-}
-
-// saveRecord writes the file that the other plugin goes by.
-func (p *Plugin) saveRecord(r request, t transfer) error {
-	pfName := ""
-	if t.device.PF != nil {
-		pfName = t.device.PF.Name
-	}
-	b, err := composeRecord(r, t.journal, pfName)
-	if err != nil {
-		return err
-	}
-	return write(p.store().recordPath(t.journal.Owner), b)
-}
-
-// openPodNS opens the pod's namespace, which must not be the host's own: that
+// openPod opens the pod's namespace, which must not be the host's own: that
 // would rename a host interface.
-func (p *Plugin) openPodNS(args *skel.CmdArgs) (*os.File, namespace, error) {
-	f, space, err := namespace{Path: args.Netns}.open()
+func (c *call) openPod() (pod attach.Pod, space state.Namespace, err error) {
+	fail := func(err error) error { return cnierr.New(types.ErrInvalidNetNS, err, "") }
+	if pod.NS, space, err = (state.Namespace{Path: c.Netns}).Open(); err != nil {
+		return pod, space, fail(fmt.Errorf("failed to open netns %q: %w", c.Netns, err))
+	}
+	override := strings.EqualFold(c.NetnsOverride, "true") || c.NetnsOverride == "1"
+	if file.Same(pod.NS, c.host.NetNSPath()) && !override {
+		pod.NS.Close()
+		return pod, space, fail(fmt.Errorf("CNI_NETNS %q is the host's own network namespace", c.Netns))
+	}
+	if pod.Home, err = c.host.NetNS(); err == nil {
+		pod.Conn, err = link.Open(pod.NS)
+	}
+	return pod, space, err
+}
+
+// claim takes the VF's lock and settles that nobody has it. The journal says so
+// far only who wants it; hostName is as Repairer.Claim says.
+func (c *call) claim(ctx context.Context, r request.Request, space state.Namespace) (j state.Journal, hostName string, err error) {
+	id, err := c.host.Identify(r.Device)
+	if err != nil { // no lock, hence no file, for what is not there
+		return j, "", c.host.NoDevice(r.Device, err)
+	}
+	if err := c.lock(ctx, r.Device); err != nil {
+		return j, "", err
+	}
+	hostName, err = c.repairer().Claim(ctx, r.Device, c.attachment())
+	return state.Journal{
+		Version: state.Version, Owner: c.attachment(), Network: r.Conf.Name, Device: r.Device, Identity: id, NetNS: space,
+	}, hostName, err
+}
+
+// attach does what the journal says, and prints the result once nothing can fail
+// any more. inPod is the interface that has addresses to announce, if any.
+func (c *call) attach(ctx context.Context, t *attach.Transfer) (leased *types100.Result, inPod *link.Link, err error) {
+	if err := t.Execute(ctx); err != nil {
+		return nil, nil, err
+	}
+	leased, err = attach.Lease(ctx, c.conf.IPAM.Type, c.StdinData)
 	if err != nil {
-		return nil, space, &failure{Code: types.ErrInvalidNetNS, Err: fmt.Errorf("failed to open netns %q: %w", args.Netns, err)}
+		return nil, nil, err
 	}
-	override := strings.EqualFold(args.NetnsOverride, "true") || args.NetnsOverride == "1"
-	if sameFile(f, p.path("proc/self/ns/net")) && !override {
-		f.Close()
-		return nil, space, &failure{Code: types.ErrInvalidNetNS, Err: fmt.Errorf("CNI_NETNS %q is the host's own network namespace", args.Netns)}
+	answer, err := t.Answer(leased)
+	if err != nil {
+		return nil, nil, err
 	}
-	return f, space, nil
+	if inPod, err = t.Configure(leased); err != nil {
+		return nil, nil, err
+	}
+	record, err := t.Record()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.commit(t.Journal, record); err != nil {
+		return nil, nil, err
+	}
+	_, err = c.Stdout.Write(answer)
+	return leased, inPod, cnierr.IO(err)
 }
 
 // commit makes the attachment permanent: from here on only DEL and GC undo it.
-func (p *Plugin) commit(j journal) error {
-	s := p.store()
-	if err := s.commit(j.Device); err != nil {
+func (c *call) commit(j state.Journal, record []byte) error {
+	if err := state.Write(c.store.RecordPath(j.Owner), record); err != nil {
 		return err
 	}
-	return write(s.markerPath(j.Device), []byte(j.NetNS.Path))
+	if err := c.store.Commit(j.Device); err != nil {
+		return err
+	}
+	return state.Write(c.store.MarkerPath(j.Device), []byte(j.NetNS.Path))
 }
 
 // undo takes back what a failed ADD did. What it cannot take back it leaves to
 // DEL, together with the journal.
-func (p *Plugin) undo(ctx context.Context, r request, j journal) error {
-	s := p.store()
-	ipam := delIPAM(ctx, r.conf.IPAM.Type, r.stdin, j.Owner, j.NetNS.Path)
-	err := p.recoverVF(ctx, j)
+func (c *call) undo(ctx context.Context, j state.Journal) error {
+	ipam := attach.Release(ctx, c.conf.IPAM.Type, c.StdinData, j.Owner, j.NetNS.Path)
+	err := c.repairer().Restore(ctx, j)
 	if err == nil {
-		err = remove(s.markerPath(j.Device), s.journalPath(j.Device), s.recordPath(j.Owner))
+		err = cnierr.IO(state.Remove(c.store.MarkerPath(j.Device), c.store.JournalPath(j.Device), c.store.RecordPath(j.Owner)))
 	}
 	return errors.Join(err, ipam)
 }

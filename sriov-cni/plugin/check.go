@@ -2,76 +2,97 @@ package plugin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 
-	"github.com/containernetworking/cni/pkg/invoke"
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	"github.com/sriovkit/sriovkit/sriov-cni/attach"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/delegate"
+	"github.com/sriovkit/sriovkit/sriov-cni/repair"
+	"github.com/sriovkit/sriovkit/sriov-cni/request"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
 	"golang.org/x/sys/unix"
 )
 
 // check compares the pod's VF with what ADD was asked for and reported. It
 // changes nothing, takes no lock, and reports every difference it finds.
-func (p *Plugin) check(ctx context.Context, args *skel.CmdArgs, c conf) error {
-	r, err := parseRequest(args.StdinData, args.Args)
+func (c *call) check(ctx context.Context) error {
+	r, err := request.Parse(c.StdinData, c.Args)
 	if err != nil {
 		return err
 	}
-	c = r.conf
-	if err := version.ParsePrevResult(&c.NetConf); err != nil {
-		return &failure{Code: types.ErrDecodingFailure, Err: fmt.Errorf("prevResult: %w", err)}
-	}
-	if c.PrevResult == nil {
-		return &failure{Code: types.ErrInvalidNetworkConfig, Err: errors.New("CHECK needs prevResult, the result of ADD")}
-	}
-	prev, err := types100.NewResultFromResult(c.PrevResult)
+	prev, err := previous(r.Conf.NetConf)
 	if err != nil {
-		return &failure{Code: types.ErrDecodingFailure, Err: fmt.Errorf("prevResult: %w", err)}
+		return err
 	}
-	a := attachment{ContainerID: args.ContainerID, IfName: args.IfName}
-	j, held, err := p.heldForCheck(r, a, args.Netns)
+	j, held, err := c.heldForCheck(r)
 	if err != nil {
 		return err
 	}
 	if !held {
-		return &failure{Code: codeCheck, Err: fmt.Errorf("VF %s is not attached to container %s as %s", r.Device, a.ContainerID, a.IfName)}
+		return cnierr.New(cnierr.Check, fmt.Errorf("VF %s is not attached to container %s as %s", r.Device, c.ContainerID, c.IfName), "")
 	}
-	errs := []error{p.checkAdmin(r, j)}
+	var shown net.HardwareAddr // by the interface in the pod
+	var podErr error
 	if j.Link != nil {
-		errs = append(errs, p.checkPod(r, a, args.Netns, prev))
+		shown, podErr = c.checkPod(r, prev)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return &failure{Code: codeCheck, Err: err}
+	if err := errors.Join(c.checkAdmin(ctx, r, j, prev, shown), podErr); err != nil {
+		return cnierr.New(cnierr.Check, err, "")
 	}
-	if c.IPAM.Type != "" {
-		if err := invoke.DelegateCheck(ctx, c.IPAM.Type, args.StdinData, nil); err != nil {
-			return ipamError("CHECK", c.IPAM.Type, err)
-		}
+	if ipam := c.conf.IPAM.Type; ipam != "" {
+		_, err := delegate.Run(ctx, ipam, "CHECK", c.StdinData)
+		return attach.IPAMError("CHECK", ipam, err)
 	}
 	return nil
 }
 
-func (p *Plugin) heldForCheck(r request, a attachment, netns string) (journal, bool, error) {
-	var rec record
-	if err := load(p.store().recordPath(a), &rec); err != nil || rec.Device != r.Device.String() {
-		return journal{}, false, nil // damaged or not there: DEL is what is left
+// previous is the result of ADD, or of the last plugin of a chain.
+func previous(c types.NetConf) (*types100.Result, error) {
+	if c.RawPrevResult == nil {
+		return nil, cnierr.New(types.ErrInvalidNetworkConfig, errors.New("CHECK needs prevResult, the result of ADD"), "")
 	}
-	return p.held(r.Device, rec, a, netns)
+	raw, err := json.Marshal(c.RawPrevResult)
+	if err == nil {
+		err = delegate.CheckResult(raw)
+	}
+	if err == nil {
+		err = version.ParsePrevResult(&c)
+	}
+	if err == nil {
+		var prev *types100.Result
+		if prev, err = types100.NewResultFromResult(c.PrevResult); err == nil {
+			return prev, nil
+		}
+	}
+	return nil, cnierr.New(types.ErrDecodingFailure, fmt.Errorf("prevResult: %w", err), "")
 }
 
-// checkAdmin compares what the PF enforces with what was asked for.
-func (p *Plugin) checkAdmin(r request, j journal) error {
+func (c *call) heldForCheck(r request.Request) (state.Journal, bool, error) {
+	a := c.attachment()
+	rec, err := c.repairer().LoadRecord(c.store.RecordPath(a), a)
+	if err != nil || rec.Device != r.Device.String() {
+		return state.Journal{}, false, err // damaged or not there: DEL is what is left
+	}
+	return c.repairer().Held(r.Device, rec, repair.Claimant{Attachment: a, NetNS: c.Netns})
+}
+
+// checkAdmin compares what the PF enforces with what was asked for. A trusted VF
+// chooses its MAC itself, which some drivers then report as the PF's; a later
+// plugin of the chain may have set another for it, as tuning and bond do.
+func (c *call) checkAdmin(ctx context.Context, r request.Request, j state.Journal, prev *types100.Result, shown net.HardwareAddr) error {
 	if j.PF == nil {
 		return nil
 	}
-	d, err := p.look(r.Device)
+	d, err := c.host.Look(r.Device)
 	if err != nil {
 		return err
 	}
@@ -80,13 +101,16 @@ func (p *Plugin) checkAdmin(r request, j journal) error {
 		return err
 	}
 	defer host.Close()
-	have, err := d.state(host)
+	have, err := d.Admin(ctx, host)
 	if err != nil {
 		return err
 	}
-	want, err := r.admin(have)
+	want, err := r.Want(have)
 	if err != nil {
 		return err
+	}
+	if mac, _ := prevMAC(prev, c.IfName); slices.Equal(have.MAC, mac) || have.Trust == vfstate.On && slices.Equal(have.MAC, shown) {
+		want.MAC = nil
 	}
 	var errs []error
 	for _, part := range vfstate.Diff(have, want).Split() {
@@ -95,25 +119,25 @@ func (p *Plugin) checkAdmin(r request, j journal) error {
 	return errors.Join(errs...)
 }
 
-// checkPod compares the interface with the result of ADD.
-func (p *Plugin) checkPod(r request, a attachment, netnsPath string, prev *types100.Result) error {
-	f, _, err := namespace{Path: netnsPath}.open()
+// checkPod compares the interface with the result of ADD, and returns its MAC.
+func (c *call) checkPod(r request.Request, prev *types100.Result) (shown net.HardwareAddr, err error) {
+	f, _, err := state.Namespace{Path: c.Netns}.Open()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	c, err := link.Open(f)
+	pod, err := link.Open(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer c.Close()
-	l, err := c.ByName(a.IfName)
+	defer pod.Close()
+	l, err := pod.ByName(c.IfName)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var errs []error
 	differs := func(what string, is, want any) {
-		errs = append(errs, fmt.Errorf("interface %s: %s is %v, want %v", a.IfName, what, is, want))
+		errs = append(errs, fmt.Errorf("interface %s: %s is %v, want %v", c.IfName, what, is, want))
 	}
 	if l.Parent != "" && l.ParentBus == "pci" && l.Parent != r.Device.String() {
 		differs("device", l.Parent, r.Device)
@@ -124,10 +148,10 @@ func (p *Plugin) checkPod(r request, a attachment, netnsPath string, prev *types
 	if r.MTU != 0 && l.MTU != r.MTU {
 		differs("mtu", l.MTU, r.MTU)
 	}
-	if want, ok := prevMAC(prev, a.IfName); ok && !slices.Equal(want, l.MAC) {
+	if want, ok := prevMAC(prev, c.IfName); ok && !slices.Equal(want, l.MAC) && l.Master == 0 { // a bond gives one MAC to all
 		differs("mac", l.MAC, want)
 	}
-	return errors.Join(append(errs, checkAddresses(c, l.Index, a.IfName, prev))...)
+	return l.MAC, errors.Join(append(errs, checkAddresses(pod, l.Index, c.IfName, prev))...)
 }
 
 // prevMAC is the address that ADD reported for the pod's interface.
@@ -153,7 +177,7 @@ func checkAddresses(pod *link.Conn, index int, ifname string, prev *types100.Res
 		if ip.Interface == nil || *ip.Interface < 0 || *ip.Interface >= len(prev.Interfaces) || prev.Interfaces[*ip.Interface].Name != ifname {
 			continue
 		}
-		if want, err := prefix(ip.Address); err != nil || !slices.Contains(addresses, want) {
+		if want, err := attach.Prefix(ip.Address); err != nil || !slices.Contains(addresses, want) {
 			errs = append(errs, fmt.Errorf("interface %s: address %s is missing", ifname, &ip.Address))
 		}
 	}
@@ -165,11 +189,11 @@ func checkAddresses(pod *link.Conn, index int, ifname string, prev *types100.Res
 		return errors.Join(append(errs, err)...)
 	}
 	for _, r := range prev.Routes {
-		table, gateway := unix.RT_TABLE_MAIN, addr(r.GW)
+		table, gateway := unix.RT_TABLE_MAIN, attach.Addr(r.GW)
 		if r.Table != nil && *r.Table != 0 {
 			table = *r.Table
 		}
-		want, err := prefix(r.Dst)
+		want, err := attach.Prefix(r.Dst)
 		if err != nil || !slices.ContainsFunc(routes, func(r link.Route) bool {
 			return r.Dst == want.Masked() && r.Table == table && (!gateway.IsValid() || r.Gateway == gateway)
 		}) {

@@ -3,67 +3,80 @@ package plugin
 import (
 	"context"
 	"errors"
-	"path/filepath"
+	"log/slog"
 	"slices"
+	"strings"
 
-	"github.com/containernetworking/cni/pkg/invoke"
-	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sriovkit/sriovkit/sriov-cni/attach"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/delegate"
+	"github.com/sriovkit/sriovkit/sriov-cni/repair"
+	"github.com/sriovkit/sriovkit/sriov-cni/request"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
 // gc takes back every VF of this network that no valid attachment has. Other
 // networks' are not looked at: their valid attachments are not known here.
-func (p *Plugin) gc(ctx context.Context, args *skel.CmdArgs, c conf) error {
-	if c.ValidAttachments == nil {
-		return &failure{Code: types.ErrInvalidNetworkConfig, Err: errors.New("GC needs " + validAttachments + ", the list of what is to stay; an empty list is none")}
+func (c *call) gc(ctx context.Context) error {
+	if c.conf.ValidAttachments == nil {
+		return cnierr.New(types.ErrInvalidNetworkConfig,
+			errors.New("GC needs "+request.ValidAttachments+", the list of what is to stay; an empty list is none"), "")
 	}
-	s := p.store()
-	valid := map[string]bool{} // by the name of the record
-	for _, a := range c.ValidAttachments {
-		valid[filepath.Base(s.recordPath(attachment{ContainerID: a.ContainerID, IfName: a.IfName}))] = true
+	stale, err := c.stale()
+	errs := []error{err}
+	for _, s := range stale {
+		slog.Info("collecting attachment", "owner", s.who.ContainerID, "ownerIfname", s.who.IfName)
+		errs = append(errs, c.release(ctx, s.who, s.recordPath))
 	}
-	stale := map[string]attachment{}
-	netns := map[string]string{}
-	var errs []error
-	devices, err := s.devices("vf")
-	errs = append(errs, err)
-	for _, device := range devices {
-		var j journal
-		if err := load(s.journalPath(device), &j); err != nil {
-			if errors.Is(err, errDamaged) {
-				log(ctx).Warn("journal is damaged; the next ADD or DEL of its VF deals with it", "pci", device, "err", err)
-			}
-			continue
-		}
-		name := filepath.Base(s.recordPath(j.Owner))
-		if j.Network == c.Name && !valid[name] {
-			stale[name], netns[name] = j.Owner, j.NetNS.Path
-		}
-	}
-	names, err := s.records()
-	errs = append(errs, err)
-	for _, name := range names {
-		var r record
-		if _, known := stale[name]; known || valid[name] || load(filepath.Join(s.dir, name), &r) != nil || r.Name != c.Name {
-			continue
-		}
-		stale[name] = splitRecordName(name)
-	}
-	for name, a := range stale {
-		log(ctx).Info("collecting attachment", "owner", a.ContainerID, "ownerIfname", a.IfName)
-		forOne := *args
-		forOne.ContainerID, forOne.IfName, forOne.Netns = a.ContainerID, a.IfName, netns[name]
-		errs = append(errs, p.release(ctx, a, filepath.Join(s.dir, name), &forOne, c))
-	}
-	if c.IPAM.Type != "" {
-		if err := invoke.DelegateGC(ctx, c.IPAM.Type, args.StdinData, nil); err != nil && !lacksCommand(err) {
-			errs = append(errs, ipamError("GC", c.IPAM.Type, err))
+	if c.conf.IPAM.Type != "" {
+		if _, err := delegate.Run(ctx, c.conf.IPAM.Type, "GC", c.StdinData); err != nil && !lacksCommand(err) {
+			errs = append(errs, attach.IPAMError("GC", c.conf.IPAM.Type, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// lacksCommand tells that a plugin is older than the command it was given.
+// stale is an attachment that is to go.
+type stale struct {
+	device     string // by which they are in order: two calls take locks in the same one
+	who        repair.Claimant
+	recordPath string
+}
+
+// stale lists the attachments of this network that are not valid any more.
+func (c *call) stale() ([]stale, error) {
+	known := map[state.Attachment]bool{}
+	for _, a := range c.conf.ValidAttachments {
+		known[state.Attachment{ContainerID: a.ContainerID, IfName: a.IfName}] = true
+	}
+	var all []stale
+	devices, err := c.store.Devices("vf")
+	errs := []error{err}
+	for _, device := range devices {
+		var j state.Journal
+		if err := state.Load(c.store.JournalPath(device), &j); err != nil {
+			if errors.Is(err, state.ErrDamaged) {
+				slog.Warn("journal is damaged; the next ADD or DEL of its VF deals with it", "pci", device, "err", err)
+			}
+			continue
+		}
+		if j.Network == c.conf.Name && !known[j.Owner] {
+			known[j.Owner] = true
+			all = append(all, stale{device.String(), repair.Claimant{Attachment: j.Owner, NetNS: j.NetNS.Path}, c.store.RecordPath(j.Owner)})
+		}
+	}
+	records, err := c.store.Records()
+	for _, f := range records {
+		if f.Name == c.conf.Name && !known[f.Owner] {
+			all = append(all, stale{f.Device, repair.Claimant{Attachment: f.Owner}, f.Path})
+		}
+	}
+	slices.SortFunc(all, func(a, b stale) int { return strings.Compare(a.device, b.device) })
+	return all, errors.Join(append(errs, err)...)
+}
+
+// lacksCommand reports whether a plugin is older than the command it was given.
 func lacksCommand(err error) bool {
 	var e *types.Error
 	return errors.As(err, &e) && slices.Contains([]uint{types.ErrIncompatibleCNIVersion, types.ErrInvalidEnvironmentVariables}, e.Code)

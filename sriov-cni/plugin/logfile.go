@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,7 +45,7 @@ func openLog(dir, path string) (io.Writer, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	top, err := open(dir, unix.O_DIRECTORY|unix.O_PATH, 0)
+	top, err := file.Open(dir, unix.O_DIRECTORY|unix.O_PATH, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ import (
 // openSmallLog opens a log that is full at a size.
 func openSmallLog(t *testing.T, path string, full int64) *logFile {
 	t.Helper()
-	dir, err := open(filepath.Dir(path), unix.O_DIRECTORY|unix.O_PATH, 0)
+	dir, err := file.Open(filepath.Dir(path), unix.O_DIRECTORY|unix.O_PATH, 0)
 	require.NoError(t, err)
 	l := &logFile{dir: dir, name: filepath.Base(path), full: full}
 	require.NoError(t, l.usable())
@@ -95,6 +96,9 @@ func TestLogFileStaysBeneath(t *testing.T) {
 	require.NoError(t, os.Symlink("sub", filepath.Join(dir, "inside")))
 	require.NoError(t, os.Symlink("real.log", filepath.Join(dir, "link.log")))
 	require.NoError(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
+	reader, err := os.OpenFile(filepath.Join(dir, "fifo"), os.O_RDWR|unix.O_NONBLOCK, 0) // so that it can be written to
+	require.NoError(t, err)
+	defer reader.Close()
 	for path, made := range map[string]string{
 		"a.log":                  "log/a.log",
 		"sub/b.log":              "log/sub/b.log",

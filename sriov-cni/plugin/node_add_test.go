@@ -55,8 +55,9 @@ func TestNodeAddByVersion(t *testing.T) {
 	}
 }
 
-func TestNodeVFSettings(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeVFSettings(t *testing.T) { inBothStates(t, 0, 0, vfSettings) }
+
+func vfSettings(t *testing.T, v vf) {
 	v.unchanged(t)
 	for name, tc := range map[string]struct {
 		conf  map[string]any
@@ -147,8 +148,9 @@ func TestNodeMTU(t *testing.T) {
 	assert.Equal(t, 1400, l.MTU)
 }
 
-func TestNodeRefusedAndUndone(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeRefusedAndUndone(t *testing.T) { inBothStates(t, 0, 0, refusedAndUndone) }
+
+func refusedAndUndone(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	for name, tc := range map[string]struct {
@@ -157,6 +159,7 @@ func TestNodeRefusedAndUndone(t *testing.T) {
 		code     uint
 		fragment string
 	}{
+		"mac, and then refused":   {conf: map[string]any{"mac": "ca:fe:c0:ff:ee:0b", "trust": "on", "link_state": "enable"}, code: 101, fragment: "SRIOV-CNI failed to configure VF"},
 		"no such device":          {conf: map[string]any{"deviceID": "0000:ff:1f.7"}, code: 100, fragment: "failed to get VF information"},
 		"a PF":                    {conf: map[string]any{"deviceID": v.PF.String()}, code: 100, fragment: "/physfn/net"},
 		"refused after others":    {conf: map[string]any{"vlan": 100, "trust": "on", "link_state": "enable"}, code: 101, fragment: "SRIOV-CNI failed to configure VF"},

@@ -21,8 +21,9 @@ func everything() map[string]any {
 }
 
 // Whatever happened to a pod by the time of its DEL, the VF is as it was after.
-func TestNodeDelRestores(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeDelRestores(t *testing.T) { inBothStates(t, 0, 0, delRestores) }
+
+func delRestores(t *testing.T, v vf) {
 	v.unchanged(t)
 	empty, none, file := "", "/run/netns/none", "/etc/hostname"
 	for name, tc := range map[string]struct {
@@ -89,7 +90,7 @@ func TestNodeDelWithBadConfiguration(t *testing.T) {
 	v.unchanged(t)
 	add, del := attach(t, v, newPod(t), nil)
 	add.ok(t)
-	del.with(map[string]any{"spoofchk": "ON", "vlan": 9999, "deviceID": nil}).ok(t)
+	del.with(map[string]any{"spoofchk": "ON", "vlan": "9999", "mtu": []any{}, "trust": 7, "capabilities": "x", "deviceID": nil}).ok(t)
 }
 
 func TestNodeHostNameTaken(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vdpa"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
-	"github.com/sriovkit/sriovkit/sriov-cni/plugin"
+	hostvf "github.com/sriovkit/sriovkit/sriov-cni/vf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -98,9 +98,9 @@ func TestNodeNoPFInSight(t *testing.T) {
 // nodeConfig writes the administrator's file for the time of the test.
 func nodeConfig(t *testing.T, text string) {
 	t.Helper()
-	require.NoError(t, os.MkdirAll(filepath.Dir(plugin.NodeConfigPath), 0o755))
-	require.NoError(t, os.WriteFile(plugin.NodeConfigPath, []byte(text), 0o600))
-	t.Cleanup(func() { require.NoError(t, os.Remove(plugin.NodeConfigPath)) })
+	require.NoError(t, os.MkdirAll(filepath.Dir(hostvf.NodeConfigPath), 0o755))
+	require.NoError(t, os.WriteFile(hostvf.NodeConfigPath, []byte(text), 0o600))
+	t.Cleanup(func() { require.NoError(t, os.Remove(hostvf.NodeConfigPath)) })
 }
 
 // simulatedPF has a netdevsim interface stand where a VF's PF has its own: it

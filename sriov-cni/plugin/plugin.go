@@ -1,16 +1,16 @@
 // Package plugin is the sriov CNI plugin: it gives a pod one SR-IOV virtual
 // function, in ADD, and takes it back, in DEL, whatever happens in between.
 //
-// https://www.cni.dev/docs/spec/ says what each command is to do. The package
-// works on sysfs (facts), rtnetlink (the interface, and what the PF enforces
-// for the VF) and a state directory (see store). It needs root in the initial
-// network and PID namespaces. It never renames an interface there, never
-// changes a driver, and never touches a VF that another pod has.
+// https://www.cni.dev/docs/spec/ says what each command is to do. The plugin
+// works on sysfs (package vf), rtnetlink (attach, repair) and a state directory
+// (state). It needs root in the initial network and PID namespaces. It never
+// renames an interface there, never changes a driver, and never touches a VF that
+// another pod has.
 //
 // One rule carries it: before anything changes, a journal of how things were is
-// on disk, and one routine (planRepair, recoverVF) brings a VF from whatever it
-// finds to what the journal says. A failed ADD, DEL, GC and the ADD of the next
-// pod all call it.
+// on disk, and one routine (package repair) brings a VF from whatever it finds to
+// what the journal says. A failed ADD, DEL, GC and the ADD of the next pod all
+// call it.
 package plugin
 
 import (
@@ -23,8 +23,12 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/repair"
+	"github.com/sriovkit/sriovkit/sriov-cni/request"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
+	"github.com/sriovkit/sriovkit/sriov-cni/vf"
 )
 
 // Plugin is the plugin on one host.
@@ -33,10 +37,6 @@ type Plugin struct {
 	StateDir string
 	Stdout   io.Writer // takes the result, one JSON document
 	Stderr   io.Writer // takes the log, unless the configuration names a file
-
-	host   *libsriov.Host
-	node   nodeConfig
-	locked map[libsriov.Address]bool // the VFs that this call has locked
 }
 
 // DefaultStateDir is where state is kept. The plugin that this one replaces
@@ -46,94 +46,87 @@ const DefaultStateDir = "/var/lib/cni/sriov"
 // lockTimeout is how long a call waits for another one on the same VF.
 const lockTimeout = 60 * time.Second
 
+// call is one CNI call.
+type call struct {
+	*Plugin
+	*skel.CmdArgs
+	host   *vf.Host
+	store  state.Store
+	conf   request.Conf // the keys that every command reads
+	locked map[libsriov.Address]bool
+}
+
 // Funcs are the CNI commands. Their errors are *types.Error.
 func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
-	wrap := func(command string, call func(context.Context, *skel.CmdArgs, conf) error) func(*skel.CmdArgs) error {
+	wrap := func(command string, do func(*call, context.Context) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
-			c, err := decodeBasics(args.StdinData)
+			c, err := p.begin(command, args)
 			if err == nil {
-				ctx := p.withLogger(ctx, command, args, c)
-				if p.host, err = libsriov.Open(p.Root); err == nil {
-					if err = call(ctx, args, c); err != nil {
-						log(ctx).Error("command failed", "err", err)
-					}
+				if err = do(c, ctx); err != nil {
+					slog.Error("command failed", "err", err)
 				}
 			}
-			return toCNI(err)
+			return cnierr.ToCNI(err)
 		}
 	}
 	return skel.CNIFuncs{
-		Add: wrap("ADD", p.add), Del: wrap("DEL", p.del), Check: wrap("CHECK", p.check),
-		GC: wrap("GC", p.gc), Status: wrap("STATUS", p.status),
+		Add: wrap("ADD", (*call).add), Del: wrap("DEL", (*call).del), Check: wrap("CHECK", (*call).check),
+		GC: wrap("GC", (*call).gc), Status: wrap("STATUS", (*call).status),
 	}
 }
 
-func (p *Plugin) store() store { return store{dir: p.StateDir} }
+// begin reads what every command needs, and opens the log.
+func (p *Plugin) begin(command string, args *skel.CmdArgs) (*call, error) {
+	c := &call{Plugin: p, CmdArgs: args, store: state.Store{Dir: p.StateDir}, locked: map[libsriov.Address]bool{}}
+	var err error
+	if c.conf, err = request.Basics(args.StdinData); err != nil {
+		return nil, err
+	}
+	node, nodeErr := vf.ReadNodeConfig(p.Root)
+	w, logErr := p.Stderr, error(nil)
+	if c.conf.LogFile != "" {
+		if w, logErr = openLog(filepath.Join(p.Root, node.LogDirectory), c.conf.LogFile); logErr != nil {
+			w = p.Stderr
+		}
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level(c.conf.LogLevel)})).With(
+		"cniName", "sriov-cni", "command", command, "containerID", args.ContainerID, "netns", args.Netns, "ifname", args.IfName))
+	if err := errors.Join(nodeErr, logErr); err != nil {
+		slog.Warn("configuration of the node or of the log is not followed", "err", err)
+	}
+	c.host, err = vf.Open(p.Root, node)
+	return c, err
+}
 
-func (p *Plugin) path(name string) string { return filepath.Join(p.Root, name) }
+// level reads a level of the log. One that it does not understand must not keep
+// a pod from starting: it means info.
+func level(text string) slog.Level {
+	switch strings.ToLower(text) {
+	case "debug":
+		return slog.LevelDebug
+	case "warning":
+		return slog.LevelWarn
+	case "error", "panic":
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+func (c *call) repairer() repair.Repairer { return repair.Repairer{Host: c.host, Store: c.store} }
+
+func (c *call) attachment() state.Attachment {
+	return state.Attachment{ContainerID: c.ContainerID, IfName: c.IfName}
+}
 
 // lock takes the lock of a VF, with a bound on the wait. The call may have it
 // already: two of the attachments that GC collects may name one VF.
-func (p *Plugin) lock(ctx context.Context, a libsriov.Address) error {
-	if p.locked[a] {
+func (c *call) lock(ctx context.Context, a libsriov.Address) error {
+	if c.locked[a] {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, errors.New("waited "+lockTimeout.String()))
 	defer cancel()
-	err := p.store().lock(ctx, a)
-	if err == nil {
-		if p.locked == nil {
-			p.locked = map[libsriov.Address]bool{}
-		}
-		p.locked[a] = true
-	}
+	err := c.store.Lock(ctx, a)
+	c.locked[a] = err == nil
 	return err
-}
-
-type loggerKey struct{}
-
-// log is the logger of the call that ctx belongs to.
-func log(ctx context.Context) *slog.Logger {
-	if l, ok := ctx.Value(loggerKey{}).(*slog.Logger); ok {
-		return l
-	}
-	return slog.New(slog.DiscardHandler)
-}
-
-// withLogger makes the call's logger as the configuration asks. Values it does
-// not understand must not keep a pod from starting: they mean info.
-func (p *Plugin) withLogger(ctx context.Context, command string, args *skel.CmdArgs, c conf) context.Context {
-	level := slog.LevelInfo
-	switch strings.ToLower(c.LogLevel) {
-	case "debug":
-		level = slog.LevelDebug
-	case "warning":
-		level = slog.LevelWarn
-	case "error", "panic":
-		level = slog.LevelError
-	}
-	w := p.Stderr
-	var problems []error
-	var err error
-	if p.node, err = p.readNodeConfig(); err != nil {
-		problems = append(problems, err)
-	}
-	if c.LogFile != "" {
-		if file, err := openLog(p.path(p.node.LogDirectory), c.LogFile); err == nil {
-			w = file
-		} else {
-			problems = append(problems, err)
-		}
-	}
-	l := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})).With("cniName", "sriov-cni", "command", command,
-		"containerID", args.ContainerID, "netns", args.Netns, "ifname", args.IfName)
-	for _, err := range problems {
-		l.Warn("configuration of the log or of the node is not followed", "err", err)
-	}
-	return context.WithValue(ctx, loggerKey{}, l)
-}
-
-// busy is a failure that passes: the runtime is to try again later.
-func busy(err error, hint string) error {
-	return &failure{Code: types.ErrTryAgainLater, Err: err, Hint: hint}
 }

@@ -6,32 +6,35 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containernetworking/cni/pkg/invoke"
-	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/sriovkit/sriovkit/sriov-cni/attach"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/delegate"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
 	"golang.org/x/sys/unix"
 )
 
-// status tells whether an ADD could work: whether state can be kept, and
+// status reports whether an ADD could work: whether state can be kept, and
 // whether the IPAM plugin is there and ready.
-func (p *Plugin) status(ctx context.Context, args *skel.CmdArgs, c conf) error {
+func (c *call) status(ctx context.Context) error {
 	notReady := func(err error, hint string) error {
-		return &failure{Code: codeNotAvailable, Err: fmt.Errorf("not ready: %w", err), Hint: hint}
+		return cnierr.New(cnierr.NotAvailable, fmt.Errorf("not ready: %w", err), hint)
 	}
-	dir := p.StateDir
-	for !exists(dir) && dir != filepath.Dir(dir) {
+	dir := c.StateDir
+	for !state.Exists(dir) && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)
 	}
 	if err := unix.Access(dir, unix.W_OK); err != nil {
-		return notReady(&os.PathError{Op: "write to", Path: dir, Err: err}, "state is kept in "+p.StateDir)
+		return notReady(&os.PathError{Op: "write to", Path: dir, Err: err}, "state is kept in "+c.StateDir)
 	}
-	if c.IPAM.Type == "" {
+	ipam := c.conf.IPAM.Type
+	if ipam == "" {
 		return nil
 	}
-	if _, err := invoke.FindInPath(c.IPAM.Type, filepath.SplitList(os.Getenv("CNI_PATH"))); err != nil {
-		return notReady(err, "install the IPAM plugin "+c.IPAM.Type)
+	if _, err := delegate.Find(ipam); err != nil {
+		return notReady(err, "install the IPAM plugin "+ipam)
 	}
-	if err := invoke.DelegateStatus(ctx, c.IPAM.Type, args.StdinData, nil); err != nil && !lacksCommand(err) {
-		return ipamError("STATUS", c.IPAM.Type, err)
+	if _, err := delegate.Run(ctx, ipam, "STATUS", c.StdinData); err != nil && !lacksCommand(err) {
+		return attach.IPAMError("STATUS", ipam, err)
 	}
 	return nil
 }

@@ -23,8 +23,6 @@ const (
 	ReasonNADNotFound       = "NetworkAttachmentDefinitionNotFound"
 	ReasonNADInvalid        = "NetworkAttachmentDefinitionInvalid"
 	ReasonNamespaceNotFound = "NamespaceNotFound"
-	ReasonResourceForbidden = "ResourceNotAllowed"
-	ReasonNADNotWritten     = "NetworkAttachmentDefinitionNotWritten"
 
 	// Operator config.
 	ReasonConfigReady       = "OperatorConfigReady"

@@ -28,6 +28,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/sriov-cni/install"
 	"github.com/sriovkit/sriovkit/sriov-cni/plugin"
+	"github.com/sriovkit/sriovkit/sriov-cni/request"
 )
 
 // version is set by the linker (-X main.version=).
@@ -77,11 +78,11 @@ func serve(ctx context.Context) int {
 // limitStdin reads what is on stdin and puts it there again, for package skel
 // would read on without end.
 func limitStdin() *types.Error {
-	b, err := io.ReadAll(io.LimitReader(os.Stdin, plugin.MaxStdin+1))
+	b, err := io.ReadAll(io.LimitReader(os.Stdin, request.MaxStdin+1))
 	if err != nil {
 		return types.NewError(types.ErrIOFailure, "read configuration from stdin: "+err.Error(), "")
 	}
-	if err := plugin.CheckStdin(b); err != nil {
+	if err := request.CheckStdin(b); err != nil {
 		return err
 	}
 	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)

@@ -105,6 +105,14 @@ func Add(ctx context.Context, plugin string, conf []byte) (*types100.Result, err
 	if err != nil {
 		return nil, err
 	}
+	return Parse(conf, out)
+}
+
+// Parse reads the result of a plugin that was given a configuration.
+func Parse(conf, out []byte) (*types100.Result, error) {
+	if err := CheckResult(out); err != nil {
+		return nil, fmt.Errorf("result of the plugin: %w", err)
+	}
 	var have, want struct {
 		CNIVersion string `json:"cniVersion"`
 	}
@@ -130,6 +138,7 @@ func Add(ctx context.Context, plugin string, conf []byte) (*types100.Result, err
 			members = map[string]json.RawMessage{}
 		}
 		members["cniVersion"], _ = json.Marshal(version)
+		var err error
 		if out, err = json.Marshal(members); err != nil {
 			return nil, err
 		}
@@ -139,4 +148,37 @@ func Add(ctx context.Context, plugin string, conf []byte) (*types100.Result, err
 		return nil, fmt.Errorf("result of the plugin: %w", err)
 	}
 	return types100.NewResultFromResult(result)
+}
+
+// CheckResult rejects a result that has null in a list, in the place of an
+// address, a route or an interface: the library's conversions would follow it as
+// a pointer.
+func CheckResult(result []byte) error {
+	var v any
+	if err := json.Unmarshal(result, &v); err != nil {
+		return err
+	}
+	return checkLists("", v)
+}
+
+func checkLists(path string, v any) error {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, member := range v {
+			if err := checkLists(strings.TrimPrefix(path+"."+key, "."), member); err != nil {
+				return err
+			}
+		}
+	case []any:
+		for i, member := range v {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			if member == nil {
+				return fmt.Errorf("invalid %.200s: null", at)
+			}
+			if err := checkLists(at, member); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -1,0 +1,128 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/netns"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
+	"golang.org/x/sys/unix"
+)
+
+// sysctls are settings of an interface, as paths below /proc/sys/net with the
+// interface's name in the place of %s. See
+// https://docs.kernel.org/networking/ip-sysctl.html.
+type sysctl struct {
+	path, value string
+	needed      bool // its lack is an error, as opposed to a kernel without it
+}
+
+// announcing has the kernel announce addresses again when the link returns, and
+// use its own IPv6 addresses while it still checks that they are unique.
+var announcing = []sysctl{
+	{path: "ipv4/conf/%s/arp_notify", value: "1"},
+	{path: "ipv6/conf/%s/ndisc_notify", value: "1"},
+	{path: "ipv6/conf/%s/optimistic_dad", value: "1"},
+}
+
+// withIPv6 makes IPv6 addresses possible, which the container runtime may have
+// turned off, and has them survive the pod's setting the interface down.
+var withIPv6 = []sysctl{
+	{path: "ipv6/conf/%s/disable_ipv6", value: "0", needed: true},
+	{path: "ipv6/conf/%s/keep_addr_on_down", value: "1"},
+}
+
+// writeSysctls writes settings of an interface in the pod. procfs shows each
+// thread its own namespace's.
+func writeSysctls(podNS *os.File, ifname string, settings []sysctl) error {
+	return netns.Within(podNS, func() error {
+		for _, s := range settings {
+			path := "/proc/sys/net/" + fmt.Sprintf(s.path, ifname)
+			f, err := file.Open(path, unix.O_WRONLY, 0)
+			if err == nil {
+				_, err = f.WriteString(s.value)
+				err = errors.Join(err, f.Close())
+			}
+			if err != nil && s.needed {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func hasIPv6(result *types100.Result) bool {
+	for _, ip := range result.IPs {
+		if ip.Address.IP.To4() == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// configure gives an interface of the pod, which is up, its addresses and
+// routes. IPv6 addresses are usable at once: IPAM vouches that they are unique,
+// so the kernel need not ask the neighbours for a second.
+func configure(pod *link.Conn, index int, result *types100.Result) error {
+	var gateway4, gateway6 netip.Addr // of routes that name none
+	for _, ip := range result.IPs {
+		address, err := Prefix(ip.Address)
+		if err != nil {
+			return err
+		}
+		gateway := &gateway4
+		if address.Addr().Is6() {
+			gateway = &gateway6
+		}
+		if err := pod.AddAddress(index, address, true); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		if !gateway.IsValid() {
+			*gateway = Addr(ip.Gateway)
+		}
+	}
+	for _, r := range result.Routes {
+		dst, err := Prefix(r.Dst)
+		if err != nil {
+			return err
+		}
+		route := link.Route{Dst: dst, Index: index, Gateway: Addr(r.GW), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority}
+		if r.Table != nil {
+			route.Table = *r.Table
+		}
+		if r.Scope != nil {
+			route.Scope = uint8(*r.Scope)
+		}
+		if !route.Gateway.IsValid() {
+			if route.Gateway = gateway4; dst.Addr().Is6() {
+				route.Gateway = gateway6
+			}
+		}
+		if err := pod.AddRoute(route); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Addr is an IPAM plugin's address; not valid if it is none. IPv4 may come in
+// sixteen bytes.
+func Addr(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+// Prefix is an IPAM plugin's address with the length of its mask.
+func Prefix(n net.IPNet) (netip.Prefix, error) {
+	ones, bits := n.Mask.Size()
+	a := Addr(n.IP)
+	if !a.IsValid() || bits != a.BitLen() {
+		return netip.Prefix{}, fmt.Errorf("IPAM plugin answered with an address that is none: %s", &n)
+	}
+	return netip.PrefixFrom(a, ones), nil
+}

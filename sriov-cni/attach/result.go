@@ -1,0 +1,64 @@
+package attach
+
+import (
+	"bytes"
+	"net"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types020 "github.com/containernetworking/cni/pkg/types/020"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// Answer is what ADD prints: its result in the configuration's version.
+func (t *Transfer) Answer(leased *types100.Result) ([]byte, error) {
+	result, err := inVersion(t.request.Conf.CNIVersion, t.result(leased))
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = result.PrintTo(&b)
+	return b.Bytes(), err
+}
+
+// inVersion is the result as a version of the specification has it. Before
+// 0.3.0 a result was its addresses; without any, only the version is left.
+func inVersion(v string, result *types100.Result) (types.Result, error) {
+	if (v == "" || v == "0.1.0" || v == "0.2.0") && len(result.IPs) == 0 {
+		return &types020.Result{CNIVersion: v, DNS: result.DNS}, nil
+	}
+	return result.GetAsVersion(v)
+}
+
+// mac is the address that the VF has in the pod; nil if nothing tells.
+func (t *Transfer) mac() net.HardwareAddr {
+	switch {
+	case t.request.MAC != nil:
+		return t.request.MAC
+	case t.link != nil:
+		return t.link.MAC
+	case slices.ContainsFunc(t.Journal.Before.MAC, func(b byte) bool { return b != 0 }):
+		return t.Journal.Before.MAC
+	}
+	return nil
+}
+
+// result is what ADD reports. pciID came with version 1.1.0 of the
+// specification; mtu, which came with it too, has long been reported under
+// 1.0.0, and older versions drop it.
+func (t *Transfer) result(leased *types100.Result) *types100.Result {
+	i := &types100.Interface{
+		Name: t.Journal.Owner.IfName, Sandbox: t.Journal.NetNS.Path, Mac: t.mac().String(), Mtu: t.mtu,
+	}
+	if t.request.Conf.CNIVersion == "1.1.0" {
+		i.PciID = t.request.Device.String()
+	}
+	out := &types100.Result{CNIVersion: types100.ImplementedSpecVersion, Interfaces: []*types100.Interface{i}, DNS: t.request.Conf.DNS}
+	if leased != nil {
+		out.IPs, out.Routes = leased.IPs, leased.Routes
+		if !leased.DNS.IsEmpty() {
+			out.DNS = leased.DNS
+		}
+	}
+	return out
+}

@@ -1,0 +1,66 @@
+// Package cnierr is how errors travel from where they happen to the container
+// runtime: with the CNI specification's code and a hint at what to do.
+package cnierr
+
+import (
+	"errors"
+
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// Error codes of this plugin's own; the CNI specification leaves those from 100
+// on to plugins. Where one of its own codes fits, that is used: 4 environment,
+// 6 decoding, 7 configuration, 8 namespace, 11 try again later, 50 plugin not
+// available.
+const (
+	Device  = 100 // the device is not a VF that can be used
+	Admin   = 101 // the PF's driver refused a setting
+	Move    = 102 // the interface could not be given to the pod
+	Recover = 103 // the VF could not be brought back yet
+	Check   = 104 // CHECK: the pod's VF is not as ADD left it
+	IPAM    = 105 // the IPAM plugin's answer is unusable
+)
+
+// NotAvailable is STATUS' answer when an ADD could not work (CNI
+// specification 1.1, section STATUS).
+const NotAvailable = 50
+
+// Error is an error on its way to the CNI runtime.
+type Error struct {
+	Code uint
+	Err  error
+	Hint string // what to look at or change next; "" if Err says it
+}
+
+func (f *Error) Error() string { return f.Err.Error() }
+
+func (f *Error) Unwrap() error { return f.Err }
+
+// ToCNI is the specification's error object for err: the code of the outermost
+// Error or, for an error that an IPAM plugin reported, that plugin's own.
+func ToCNI(err error) error {
+	if err == nil {
+		return nil
+	}
+	out := &types.Error{Code: types.ErrInternal, Msg: err.Error()}
+	if f := (*Error)(nil); errors.As(err, &f) {
+		out.Code, out.Details = f.Code, f.Hint
+	} else if e := (*types.Error)(nil); errors.As(err, &e) {
+		out.Code, out.Details = e.Code, e.Details
+	}
+	return out
+}
+
+// New makes an error with a code; hint is what to look at or change next.
+func New(code uint, err error, hint string) error { return &Error{Code: code, Err: err, Hint: hint} }
+
+// Busy is an error that passes: the runtime is to try again later.
+func Busy(err error, hint string) error { return New(types.ErrTryAgainLater, err, hint) }
+
+// IO is an error of the state directory; nil for nil.
+func IO(err error) error {
+	if err == nil {
+		return nil
+	}
+	return New(types.ErrIOFailure, err, "")
+}

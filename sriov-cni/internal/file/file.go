@@ -1,0 +1,65 @@
+// Package file opens files that never make a reader wait: state, sysfs, sysctls,
+// namespaces.
+package file
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open is os.OpenFile, but that one asks the poller of the Go runtime to watch each
+// of them, which costs five system calls a file and a thread that waits.
+func Open(path string, flags int, perm uint32) (*os.File, error) {
+	fd, err := OpenFD(path, flags, perm)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// OpenFD is Open for a descriptor that nobody is to close.
+func OpenFD(path string, flags int, perm uint32) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, perm)
+		switch {
+		case err == nil:
+			return fd, nil
+		case !errors.Is(err, unix.EINTR):
+			return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
+}
+
+// Read is os.ReadFile by way of Open.
+func Read(path string) ([]byte, error) {
+	f, err := Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// Create writes a file that may be there already.
+func Create(path string, b []byte) error {
+	f, err := Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
+}
+
+// Same reports whether an open file is the one that path leads to.
+func Same(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
+}

@@ -1,0 +1,144 @@
+package plugin_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// inBothStates runs a test on a VF as its driver made it, and with a MAC that an
+// administrator set through the PF, as operators do.
+func inBothStates(t *testing.T, pf, index int, test func(t *testing.T, v vf)) {
+	t.Helper()
+	t.Run("as the driver made it", func(t *testing.T) { test(t, needVF(t, pf, index)) })
+	t.Run("with an administrative MAC", func(t *testing.T) {
+		v := needVF(t, pf, index)
+		v.setAdminMAC(t, fmt.Sprintf("02:00:00:00:%02x:%02x", 0x10+pf, index))
+		test(t, v)
+	})
+}
+
+// setAdminMAC has the PF set the VF's MAC for the time of the test.
+func (v vf) setAdminMAC(t *testing.T, mac string) {
+	t.Helper()
+	set := func(ctx context.Context, mac string) {
+		c, err := link.Open(nil)
+		require.NoError(t, err)
+		defer c.Close()
+		pf, err := c.ByParent(v.PF)
+		require.NoError(t, err)
+		before, err := c.ByParent(v.Address)
+		require.NoError(t, err)
+		require.NoError(t, c.SetVF(pf.Index, v.Index, vfstate.State{MAC: mustMAC(mac)}))
+		require.NoError(t, v.host.Unbind(ctx, v.Address)) // igbvf asks its PF when it is loaded
+		require.NoError(t, v.host.ResetDriver(ctx, v.Address))
+		after, err := c.ByParent(v.Address)
+		require.NoError(t, err)
+		if after.Name != before.Name {
+			require.NoError(t, c.Set(after.Index, link.Update{Name: before.Name}))
+		}
+	}
+	set(t.Context(), mac)
+	t.Cleanup(func() { set(context.WithoutCancel(t.Context()), "00:00:00:00:00:00") })
+}
+
+// The namespace of a pod with a MAC of its own ends, and the VF comes home closed
+// with the pod's MAC; what the PF sets is not what such an interface lets one set.
+func TestNodeNamespaceEnded(t *testing.T) {
+	inBothStates(t, 0, 0, func(t *testing.T, v vf) {
+		v.unchanged(t)
+		before := v.picture(t)
+		for range 2 { // the next pod's ADD, too
+			pod := newPod(t)
+			add, del := attach(t, v, pod, map[string]any{"mac": "ca:fe:c0:ff:ee:51", "trust": "on"})
+			a := add.ok(t)
+			assert.Equal(t, "ca:fe:c0:ff:ee:51", a.Interfaces[0].Mac)
+			l, err := pod.ByName("net1")
+			require.NoError(t, err)
+			assert.Equal(t, "ca:fe:c0:ff:ee:51", l.MAC.String())
+			assert.Equal(t, mustMAC("ca:fe:c0:ff:ee:51"), v.picture(t).Admin.MAC)
+			pod.end(t)
+			del.ok(t)
+			v.is(t, before)
+		}
+	})
+}
+
+// Each state file is whole, empty, cut off, garbage or gone, in every mix: DEL
+// leaves nothing of the pod's on the VF, and all as it was where one file tells.
+func TestNodeDamagedState(t *testing.T) {
+	v := needVF(t, 0, 0)
+	v.unchanged(t)
+	before := v.picture(t)
+	damage := map[string]func(path string) error{
+		"whole":   func(string) error { return nil },
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+		"cut":     func(path string) error { return os.Truncate(path, 7) },
+		"garbage": func(path string) error { return os.WriteFile(path, []byte("\x00\xff{]"), 0o600) },
+		"gone":    os.Remove,
+	}
+	for journal, ofJournal := range damage {
+		for record, ofRecord := range damage {
+			for marker, ofMarker := range damage {
+				t.Run(fmt.Sprintf("journal %s, record %s, marker %s", journal, record, marker), func(t *testing.T) {
+					pod := newPod(t)
+					add, del := attach(t, v, pod, map[string]any{"vlan": 100, "trust": "on", "spoofchk": "off"})
+					add.ok(t)
+					require.NoError(t, ofJournal(journalPath(v)))
+					require.NoError(t, ofRecord(filepath.Join(stateDir, pod.id+"-net1")))
+					require.NoError(t, ofMarker(filepath.Join(stateDir, "pci", v.Address.String())))
+					del.ok(t)
+					after := v.picture(t)
+					require.NotNil(t, after.Link, "the VF is still in the pod")
+					if journal != "whole" && record != "whole" { // nothing tells its name, and whether it was up
+						c, _ := pfOf(t, v)
+						require.NoError(t, c.Set(after.Link.Index, link.Update{Up: new(false)}))
+						require.NoError(t, c.Set(after.Link.Index, link.Update{Name: before.Link.Name}))
+					}
+					if journal != "whole" {
+						c, _ := pfOf(t, v)
+						require.NoError(t, c.Set(after.Link.Index, link.Update{Up: new(before.Link.Flags&1 != 0)}))
+					}
+					v.is(t, before)
+					del.ok(t)
+				})
+			}
+		}
+	}
+}
+
+func TestNodeLongContainerID(t *testing.T) {
+	v := needVF(t, 0, 0)
+	v.unchanged(t)
+	pod := newPod(t)
+	for len(pod.id) < 300 {
+		pod.id += pod.id
+	}
+	add, del := attach(t, v, pod, nil)
+	del.ok(t) // of what was never added
+	add.ok(t)
+	del.ok(t)
+}
+
+// The VF's record is of a boot before this one: what it says of the VF is not
+// written to this boot's.
+func TestNodeRecordOfAnotherBoot(t *testing.T) {
+	v := needVF(t, 0, 0)
+	v.unchanged(t)
+	pod := newPod(t)
+	_, del := attach(t, v, pod, nil)
+	record := `{"cniVersion":"1.0.0","name":"net-a","type":"sriov","deviceID":"` + v.Address.String() + `","vlan":5,"VFID":0,
+		"sriovkit":{"version":1,"owner":{"containerID":"` + pod.id + `","ifname":"net1"},"identity":{"boot":"another","inode":1}},
+		"OrigVfState":{"HostIFName":"stale","AdminMAC":"02:00:00:00:00:77","EffectiveMAC":"02:00:00:00:00:77","Vlan":9,"MTU":1300}}`
+	require.NoError(t, os.MkdirAll(filepath.Join(stateDir, "pci"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(stateDir, pod.id+"-net1"), []byte(record), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(stateDir, "pci", v.Address.String()), []byte(pod.path), 0o600))
+	del.ok(t)
+}

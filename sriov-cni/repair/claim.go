@@ -1,0 +1,118 @@
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
+)
+
+// Claim settles that nobody has a VF and brings it back from whoever lost it.
+// It returns the host name that the interface should have, if something else
+// has that name at present.
+func (r Repairer) Claim(ctx context.Context, a libsriov.Address, by state.Attachment) (hostName string, err error) {
+	s := r.Store
+	j, recordPath, err := r.former(a)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case errors.Is(err, state.ErrDamaged):
+		slog.Warn("VF was left behind, and how it was before is not known", "pci", a, "err", err)
+		return "", cnierr.IO(state.Remove(s.MarkerPath(a), s.JournalPath(a)))
+	case err != nil:
+		return "", err
+	}
+	slog.Warn("VF was left behind, restoring it", "pci", a, "owner", j.Owner.ContainerID, "ownerIfname", j.Owner.IfName, "by", by.ContainerID)
+	err = r.Restore(ctx, j)
+	if NameTaken(err) && j.Link != nil {
+		// The journal is about to be replaced; until then it must not look out of date.
+		j.Committed = false
+		if err := state.Save(s.JournalPath(a), j); err != nil {
+			return "", err
+		}
+		return j.Link.Name, cnierr.IO(state.Remove(s.MarkerPath(a), recordPath))
+	}
+	if err != nil {
+		return "", cnierr.Busy(fmt.Errorf("VF %s of a former pod is not restored yet: %w", a, err), "see the message; the next try goes on from here")
+	}
+	return "", cnierr.IO(state.Remove(s.MarkerPath(a), s.JournalPath(a), recordPath))
+}
+
+// former is the journal of whoever lost a VF, and the path of their record. The
+// error is fs.ErrNotExist if nobody had it, state.ErrDamaged if who had it left
+// nothing to go by, and says so if somebody still has it.
+func (r Repairer) former(a libsriov.Address) (j state.Journal, recordPath string, err error) {
+	s := r.Store
+	marker, err := s.Marker(a)
+	if err != nil {
+		return j, "", cnierr.IO(err)
+	}
+	err = s.LoadJournal(a, marker, &j)
+	switch {
+	case err == nil:
+		ns, _, nsErr := j.NetNS.Open()
+		if nsErr == nil {
+			ns.Close()
+		}
+		// A journal without marker is of an ADD that was killed: its lock is free.
+		if marker != "" && nsErr == nil {
+			return j, "", inUse(a, j.NetNS.Path, j.Owner)
+		}
+		return j, s.RecordPath(j.Owner), nil
+	case errors.Is(err, fs.ErrNotExist):
+		if marker == "" {
+			return j, "", err
+		}
+		if err := r.markerHolds(a, marker); err != nil {
+			return j, "", err
+		}
+	case !errors.Is(err, state.ErrDamaged):
+		return j, "", cnierr.IO(err)
+	}
+	j, recordPath, err = r.fromRecords(a, marker)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", state.ErrDamaged, err)
+	}
+	return j, recordPath, err
+}
+
+// fromRecords finds the record of whoever had a VF, by its device, and makes a
+// journal of it.
+func (r Repairer) fromRecords(a libsriov.Address, marker string) (state.Journal, string, error) {
+	all, err := r.Store.Records()
+	for _, f := range all {
+		if f.Device == a.String() {
+			j, err := f.Journal(f.Owner, marker)
+			return r.withPF(j), f.Path, err
+		}
+	}
+	return state.Journal{}, "", errors.Join(fmt.Errorf("no record of %s", a), err)
+}
+
+// markerHolds is an error if a marker without a journal keeps the VF: if the
+// namespace it names is there and the VF's interface is not back on the host.
+func (r Repairer) markerHolds(a libsriov.Address, path string) error {
+	ns, _, err := state.Namespace{Path: path}.Open()
+	if err != nil {
+		return nil
+	}
+	ns.Close()
+	if d, err := r.Host.Look(a); err != nil || d.Netdev != "" {
+		return err
+	}
+	return inUse(a, path, state.Attachment{})
+}
+
+func inUse(a libsriov.Address, path string, owner state.Attachment) error {
+	by := ""
+	if owner.ContainerID != "" {
+		by = ", interface " + owner.IfName + " of container " + owner.ContainerID
+	}
+	return cnierr.Busy(fmt.Errorf("pci address %s is already allocated, to namespace %s%s", a, path, by),
+		"the former pod's DEL is outstanding; if that pod is gone for good, remove its network namespace")
+}

@@ -1,0 +1,192 @@
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
+	"github.com/sriovkit/sriovkit/sriov-cni/vf"
+	"golang.org/x/sys/unix"
+)
+
+// Repairer brings VFs back.
+type Repairer struct {
+	Host  *vf.Host
+	Store state.Store
+}
+
+// work is the bringing back of one VF.
+type work struct {
+	journal state.Journal
+	device  vf.Device
+	home    *link.Conn
+	homeNS  *os.File
+	from    *link.Conn // where the interface is
+	fromNS  *os.File   // nil at home
+	situation
+}
+
+// Restore brings a VF back to how its journal says it was. It may be called at
+// any time by the holder of the VF's lock and does only what is left to do. With
+// an error something is left; independent parts are done all the same.
+func (r Repairer) Restore(ctx context.Context, j state.Journal) error {
+	id, err := r.Host.Identify(j.Device)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && j.Identity.Inode != 0 && id != j.Identity {
+		slog.Info("VF is gone, nothing to restore", "pci", j.Device)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	w := &work{journal: j}
+	defer w.close()
+	if w.device, err = r.Host.Look(j.Device); err != nil {
+		return err
+	}
+	if w.home, err = link.Open(nil); err != nil {
+		return err
+	}
+	if w.homeNS, err = r.Host.NetNS(); err != nil {
+		return err
+	}
+	w.Userspace = w.device.Idle()
+	if err := w.readAdmin(ctx); err != nil {
+		return err
+	}
+	if err := w.find(ctx, r.Host); err != nil {
+		return err
+	}
+	return w.do(ctx)
+}
+
+func (w *work) close() {
+	if w.from != nil && w.from != w.home {
+		w.from.Close()
+		w.fromNS.Close()
+	}
+	if w.home != nil {
+		w.home.Close()
+	}
+	if w.homeNS != nil {
+		w.homeNS.Close()
+	}
+}
+
+// readAdmin reads what the PF enforces, if it is to be asked for anything.
+func (w *work) readAdmin(ctx context.Context) (err error) {
+	j := &w.journal
+	switch {
+	case j.PF == nil:
+		return nil
+	case w.device.PF != nil:
+		w.Have, err = w.device.Admin(ctx, w.home)
+		if j.Guessed {
+			j.Before = j.Before.Restrict(w.Have)
+		}
+		return err
+	case j.Want.IsZero() || j.Guessed:
+		j.PF = nil // nothing was asked of it, and now nothing can be
+		return nil
+	}
+	return cnierr.New(cnierr.Recover, fmt.Errorf("error reseting VF %s: its PF %s has no interface in the host's namespace", j.Device, j.PF),
+		"bring the PF's interface back to the host; the VF is restored at the next try")
+}
+
+// find looks for the interface, wherever it is.
+func (w *work) find(ctx context.Context, h *vf.Host) error {
+	if w.journal.Link == nil || w.Userspace {
+		return nil
+	}
+	l, ns, err := h.Find(ctx, w.home, w.device, w.journal)
+	switch {
+	case errors.Is(err, link.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case ns == nil:
+		w.from, w.AtHome = w.home, true
+	default:
+		c, err := link.Open(ns)
+		if err != nil {
+			ns.Close()
+			return err
+		}
+		w.from, w.fromNS = c, ns
+	}
+	w.Link = &l
+	return nil
+}
+
+func (w *work) do(ctx context.Context) error {
+	r := planRepair(w.journal, w.situation)
+	var errs []error
+	if err := w.resetAdmin(ctx, r.Admin); err != nil { // before the move: some drivers refuse the MAC without trust
+		errs = append(errs, cnierr.New(cnierr.Recover, fmt.Errorf("error reseting VF %s: %w", w.device.Address, err), w.device.Hint(w.home, err)))
+	}
+	switch {
+	case r.Lost:
+		return errors.Join(append(errs, cnierr.New(cnierr.Recover, fmt.Errorf("interface of VF %s is in no network namespace in sight", w.device.Address),
+			"a process may hold its namespace open, or the VF's driver ("+w.device.Driver+") has lost it"))...)
+	case w.Link == nil:
+		return errors.Join(errs...)
+	}
+	if err := w.restoreLink(ctx, r); err != nil {
+		errs = append(errs, w.failed(err))
+	}
+	if r.VerifyMAC && len(errs) == 0 {
+		errs = append(errs, w.verifyMAC(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// failed is the error of an interface that is not restored.
+func (w *work) failed(err error) error {
+	name, hint := w.journal.Link.Name, ""
+	if NameTaken(err) {
+		hint = fmt.Sprintf("another interface of the host took the name %s; rename it: the VF is restored at the next try", name)
+	}
+	return cnierr.New(cnierr.Recover, fmt.Errorf("restore interface %s: %w", name, err), hint)
+}
+
+// NameTaken reports whether restoring left but one thing undone: the interface is
+// home, under another name, because something else has its own.
+func NameTaken(err error) bool { return errors.Is(err, unix.EEXIST) }
+
+// verifyMAC sets the MAC through the PF after all if, for this driver, the VF's
+// own choice is not what the PF reports.
+func (w *work) verifyMAC(ctx context.Context) error {
+	have, err := w.device.Admin(ctx, w.home)
+	if err != nil {
+		return err
+	}
+	return w.resetAdmin(ctx, vfstate.Diff(have, vfstate.State{MAC: w.journal.Before.MAC}))
+}
+
+// resetAdmin writes what is left to restore. A PF may refuse the zero MAC that
+// it reported: there it means that none was ever set, which is as good.
+func (w *work) resetAdmin(ctx context.Context, s vfstate.State) error {
+	if s.IsZero() {
+		return nil
+	}
+	err := w.device.SetAdmin(ctx, w.home, s)
+	var refused *link.AttributeError
+	if errors.As(err, &refused) && !vf.IsBusy(err) && refused.Attr == vfstate.AttrMAC && isZero(s.MAC) {
+		slog.Warn("PF does not take back its MAC for the VF", "pci", w.device.Address, "err", err)
+		s.MAC = nil
+		return w.device.SetAdmin(ctx, w.home, s)
+	}
+	return err
+}
+
+func isZero(mac net.HardwareAddr) bool {
+	return !slices.ContainsFunc(mac, func(b byte) bool { return b != 0 })
+}

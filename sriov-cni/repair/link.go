@@ -1,0 +1,202 @@
+package repair
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/sriov-cni/vf"
+	"golang.org/x/sys/unix"
+)
+
+// strayName is what an interface is called that comes home while something else
+// has its name. The kernel puts a number in.
+const strayName = "sriov%d"
+
+// restoreLink brings the interface home and makes it as it was.
+//
+// One request of rtnetlink is not atomic: the kernel does its parts in order,
+// stops at the first that fails, and what came before stays. So what is left is
+// first tried in one request, which is all in most cases; if that fails, the
+// interface is looked at again and each part done by itself.
+func (w *work) restoreLink(ctx context.Context, r repair) error {
+	err := w.strip(r)
+	if r.Move {
+		if err := w.moveHome(r.Update, r.Index); err != nil {
+			return err
+		}
+		r = planRepair(w.journal, w.situation)
+	}
+	if !r.Update.IsZero() && w.home.Set(w.Link.Index, r.Update) != nil {
+		err = errors.Join(err, w.adjust(ctx))
+	}
+	for _, name := range r.AddAltNames {
+		// Nothing needs it: whoever took it meanwhile may keep it.
+		if addErr := w.home.AddAltName(w.Link.Index, name); addErr != nil {
+			slog.Warn("alternative name is not restored", "err", addErr)
+		}
+	}
+	return err
+}
+
+// strip takes away what a pod hung on the interface and a move would not:
+// alternative names, programs, and interfaces that stand on it. Those would go on
+// to send and receive through it from the pod that has lost it.
+func (w *work) strip(r repair) error {
+	var errs []error
+	for _, name := range r.DropAltNames {
+		if err := w.from.DeleteAltName(w.Link.Index, name); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, err)
+		}
+	}
+	if r.DetachXDP {
+		if err := w.from.DetachXDP(*w.Link); err != nil {
+			slog.Warn("XDP program stays until its process ends or its link is unpinned", "pci", w.device.Address, "err", err)
+		}
+	}
+	if w.AtHome {
+		return errors.Join(errs...)
+	}
+	links, err := w.from.All()
+	errs = append(errs, err)
+	for _, l := range links {
+		if l.Lower != w.Link.Index || l.NetNSID != nil || l.Kind == "" || l.Index == w.Link.Index {
+			continue
+		}
+		slog.Info("removing an interface that the pod stacked on the VF's", "name", l.Name, "kind", l.Kind)
+		if err := w.from.Delete(l.Index); err != nil && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// moveHome moves the interface to the host's namespace. It is renamed before, so
+// that nobody on the host sees it under its name in the pod. What else is to be
+// restored is tried along with the move; w.Link is how the interface is then.
+func (w *work) moveHome(u link.Update, index int) error {
+	name := w.journal.Link.Name
+	if w.Link.Name != name {
+		if err := rename(w.from, *w.Link, name); err != nil && !errors.Is(err, unix.EEXIST) { // the pod may have one of that name
+			return err
+		}
+	}
+	u.NetNS, u.NewIndex, u.Name = w.homeNS, 0, ""
+	if index != w.Link.Index {
+		u.NewIndex = index
+	}
+	err := w.from.Set(w.Link.Index, u)
+	if u.NewIndex != 0 && (errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EINVAL)) && w.here() { // taken meanwhile, or before Linux 5.13
+		u.NewIndex = 0
+		err = w.from.Set(w.Link.Index, u)
+	}
+	if errors.Is(err, unix.EEXIST) && w.here() && w.dropTaken() {
+		err = w.from.Set(w.Link.Index, u)
+	}
+	if errors.Is(err, unix.EEXIST) && w.here() {
+		u.Name = strayName
+		err = w.from.Set(w.Link.Index, u)
+	}
+	if err != nil && w.here() {
+		return err
+	}
+	return w.arrived()
+}
+
+// dropTaken takes those alternative names from the interface that something on the
+// host has by now; nothing needs them, and with them it could not come home.
+func (w *work) dropTaken() (dropped bool) {
+	for _, name := range w.Link.AltNames {
+		if _, err := w.home.ByName(name); err == nil && w.from.DeleteAltName(w.Link.Index, name) == nil {
+			slog.Warn("alternative name was taken meanwhile", "name", name, "pci", w.device.Address)
+			dropped = true
+		}
+	}
+	return dropped
+}
+
+// here reports whether the interface is still where it was.
+func (w *work) here() bool {
+	l, err := w.from.ByIndex(w.Link.Index)
+	return err == nil && (l.Parent == w.Link.Parent)
+}
+
+// arrived looks at the interface that has come home.
+func (w *work) arrived() error {
+	l, err := w.home.ByName(w.journal.Link.Name)
+	if err != nil || l.Parent != w.Link.Parent {
+		links, err := w.home.All()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(links, func(l link.Link) bool {
+			return w.Link.Parent != "" && l.Parent == w.Link.Parent || w.Link.Parent == "" && l.Name == w.Link.Name
+		})
+		if i < 0 {
+			return fmt.Errorf("it left the pod and did not arrive: %w", link.ErrNotFound)
+		}
+		l = links[i]
+	}
+	w.Link, w.AtHome = &l, true
+	return nil
+}
+
+// rename gives an interface a name. Before Linux 6.2 it has to be down for that.
+func rename(c *link.Conn, l link.Link, name string) error {
+	err := c.Set(l.Index, link.Update{Name: name})
+	if errors.Is(err, unix.EBUSY) {
+		if err = c.Set(l.Index, link.Update{Up: new(false)}); err == nil {
+			err = c.Set(l.Index, link.Update{Name: name})
+		}
+	}
+	return err
+}
+
+// adjust does each part of what is left by itself, at home.
+func (w *work) adjust(ctx context.Context) error {
+	var errs []error
+	again := func() (link.Update, error) {
+		l, err := w.home.ByIndex(w.Link.Index)
+		if err != nil {
+			return link.Update{}, err
+		}
+		w.Link = &l
+		return planRepair(w.journal, w.situation).Update, nil
+	}
+	u, err := again()
+	if err != nil {
+		return err
+	}
+	if u.Name != "" {
+		errs = append(errs, rename(w.home, *w.Link, u.Name))
+	}
+	if u.MAC != nil {
+		errs = append(errs, w.settleMAC(ctx, u.MAC))
+	}
+	if u, err = again(); err != nil { // some of this set it up or down
+		return errors.Join(append(errs, err)...)
+	}
+	for _, part := range []link.Update{
+		{MTU: u.MTU}, {Alias: u.Alias}, {TxQLen: u.TxQLen}, {Group: u.Group}, {Promisc: u.Promisc}, {AllMulti: u.AllMulti}, {Up: u.Up},
+	} {
+		if !part.IsZero() {
+			errs = append(errs, vf.Patiently(ctx, nil, vf.IsBusy, func() error { return w.home.Set(w.Link.Index, part) }))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// settleMAC has the interface show its MAC. Where the PF enforces the same, the
+// driver takes it when the interface is next opened.
+func (w *work) settleMAC(ctx context.Context, mac net.HardwareAddr) error {
+	err := vf.SettleMAC(ctx, w.home, nil, *w.Link, mac)
+	if err == nil || w.journal.PF == nil || !slices.Equal(w.journal.Before.MAC, mac) {
+		return err
+	}
+	slog.Warn("the VF's interface does not show the MAC that its PF enforces", "pci", w.device.Address, "err", err)
+	return nil
+}

@@ -1,0 +1,97 @@
+package request
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+)
+
+// Conf is what arrives on stdin, as it is written there. Pointers tell a value
+// of zero from none. Its keys are all that are known.
+type Conf struct {
+	types.NetConf
+
+	DeviceID  string  `json:"deviceID"`    // PCI address of the VF
+	PCIBusID  string  `json:"pciBusID"`    // the same, from a meta plugin
+	VLAN      *int    `json:"vlan"`        // 0 to 4094; 0 is untagged
+	VLANQoS   *int    `json:"vlanQoS"`     // 0 to 7
+	VLANProto *string `json:"vlanProto"`   // 802.1q, 802.1ad
+	MAC       string  `json:"mac"`         // Ethernet address of the VF
+	MTU       *int    `json:"mtu"`         // bytes
+	SpoofChk  string  `json:"spoofchk"`    // on, off
+	Trust     string  `json:"trust"`       // on, off
+	LinkState string  `json:"link_state"`  // auto, enable, disable
+	MinTxRate *int    `json:"min_tx_rate"` // Mbit/s; 0 is no bound
+	MaxTxRate *int    `json:"max_tx_rate"` // Mbit/s; 0 is no bound
+	LogLevel  string  `json:"logLevel"`
+	LogFile   string  `json:"logFile"`
+
+	RuntimeConfig RuntimeConfig `json:"runtimeConfig"`
+
+	// What runtimes and meta plugins add for themselves.
+	Args         json.RawMessage `json:"args"`
+	DisableCheck json.RawMessage `json:"disableCheck"`
+	DisableGC    json.RawMessage `json:"disableGC"`
+}
+
+// RuntimeConfig is what the runtime fills in for a capability.
+type RuntimeConfig struct {
+	MAC      string `json:"mac,omitempty"`
+	DeviceID string `json:"deviceID,omitempty"`
+	PCIBusID string `json:"pciBusID,omitempty"`
+}
+
+// decode reads the whole configuration.
+func decode(stdin []byte) (Conf, error) {
+	var c Conf
+	err := json.Unmarshal(stdin, &c)
+	if typeErr := (*json.UnmarshalTypeError)(nil); errors.As(err, &typeErr) {
+		return Conf{}, invalid(fmt.Errorf("invalid %s: a JSON %s, want %s",
+			orConfiguration(strings.TrimPrefix(typeErr.Field, "NetConf.")), typeErr.Value, typeErr.Type))
+	}
+	if err != nil {
+		return Conf{}, cnierr.New(types.ErrDecodingFailure, fmt.Errorf("configuration is not valid JSON: %w", err), "")
+	}
+	return c, nil
+}
+
+func invalid(err error) error { return cnierr.New(types.ErrInvalidNetworkConfig, err, "") }
+
+// Basics reads what every command but ADD and CHECK goes by, and each key by
+// itself: an attachment has to go even if its network's configuration has become
+// one that ADD refuses.
+func Basics(stdin []byte) (Conf, error) {
+	all, err := members(stdin)
+	if err != nil {
+		return Conf{}, invalid(err)
+	}
+	if !json.Valid(stdin) {
+		return decode(stdin)
+	}
+	var c Conf
+	for _, m := range all {
+		switch m.key {
+		case "cniVersion":
+			_ = json.Unmarshal(m.value, &c.CNIVersion)
+		case "name":
+			_ = json.Unmarshal(m.value, &c.Name)
+		case "ipam":
+			_ = json.Unmarshal(m.value, &c.IPAM)
+		case "deviceID":
+			_ = json.Unmarshal(m.value, &c.DeviceID)
+		case "logLevel":
+			_ = json.Unmarshal(m.value, &c.LogLevel)
+		case "logFile":
+			_ = json.Unmarshal(m.value, &c.LogFile)
+		case ValidAttachments:
+			if err := json.Unmarshal(m.value, &c.ValidAttachments); err != nil {
+				return Conf{}, invalid(fmt.Errorf("invalid %s: %w", m.key, err))
+			}
+		}
+	}
+	return c, nil
+}

@@ -1,0 +1,183 @@
+package request
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+)
+
+// Bounds of what arrives on stdin. Real configurations have some kilobytes and
+// a depth of some ten.
+const (
+	MaxStdin = 4 << 20   // bytes, with the attachments of a whole node in a GC
+	maxValue = 256 << 10 // bytes of one key's value
+	maxDepth = 64        // of objects and lists in each other
+)
+
+// ValidAttachments is the key by which GC is told what there is.
+const ValidAttachments = "cni.dev/valid-attachments"
+
+// member is one key of a JSON object, with its value as it is written there.
+type member struct {
+	key   string
+	value []byte
+}
+
+// members takes a JSON object apart, in one pass and in constant memory per
+// member. Other than objects have none. Syntax is not checked; the error is
+// about nesting.
+func members(b []byte) ([]member, error) {
+	var all []member
+	var m member
+	depth, start := 0, -1 // of the value; -1 is where a key is next
+	flush := func(end int) {
+		if start >= 0 {
+			m.value = bytes.TrimSpace(b[start:end])
+			all = append(all, m)
+		}
+		m, start = member{}, -1
+	}
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			end := i + stringLen(b[i:])
+			if depth == 1 && start < 0 && b[0] != '[' {
+				_ = json.Unmarshal(b[i:min(end, len(b))], &m.key)
+			}
+			i = end - 1
+		case ':':
+			if depth == 1 && start < 0 {
+				start = i + 1
+			}
+		case '{', '[':
+			if depth++; depth > maxDepth {
+				return nil, fmt.Errorf("invalid %s: nested more than %d deep", orConfiguration(m.key), maxDepth)
+			}
+		case '}', ']':
+			if depth == 1 {
+				flush(i)
+			}
+			depth--
+		case ',':
+			if depth == 1 {
+				flush(i)
+			}
+		}
+	}
+	return all, nil
+}
+
+// CheckStdin bounds size and nesting of what arrives on stdin, before anything
+// decodes it.
+func CheckStdin(b []byte) *types.Error {
+	if len(b) > MaxStdin {
+		return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("configuration has more than %d bytes", MaxStdin), "")
+	}
+	if _, err := members(b); err != nil {
+		return types.NewError(types.ErrInvalidNetworkConfig, err.Error(), "")
+	}
+	return nil
+}
+
+func orConfiguration(key string) string {
+	if key == "" {
+		return "configuration"
+	}
+	return shorten(key)
+}
+
+// shorten cuts a key of the configuration for a message.
+func shorten(key string) string {
+	if len(key) > 60 {
+		return strings.ToValidUTF8(key[:60], "") + "..."
+	}
+	return key
+}
+
+// stringLen is the length of the JSON string that b begins with, quotes included.
+func stringLen(b []byte) int {
+	for i := 1; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+// known are the keys of the configuration, and of the objects in it of which this
+// plugin reads something: those that the types have.
+var known = map[string][]string{
+	"":              keysOf(reflect.TypeFor[Conf]()),
+	"runtimeConfig": keysOf(reflect.TypeFor[RuntimeConfig]()),
+	"ipam":          keysOf(reflect.TypeFor[types.IPAM]()),
+}
+
+func keysOf(t reflect.Type) []string {
+	var keys []string
+	for f := range t.Fields() {
+		if f.Anonymous {
+			keys = append(keys, keysOf(f.Type)...)
+		} else if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "-" && key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// checkKeys looks for what decoding would let pass: a key that is there twice or
+// in another spelling, of which the last would count, null, and values too long
+// to be any. It returns the keys that nothing reads, which are most often typing
+// errors ("max-tx-rate").
+func checkKeys(stdin []byte) (unknown []string, err error) {
+	return checkObject("", stdin)
+}
+
+func checkObject(path string, object []byte) (unknown []string, err error) {
+	all, err := members(object)
+	if err != nil {
+		return nil, err
+	}
+	prefix := path
+	if path != "" {
+		prefix += "."
+	}
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("invalid %s: "+format, append([]any{prefix + shorten(key)}, args...)...))
+	}
+	seen := map[string]bool{}
+	for _, m := range all {
+		i := slices.IndexFunc(known[path], func(k string) bool { return strings.EqualFold(k, m.key) })
+		var inside error
+		if path == "" && known[m.key] != nil {
+			_, inside = checkObject(m.key, m.value)
+		}
+		switch {
+		case inside != nil:
+			errs = append(errs, inside)
+		case len(m.value) > maxValue && m.key != ValidAttachments:
+			bad(m.key, "%d bytes, want at most %d", len(m.value), maxValue)
+		case i < 0 && !strings.Contains(m.key, "/"):
+			unknown = append(unknown, shorten(m.key))
+		case i < 0:
+		case m.key != known[path][i]:
+			bad(m.key, "write the key as %q", known[path][i])
+		case seen[m.key]:
+			bad(m.key, "the key is there twice")
+		case string(m.value) == "null":
+			bad(m.key, "null; leave the key out")
+		}
+		seen[m.key] = true
+	}
+	slices.Sort(unknown)
+	return slices.Compact(unknown), errors.Join(errs...)
+}

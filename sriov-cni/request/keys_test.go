@@ -1,0 +1,89 @@
+package request
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Each key of the configuration, by its path, is refused with a message that
+// names it when its value cannot be one.
+func TestBadValuesOfEveryKey(t *testing.T) {
+	t.Parallel()
+	huge, deep := strings.Repeat("x", 1<<20), strings.Repeat("[", 10000)+strings.Repeat("]", 10000)
+	for path, keys := range known {
+		for _, key := range keys {
+			for kind, value := range map[string]string{
+				"null": "null", "list": "[5]", "object": `{"":5}`, "1 MiB": `"` + huge + `"`, "deep": deep, "twice": "", "capitals": "",
+			} {
+				var text string
+				switch kind {
+				case "twice":
+					text = fmt.Sprintf(`%q:"on",%q:"on"`, key, key)
+				case "capitals":
+					text = fmt.Sprintf(`%q:"on"`, strings.ToUpper(key))
+				default:
+					text = fmt.Sprintf(`%q:%s`, key, value)
+				}
+				name := key
+				if path != "" {
+					text, name = fmt.Sprintf(`%q:{%s}`, path, text), path+"."+key
+					if kind == "deep" {
+						name = path
+					}
+				}
+				if kind == "object" && (known[key] != nil || strings.Contains("dns args capabilities prevResult disableCheck disableGC", key)) ||
+					kind == "list" && strings.Contains("args prevResult disableCheck disableGC", key) {
+					continue // what is in it is another key's matter, or the runtime's
+				}
+				start := time.Now()
+				stdin := "{" + text + "}"
+				if key != "deviceID" && kind != "twice" {
+					stdin = `{"deviceID":"0000:af:06.0",` + text + "}"
+				}
+				_, err := Parse([]byte(stdin), "")
+				assert.Less(t, time.Since(start), 500*time.Millisecond, "%s as %s", name, kind)
+				var f *cnierr.Error
+				if assert.ErrorAs(t, err, &f, "%s as %s", name, kind) {
+					assert.Equal(t, types.ErrInvalidNetworkConfig, f.Code, "%s as %s: %s", name, kind, err)
+					assert.Contains(t, strings.ToLower(err.Error()), strings.ToLower(name), kind)
+					assert.Less(t, len(err.Error()), 500, kind)
+				}
+			}
+		}
+	}
+}
+
+func TestMembers(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][]member{
+		`{}`:                                 nil,
+		`[{"a":1}]`:                          nil,
+		` {"a":1 , "b":"x,}"}`:               {{"a", []byte("1")}, {"b", []byte(`"x,}"`)}},
+		`{"a":{"b":[1,{"c":2}]},"d\"":"\\"}`: {{"a", []byte(`{"b":[1,{"c":2}]}`)}, {`d"`, []byte(`"\\"`)}},
+		`{"device\u0049D":null}`:             {{"deviceID", []byte("null")}},
+	} {
+		got, err := members([]byte(text))
+		require.NoError(t, err)
+		assert.Equal(t, want, got, text)
+	}
+}
+
+func TestUnknownKeys(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := range 50000 {
+		fmt.Fprintf(&b, `"key%d":1,`, i)
+	}
+	start := time.Now()
+	r, err := Parse([]byte("{"+b.String()+minimal+"}"), "")
+	require.NoError(t, err)
+	assert.Len(t, r.Unknown, 50000)
+	assert.Less(t, time.Since(start), 2*time.Second)
+}

@@ -1,0 +1,283 @@
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
+	"golang.org/x/sys/unix"
+)
+
+// Store is the state directory.
+type Store struct{ Dir string }
+
+// JournalPath is the file of a VF's journal.
+func (s Store) JournalPath(a libsriov.Address) string {
+	return filepath.Join(s.Dir, "vf", a.String()+".json")
+}
+
+// MarkerPath is the file of a VF's marker.
+func (s Store) MarkerPath(a libsriov.Address) string {
+	return filepath.Join(s.Dir, "pci", a.String())
+}
+
+// longestName leaves room for what [temporary] adds: no file system takes more
+// than 255 bytes.
+const longestName = 240
+
+// RecordPath is the file of an attachment's record: "<containerID>-<ifname>", as
+// the other plugin has it. Where that would be too long, or stand for two
+// attachments ("x-y" and "z", "x" and "y-z"), it is a hash of both parts, unless
+// the other plugin's file is there. Neither part has a slash: skel checks that.
+func (s Store) RecordPath(a Attachment) string {
+	name := a.ContainerID + "-" + a.IfName
+	if len(name) <= longestName {
+		plain := filepath.Join(s.Dir, name)
+		var r Record
+		if !strings.Contains(a.ContainerID, "-") || Load(plain, &r) == nil && r.Sriovkit == nil {
+			return plain
+		}
+	}
+	sum := sha256.Sum256([]byte(a.ContainerID + "/" + a.IfName))
+	return filepath.Join(s.Dir, hex.EncodeToString(sum[:])+"-"+a.IfName)
+}
+
+// splitRecordName takes "<containerID>-<ifname>" apart. Either may hold dashes,
+// but the IDs that container runtimes make are hexadecimal.
+func splitRecordName(name string) Attachment {
+	id, ifname, _ := strings.Cut(name, "-")
+	if _, err := hex.DecodeString(id); err != nil {
+		i := strings.LastIndexByte(name, '-')
+		id, ifname = name[:max(i, 0)], name[i+1:]
+	}
+	return Attachment{ContainerID: id, IfName: ifname}
+}
+
+// ErrDamaged: a state file is there but cannot be understood.
+var ErrDamaged = errors.New("damaged state file")
+
+// Load reads a state file into v; the error wraps fs.ErrNotExist or ErrDamaged.
+func Load(path string, v any) error {
+	b, err := file.Read(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
+	}
+	return nil
+}
+
+// LoadJournal is Load for the journal of a VF with a marker, "" for none. A
+// journal that is out of date counts as missing.
+func (s Store) LoadJournal(a libsriov.Address, marker string, j *Journal) error {
+	if err := Load(s.JournalPath(a), j); err != nil {
+		return err
+	}
+	if s.outdated(*j, marker) {
+		*j = Journal{}
+		return fmt.Errorf("journal of %s is out of date: %w", a, fs.ErrNotExist)
+	}
+	return nil
+}
+
+// outdated tells that the other plugin, which does not know journals, has had
+// the VF since this one was written: it took the VF back, and perhaps gave it
+// away again. Nothing that this plugin does, and no kill of it, leaves such
+// files behind.
+func (s Store) outdated(j Journal, marker string) bool {
+	if marker != "" && marker != j.NetNS.Path && filepath.IsAbs(marker) && !strings.HasPrefix(j.NetNS.Path, marker) {
+		return true // it is another pod's now; one that was cut off is damage
+	}
+	if !j.Committed {
+		return false
+	}
+	var r Record
+	switch err := Load(s.RecordPath(j.Owner), &r); {
+	case errors.Is(err, fs.ErrNotExist):
+		return marker == "" // DEL, ours or theirs, leaves either to the last if it fails
+	default:
+		return err == nil && r.Sriovkit == nil // the same pod has it again, by theirs
+	}
+}
+
+// DropOutdated removes the journal of a VF if it is out of date. The caller
+// holds the VF's lock.
+func (s Store) DropOutdated(a libsriov.Address) error {
+	marker, err := s.Marker(a)
+	if err != nil {
+		return err
+	}
+	var j Journal
+	if Load(s.JournalPath(a), &j) != nil || !s.outdated(j, marker) {
+		return nil
+	}
+	return Remove(s.JournalPath(a))
+}
+
+// uncommitted is how the file of a journal ends before ADD has reached its end,
+// and committed, of the same length, how it ends then.
+const uncommitted, committed = "false}", "true }"
+
+// Commit marks a journal as committed, in its place: a kill comes before one
+// write of six bytes or after it. The caller holds the VF's lock.
+func (s Store) Commit(a libsriov.Address) error {
+	f, err := file.Open(s.JournalPath(a), unix.O_WRONLY, 0)
+	if err == nil {
+		defer f.Close()
+		_, err = f.Seek(-int64(len(uncommitted)), io.SeekEnd)
+	}
+	if err == nil {
+		_, err = f.WriteString(committed)
+	}
+	if err != nil {
+		return cnierr.IO(fmt.Errorf("save state: %w", err))
+	}
+	return nil
+}
+
+// Save replaces a state file.
+func Save(path string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return Write(path, b)
+}
+
+// Write makes a file that appears whole or not at all. It is written without a
+// name and then given one, so that a kill leaves nothing behind. Only a file
+// that is there already is replaced by way of a second one.
+func Write(path string, b []byte) error {
+	err := fs.ErrExist
+	if !Exists(path) {
+		err = writeNew(path, b)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			err = writeNew(path, b)
+		}
+	}
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) { // the latter two: no O_TMPFILE
+		if err = file.Create(temporary(path), b); err == nil {
+			err = os.Rename(temporary(path), path)
+		}
+	}
+	if err != nil {
+		return cnierr.IO(fmt.Errorf("save state: %w", err))
+	}
+	return nil
+}
+
+func writeNew(path string, b []byte) error {
+	f, err := file.Open(filepath.Dir(path), unix.O_TMPFILE|unix.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	if err != nil {
+		return &os.LinkError{Op: "link", Old: f.Name(), New: path, Err: err}
+	}
+	return nil
+}
+
+// temporary is the name by way of which a file is replaced. It is fixed: only
+// the holder of the VF's lock writes, over what a killed one left.
+func temporary(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+}
+
+// Remove deletes files that may be gone already, and their temporary ones.
+func Remove(paths ...string) error {
+	var errs []error
+	for _, p := range paths {
+		for _, name := range []string{p, temporary(p)} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Marker reads the path of the namespace that a VF was given to; "" if there is
+// no marker.
+func (s Store) Marker(a libsriov.Address) (string, error) {
+	b, err := file.Read(s.MarkerPath(a))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
+// Devices lists the VFs that have a journal or a marker.
+func (s Store) Devices(kind string) ([]libsriov.Address, error) {
+	names, err := list(filepath.Join(s.Dir, kind))
+	var out []libsriov.Address
+	for _, name := range names {
+		if a, err := libsriov.ParseAddress(strings.TrimSuffix(name, ".json")); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out, err
+}
+
+// Found is a record, and whose it is.
+type Found struct {
+	Record
+	Path  string
+	Owner Attachment
+}
+
+// Records reads every record that can be understood.
+func (s Store) Records() ([]Found, error) {
+	names, err := list(s.Dir)
+	var all []Found
+	for _, name := range names {
+		f := Found{Path: filepath.Join(s.Dir, name), Owner: splitRecordName(name)}
+		if Load(f.Path, &f.Record) != nil {
+			continue
+		}
+		if f.Sriovkit != nil && f.Sriovkit.Owner != (Attachment{}) {
+			f.Owner = f.Sriovkit.Owner
+		}
+		all = append(all, f)
+	}
+	return all, err
+}
+
+// list names the files of a directory that may be missing, temporary ones left
+// out.
+func list(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// Exists reports whether there is a file, of any kind.
+func Exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -1,0 +1,60 @@
+package vf
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
+)
+
+// NodeConfigPath is the file in which a node's administrator settles what no
+// network's configuration may.
+const NodeConfigPath = "/etc/cni/sriov.json"
+
+// NodeConfig is what the administrator settles. Without the file, and for keys
+// that are not in it, the defaults hold.
+type NodeConfig struct {
+	// LogDirectory holds every file that a network's logFile names.
+	LogDirectory string `json:"logDirectory"`
+
+	// KubeletDirectory is kubelet's root directory.
+	KubeletDirectory string `json:"kubeletDirectory"`
+
+	// Functions may be given to pods although they are no VFs of a PF of this
+	// node, as the VFs that a virtual machine got from its hypervisor.
+	Functions []libsriov.Address `json:"functions"`
+}
+
+const (
+	defaultLogDirectory     = "/var/log/sriov-cni"
+	defaultKubeletDirectory = "/var/lib/kubelet"
+)
+
+// ReadNodeConfig reads the administrator's file below root. With an error the
+// defaults are returned: they allow nothing that the file would not.
+func ReadNodeConfig(root string) (NodeConfig, error) {
+	defaults := NodeConfig{LogDirectory: defaultLogDirectory, KubeletDirectory: defaultKubeletDirectory}
+	b, err := file.Read(filepath.Join(root, NodeConfigPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		return defaults, nil
+	}
+	c := defaults
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err == nil && (!path.IsAbs(c.LogDirectory) || !path.IsAbs(c.KubeletDirectory)) {
+		err = errors.New("logDirectory and kubeletDirectory must be absolute paths")
+	}
+	if err != nil {
+		return defaults, fmt.Errorf("%s: %w", NodeConfigPath, err)
+	}
+	return c, nil
+}
+
+func (c NodeConfig) lists(a libsriov.Address) bool { return slices.Contains(c.Functions, a) }
