@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
@@ -28,11 +28,14 @@ type Endpoint struct {
 	metrics  *metrics.Metrics
 	log      *slog.Logger
 	list     *list
-	streams  atomic.Int32 // that kubelet has open
+
+	mu      sync.Mutex
+	streams int // that kubelet has open
 }
 
 // NewEndpoint makes the service of a resource of which nothing is known yet.
 func NewEndpoint(r config.Resource, dirs Dirs, w *Watcher, m *metrics.Metrics, log *slog.Logger) *Endpoint {
+	m.Expect(r.String())
 	return &Endpoint{
 		resource: r, dirs: dirs, watcher: w, metrics: m, list: newList(),
 		log: log.With("resource", r.String()),
@@ -43,7 +46,19 @@ func NewEndpoint(r config.Resource, dirs Dirs, w *Watcher, m *metrics.Metrics, l
 func (e *Endpoint) Resource() config.Resource { return e.resource }
 
 // Watched tells whether kubelet has a stream open.
-func (e *Endpoint) Watched() bool { return e.streams.Load() > 0 }
+func (e *Endpoint) Watched() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.streams > 0
+}
+
+// stream counts a stream that kubelet opens or closes.
+func (e *Endpoint) stream(delta int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.streams += delta
+	e.metrics.Watching.WithLabelValues(e.resource.String()).Set(float64(min(1, e.streams)))
+}
 
 // Publish replaces the pool. Streams get the device list if it is another one.
 func (e *Endpoint) Publish(p Pool) { e.list.publish(p) }
@@ -59,11 +74,14 @@ const withdrawTime = 3 * time.Second
 
 // Run serves until ctx ends, and then withdraws the devices: kubelet is told
 // that there are none left before the socket goes away. Whatever fails in
-// between is logged, counted and tried again.
+// between is logged, counted and tried again, each time after a longer pause, which only a
+// new kubelet cuts short: what this process does to its own socket does not.
 func (e *Endpoint) Run(ctx context.Context) {
 	changed, end := e.watcher.subscribe(e.dirs.Registry(), e.dirs.Plugins(), e.dirs.Socket(),
 		socketPath(e.dirs.Registry(), e.resource), socketPath(e.dirs.Plugins(), e.resource))
 	defer end()
+	kubelet, endKubelet := e.watcher.subscribe(e.dirs.Socket())
+	defer endKubelet()
 	retry := firstRetry
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -74,15 +92,46 @@ func (e *Endpoint) Run(ctx context.Context) {
 		if time.Since(began) > lastRetry {
 			retry = firstRetry
 		}
+		if errors.Is(err, errReplaced) {
+			e.yield(ctx, changed)
+			continue
+		}
 		e.log.Error("serve pool, trying again", "err", err, "in", retry)
+		select { // of an earlier time
+		case <-kubelet:
+		default:
+		}
 		timer := time.NewTimer(retry)
 		select {
 		case <-ctx.Done():
-		case <-changed:
+		case <-kubelet:
 		case <-timer.C:
-			retry = min(2*retry, lastRetry)
 		}
 		timer.Stop()
+		retry = min(2*retry, lastRetry)
+	}
+}
+
+// errReplaced: another process serves the resource now.
+var errReplaced = errors.New("another process has put its socket in the place of this one's")
+
+// yield waits until the process that took the socket over is gone: of two copies on a node
+// the newer one serves, as in a rolling update. It is asked in between because nobody tells
+// when a process dies and leaves its socket.
+func (e *Endpoint) yield(ctx context.Context, changed <-chan struct{}) {
+	e.log.Warn("another process serves this resource; waiting until it is gone")
+	ticker := time.NewTicker(lastRetry)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-ticker.C:
+		}
+		if dir, _ := e.dirs.mode(); !isServed(socketPath(dir, e.resource)) {
+			return
+		}
 	}
 }
 
@@ -125,9 +174,12 @@ func (e *Endpoint) session(ctx context.Context, changed <-chan struct{}) error {
 		case err := <-served:
 			return fmt.Errorf("gRPC server ended: %w", err)
 		case <-r.due():
-			r.attempt(ctx)
+			r.retry(ctx)
 		case <-changed:
 			if now, _ := e.dirs.mode(); now != dir || !sock.inPlace() {
+				if now == dir && isServed(sock.path) {
+					return errReplaced
+				}
 				e.log.Info("socket is gone or must move, serving anew", "path", sock.path)
 				return nil
 			}
@@ -137,11 +189,13 @@ func (e *Endpoint) session(ctx context.Context, changed <-chan struct{}) error {
 }
 
 // withdraw tells kubelet that there are no devices, and waits until it has read
-// so.
+// so. Streams send the empty list and end; GracefulStop then sends a ping, which kubelet
+// acknowledges after all that came before it, and closes.
 func (e *Endpoint) withdraw(server *grpc.Server) {
 	e.list.end()
 	done := make(chan struct{})
 	go func() {
+		e.list.streams.Wait()
 		server.GracefulStop()
 		close(done)
 	}()
@@ -150,7 +204,7 @@ func (e *Endpoint) withdraw(server *grpc.Server) {
 	select {
 	case <-done:
 	case <-timer.C:
-		server.Stop() // ends GracefulStop, too
+		server.Stop() // ends streams and GracefulStop, too
 		<-done
 	}
 }

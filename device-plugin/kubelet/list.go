@@ -30,7 +30,8 @@ type list struct {
 	pool    Pool
 	known   bool // a pool was published, also if it is empty
 	ended   bool
-	changed chan struct{} // closed when the device list changes
+	changed chan struct{}  // closed when the device list changes
+	streams sync.WaitGroup // that follow the list
 }
 
 // newList holds a pool that has no devices and knows none.
@@ -58,6 +59,17 @@ func (l *list) end() {
 	l.known, l.ended = true, true
 	l.pool.Devices = nil
 	l.wake()
+}
+
+// follow counts a stream in, unless the last word has been said.
+func (l *list) follow() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return false
+	}
+	l.streams.Add(1)
+	return true
 }
 
 func (l *list) wake() {

@@ -24,9 +24,10 @@ type registrar struct {
 	active   bool   // false where kubelet finds sockets by itself
 	path     string // of the endpoint's socket
 
-	known identity // of the kubelet.sock that took the registration
-	wait  time.Duration
-	timer *time.Timer // nil if no attempt is due by time
+	known  identity // of the kubelet.sock that took the registration
+	failed identity // of the one that did not; it is asked again when the timer says so
+	wait   time.Duration
+	timer  *time.Timer // nil if no attempt is due by time
 }
 
 // identity tells one socket file from its successor, which may get the same
@@ -49,9 +50,12 @@ func (r *registrar) attempt(ctx context.Context) {
 	if !r.active {
 		return
 	}
-	r.stop()
 	e := r.endpoint
 	now, err := identify(e.dirs.Socket())
+	if err == nil && now == r.failed && r.timer != nil {
+		return
+	}
+	r.stop()
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && now == r.known:
 		return // the watcher tells when that changes
@@ -61,13 +65,19 @@ func (r *registrar) attempt(ctx context.Context) {
 	if err != nil {
 		e.metrics.Registrations.WithLabelValues(e.resource.String(), "error").Inc()
 		r.wait = min(max(2*r.wait, firstRetry), lastRetry)
-		r.timer = time.NewTimer(r.wait)
+		r.timer, r.failed = time.NewTimer(r.wait), now
 		e.log.Warn("register with kubelet, trying again", "err", err, "in", r.wait)
 		return
 	}
 	e.metrics.Registrations.WithLabelValues(e.resource.String(), "ok").Inc()
 	e.log.Info("registered with kubelet", "socket", r.path)
-	r.known, r.wait = now, 0
+	r.known, r.failed, r.wait = now, identity{}, 0
+}
+
+// retry makes the attempt that is due.
+func (r *registrar) retry(ctx context.Context) {
+	r.stop()
+	r.attempt(ctx)
 }
 
 // due fires when the next attempt should be made; never if none is.

@@ -52,15 +52,15 @@ func (s *service) GetDevicePluginOptions(context.Context, *pluginapi.Empty) (*pl
 	return options(), nil
 }
 
-// lastListTime is what kubelet gets for reading the last, empty list.
-const lastListTime = 200 * time.Millisecond
-
 // ListAndWatch sends the device list as soon as there is one and after every change,
 // until kubelet goes away or the plugin ends.
 func (s *service) ListAndWatch(_ *pluginapi.Empty, stream pluginapi.DevicePlugin_ListAndWatchServer) error {
-	gauge := s.metrics.Watching.WithLabelValues(s.resource.String())
-	gauge.Set(float64(s.streams.Add(1)))
-	defer func() { gauge.Set(float64(s.streams.Add(-1))) }()
+	if !s.list.follow() {
+		return status.Error(codes.Unavailable, "shutting down")
+	}
+	defer s.list.streams.Done()
+	s.stream(1)
+	defer s.stream(-1)
 	for {
 		p, known, ended, changed := s.list.news()
 		if known {
@@ -70,14 +70,6 @@ func (s *service) ListAndWatch(_ *pluginapi.Empty, stream pluginapi.DevicePlugin
 			s.log.Info("told kubelet", "devices", len(p.Devices))
 		}
 		if ended {
-			// The connection closes when this returns, and a unix socket
-			// that closes with anything unread takes the list with it.
-			timer := time.NewTimer(lastListTime)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-stream.Context().Done():
-			}
 			return nil
 		}
 		select {

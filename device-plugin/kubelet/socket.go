@@ -5,10 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 )
@@ -46,19 +47,22 @@ type socket struct {
 	file     os.FileInfo
 }
 
-// listen makes the socket anew, whatever was there before.
+// listen makes the socket anew, whatever was there before. It takes its place in one step,
+// so that another process whose socket was there sees who has it now. Kubelet ignores names
+// that begin with a dot.
 func listen(path string) (*socket, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove stale socket: %w", err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	temporary := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%x", rand.Uint64()))
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false) // the path may be another's by then
-	file, err := os.Lstat(path)
+	file, err := os.Lstat(temporary)
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
 	if err != nil {
-		return nil, errors.Join(err, l.Close())
+		return nil, errors.Join(err, os.Remove(temporary), l.Close())
 	}
 	return &socket{path: path, listener: l, file: file}, nil
 }
@@ -68,6 +72,19 @@ func (s *socket) inPlace() bool {
 	now, err := os.Lstat(s.path)
 	return err == nil && os.SameFile(now, s.file)
 }
+
+// isServed reports whether a process accepts connections on a socket.
+func isServed(path string) bool {
+	conn, err := net.DialTimeout("unix", path, dialTime)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}
+
+// dialTime bounds an attempt to connect to a socket whose process may hang.
+const dialTime = 100 * time.Millisecond
 
 // remove deletes the file unless it is another's by now. What it leaves behind
 // the next listen removes.

@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Metrics are the plugin's own. Those of the VFs are read at each scrape, see
@@ -12,11 +13,11 @@ type Metrics struct {
 	Registry *prometheus.Registry
 
 	Devices       *prometheus.GaugeVec   // resource, state: healthy, unhealthy
-	Watching      *prometheus.GaugeVec   // resource: streams that kubelet has open, 1 or 0
+	Watching      *prometheus.GaugeVec   // resource: 1 if kubelet has a stream open, else 0
 	Registrations *prometheus.CounterVec // resource, result: ok, error, refused
 	Allocations   *prometheus.CounterVec // resource, result: ok, error
 	AllocateTime  prometheus.Histogram
-	Rescans       *prometheus.CounterVec // cause: start, device, link, config, periodic
+	Rescans       *prometheus.CounterVec // cause: start, device, link, route, config, periodic
 	ReadErrors    prometheus.Gauge       // devices that the last look could not read
 	Reloads       *prometheus.CounterVec // result: ok, error
 	ConfigGood    prometheus.Gauge       // 1 unless the file on disk was refused
@@ -63,9 +64,30 @@ func New(version string) *Metrics {
 		Name: "sriovdp_build_info", Help: "Version of the running program.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
+	for _, result := range []string{"ok", "error"} {
+		m.Reloads.WithLabelValues(result)
+	}
+	for _, cause := range []string{"start", "config", "device", "link", "route", "periodic"} {
+		m.Rescans.WithLabelValues(cause)
+	}
+	m.Registry.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Registry.MustRegister(m.Devices, m.Watching, m.Registrations, m.Allocations, m.AllocateTime,
 		m.Rescans, m.ReadErrors, m.Reloads, m.ConfigGood, m.CDIErrors, build)
 	return m
+}
+
+// Expect makes the series of a pool, so that an alert can tell "never" from "not yet".
+func (m *Metrics) Expect(resource string) {
+	for _, state := range []string{"healthy", "unhealthy"} {
+		m.Devices.WithLabelValues(resource, state)
+	}
+	m.Watching.WithLabelValues(resource)
+	for _, result := range []string{"ok", "error", "refused"} {
+		m.Registrations.WithLabelValues(resource, result)
+	}
+	for _, result := range []string{"ok", "error"} {
+		m.Allocations.WithLabelValues(resource, result)
+	}
 }
 
 // Forget removes the series of a pool that is no more.

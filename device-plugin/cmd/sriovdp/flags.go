@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ type usageError struct{ error }
 type flags struct {
 	options                 plugin.Options
 	metricsAddress          string
+	healthAddress           string
 	logFormat               string
 	logLevel                int
 	logDir                  string
@@ -77,12 +79,13 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	o := &f.options
 	set.StringVar(&o.ConfigFile, "config-file", "/etc/pcidp/config.json", "configuration `file`, JSON")
 	set.StringVar(&o.ResourcePrefix, "resource-prefix", "intel.com", "`prefix` of resources without one of their own")
-	set.BoolVar(&o.UseCDI, "use-cdi", false, "hand out devices through CDI specifications")
+	set.BoolVar(&o.UseCDI, "use-cdi", false, "hand out devices through CDI specifications; needs kubelet 1.28 with the gate DevicePluginCDIDevices, or 1.29")
 	set.BoolVar(&o.WaitForConfig, "wait-for-config", false, "start without pools if the configuration file does not exist yet")
 	set.BoolVar(&f.check, "check", false, "check the configuration and exit")
 	set.BoolVar(&f.explain, "explain", false, "print which pool takes each device, and why the others do not, and exit")
 	set.BoolVar(&f.version, "version", false, "print the version and exit")
-	set.StringVar(&f.metricsAddress, "metrics-address", "", "`address` for /metrics, /healthz and /readyz, e.g. :9808; none if empty")
+	set.StringVar(&f.metricsAddress, "metrics-address", "", "`address` for /metrics, and for /healthz and /readyz without -health-address; a port alone, as :9809, is on 127.0.0.1; none if empty")
+	set.StringVar(&f.healthAddress, "health-address", "", "`address` for /healthz and /readyz, apart from /metrics; a port alone is on 127.0.0.1")
 	set.StringVar(&f.logFormat, "log-format", "json", "text or json")
 	set.IntVar(&f.logLevel, "log-level", 10, "`level`: 0 warnings, 1 to 10 changes, 11 and up everything")
 	set.StringVar(&f.logDir, "log-dir", "", "also log to the file sriovdp.log in `directory`, below /var/log unless absolute")
@@ -118,6 +121,11 @@ func (f *flags) complete() error {
 	if o.Rescan < time.Second {
 		return usageError{fmt.Errorf("-rescan %s: want 1s or more", o.Rescan)}
 	}
+	for name, address := range map[string]*string{"metrics-address": &f.metricsAddress, "health-address": &f.healthAddress} {
+		if err := onLoopback(address); err != nil {
+			return usageError{fmt.Errorf("-%s: %w", name, err)}
+		}
+	}
 	if o.DevRoot == "" {
 		o.DevRoot = o.SysfsRoot
 	}
@@ -126,6 +134,22 @@ func (f *flags) complete() error {
 	}
 	if f.logDir != "" && !filepath.IsAbs(f.logDir) {
 		f.logDir = filepath.Join("/var/log", filepath.Clean("/"+f.logDir))
+	}
+	return nil
+}
+
+// onLoopback completes an address without a host. Who listens on the network says so:
+// 0.0.0.0:9809, or better an address of the node.
+func onLoopback(address *string) error {
+	if *address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(*address)
+	if err != nil {
+		return err
+	}
+	if host == "" {
+		*address = net.JoinHostPort("127.0.0.1", port)
 	}
 	return nil
 }

@@ -74,8 +74,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	m.Registry.MustRegister(p.Traffic())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.Run(ctx) })
-	if f.metricsAddress != "" {
-		group.Go(func() error { return serveHTTP(ctx, f.metricsAddress, m, p, log) })
+	for _, s := range servers(f, m, p) {
+		group.Go(func() error { return s.run(ctx, log) })
 	}
 	return group.Wait()
 }

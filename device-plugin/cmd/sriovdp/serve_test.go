@@ -87,3 +87,57 @@ func TestMetricsAddressInUse(t *testing.T) {
 	}, io.Discard, io.Discard)
 	require.ErrorContains(t, err, "-metrics-address: listen tcp")
 }
+
+// Whoever fills the metrics port with connections that say nothing neither makes the process
+// large nor keeps health from being asked, and is thrown out.
+func TestIdleConnections(t *testing.T) {
+	t.Parallel()
+	var addresses []string
+	for range 2 {
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		_, port, err := net.SplitHostPort(free.Addr().String())
+		require.NoError(t, err)
+		addresses = append(addresses, port)
+		require.NoError(t, free.Close())
+	}
+	config := filepath.Join(t.TempDir(), "config.json")
+	require.NoError(t, os.WriteFile(config, []byte(`{"resourceList": null}`), 0o600))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{
+			"-config-file", config, "-sysfs-root", testhost.New(t), "-captured", "-kubelet-dir", kubelettest.Root(t, true),
+			"-metrics-address", ":" + addresses[0], "-health-address", ":" + addresses[1],
+		}, io.Discard, io.Discard)
+	}()
+	get := func(port, path string) int {
+		r, err := http.Get("http://127.0.0.1:" + port + path)
+		if err != nil {
+			return 0
+		}
+		defer r.Body.Close()
+		return r.StatusCode
+	}
+	require.Eventually(t, func() bool { return get(addresses[1], "/readyz") == http.StatusOK }, 10*time.Second, time.Millisecond)
+	require.Equal(t, http.StatusNotFound, get(addresses[0], "/readyz"))
+	for range 200 {
+		c, err := net.Dial("tcp", "127.0.0.1:"+addresses[0])
+		require.NoError(t, err)
+		defer c.Close()
+	}
+	require.Equal(t, http.StatusOK, get(addresses[1], "/healthz"))
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+func TestAPortAloneIsOnLoopback(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{":9809": "127.0.0.1:9809", "0.0.0.0:9809": "0.0.0.0:9809", "[fd00::1]:9809": "[fd00::1]:9809", "": ""} {
+		f, err := parseFlags([]string{"-metrics-address", text}, io.Discard)
+		require.NoError(t, err)
+		require.Equal(t, want, f.metricsAddress)
+	}
+	_, err := parseFlags([]string{"-health-address", "9809"}, io.Discard)
+	require.ErrorAs(t, err, new(usageError))
+}
