@@ -162,8 +162,9 @@ bench-policy: ## From a policy to a resource of a running node, by stages: ARGS=
 	cd e2e && go run ./bench/policy $(ARGS)
 
 .PHONY: release
-release: ## Rehearse a release: MODULE=sriov-cni VERSION=v0.1.0; changes nothing, creates no tag
-	@cd e2e && go run ./cmd/release -module '$(MODULE)' -version '$(VERSION)'
+release: ## Rehearse a release: MODULE=sriov-cni VERSION=v0.1.0; with TAG=1 leave its tag here
+	@GOWORK=off go -C .tools build -o ../bin/ golang.org/x/exp/cmd/gorelease
+	@cd e2e && go run ./cmd/release -module '$(MODULE)' -version '$(VERSION)' -gorelease ../bin/gorelease $(if $(TAG),-tag)
 
 .PHONY: clean
 clean: ## Remove what was built in this checkout

@@ -20,6 +20,7 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 )
 
 // ErrNoNode: a container could not use the device, since a device node that the
@@ -146,8 +147,8 @@ func serves(m pool.Member, driver string) error {
 }
 
 func (h Host) userspaceDriver(f *facts, m pool.Member, driver string) error {
-	switch {
-	case driver == "vfio-pci" || strings.HasSuffix(driver, "_vfio_pci"): // the latter: variant drivers
+	switch value.DriverKindOf(driver) {
+	case value.VFIO:
 		n, err := h.VFIONode(m.Address)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrNoNode, err)
@@ -155,13 +156,14 @@ func (h Host) userspaceDriver(f *facts, m pool.Member, driver string) error {
 		f.add(same(vfioControl))
 		f.add(n)
 		f.info["vfio"] = map[string]string{"mount": vfioControl, "dev-mount": n.Container}
-	case strings.Contains(driver, "uio"): // igb_uio, uio_pci_generic
+	case value.UIO:
 		n, err := h.UIONode(m.Address)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrNoNode, err)
 		}
 		f.add(n)
 		f.info["uio"] = map[string]string{"mount": n.Container}
+	case value.NoDriver, value.Kernel, value.Stub: // no node of its own
 	}
 	return nil
 }

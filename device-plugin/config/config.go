@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sriovkit/sriovkit/device-plugin/device"
 	"github.com/sriovkit/sriovkit/libsriov"
 )
 
@@ -52,13 +53,13 @@ func (r Resource) EnvName() string {
 }
 
 // DeviceType says what kind of device a pool holds.
-type DeviceType string
+type DeviceType = device.Type
 
 // Device types, as they are spelled in the file.
 const (
-	NetDevice    DeviceType = "netDevice"    // PCI class 02
-	Accelerator  DeviceType = "accelerator"  // PCI class 12
-	AuxNetDevice DeviceType = "auxNetDevice" // sub-functions on the auxiliary bus
+	NetDevice    = device.Net
+	Accelerator  = device.Accelerator
+	AuxNetDevice = device.AuxNet
 )
 
 // Preference is how to choose among free devices (GetPreferredAllocation).
@@ -71,27 +72,29 @@ const (
 )
 
 // VDPAType is who consumes a vDPA device.
-type VDPAType string
+type VDPAType = device.VDPAType
 
 // vDPA types, as they are spelled in the file.
 const (
-	VDPAVirtio VDPAType = "virtio" // bound to virtio_vdpa: a netdev
-	VDPAVhost  VDPAType = "vhost"  // bound to vhost_vdpa: a character device
+	VDPAVirtio = device.VDPAVirtio
+	VDPAVhost  = device.VDPAVhost
 )
 
 // Selector is a set of conditions that all must hold. Of the values of one
-// condition one must match; a condition without values always holds.
+// condition one must match; a condition without values always holds. What each
+// means is in the table of Conditions.
 type Selector struct {
 	Vendors, Devices []libsriov.ID
 	Drivers          []string
-	PCIAddresses     []libsriov.Address
-	ACPIIndexes      []string // decimal
-	PFNames          []Range  // by interface name or alternative name, any case
-	RootDevices      []Range  // by PCI address in the kernel's spelling
+	PCIAddresses     []libsriov.Address // of an auxiliary device the function that it is on
+	ACPIIndexes      []string           // decimal
+	PFNames          []Range            // by interface name or alternative name, any case
+	RootDevices      []Range            // by PCI address in the kernel's spelling
 	LinkTypes        []libsriov.LinkType
 	DDPProfiles      []string
 	PKeys            []string // as the kernel prints them: "0x" and four digits
 	AuxTypes         []string // only "sf" so far
+	VF               bool     // is a VF with its PF in sight
 	RDMA             bool     // has an RDMA device; containers get its nodes
 	VDPA             VDPAType // has a vDPA device bound so; "" does not matter
 

@@ -34,6 +34,7 @@ func TestParse(t *testing.T) {
 		want config.Config
 	}{
 		"no pools":            {`{"resourceList": []}`, config.Config{}},
+		"null list":           {`{"resourceList": null}`, config.Config{}},
 		"everything":          {selector(``), with(config.Selector{})},
 		"null is absent":      {selector(`"vendors": null, "isRdma": null`), with(config.Selector{})},
 		"keys in any case":    {selector(`"VENDORS": ["8086"]`), with(config.Selector{Vendors: []libsriov.ID{0x8086}})},
@@ -64,6 +65,18 @@ func TestParse(t *testing.T) {
 			pool(`"excludeTopology": false, "selectors": {"vendors": ["8086"], "pfNames": ["eth0#0-1"], "IsRdma": false, "NeedVhostNet": false, "vdpaType": ""}, "SelectorObj": null, "SelectorObjs": null`),
 			with(config.Selector{Vendors: []libsriov.ID{0x8086}, PFNames: []config.Range{{Parent: "eth0", Only: []libsriov.Range{{First: 0, Last: 1}}}}}),
 		},
+		"said of the pool, and says nothing": {
+			pool(`"IsRdma": false, "needVhostNet": false, "drivers": [], "futureFlag": false, "futureList": [], "deviceType": "", "selectors": {"excludeTopology": false}`),
+			with(config.Selector{}),
+		},
+		"sub-functions of a function": {
+			pool(`"deviceType": "auxNetDevice", "selectors": [{"vendors": ["15b3"], "devices": ["a2dc"], "pciAddresses": ["0000:01:02.0"], "pfNames": ["p0#1"], "auxTypes": ["sf"]}]`),
+			one(config.Pool{DeviceType: config.AuxNetDevice, Selectors: []config.Selector{{
+				Vendors: []libsriov.ID{0x15b3}, Devices: []libsriov.ID{0xa2dc}, PCIAddresses: []libsriov.Address{vf0},
+				PFNames: []config.Range{{Parent: "p0", Only: []libsriov.Range{{First: 1, Last: 1}}}}, AuxTypes: []string{"sf"},
+			}}}),
+		},
+		"VFs only": {selector(`"isVF": true`), with(config.Selector{VF: true})},
 		"empty lists say nothing": {pool(`"deviceType": "accelerator", "selectors": {"pfNames": [], "isRdma": false}`), one(config.Pool{
 			DeviceType: config.Accelerator, Selectors: []config.Selector{{}},
 		})},
@@ -84,8 +97,12 @@ func TestParseRefuses(t *testing.T) {
 		"half a document":      {`{`, `1:1: not JSON`},
 		"two documents":        {`{"resourceList": []} {}`, `1:22: not JSON`},
 		"a list":               {`[]`, `1:1: the configuration is a list`},
-		"no list":              {`{}`, `resourceList is missing or null`},
-		"null list":            {`{"resourceList": null}`, `resourceList is missing or null`},
+		"no list":              {`{}`, `resourceList is missing`},
+		"RDMA of a pool":       {pool(`"isRdma": true, "selectors": {}`), `1:43: pool nic: unknown key "isRdma" in a pool; isRdma belongs into a selector: "selectors": {…}`},
+		"RDMA in another case": {pool(`"ISRDMA": true, "selectors": {}`), `isRdma belongs into a selector`},
+		"drivers of a pool":    {pool(`"drivers": ["iavf"], "selectors": {}`), `drivers belongs into a selector`},
+		"topology of selector": {selector(`"excludeTopology": true`), `excludeTopology belongs into a pool, beside selectors`},
+		"address as a number":  {selector(`"devices": ["0000:03:00.0"]`), `devices: "0000:03:00.0" is a PCI address, which belongs into pciAddresses`},
 		"pool is no object":    {`{"resourceList": [1]}`, `a pool is the number 1`},
 		"key twice":            {`{"resourceList": [], "ResourceList": []}`, `1:22: key "resourceList" appears twice`},
 		"no name":              {`{"resourceList": [{"selectors": {}}]}`, `resourceName is missing`},

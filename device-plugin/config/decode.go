@@ -39,8 +39,10 @@ func (d *decoder) object(n node, what string, known fields) {
 	for _, m := range n.object {
 		key, ok := byFold[strings.ToLower(m.key)]
 		switch {
+		case !ok && m.value.saysNothing():
+			continue // programs that serialise their structs leave such keys behind
 		case !ok:
-			d.fail(m.offset, fmt.Errorf("unknown key %.40q in %s; %s", m.key, what, suggest(m.key, known)))
+			d.fail(m.offset, fmt.Errorf("unknown key %.40q in %s; %s", m.key, what, suggest(m.key, what, known)))
 		case seen[key]:
 			d.fail(m.offset, fmt.Errorf("key %q appears twice in %s", key, what))
 		case !m.value.isNull():
@@ -50,8 +52,19 @@ func (d *decoder) object(n node, what string, known fields) {
 	}
 }
 
-// suggest names the key that was probably meant: one that begins the same way.
-func suggest(key string, known fields) string {
+// suggest names the place that was probably meant, or the key: one that begins the same way.
+func suggest(key, what string, known fields) string {
+	for _, elsewhere := range []struct {
+		what string
+		keys []string
+	}{{"a pool", poolKeys}, {"a selector", selectorKeys()}} {
+		i := slices.IndexFunc(elsewhere.keys, func(k string) bool { return strings.EqualFold(k, key) })
+		if i >= 0 && elsewhere.what != what {
+			return fmt.Sprintf("%s belongs into %s%s", elsewhere.keys[i], elsewhere.what, map[string]string{
+				"a pool": ", beside selectors", "a selector": `: "selectors": {…}`,
+			}[elsewhere.what])
+		}
+	}
 	names := slices.Sorted(maps.Keys(known))
 	lower := strings.ToLower(key)
 	for _, name := range names {
@@ -99,8 +112,8 @@ func word[T ~string](d *decoder, key string, to *T, allowed ...T) func(node) {
 	}
 }
 
-// list reads a list of strings, each of which parse turns into a value.
-func list[T any](d *decoder, key string, to *[]T, parse func(string) (T, error)) func(node) {
+// readList reads a list of strings, each of which parse turns into a value.
+func readList[T any](d *decoder, key string, to *[]T, parse func(string) (T, error)) func(node) {
 	return func(n node) {
 		if !n.isArray {
 			d.fail(n.offset, fmt.Errorf(`%s is %s; want a list of strings ["…"]`, key, n.kind()))

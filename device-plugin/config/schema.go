@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,9 +15,7 @@ import (
 func (d *decoder) config(root node, defaultPrefix string) Config {
 	var cfg Config
 	var at []node
-	found := false
 	d.object(root, "the configuration", fields{"resourceList": func(n node) {
-		found = true
 		if !n.isArray {
 			d.fail(n.offset, fmt.Errorf("resourceList is %s; want a list of pools", n.kind()))
 			return
@@ -26,8 +25,9 @@ func (d *decoder) config(root node, defaultPrefix string) Config {
 		}
 		at = n.array
 	}})
-	if root.isObj && !found && len(d.errs) == 0 {
-		d.fail(root.offset, errors.New(`resourceList is missing or null; an empty one, {"resourceList": []}, offers nothing`))
+	found := slices.ContainsFunc(root.object, func(m member) bool { return strings.EqualFold(m.key, "resourceList") })
+	if root.isObj && !found && len(d.errs) == 0 { // null is what an operator renders for a node without pools
+		d.fail(root.offset, errors.New(`resourceList is missing; an empty one, {"resourceList": []}, offers nothing`))
 	}
 	d.unique(cfg.Pools, at)
 	return cfg
@@ -39,9 +39,13 @@ func (d *decoder) readPool(n node, defaultPrefix string) Pool {
 	p := Pool{DeviceType: NetDevice, Preference: Packed}
 	var selectors *node
 	d.object(n, "a pool", fields{
-		"resourceName":    d.text("resourceName", &p.Resource.Name),
-		"resourcePrefix":  d.text("resourcePrefix", &p.Resource.Prefix),
-		"deviceType":      word(d, "deviceType", &p.DeviceType, NetDevice, Accelerator, AuxNetDevice),
+		"resourceName":   d.text("resourceName", &p.Resource.Name),
+		"resourcePrefix": d.text("resourcePrefix", &p.Resource.Prefix),
+		"deviceType": func(n node) {
+			if !n.saysNothing() {
+				word(d, "deviceType", &p.DeviceType, NetDevice, Accelerator, AuxNetDevice)(n)
+			}
+		},
 		"excludeTopology": d.flag("excludeTopology", &p.ExcludeTopology),
 		"includePFs":      d.flag("includePFs", &p.IncludePFs),
 		"linkHealth":      d.flag("linkHealth", &p.LinkHealth),
@@ -121,56 +125,31 @@ func (d *decoder) readSelectors(pool node, n *node, p *Pool) {
 	}
 }
 
-// only says which device types a key applies to.
-var only = map[string][]DeviceType{
-	"pciAddresses": {NetDevice, Accelerator},
-	"acpiIndexes":  {NetDevice, Accelerator},
-	"pfNames":      {NetDevice, AuxNetDevice},
-	"rootDevices":  {NetDevice, AuxNetDevice},
-	"linkTypes":    {NetDevice, AuxNetDevice},
-	"ddpProfiles":  {NetDevice},
-	"pKeys":        {NetDevice},
-	"isRdma":       {NetDevice, AuxNetDevice},
-	"needVhostNet": {NetDevice, AuxNetDevice},
-	"vdpaType":     {NetDevice},
-	"auxTypes":     {AuxNetDevice},
+// poolKeys are the keys that people also write into selectors.
+var poolKeys = []string{
+	"resourceName", "resourcePrefix", "deviceType", "excludeTopology", "includePFs", "linkHealth", "preference", "additionalInfo",
+}
+
+func selectorKeys() (keys []string) {
+	for _, c := range Conditions {
+		keys = append(keys, c.Key)
+	}
+	return keys
 }
 
 func (d *decoder) selector(n node, kind DeviceType) Selector {
 	var s Selector
-	known := fields{
-		"vendors":      list(d, "vendors", &s.Vendors, parseID),
-		"devices":      list(d, "devices", &s.Devices, parseID),
-		"drivers":      list(d, "drivers", &s.Drivers, nonEmpty),
-		"pciAddresses": list(d, "pciAddresses", &s.PCIAddresses, libsriov.ParseAddress),
-		"acpiIndexes":  list(d, "acpiIndexes", &s.ACPIIndexes, decimal),
-		"pfNames":      list(d, "pfNames", &s.PFNames, ParseRange),
-		"rootDevices":  list(d, "rootDevices", &s.RootDevices, parseRootDevice),
-		"linkTypes":    list(d, "linkTypes", &s.LinkTypes, parseLinkType),
-		"ddpProfiles":  list(d, "ddpProfiles", &s.DDPProfiles, nonEmpty),
-		"pKeys":        list(d, "pKeys", &s.PKeys, parsePKey),
-		"auxTypes":     list(d, "auxTypes", &s.AuxTypes, parseAuxType),
-		"isRdma":       d.flag("isRdma", &s.RDMA),
-		"needVhostNet": d.flag("needVhostNet", &s.NeedVhostNet),
-		"vdpaType": func(n node) {
-			if n.value != "" { // what an unset Go string is rendered as
-				word(d, "vdpaType", &s.VDPA, VDPAVirtio, VDPAVhost)(n)
+	known := fields{}
+	for _, c := range Conditions {
+		read := c.read(d, &s)
+		known[c.Key] = func(n node) {
+			switch {
+			case n.saysNothing():
+			case slices.Contains(c.kinds, kind):
+				read(n)
+			default:
+				d.fail(n.offset, fmt.Errorf("%s cannot select in a pool of type %s", c.Key, kind))
 			}
-		},
-	}
-	for key, kinds := range only {
-		read := known[key]
-		known[key] = func(n node) {
-			if n.value == false || n.value == "" || n.isArray && len(n.array) == 0 {
-				return // says nothing
-			}
-			for _, k := range kinds {
-				if k == kind {
-					read(n)
-					return
-				}
-			}
-			d.fail(n.offset, fmt.Errorf("%s cannot select in a pool of type %s", key, kind))
 		}
 	}
 	d.object(n, "a selector", known)
@@ -188,6 +167,9 @@ func (d *decoder) selector(n node, kind DeviceType) Selector {
 func parseID(s string) (libsriov.ID, error) {
 	digits := strings.TrimPrefix(strings.ToLower(s), "0x")
 	n, err := strconv.ParseUint(digits, 16, 16)
+	if _, isAddress := libsriov.ParseAddress(s); isAddress == nil {
+		return 0, fmt.Errorf("%.40q is a PCI address, which belongs into pciAddresses", s)
+	}
 	if err != nil || digits[0] == '+' {
 		return 0, fmt.Errorf(`%.40q: want four hexadecimal digits, e.g. "8086"`, s)
 	}

@@ -179,6 +179,13 @@ func (inv *Inventory) force(a pool.Assignment, cause string) {
 		inv.members[c.Resource] = a.Members[j]
 	}
 	if cause == causeStart || cause == causeConfig {
+		idle := a.IdlePFs(inv.cfg.Pools)
+		for j, c := range inv.cfg.Pools {
+			if n := idle[c.Resource]; n > 0 && len(a.Members[j]) == 0 {
+				inv.log.Warn("pool is empty, but would have SR-IOV PFs without VFs; includePFs: true asks for them",
+					"resource", c.Resource.String(), "pfs", n)
+			}
+		}
 		for r, n := range a.Overlaps(inv.cfg.Pools) {
 			inv.log.Warn("pools overlap, the one further up in the file has the devices", "resource", r.String(), "devices", n)
 		}

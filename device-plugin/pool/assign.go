@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/device"
 	"github.com/sriovkit/sriovkit/libsriov"
 )
 
@@ -48,8 +49,12 @@ type Assignment struct {
 // pool offers them until the pod is gone.
 func Assign(devices []Device, pools []config.Pool, held map[string]Holder) Assignment {
 	devices = slices.Clone(devices)
-	slices.SortFunc(devices, Compare)
+	slices.SortFunc(devices, device.Compare)
 	a := Assignment{Members: make([][]Member, len(pools)), Verdicts: make([]Verdict, len(devices))}
+	onlyPFs := make([]bool, len(pools))
+	for j := range pools {
+		onlyPFs[j] = onlyIdlePFs(devices, &pools[j])
+	}
 	checks, selectors := make([]Check, len(devices)*len(pools)), make([]int, len(devices)*len(pools))
 	for i := range devices {
 		d := &devices[i]
@@ -60,7 +65,7 @@ func Assign(devices []Device, pools []config.Pool, held map[string]Holder) Assig
 		for j := range pools {
 			p := &pools[j]
 			mine := isHeld && holder.Resource == p.Resource
-			v.Pools[j], v.Selectors[j] = try(d, p, mine)
+			v.Pools[j], v.Selectors[j] = try(d, p, mine, onlyPFs[j])
 			if v.Pools[j] != Taken {
 				continue
 			}
@@ -83,12 +88,17 @@ func Assign(devices []Device, pools []config.Pool, held map[string]Holder) Assig
 
 // try finds the first selector that takes a device, or else what the last one
 // lacked.
-func try(d *Device, p *config.Pool, held bool) (c Check, selector int) {
+func try(d *Device, p *config.Pool, held, onlyPFs bool) (c Check, selector int) {
 	if c := admit(d, p); c != Taken {
 		return c, -1
 	}
 	for i := range p.Selectors {
-		if c, selector = match(d, &p.Selectors[i], held), i; c == Taken {
+		s := &p.Selectors[i]
+		c, selector = match(d, s, held), i
+		if c == Taken && d.IdlePF && !held && !asksForPF(d, p, s, onlyPFs) {
+			c = IdlePF
+		}
+		if c == Taken {
 			break
 		}
 	}
@@ -113,6 +123,20 @@ func (a Assignment) Overlaps(pools []config.Pool) map[config.Resource]int {
 	for _, v := range a.Verdicts {
 		for j, c := range v.Pools {
 			if c == Earlier {
+				n[pools[j].Resource]++
+			}
+		}
+	}
+	return n
+}
+
+// IdlePFs lists, by resource, how many SR-IOV PFs without VFs a pool would have if it asked
+// for PFs.
+func (a Assignment) IdlePFs(pools []config.Pool) map[config.Resource]int {
+	n := map[config.Resource]int{}
+	for _, v := range a.Verdicts {
+		for j, c := range v.Pools {
+			if c == IdlePF {
 				n[pools[j].Resource]++
 			}
 		}

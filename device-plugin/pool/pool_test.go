@@ -384,3 +384,70 @@ func TestInterfaceThatIsRenamedMeanwhile(t *testing.T) {
 	require.ErrorContains(t, err, testhost.ACPI)
 	require.Equal(t, [][]string{{testhost.VF0}, {testhost.ACPI}}, ids(pool.Assign(devices, pools, nil)))
 }
+
+// What the guides for host-device networks and operators render offers PFs without VFs;
+// whoever may need a NIC keeps it.
+func TestIdlePFs(t *testing.T) {
+	t.Parallel()
+	const other = "0000:06:00.0"
+	idle := func(t *testing.T, root string) {
+		for _, pf := range []string{"0000:05:00.0", other} {
+			testhost.Function(t, root, pf, "20000", "15B3:101B", "mlx5_core", 0)
+			testhost.SetVFs(t, root, pf)
+			testhost.RDMA(t, root, pf, "mlx5_"+pf[6:7], int(pf[6]-'0'))
+			testhost.Write(t, root, "sys/bus/pci/devices/"+pf+"/sriov_vf_device", "101c")
+		}
+	}
+	oneWithVFs := func(t *testing.T, root string) {
+		idle(t, root)
+		testhost.Function(t, root, "0000:06:00.1", "20000", "15B3:101C", "mlx5_core", 0)
+		testhost.SetVFs(t, root, other, "0000:06:00.1")
+		testhost.RDMA(t, root, "0000:06:00.1", "mlx5_9", 9)
+	}
+	sameNumber := func(t *testing.T, root string) {
+		idle(t, root)
+		testhost.Write(t, root, "sys/bus/pci/devices/"+other+"/sriov_vf_device", "101b")
+	}
+	both, none := []string{"0000:05:00.0", other}, []string{}
+	for name, tc := range map[string]struct {
+		host func(t *testing.T, root string)
+		pool string
+		want []string
+	}{
+		"host-device guide":                     {idle, selecting(`"vendors": ["15b3"], "isRdma": true`), both},
+		"host-device guide beside VFs":          {oneWithVFs, selecting(`"vendors": ["15b3"], "isRdma": true`), []string{"0000:06:00.1"}},
+		"their own device number":               {idle, selecting(`"vendors": ["15b3"], "devices": ["101b"]`), both},
+		"their own device number, beside VFs":   {oneWithVFs, selecting(`"devices": ["101b", "101c"]`), []string{"0000:05:00.0", "0000:06:00.1"}},
+		"a device number that VFs have as well": {sameNumber, selecting(`"devices": ["101b"]`), none},
+		"address":                               {idle, selecting(`"pciAddresses": ["06:00.0"]`), []string{other}},
+		"asked for":                             {idle, selecting(`"vendors": ["15b3"]`) + `, "includePFs": true`, both},
+		"vendor alone":                          {idle, selecting(`"vendors": ["15b3"]`), none},
+		"driver alone":                          {idle, selecting(`"drivers": ["mlx5_core"]`), none},
+		"VFs only":                              {idle, selecting(`"vendors": ["15b3"], "isRdma": true, "isVf": true`), none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := testhost.New(t)
+			tc.host(t, root)
+			pools := parse(t, tc.pool)
+			a := pool.Assign(read(t, source(t, root), pools), pools, nil)
+			require.Equal(t, [][]string{tc.want}, ids(a))
+			if name == "vendor alone" {
+				require.Equal(t, map[config.Resource]int{pools[0].Resource: 2}, a.IdlePFs(pools))
+			}
+		})
+	}
+}
+
+// The shipped sample takes VFs; a NIC whose firmware has SR-IOV off is none, whatever its
+// driver.
+func TestVFsOnly(t *testing.T) {
+	t.Parallel()
+	root := testhost.New(t)
+	testhost.Function(t, root, "0000:05:00.0", "20000", "15B3:101B", "mlx5_core", 0)
+	testhost.Function(t, root, testhost.VF3, "20000", "15B3:101C", "mlx5_core", 0)
+	pools := parse(t, selecting(`"drivers": ["mlx5_core"], "isVf": true`))
+	a := pool.Assign(read(t, source(t, root), pools), pools, nil)
+	require.Equal(t, [][]string{{testhost.VF3}}, ids(a))
+	require.Contains(t, explained(a, pools, "0000:05:00.0")[0], "isVf: is no VF of a PF in sight")
+}

@@ -43,7 +43,31 @@ func Read(src Source, needs Needs) ([]Device, error) {
 		uplink := r.own(&d)
 		r.add(d, r.names(uplink))
 	}
+	r.ownNumbers()
 	return r.devices, errors.Join(r.errs...)
+}
+
+// ownNumbers finds the idle PFs whose device number no VF has, there or to be.
+func (r *reader) ownNumbers() {
+	if !r.needs.VFNumbers {
+		return
+	}
+	ofVFs := map[libsriov.ID]bool{}
+	for i := range r.devices {
+		switch d := &r.devices[i]; {
+		case d.PF != nil && d.Type != config.AuxNetDevice:
+			ofVFs[d.Device] = true
+		case d.IdlePF:
+			id, ok, err := r.Host.VFDevice(d.Address)
+			r.note(d.Address, err)
+			if ok {
+				ofVFs[id] = true
+			}
+		}
+	}
+	for i := range r.devices {
+		r.devices[i].OwnNumber = r.devices[i].IdlePF && !ofVFs[r.devices[i].Device]
+	}
 }
 
 type reader struct {

@@ -26,10 +26,10 @@ func Recall(now, before []Device, err error) []Device {
 		}
 		inPod := len(d.Netdevs) == 0
 		if inPod {
-			d.recallMoved(old)
+			recallMoved(d, old)
 		}
 		if unread[d.ID] != nil || d.PF != nil && unread[d.PF.String()] != nil {
-			d.recallUnread(old)
+			recallUnread(d, old)
 		}
 	}
 	for i := range before {
@@ -42,7 +42,7 @@ func Recall(now, before []Device, err error) []Device {
 }
 
 // recallMoved: link type, partition key and RDMA device leave with an interface.
-func (d *Device) recallMoved(old *Device) {
+func recallMoved(d, old *Device) {
 	if d.LinkType == 0 {
 		d.LinkType = old.LinkType
 	}
@@ -52,8 +52,8 @@ func (d *Device) recallMoved(old *Device) {
 	d.RDMACapable = d.RDMACapable || old.RDMACapable
 }
 
-func (d *Device) recallUnread(old *Device) {
-	d.recallMoved(old)
+func recallUnread(d, old *Device) {
+	recallMoved(d, old)
 	if d.ACPIIndex == "" {
 		d.ACPIIndex = old.ACPIIndex
 	}

@@ -8,52 +8,96 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/mod/module"
+
 	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
+// environment is that of a user who has nothing of this repository but the proxy.
+func (r *Release) environment(ctx context.Context) ([]string, error) {
+	usual, err := run(ctx, r.work, nil, "go", "env", "GOPROXY")
+	if err != nil {
+		return nil, err
+	}
+	return []string{
+		"GOWORK=off", "GOFLAGS=-modcacherw", "CGO_ENABLED=0",
+		"GOPROXY=file://" + r.proxy + "," + strings.TrimSpace(usual),
+		"GONOSUMDB=" + Prefix + "*", // not in any checksum database yet
+		"GOMODCACHE=" + filepath.Join(r.work, "mod"),
+		"GOBIN=" + filepath.Join(r.work, "bin"),
+	}, nil
+}
+
+// build builds the tag in a clone of the repository, as whoever checks it out does.
+func (r *Release) build(ctx context.Context) error {
+	env, err := r.environment(ctx)
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"go", "mod", "tidy", "-diff"}, {"go", "build", "./..."}} {
+		if out, err := run(ctx, filepath.Join(r.clone, r.Module), env, args...); err != nil {
+			return fmt.Errorf("%w%s", err, out)
+		}
+	}
+	return nil
+}
+
+// compare asks gorelease whether the version says what changed in the API.
+func (r *Release) compare(ctx context.Context) error {
+	if r.Gorelease == "" {
+		fmt.Fprintf(r.Log, "%s: not compared, no gorelease given\n", r.tag())
+		return nil
+	}
+	last, err := r.last(ctx)
+	if err != nil {
+		return err
+	}
+	base := "none"
+	if last != "" {
+		base = last
+		if _, err := r.publish(ctx, module.Version{Path: Prefix + r.Module, Version: last}); err != nil {
+			return err
+		}
+	}
+	env, err := r.environment(ctx)
+	if err != nil {
+		return err
+	}
+	out, err := run(ctx, filepath.Join(r.clone, r.Module), env, r.Gorelease, "-base="+base, "-version="+r.Version)
+	fmt.Fprint(r.Log, out)
+	if err != nil {
+		return fmt.Errorf("%w%s", err, out)
+	}
+	return nil
+}
+
 // install installs every binary of the module, into an empty module cache, and
 // asks it for its version. A library is built through a module that requires it.
-func (r Rehearsal) install(ctx context.Context) error {
-	work, err := os.MkdirTemp("", "sriovkit-release-")
+func (r *Release) install(ctx context.Context) error {
+	env, err := r.environment(ctx)
 	if err != nil {
 		return err
 	}
-	// The module cache is read only, which os.RemoveAll does not overcome.
-	defer os.RemoveAll(work)
-	defer run(context.WithoutCancel(ctx), work, nil, "chmod", "-R", "u+w", work) //nolint:errcheck // what remains is in /tmp
-	proxy := filepath.Join(work, "proxy")
-	if err := publish(ctx, r.Checkout, proxy, r.Module, r.Version); err != nil {
-		return err
-	}
-	usual, err := run(ctx, r.Checkout, nil, "go", "env", "GOPROXY")
-	if err != nil {
-		return err
-	}
-	env := []string{
-		"GOWORK=off", "GOFLAGS=-modcacherw", "CGO_ENABLED=0",
-		"GOPROXY=file://" + proxy + "," + strings.TrimSpace(usual),
-		"GONOSUMDB=" + Prefix + "*", // not in any checksum database yet
-		"GOMODCACHE=" + filepath.Join(work, "mod"),
-		"GOBIN=" + filepath.Join(work, "bin"),
-	}
-	binaries, err := filepath.Glob(filepath.Join(r.Checkout, r.Module, "cmd", "*"))
+	binaries, err := filepath.Glob(filepath.Join(r.clone, r.Module, "cmd", "*"))
 	if err != nil {
 		return err
 	}
 	if len(binaries) == 0 {
-		return r.buildLibrary(ctx, filepath.Join(work, "consumer"), env)
+		return r.buildLibrary(ctx, filepath.Join(r.work, "consumer"), env)
 	}
 	for _, b := range binaries {
 		name := filepath.Base(b)
-		fmt.Fprintf(r.Log, "%s %s: go install %s%s/cmd/%s@%[2]s\n", r.Module, r.Version, Prefix, r.Module, name)
 		pkg := Prefix + r.Module + "/cmd/" + name + "@" + r.Version
-		if _, err := run(ctx, work, env, append(append([]string{"go", "install"}, component.Flags(r.Version)...), pkg)...); err != nil {
+		args := append(append([]string{"go", "install"}, component.Flags(r.Version)...), pkg)
+		fmt.Fprintf(r.Log, "%s: go install %s\n", r.tag(), pkg)
+		if _, err := run(ctx, r.work, env, args...); err != nil {
 			return err
 		}
-		out, err := run(ctx, work, nil, filepath.Join(work, "bin", name), "-version")
+		out, err := run(ctx, r.work, nil, filepath.Join(r.work, "bin", name), "-version")
 		if err != nil {
 			return err
 		}
+		fmt.Fprintf(r.Log, "%s: %s -version: %s\n", r.tag(), name, strings.TrimSpace(out))
 		if !strings.Contains(out, r.Version) {
 			return fmt.Errorf("%s -version prints %q, want %s in it", name, strings.TrimSpace(out), r.Version)
 		}
@@ -61,17 +105,17 @@ func (r Rehearsal) install(ctx context.Context) error {
 	return nil
 }
 
-func (r Rehearsal) buildLibrary(ctx context.Context, dir string, env []string) error {
+func (r *Release) buildLibrary(ctx context.Context, dir string, env []string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	module := Prefix + r.Module
+	path := Prefix + r.Module
 	for _, args := range [][]string{
 		{"go", "mod", "init", "consumer.test"},
-		{"go", "get", module + "/...@" + r.Version},
-		{"go", "build", module + "/..."},
+		{"go", "get", path + "/...@" + r.Version},
+		{"go", "build", path + "/..."},
 	} {
-		fmt.Fprintf(r.Log, "%s %s: %s\n", r.Module, r.Version, strings.Join(args, " "))
+		fmt.Fprintf(r.Log, "%s: %s\n", r.tag(), strings.Join(args, " "))
 		if _, err := run(ctx, dir, env, args...); err != nil {
 			return err
 		}
@@ -88,7 +132,7 @@ func run(ctx context.Context, dir string, env []string, args ...string) (string,
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, stderr.String())
+		return string(out), fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, stderr.String())
 	}
 	return string(out), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,96 +12,108 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/dirhash"
 	"golang.org/x/mod/zip"
 )
 
-// publish lays out dir as a module proxy (https://go.dev/ref/mod#goproxy-protocol)
-// that offers a module of the checkout at a version, and every sibling it
-// requires at the version it requires.
-func publish(ctx context.Context, checkout, dir, name, version string) error {
-	text, err := os.ReadFile(filepath.Join(checkout, name, "go.mod"))
+// publish puts a tagged module into the proxy (https://go.dev/ref/mod#goproxy-protocol),
+// and every sibling that it requires. It returns the lines of go.sum for all of them.
+func (r *Release) publish(ctx context.Context, v module.Version) (sums []string, err error) {
+	name := strings.TrimPrefix(v.Path, Prefix)
+	tag := name + "/" + v.Version
+	text, err := r.git(ctx, r.clone, "show", tag+":"+name+"/go.mod")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	mod, err := modfile.Parse(name+"/go.mod", text, nil)
+	mod, err := modfile.Parse(tag+":go.mod", []byte(text), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, req := range mod.Require {
-		if sibling, ok := strings.CutPrefix(req.Mod.Path, Prefix); ok {
-			if err := publish(ctx, checkout, dir, sibling, req.Mod.Version); err != nil {
-				return fmt.Errorf("%s requires %s: %w", name, sibling, err)
-			}
+	if len(mod.Replace) > 0 {
+		return nil, fmt.Errorf("tag %s has a replace of %s, which go install refuses", tag, mod.Replace[0].Old.Path)
+	}
+	for sibling, version := range siblings(mod) {
+		more, err := r.publish(ctx, module.Version{Path: Prefix + sibling, Version: version})
+		if err != nil {
+			return nil, fmt.Errorf("%s requires %s: %w", tag, sibling, err)
 		}
+		sums = append(sums, more...)
 	}
-	return publishOne(ctx, checkout, dir, mod, module.Version{Path: Prefix + name, Version: version})
+	own, err := r.publishOne(ctx, v, tag, []byte(text))
+	return append(sums, own...), err
 }
 
-func publishOne(ctx context.Context, checkout, dir string, mod *modfile.File, v module.Version) error {
-	for _, r := range append([]*modfile.Replace(nil), mod.Replace...) {
-		if !strings.HasPrefix(r.Old.Path, Prefix) {
-			return fmt.Errorf("%s replaces %s, which go install refuses", v.Path, r.Old.Path)
-		}
-		if err := mod.DropReplace(r.Old.Path, r.Old.Version); err != nil {
-			return err
-		}
-	}
-	mod.Cleanup()
-	released, err := mod.Format()
+func (r *Release) publishOne(ctx context.Context, v module.Version, tag string, mod []byte) (sums []string, err error) {
+	source, err := os.MkdirTemp(r.work, "module-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	source, err := os.MkdirTemp("", "sriovkit-module-")
-	if err != nil {
-		return err
+	if err := r.export(ctx, tag, strings.TrimPrefix(v.Path, Prefix), source); err != nil {
+		return nil, err
 	}
-	defer os.RemoveAll(source)
-	if err := export(ctx, checkout, strings.TrimPrefix(v.Path, Prefix), source); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(source, "go.mod"), released, 0o644); err != nil {
-		return err
-	}
-	at := filepath.Join(dir, v.Path, "@v")
+	at := filepath.Join(r.proxy, v.Path, "@v")
 	if err := os.MkdirAll(at, 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	archive, err := os.Create(filepath.Join(at, v.Version+".zip"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer archive.Close()
 	if err := zip.CreateFromDir(archive, v, source); err != nil {
-		return err
+		return nil, err
+	}
+	if err := archive.Close(); err != nil {
+		return nil, err
 	}
 	info, err := json.Marshal(map[string]any{"Version": v.Version, "Time": time.Unix(0, 0).UTC()})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for file, content := range map[string][]byte{v.Version + ".mod": released, v.Version + ".info": info, "list": []byte(v.Version + "\n")} {
+	for file, content := range map[string][]byte{v.Version + ".mod": mod, v.Version + ".info": info} {
 		if err := os.WriteFile(filepath.Join(at, file), content, 0o644); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return archive.Close()
+	if err := list(at); err != nil {
+		return nil, err
+	}
+	content, err := dirhash.HashZip(archive.Name(), dirhash.Hash1)
+	if err != nil {
+		return nil, err
+	}
+	requirements, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(mod))), nil })
+	return []string{v.Path + " " + v.Version + " " + content, v.Path + " " + v.Version + "/go.mod " + requirements}, err
 }
 
-// export copies the committed files of a module, and the license, which the tag
-// of a module in a folder takes from the root.
-func export(ctx context.Context, checkout, name, to string) error {
-	tar := filepath.Join(to, ".export.tar")
-	if _, err := run(ctx, checkout, nil, "git", "archive", "--output", tar, "HEAD:"+name); err != nil {
-		return err
-	}
-	if _, err := run(ctx, to, nil, "tar", "-xf", tar); err != nil {
-		return err
-	}
-	if err := os.Remove(tar); err != nil {
-		return err
-	}
-	license, err := os.ReadFile(filepath.Join(checkout, "LICENSE"))
+// list writes which versions of a module the proxy has.
+func list(at string) error {
+	infos, err := filepath.Glob(filepath.Join(at, "*.info"))
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(to, "LICENSE"), license, 0o644)
+	var versions strings.Builder
+	for _, file := range infos {
+		fmt.Fprintln(&versions, strings.TrimSuffix(filepath.Base(file), ".info"))
+	}
+	return os.WriteFile(filepath.Join(at, "list"), []byte(versions.String()), 0o644)
+}
+
+// export copies the tagged files of a module, and the license, which a module in a folder
+// takes from the root.
+func (r *Release) export(ctx context.Context, tag, name, to string) error {
+	archive := filepath.Join(to, ".export.tar")
+	for _, what := range []string{tag + ":" + name, tag} {
+		args := []string{"archive", "--output", archive, what}
+		if what == tag {
+			args = append(args, "LICENSE")
+		}
+		if _, err := r.git(ctx, r.clone, args...); err != nil {
+			return err
+		}
+		if _, err := run(ctx, to, nil, "tar", "-xf", archive); err != nil {
+			return err
+		}
+	}
+	return os.Remove(archive)
 }

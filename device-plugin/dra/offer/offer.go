@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/device"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"github.com/sriovkit/sriovkit/libsriov"
 	resourceapi "k8s.io/api/resource/v1"
@@ -96,7 +97,7 @@ func Publish(pools []Pool, o Options) Published {
 			entries = append(entries, entry{&pools[i], &pools[i].Members[j]})
 		}
 	}
-	slices.SortStableFunc(entries, func(a, b entry) int { return pool.Compare(a.member.Device, b.member.Device) })
+	slices.SortStableFunc(entries, func(a, b entry) int { return device.Compare(a.member.Device, b.member.Device) })
 
 	var out Published
 	var devices []resourceapi.Device

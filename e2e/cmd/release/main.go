@@ -1,6 +1,5 @@
-// The release command rehearses the release of a module: it checks what a tag
-// needs, then installs the module's binaries as a user would, from a module
-// proxy made of the checkout. It changes nothing and creates no tag.
+// The release command makes the release of a module: a commit without replace, its tag, and
+// the proof that the tag can be installed. It leaves the tag only if asked to.
 package main
 
 import (
@@ -10,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 
 	"github.com/sriovkit/sriovkit/e2e/release"
 )
@@ -28,12 +28,24 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("release", flag.ContinueOnError)
-	r := release.Rehearsal{Log: os.Stderr}
+	r := release.Release{Log: os.Stderr}
 	flags.StringVar(&r.Checkout, "checkout", "..", "root of the working tree")
 	flags.StringVar(&r.Module, "module", "", "directory of the module, such as sriov-cni")
-	flags.StringVar(&r.Version, "version", "", "version to rehearse, such as v0.1.0")
+	flags.StringVar(&r.Version, "version", "", "version to release, such as v0.1.0")
+	flags.StringVar(&r.Gorelease, "gorelease", "", "`path` of gorelease; empty is not to compare the API")
+	flags.BoolVar(&r.Tag, "tag", false, "leave the tag in the checkout")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	for _, path := range []*string{&r.Checkout, &r.Gorelease} {
+		if *path == "" {
+			continue
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		*path = absolute
 	}
 	return r.Run(ctx)
 }

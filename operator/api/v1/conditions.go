@@ -23,6 +23,8 @@ const (
 	ReasonNADNotFound       = "NetworkAttachmentDefinitionNotFound"
 	ReasonNADInvalid        = "NetworkAttachmentDefinitionInvalid"
 	ReasonNamespaceNotFound = "NamespaceNotFound"
+	ReasonResourceForbidden = "ResourceNotAllowed"
+	ReasonNADNotWritten     = "NetworkAttachmentDefinitionNotWritten"
 
 	// Operator config.
 	ReasonConfigReady       = "OperatorConfigReady"

@@ -54,6 +54,10 @@ const (
 	// AnnotationLastNetworkNamespace on a network: where its NAD was put last.
 	AnnotationLastNetworkNamespace = "operator.sriovnetwork.openshift.io/last-network-namespace"
 
+	// AnnotationAllowedResources on a Namespace: names of resources, without prefix, separated
+	// by commas. The networks in the namespace may name no others; absent means any.
+	AnnotationAllowedResources = "sriovnetwork.openshift.io/allowed-resources"
+
 	// FinalizerNetwork and FinalizerConfig were set by the upstream operator;
 	// sriovkit sets none and removes these where it meets them.
 	FinalizerNetwork = "netattdef.finalizers.sriovnetwork.openshift.io"

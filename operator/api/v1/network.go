@@ -18,8 +18,10 @@ type SriovNetworkSpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	ResourceName string `json:"resourceName"`
 	// Capabilities of the plugin, a JSON object of booleans: {"mac": true, "ips": true}.
+	// +kubebuilder:validation:MaxLength=16384
 	Capabilities string `json:"capabilities,omitempty"`
 	// IPAM section, a JSON object.
+	// +kubebuilder:validation:MaxLength=16384
 	IPAM string `json:"ipam,omitempty"`
 	// Vlan tag, 0 to 4094; 0 is untagged.
 	// +kubebuilder:validation:Minimum=0
@@ -47,13 +49,21 @@ type SriovNetworkSpec struct {
 	// MaxTxRate cap, Mbit/s; 0 removes it.
 	// +kubebuilder:validation:Minimum=0
 	MaxTxRate *int `json:"maxTxRate,omitempty"`
+	// Mtu of the VF in the pod, bytes; 0 leaves it as the policy says.
+	// +kubebuilder:validation:XValidation:rule="self == 0 || self >= 68",message="mtu has to be 68 to 65535, or 0"
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=65535
+	Mtu int `json:"mtu,omitempty"`
 	// MetaPlugins chained after sriov: JSON objects with a "type", separated by commas.
+	// +kubebuilder:validation:MaxLength=16384
 	MetaPluginsConfig string `json:"metaPlugins,omitempty"`
 	// LogLevel of the CNI plugin.
 	// +kubebuilder:validation:Enum=panic;error;warning;info;debug;""
 	// +kubebuilder:default=info
 	LogLevel string `json:"logLevel,omitempty"`
-	// LogFile of the CNI plugin, a path on the node.
+	// LogFile of the CNI plugin, a path on the node. Outside of the operator's namespace it
+	// is left out.
+	// +kubebuilder:validation:MaxLength=4096
 	LogFile string `json:"logFile,omitempty"`
 }
 
@@ -98,12 +108,15 @@ type SriovIBNetworkSpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	ResourceName string `json:"resourceName"`
 	// Capabilities of the plugin, a JSON object of booleans: {"infinibandGUID": true}.
+	// +kubebuilder:validation:MaxLength=16384
 	Capabilities string `json:"capabilities,omitempty"`
 	// IPAM section, a JSON object.
+	// +kubebuilder:validation:MaxLength=16384
 	IPAM string `json:"ipam,omitempty"`
 	// +kubebuilder:validation:Enum=auto;enable;disable
 	LinkState string `json:"linkState,omitempty"`
 	// MetaPlugins chained after ib-sriov, separated by commas.
+	// +kubebuilder:validation:MaxLength=16384
 	MetaPluginsConfig string `json:"metaPlugins,omitempty"`
 }
 
@@ -141,12 +154,16 @@ type OVSNetworkSpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	ResourceName string `json:"resourceName"`
 	// Capabilities of the plugin, a JSON object of booleans.
+	// +kubebuilder:validation:MaxLength=16384
 	Capabilities string `json:"capabilities,omitempty"`
 	// IPAM section, a JSON object.
+	// +kubebuilder:validation:MaxLength=16384
 	IPAM string `json:"ipam,omitempty"`
 	// MetaPlugins chained after ovs, separated by commas.
+	// +kubebuilder:validation:MaxLength=16384
 	MetaPluginsConfig string `json:"metaPlugins,omitempty"`
 	// Bridge name; empty lets the plugin find it from the VF's uplink.
+	// +kubebuilder:validation:MaxLength=256
 	Bridge string `json:"bridge,omitempty"`
 	// Vlan tag, 0 to 4095.
 	// +kubebuilder:validation:Minimum=0
@@ -155,8 +172,10 @@ type OVSNetworkSpec struct {
 	// MTU of the port, bytes.
 	MTU uint `json:"mtu,omitempty"`
 	// Trunk VLANs of the port.
+	// +kubebuilder:validation:MaxItems=4096
 	Trunk []*TrunkConfig `json:"trunk,omitempty"`
 	// InterfaceType of the OVS port.
+	// +kubebuilder:validation:MaxLength=256
 	InterfaceType string `json:"interfaceType,omitempty"`
 }
 

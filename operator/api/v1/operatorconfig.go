@@ -28,6 +28,7 @@ type SriovOperatorConfigSpec struct {
 	UseCDI bool `json:"useCDI,omitempty"`
 	// DisablePlugins is accepted; there are no vendor plugins.
 	// +kubebuilder:validation:items:Enum=mellanox
+	// +kubebuilder:validation:MaxItems=16
 	DisablePlugins []string `json:"disablePlugins,omitempty"`
 	// FeatureGates by name: metricsExporter lets the device plugins serve metrics,
 	// resourceInjectorMatchCondition makes the injector mandatory for pods that ask for

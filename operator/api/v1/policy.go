@@ -24,6 +24,7 @@ type SriovNetworkNodePolicySpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	ResourceName string `json:"resourceName"`
 	// NodeSelector: labels a node must carry, all of them; {} selects every node.
+	// +kubebuilder:validation:MaxProperties=256
 	NodeSelector map[string]string `json:"nodeSelector"`
 	// Priority 0 (highest) to 99 (lowest); absent means 99. Where policies overlap on
 	// a VF the higher priority wins, and at equal priority the name that sorts last.
@@ -99,6 +100,7 @@ type OVSConfig struct {
 
 // OVSBridgeConfig mirrors the columns of an OVS Bridge record.
 type OVSBridgeConfig struct {
+	// +kubebuilder:validation:MaxLength=256
 	DatapathType string            `json:"datapathType,omitempty"`
 	ExternalIDs  map[string]string `json:"externalIDs,omitempty"`
 	OtherConfig  map[string]string `json:"otherConfig,omitempty"`
@@ -113,6 +115,7 @@ type OVSUplinkConfig struct {
 
 // OVSInterfaceConfig mirrors the columns of an OVS Interface record.
 type OVSInterfaceConfig struct {
+	// +kubebuilder:validation:MaxLength=256
 	Type        string            `json:"type,omitempty"`
 	Options     map[string]string `json:"options,omitempty"`
 	ExternalIDs map[string]string `json:"externalIDs,omitempty"`

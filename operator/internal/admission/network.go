@@ -21,7 +21,12 @@ func (v *validator) network(ctx context.Context, source nad.Source, w *warnings)
 	if !slices.ContainsFunc(policies.Items, func(p v1.SriovNetworkNodePolicy) bool { return p.Spec.ResourceName == source.Resource }) {
 		w.add("resourceName %s: no SriovNetworkNodePolicy in %s offers it yet", source.Resource, v.namespace)
 	}
-	var ns corev1.Namespace
+	var own, ns corev1.Namespace
+	if source.GetNamespace() != v.namespace && v.Get(ctx, client.ObjectKey{Name: source.GetNamespace()}, &own, client.UnsafeDisableDeepCopy) == nil {
+		if err := source.Allowed(own.Annotations); err != nil {
+			w.add("%v", err)
+		}
+	}
 	err := v.Get(ctx, client.ObjectKey{Name: source.Target()}, &ns, client.UnsafeDisableDeepCopy)
 	if apierrors.IsNotFound(err) && source.Target() != source.GetNamespace() {
 		w.add("networkNamespace %s is not there yet: the network waits for it", source.Target())

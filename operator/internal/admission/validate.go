@@ -66,7 +66,7 @@ func sameSpec(a, b runtime.RawExtension) bool {
 // refuse says what is wrong with an object whatever else there is.
 func (v *validator) refuse(obj client.Object) error {
 	if source, ok := nad.SourceOf(obj); ok {
-		_, err := source.Config(v.namespace)
+		_, _, err := source.Config(v.namespace)
 		return err
 	}
 	switch o := obj.(type) {
@@ -93,6 +93,9 @@ func (v *validator) warn(ctx context.Context, obj client.Object) ([]string, erro
 	var w warnings
 	var err error
 	if source, ok := nad.SourceOf(obj); ok {
+		if _, left, _ := source.Config(v.namespace); left != "" {
+			w.add("%s", left)
+		}
 		err = v.network(ctx, source, &w)
 		return w.list(), err
 	}

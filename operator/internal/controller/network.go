@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
-
-	ctrl "sigs.k8s.io/controller-runtime"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/nad"
@@ -29,13 +32,16 @@ func Owner(obj client.Object) []string {
 	return nil
 }
 
-// Network keeps the NetworkAttachmentDefinition of one network, of one of the three
-// kinds. Deleting a network deletes it without a finalizer: what is left behind names
-// its owner, and is met again at the next start.
+// Network keeps the NetworkAttachmentDefinition (NAD) of one network, of one of the three
+// kinds. Deleting a network deletes it without a finalizer: one in the same namespace is
+// owned by the network, one elsewhere by the operator's Namespace, and is deleted when the
+// network is, or at the next start. A NAD that merely names a network which is not there,
+// without such an owner, is not touched: a backup may bring the network a moment later.
 type Network struct {
 	*Client
 	Operator
-	Kind string // "SriovNetwork", "SriovIBNetwork" or "OVSNetwork"
+	Live client.Reader // not the cache: before something is deleted
+	Kind string        // "SriovNetwork", "SriovIBNetwork" or "OVSNetwork"
 }
 
 // network is an object of one of the three kinds.
@@ -73,8 +79,15 @@ func (e *notReadyError) Error() string { return e.message }
 
 // Reconcile makes one network's NAD.
 func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	return orAgain(r.reconcile(ctx, req))
+}
+
+func (r *Network) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	n := r.empty()
 	err := r.Get(ctx, req.NamespacedName, n.Object)
+	if apierrors.IsNotFound(err) { // or the cache does not have it yet
+		err = r.Live.Get(ctx, req.NamespacedName, n.Object)
+	}
 	if client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, err
 	}
@@ -96,20 +109,29 @@ func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	}
 	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonNetworkReady, ObservedGeneration: n.GetGeneration()}
 	var not *notReadyError
-	if err := r.provide(ctx, n); errors.As(err, &not) {
+	left, err := r.provide(ctx, n)
+	switch ready.Message = left; {
+	case errors.As(err, &not):
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, not.reason, not.message
-	} else if err != nil {
+		err = nil
+	case apierrors.IsConflict(err):
 		return ctrl.Result{}, err
+	case err != nil: // it may never pass: a quota, another admission webhook
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonNADNotWritten, err.Error()
 	}
-	return ctrl.Result{}, r.patchConditions(ctx, n.Object, &n.status.Conditions, ready)
+	return ctrl.Result{}, errors.Join(err, r.patchConditions(ctx, n.Object, &n.status.Conditions, ready))
 }
 
-// provide brings the NAD to where and what the network says.
-func (r *Network) provide(ctx context.Context, n *network) error {
+// provide brings the NAD to where and what the network says. What is left out of it is
+// returned, for people.
+func (r *Network) provide(ctx context.Context, n *network) (left string, err error) {
 	source, _ := nad.SourceOf(n.Object) // one of the three kinds
-	config, err := source.Config(r.Namespace)
+	config, left, err := source.Config(r.Namespace)
 	if err != nil {
-		return &notReadyError{v1.ReasonNADInvalid, err.Error()}
+		return "", &notReadyError{v1.ReasonNADInvalid, strings.ReplaceAll(err.Error(), "\n", "; ")}
+	}
+	if err := r.allowed(ctx, source); err != nil {
+		return "", err
 	}
 	target := source.Target()
 	want := &nad.NetworkAttachmentDefinition{Spec: nad.Spec{Config: config}}
@@ -119,14 +141,49 @@ func (r *Network) provide(ctx context.Context, n *network) error {
 		v1.AnnotationOwnerRef:     r.ownerRef(client.ObjectKeyFromObject(n)),
 	}
 	if target == n.GetNamespace() {
-		if err := controllerutil.SetControllerReference(n.Object, want, r.Scheme()); err != nil {
-			return err
-		}
+		err = controllerutil.SetControllerReference(n.Object, want, r.Scheme())
+	} else {
+		err = r.belong(ctx, want)
+	}
+	if err != nil {
+		return "", err
 	}
 	if err := r.write(ctx, n, want); err != nil {
+		return "", err
+	}
+	return left, r.remove(ctx, client.ObjectKeyFromObject(n), target)
+}
+
+// allowed asks whether a namespace may name the resource. A network that may not (any
+// more) has no NAD.
+func (r *Network) allowed(ctx context.Context, source nad.Source) error {
+	if source.GetNamespace() == r.Namespace {
+		return nil
+	}
+	var ns corev1.Namespace
+	if err := r.Get(ctx, client.ObjectKey{Name: source.GetNamespace()}, &ns, client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
-	return r.remove(ctx, client.ObjectKeyFromObject(n), target)
+	forbidden := source.Allowed(ns.Annotations)
+	if forbidden == nil {
+		return nil
+	}
+	if err := r.remove(ctx, client.ObjectKey{Namespace: source.GetNamespace(), Name: source.GetName()}, ""); err != nil {
+		return err
+	}
+	return &notReadyError{v1.ReasonResourceForbidden, forbidden.Error()}
+}
+
+// belong makes the Namespace of the operator the owner of a NAD in another one. The network
+// lives there, and no object of a namespace can own one of another: so the NAD goes with
+// the Namespace, whether or not an operator is left to delete it.
+func (r *Network) belong(ctx context.Context, want *nad.NetworkAttachmentDefinition) error {
+	var ns corev1.Namespace
+	if err := r.Get(ctx, client.ObjectKey{Name: r.Namespace}, &ns, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	want.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: ns.Name, UID: ns.UID}}
+	return nil
 }
 
 // write creates the NAD, or corrects the one that is there if it is the network's.
@@ -156,21 +213,32 @@ func (r *Network) write(ctx context.Context, n *network, want *nad.NetworkAttach
 	}
 	maps.Copy(have.Annotations, want.Annotations)
 	have.Spec = want.Spec
-	if have.Spec == old.Spec && maps.Equal(have.Annotations, old.Annotations) {
+	for _, owner := range want.OwnerReferences {
+		if !slices.ContainsFunc(have.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == owner.UID }) {
+			// Of a restored object, those of before name what is not there any more.
+			have.OwnerReferences = want.OwnerReferences
+		}
+	}
+	if have.Spec == old.Spec && maps.Equal(have.Annotations, old.Annotations) && equality.Semantic.DeepEqual(have.OwnerReferences, old.OwnerReferences) {
 		return nil
 	}
-	return r.Patch(ctx, have, client.MergeFrom(old), FieldOwner)
+	return r.Patch(ctx, have, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner)
 }
 
-// remove deletes the network's NADs in all namespaces but one.
+// remove deletes the network's NADs in all namespaces but one. If there is to be none at
+// all, their owners have to show that they were made by this installation.
 func (r *Network) remove(ctx context.Context, key client.ObjectKey, except string) error {
+	var ns corev1.Namespace
+	if err := r.Get(ctx, client.ObjectKey{Name: r.Namespace}, &ns, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
+		return err
+	}
 	var list nad.NetworkAttachmentDefinitionList
 	if err := r.List(ctx, &list, client.MatchingFields{OwnerIndex: r.ownerRef(key)}); err != nil {
 		return err
 	}
 	for i := range list.Items {
 		n := &list.Items[i]
-		if n.Namespace == except || n.Name != key.Name {
+		if n.Namespace == except || n.Name != key.Name || except == "" && !r.made(n, ns.UID) {
 			continue
 		}
 		if err := r.Delete(ctx, n, client.Preconditions{UID: &n.UID}); client.IgnoreNotFound(err) != nil {
@@ -178,6 +246,14 @@ func (r *Network) remove(ctx context.Context, key client.ObjectKey, except strin
 		}
 	}
 	return nil
+}
+
+// made reports whether a NAD was made by an operator in the Namespace with this UID.
+func (r *Network) made(n *nad.NetworkAttachmentDefinition, namespace types.UID) bool {
+	return slices.ContainsFunc(n.OwnerReferences, func(o metav1.OwnerReference) bool {
+		return o.Kind == "Namespace" && o.UID == namespace ||
+			o.Kind == r.Kind && o.APIVersion == v1.GroupVersion.String() && o.Controller != nil && *o.Controller
+	})
 }
 
 func orSomebody(owner string) string {

@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -197,4 +198,88 @@ func TestOtherNetworkKinds(t *testing.T) {
 		require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(ib), ib))
 		require.Equal(t, v1.ReasonNetworkReady, condition(t, ib.Status.Conditions, v1.ConditionReady).Reason)
 	})
+}
+
+// A backup brings back NetworkAttachmentDefinitions before the networks that they name, or
+// those of another cluster: they stay, and are taken over when the networks come.
+func TestRestoredNADsSurvive(t *testing.T) {
+	c := newCluster(t)
+	c.namespace(t, "net-restored")
+	var restored []*nad.NetworkAttachmentDefinition
+	for _, where := range []string{ns, "net-restored"} {
+		old := &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{
+			Namespace: where, Name: "restored-" + where,
+			Annotations: map[string]string{v1.AnnotationOwnerRef: "SriovNetwork.sriovnetwork.openshift.io/" + ns + "/restored-" + where},
+		}, Spec: nad.Spec{Config: `{"from":"the backup"}`}}
+		c.create(t, old)
+		restored = append(restored, old)
+	}
+	t.Log("a network that comes and goes afterwards shows that their events have been handled")
+	later := sriovNetwork(ns, "restored-later", in("net-restored"))
+	c.create(t, later)
+	c.ready(t, later, v1.ReasonNetworkReady)
+	c.drop(t, later)
+	c.eventually(t, func(t *assert.CollectT) { c.noNAD(t, "net-restored", "restored-later") })
+	for _, old := range restored {
+		require.Equal(t, old.UID, c.nad(t, old.Namespace, old.Name).UID)
+		n := sriovNetwork(ns, old.Name, in(old.Namespace))
+		c.create(t, n)
+		c.ready(t, n, v1.ReasonNetworkReady)
+		now := c.nad(t, old.Namespace, old.Name)
+		require.Equal(t, old.UID, now.UID, "not made anew")
+		require.NotEmpty(t, now.OwnerReferences)
+		c.drop(t, n)
+		c.eventually(t, func(t *assert.CollectT) { c.noNAD(t, old.Namespace, old.Name) })
+	}
+}
+
+// What admins say of a namespace decides which resources its networks may name.
+func TestResourcesOfANamespace(t *testing.T) {
+	c := newCluster(t)
+	c.namespace(t, "net-limits")
+	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "net-limits"}}
+	n := sriovNetwork("net-limits", "limited", func(s *v1.SriovNetworkSpec) { s.LogFile = "/etc/cron.d/x" })
+	c.create(t, n)
+	require.Contains(t, c.ready(t, n, v1.ReasonNetworkReady).Message, "logFile is left out")
+	require.NotContains(t, c.nad(t, "net-limits", "limited").Spec.Config, "cron")
+	c.edit(t, space, func() { space.Annotations = map[string]string{v1.AnnotationAllowedResources: "slow"} })
+	require.Contains(t, c.ready(t, n, v1.ReasonResourceForbidden).Message, "resourceName nics")
+	c.noNAD(t, "net-limits", "limited")
+	c.edit(t, space, func() { space.Annotations[v1.AnnotationAllowedResources] = "slow,nics" })
+	c.ready(t, n, v1.ReasonNetworkReady)
+	c.nad(t, "net-limits", "limited")
+	c.edit(t, space, func() { space.Annotations = nil })
+}
+
+// A write that another admission refuses is told on the network.
+func TestRefusedWriteIsACondition(t *testing.T) {
+	c := newCluster(t)
+	const refuse = `
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: refuse-nads}
+spec:
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [k8s.cni.cncf.io], apiVersions: [v1], operations: [CREATE], resources: [network-attachment-definitions]}
+  validations:
+    - {expression: "object.metadata.name != 'refused'", message: "not this one"}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: refuse-nads}
+spec: {policyName: refuse-nads, validationActions: [Deny]}
+`
+	_, err := c.plane.Kubectl(ctx, strings.NewReader(refuse), "apply", "-f", "-")
+	require.NoError(t, err)
+	probe := &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "refused"}}
+	c.eventually(t, func(t *assert.CollectT) { // until it is in force
+		require.ErrorContains(t, c.Create(ctx, probe.DeepCopyObject().(client.Object), client.DryRunAll), "not this one")
+	})
+	n := sriovNetwork(ns, "refused")
+	c.create(t, n)
+	require.Contains(t, c.ready(t, n, v1.ReasonNADNotWritten).Message, "not this one")
+	_, err = c.plane.Kubectl(ctx, strings.NewReader(refuse), "delete", "-f", "-")
+	require.NoError(t, err)
+	c.ready(t, n, v1.ReasonNetworkReady)
 }

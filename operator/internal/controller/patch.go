@@ -109,7 +109,12 @@ func (c *Client) mergePatch(ctx context.Context, obj client.Object, subresource 
 // patchConditions writes conditions of obj that changed. list is obj's own. Others
 // write conditions of the same object, so the patch holds only for the version read.
 func (c *Client) patchConditions(ctx context.Context, obj client.Object, list *[]metav1.Condition, conditions ...metav1.Condition) error {
-	changed := false
+	return c.patchStatus(ctx, obj, list, map[string]any{}, false, conditions...)
+}
+
+// patchStatus writes conditions that changed, and with them the other fields of the status;
+// those alone if they are said to have changed.
+func (c *Client) patchStatus(ctx context.Context, obj client.Object, list *[]metav1.Condition, status map[string]any, changed bool, conditions ...metav1.Condition) error {
 	for _, cond := range conditions {
 		if len(cond.Message) > messageLimit {
 			cond.Message = strings.ToValidUTF8(cond.Message[:messageLimit], "")
@@ -119,7 +124,8 @@ func (c *Client) patchConditions(ctx context.Context, obj client.Object, list *[
 	if !changed {
 		return nil
 	}
-	return client.IgnoreNotFound(c.mergePatch(ctx, obj, "status", map[string]any{"status": map[string]any{"conditions": *list}}))
+	status["conditions"] = *list
+	return client.IgnoreNotFound(c.mergePatch(ctx, obj, "status", map[string]any{"status": status}))
 }
 
 // difference is the merge patch that makes the struct now out of the struct old, which has

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -17,7 +16,7 @@ const statusEvery = time.Second
 
 // PolicyStatus writes what the Board says about a policy to its status.
 type PolicyStatus struct {
-	client.Client
+	*Client
 	Operator
 	Board *Board
 
@@ -36,19 +35,9 @@ func (r *PolicyStatus) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Re
 		return ctrl.Result{RequeueAfter: statusEvery}, nil
 	}
 	status := r.Board.Status(p.Name, p.Generation)
-	old := p.DeepCopy()
-	changed := p.Status.MatchedNodes != status.MatchedNodes || p.Status.ReadyNodes != status.ReadyNodes
-	p.Status.MatchedNodes, p.Status.ReadyNodes = status.MatchedNodes, status.ReadyNodes
-	for _, c := range status.Conditions {
-		if len(c.Message) > messageLimit {
-			c.Message = c.Message[:messageLimit]
-		}
-		changed = meta.SetStatusCondition(&p.Status.Conditions, c) || changed
-	}
-	if !changed {
-		return ctrl.Result{}, nil
-	}
-	return ctrl.Result{}, client.IgnoreNotFound(r.Status().Patch(ctx, &p, client.MergeFrom(old), FieldOwner))
+	err := r.patchStatus(ctx, &p, &p.Status.Conditions, map[string]any{"matchedNodes": status.MatchedNodes, "readyNodes": status.ReadyNodes},
+		p.Status.MatchedNodes != status.MatchedNodes || p.Status.ReadyNodes != status.ReadyNodes, status.Conditions...)
+	return orAgain(ctrl.Result{}, err)
 }
 
 // boardComplete reports whether every node has been planned since the start: before

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -36,7 +35,7 @@ func poolsOf(ctx context.Context, c client.Reader, namespace string, nodeLabels 
 
 // PoolStatus counts the nodes of a pool and says whether it can be used.
 type PoolStatus struct {
-	client.Client
+	*Client
 	Operator
 }
 
@@ -60,20 +59,38 @@ func (r *PoolStatus) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if _, err := plan.PoolLimit(p.Spec.MaxUnavailable, len(nodes.Items)); err != nil {
 		fault(v1.ReasonInvalid, "%v", err)
 	}
+	others, err := r.others(ctx, p.Name)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	for i := range nodes.Items {
-		pools, err := poolsOf(ctx, r, r.Namespace, nodes.Items[i].Labels)
-		if err != nil {
-			return ctrl.Result{}, err
+		for name, s := range others {
+			if s.Matches(labels.Set(nodes.Items[i].Labels)) {
+				fault(v1.ReasonPoolOverlap, "node %s is in pools %s and %s: it is drained in neither", nodes.Items[i].Name, min(p.Name, name), max(p.Name, name))
+			}
 		}
-		if len(pools) > 1 {
-			fault(v1.ReasonPoolOverlap, "node %s is in pools %s and %s: it is drained in neither", nodes.Items[i].Name, pools[0].Name, pools[1].Name)
+		if ready.Reason == v1.ReasonPoolOverlap {
 			break
 		}
 	}
-	old := p.DeepCopy()
-	p.Status.Nodes = len(nodes.Items)
-	if !meta.SetStatusCondition(&p.Status.Conditions, ready) && old.Status.Nodes == p.Status.Nodes {
-		return ctrl.Result{}, nil
+	if name := p.Spec.OvsHardwareOffloadConfig.Name; name != "" {
+		fault(v1.ReasonConfigUnsupported, "ovsHardwareOffloadConfig %q: OVS hardware offload is not configured by this operator; the pool has no effect", name)
 	}
-	return ctrl.Result{}, client.IgnoreNotFound(r.Status().Patch(ctx, &p, client.MergeFrom(old), FieldOwner))
+	err = r.patchStatus(ctx, &p, &p.Status.Conditions, map[string]any{"nodes": len(nodes.Items)}, p.Status.Nodes != len(nodes.Items), ready)
+	return orAgain(ctrl.Result{}, err)
+}
+
+// others has the selectors of the other pools, by name.
+func (r *PoolStatus) others(ctx context.Context, name string) (map[string]labels.Selector, error) {
+	var pools v1.SriovNetworkPoolConfigList
+	if err := r.List(ctx, &pools, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+		return nil, err
+	}
+	out := map[string]labels.Selector{}
+	for i := range pools.Items {
+		if s, err := plan.PoolSelector(&pools.Items[i]); err == nil && pools.Items[i].Name != name {
+			out[pools.Items[i].Name] = s
+		}
+	}
+	return out, nil
 }

@@ -174,14 +174,15 @@ func setupNodes(mgr ctrl.Manager, c *Client, o Operator) error {
 			WithOptions(controller.Options{MaxConcurrentReconciles: parallel}).
 			Complete(nodes),
 		ctrl.NewControllerManagedBy(mgr).Named("policystatus").
-			For(&v1.SriovNetworkNodePolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			For(&v1.SriovNetworkNodePolicy{}). // also of the status that was written: the cache may have hidden it
 			WatchesRawSource(source.Channel(changed, handler.Funcs{
 				GenericFunc: func(_ context.Context, e event.GenericEvent, q queue) { later(q, e.Object) },
 			})).
 			Complete(status),
 		ctrl.NewControllerManagedBy(mgr).Named("pools").
-			For(&v1.SriovNetworkPoolConfig{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-			WatchesMetadata(&corev1.Node{}, w.everyPool(), builder.WithPredicates(predicate.LabelChangedPredicate{})).
+			For(&v1.SriovNetworkPoolConfig{}).
+			Watches(&v1.SriovNetworkPoolConfig{}, w.everyPool(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			WatchesMetadata(&corev1.Node{}, w.poolsOfNode(), builder.WithPredicates(predicate.LabelChangedPredicate{})).
 			Complete(&PoolStatus{Client: c, Operator: o}),
 	)
 }
@@ -215,13 +216,17 @@ var drainNews = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 func setupNetworks(mgr ctrl.Manager, c *Client, o Operator) error {
 	var errs []error
 	for _, kind := range []string{"SriovNetwork", "SriovIBNetwork", "OVSNetwork"} {
-		r := &Network{Client: c, Operator: o, Kind: kind}
+		r := &Network{Client: c, Operator: o, Live: mgr.GetAPIReader(), Kind: kind}
 		w := watcher{client: c, Operator: o}
 		errs = append(errs, ctrl.NewControllerManagedBy(mgr).Named(kind).
-			For(r.New(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			For(r.New()). // also of the condition that was written: the cache may have hidden it
 			Watches(&nad.NetworkAttachmentDefinition{}, w.networkOf(kind)).
 			Watches(&corev1.Namespace{}, w.networksFor(kind), builder.WithPredicates(predicate.Funcs{
-				UpdateFunc: func(event.UpdateEvent) bool { return false },
+				UpdateFunc: func(e event.UpdateEvent) bool {
+					was, had := e.ObjectOld.GetAnnotations()[v1.AnnotationAllowedResources]
+					is, has := e.ObjectNew.GetAnnotations()[v1.AnnotationAllowedResources]
+					return was != is || had != has
+				},
 			})).
 			Complete(r))
 	}

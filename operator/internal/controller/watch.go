@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -13,6 +14,7 @@ import (
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/nad"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
 // watcher maps events to the work items they concern.
@@ -72,7 +74,7 @@ func (w *watcher) everyNode() handler.EventHandler {
 	})
 }
 
-// everyPool wakes the pools: a node's labels decide which it is in.
+// everyPool wakes the pools: one that changes may share nodes with another, or no more.
 func (w *watcher) everyPool() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
 		var pools v1.SriovNetworkPoolConfigList
@@ -85,6 +87,41 @@ func (w *watcher) everyPool() handler.EventHandler {
 		}
 		return out
 	})
+}
+
+// poolsOfNode wakes the pools that a node enters or leaves, and those that it shares with
+// them: a while later, for counting a pool is a walk over all nodes, and labels are often
+// set on many of them.
+func (w *watcher) poolsOfNode() handler.EventHandler {
+	wake := func(ctx context.Context, q queue, was, is client.Object) {
+		var pools v1.SriovNetworkPoolConfigList
+		if w.client.List(ctx, &pools, client.InNamespace(w.Namespace), client.UnsafeDisableDeepCopy) != nil {
+			return // the cache is shutting down
+		}
+		var touched []reconcile.Request
+		moved := false
+		for i := range pools.Items {
+			s, err := plan.PoolSelector(&pools.Items[i])
+			if err != nil {
+				continue
+			}
+			before, now := was != nil && s.Matches(labels.Set(was.GetLabels())), is != nil && s.Matches(labels.Set(is.GetLabels()))
+			if before || now {
+				touched = append(touched, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&pools.Items[i])})
+			}
+			moved = moved || before != now
+		}
+		for _, r := range touched {
+			if moved {
+				q.AddAfter(r, statusEvery)
+			}
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q queue) { wake(ctx, q, nil, e.Object) },
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q queue) { wake(ctx, q, e.Object, nil) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q queue) { wake(ctx, q, e.ObjectOld, e.ObjectNew) },
+	}
 }
 
 // waitingNodes wakes the nodes that wait to be drained, and those being drained.
@@ -122,26 +159,29 @@ func (w *watcher) networkOf(kind string) handler.EventHandler {
 	})
 }
 
-// networksFor wakes the networks that want to be in a namespace that comes or goes.
+// networksFor wakes the networks in a namespace that comes, goes, or whose resources are
+// restricted, and those that want to be in it.
 func (w *watcher) networksFor(kind string) handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, ns client.Object) []reconcile.Request {
 		var out []reconcile.Request
-		_ = w.each(ctx, kind, func(obj client.Object) {
-			if source, ok := nad.SourceOf(obj); ok && source.Target() == ns.GetName() {
-				out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)})
-			}
-		})
+		for _, home := range []string{w.Namespace, ns.GetName()} {
+			_ = w.each(ctx, kind, home, func(obj client.Object) {
+				if source, ok := nad.SourceOf(obj); ok && (home == ns.GetName() || source.Target() == ns.GetName()) {
+					out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(obj)})
+				}
+			})
+		}
 		return out
 	})
 }
 
-// each visits the operator namespace's networks of one kind.
-func (w *watcher) each(ctx context.Context, kind string, visit func(client.Object)) error {
+// each visits a namespace's networks of one kind.
+func (w *watcher) each(ctx context.Context, kind, namespace string, visit func(client.Object)) error {
 	obj, err := w.client.Scheme().New(schema.GroupVersionKind{Group: v1.GroupVersion.Group, Version: v1.GroupVersion.Version, Kind: kind + "List"})
 	if err != nil {
 		return err
 	}
-	if err := w.client.List(ctx, obj.(client.ObjectList), client.InNamespace(w.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+	if err := w.client.List(ctx, obj.(client.ObjectList), client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
 	items, err := meta.ExtractList(obj)

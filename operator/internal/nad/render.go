@@ -3,7 +3,9 @@
 // It is pure, and it marshals structures: what users write into a field can become
 // the value of that field and nothing else. Text that claims to be JSON (ipam,
 // capabilities, metaPlugins) is decoded and checked before it is put in its place,
-// and its strings arrive byte for byte.
+// and its strings arrive byte for byte. It is bounded in bytes and depth before any work,
+// and in a network outside of the operator's namespace it may not name devices or paths
+// of the node (see tenant.go).
 package nad
 
 import (
@@ -14,6 +16,16 @@ import (
 	"strings"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+const (
+	// textLimit of a free-text field, bytes: also what the CRDs allow, but an object may be
+	// older than they are.
+	textLimit = 16 << 10
+	// depthLimit of JSON in a free-text field. Indenting costs depth times length.
+	depthLimit = 32
+	// indentLimit of a configuration, bytes: a longer one is written without white space.
+	indentLimit = 48 << 10
 )
 
 // cniVersion of the rendered configurations.
@@ -30,6 +42,7 @@ type sriovConf struct {
 	VlanProto    string          `json:"vlanProto,omitempty"`
 	MinTxRate    *int            `json:"min_tx_rate,omitempty"` // Mbit/s
 	MaxTxRate    *int            `json:"max_tx_rate,omitempty"` // Mbit/s
+	MTU          int             `json:"mtu,omitempty"`         // bytes
 	Capabilities json.RawMessage `json:"capabilities,omitempty"`
 	LinkState    string          `json:"link_state,omitempty"`
 	LogLevel     string          `json:"logLevel,omitempty"`
@@ -63,9 +76,10 @@ func Sriov(name string, s *v1.SriovNetworkSpec) (string, error) {
 	c := sriovConf{
 		Type: "sriov", Vlan: s.Vlan, SpoofChk: s.SpoofChk, Trust: s.Trust, VlanQoS: s.VlanQoS, VlanProto: s.VlanProto,
 		MinTxRate: s.MinTxRate, MaxTxRate: s.MaxTxRate, Capabilities: d.capabilities(s.Capabilities), LinkState: s.LinkState,
-		LogLevel: s.LogLevel, LogFile: s.LogFile, IPAM: d.ipam(s.IPAM),
+		MTU: s.Mtu, LogLevel: s.LogLevel, LogFile: s.LogFile, IPAM: d.ipam(s.IPAM),
 	}
 	d.check(s.Vlan >= 0 && s.Vlan <= 4094, "vlan %d: want 0 to 4094", s.Vlan)
+	d.check(s.Mtu == 0 || s.Mtu >= 68 && s.Mtu <= 65535, "mtu %d: want 68 to 65535", s.Mtu)
 	d.check(s.VlanQoS >= 0 && s.VlanQoS <= 7, "vlanQoS %d: want 0 to 7", s.VlanQoS)
 	if s.MinTxRate != nil && s.MaxTxRate != nil && *s.MaxTxRate != 0 {
 		d.check(*s.MinTxRate <= *s.MaxTxRate, "minTxRate %d exceeds maxTxRate %d", *s.MinTxRate, *s.MaxTxRate)
@@ -119,6 +133,9 @@ func render(name string, plugin any, chain []json.RawMessage, errs []error) (str
 	if err := json.Indent(&out, joined, "", "    "); err != nil {
 		return "", fmt.Errorf("indent CNI configuration: %w", err)
 	}
+	if out.Len() > indentLimit {
+		return string(joined), nil
+	}
 	return out.String(), nil
 }
 
@@ -150,8 +167,41 @@ func (d *decoder) check(ok bool, format string, args ...any) {
 	}
 }
 
+// bounded reports whether a field is small and flat enough to be looked at.
+func (d *decoder) bounded(field, s string) bool {
+	if len(s) > textLimit {
+		d.check(false, "%s: %d bytes, want at most %d", field, len(s), textLimit)
+		return false
+	}
+	if deep := depth(s); deep > depthLimit {
+		d.check(false, "%s: nested %d deep, want at most %d", field, deep, depthLimit)
+		return false
+	}
+	return true
+}
+
+// depth of what may be JSON: objects and lists within each other.
+func depth(s string) (deepest int) {
+	open, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			open++
+			deepest = max(deepest, open)
+		case c == '}' || c == ']':
+			open--
+		}
+	}
+	return deepest
+}
+
 func (d *decoder) ipam(s string) json.RawMessage {
-	if strings.TrimSpace(s) == "" {
+	if strings.TrimSpace(s) == "" || !d.bounded("ipam", s) {
 		return json.RawMessage("{}")
 	}
 	var object map[string]json.RawMessage
@@ -163,7 +213,7 @@ func (d *decoder) ipam(s string) json.RawMessage {
 }
 
 func (d *decoder) capabilities(s string) json.RawMessage {
-	if strings.TrimSpace(s) == "" {
+	if strings.TrimSpace(s) == "" || !d.bounded("capabilities", s) {
 		return nil
 	}
 	var object map[string]bool
@@ -175,7 +225,7 @@ func (d *decoder) capabilities(s string) json.RawMessage {
 }
 
 func (d *decoder) plugins(s string) []json.RawMessage {
-	if strings.TrimSpace(s) == "" {
+	if strings.TrimSpace(s) == "" || !d.bounded("metaPlugins", s) {
 		return nil
 	}
 	var list []json.RawMessage

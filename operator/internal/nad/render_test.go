@@ -2,6 +2,8 @@ package nad
 
 import (
 	"encoding/json"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -105,4 +107,92 @@ func FuzzSriov(f *testing.F) {
 		}
 		require.Equal(t, "sriov", conf.Type)
 	})
+}
+
+// Texts at their limits are rendered, or refused with a reason, at the same small cost:
+// what a tenant writes costs the operator nothing that others would miss.
+func TestTextsAreBounded(t *testing.T) {
+	nested := func(n int) string { return `{"a":` + strings.Repeat("[", n) + strings.Repeat("]", n) + "}" }
+	list := func(bytes int) string { return `{"a":[1` + strings.Repeat(",1", bytes/2) + `]}` }
+	for name, tc := range map[string]struct {
+		text, want string
+	}{
+		"nested as deep as allowed": {nested(31), ""},
+		"nested one deeper":         {nested(32), "nested 33 deep, want at most 32"},
+		"nested for ever":           {nested(8000), "nested 8001 deep, want at most 32"},
+		"nested in a string":        {`{"a":"` + strings.Repeat(`[\"{`, 3000) + `"}`, ""},
+		"never closed":              {strings.Repeat(`[`, 16000), "nested 16000 deep"},
+		"a list at the limit":       {list(16<<10 - 16), ""},
+		"a list beyond":             {list(240 << 10), "want at most 16384"},
+		"deep and wide":             {`{"a":` + strings.Repeat("[", 30) + "1" + strings.Repeat(",1", 8000) + strings.Repeat("]", 30) + "}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			got, err := Sriov("n", &v1.SriovNetworkSpec{IPAM: tc.text, MetaPluginsConfig: `{"type":"tuning","x":` + tc.text + "}", Capabilities: tc.text})
+			runtime.ReadMemStats(&after)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
+			require.Error(t, err) // no text is capabilities
+			got, err = Sriov("n", &v1.SriovNetworkSpec{IPAM: tc.text})
+			if tc.want == "" {
+				require.NoError(t, err)
+				require.Less(t, len(got), 64<<10)
+				require.True(t, json.Valid([]byte(got)))
+				return
+			}
+			require.ErrorContains(t, err, "ipam: ")
+			require.ErrorContains(t, err, tc.want)
+			require.Less(t, len(err.Error()), 500)
+		})
+	}
+}
+
+func TestTenantsNameNothingOfTheNode(t *testing.T) {
+	t.Parallel()
+	render := func(namespace string, spec v1.SriovNetworkSpec) (string, string, error) {
+		n := &v1.SriovNetwork{Spec: spec}
+		n.Namespace, n.Name = namespace, "n"
+		source, ok := SourceOf(n)
+		require.True(t, ok)
+		return source.Config("operators")
+	}
+	for name, tc := range map[string]struct {
+		spec v1.SriovNetworkSpec
+		want string
+	}{
+		"a device of the node":        {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"host-device","device":"eth0"}`}, `"device" names something of the node`},
+		"a second VF":                 {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"tuning"},{"type":"sriov"}`}, `entry 2: type "sriov" takes a device`},
+		"a second VF, by another key": {v1.SriovNetworkSpec{MetaPluginsConfig: `{"TYPE":"sriov","type":"tuning"}`}, `type "sriov" takes a device`},
+		"deviceID in another case":    {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"x","DeviceId":"0000:01:10.0"}`}, `"DeviceId" names something`},
+		"deviceID deeper":             {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"x","args":[{"cni":{"pciBusID":"0000:01:10.0"}}]}`}, `"pciBusID" names something`},
+		"runtimeConfig":               {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"tuning","runtimeConfig":{}}`}, `"runtimeConfig" names something`},
+		"an interface of the node":    {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"x","master":"eth0"}`}, `"master" names something`},
+		"a directory of the node":     {v1.SriovNetworkSpec{IPAM: `{"type":"host-local","dataDir":"/etc"}`}, `ipam: "dataDir" names something`},
+		"a file of the node":          {v1.SriovNetworkSpec{IPAM: `{"type":"host-local","resolvConf":"/etc/shadow"}`}, `ipam: "resolvConf" names`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, _, err := render("tenant", tc.spec)
+			require.ErrorContains(t, err, tc.want)
+			require.Empty(t, config)
+			config, _, err = render("operators", tc.spec)
+			require.NoError(t, err, "who runs the operator runs the nodes")
+			require.NotEmpty(t, config)
+		})
+	}
+	config, left, err := render("tenant", v1.SriovNetworkSpec{LogFile: "/etc/cron.d/x", LogLevel: "debug", IPAM: `{"type":"whereabouts","range":"10.0.0.0/24"}`, MetaPluginsConfig: `{"type":"tuning","sysctl":{"net.core.somaxconn":"500"}},{"type":"vrf","vrfname":"red"}`})
+	require.NoError(t, err)
+	require.NotContains(t, config, "cron")
+	require.Contains(t, left, "logFile is left out")
+	config, left, err = render("operators", v1.SriovNetworkSpec{LogFile: "/var/log/x"})
+	require.NoError(t, err)
+	require.Contains(t, config, "/var/log/x")
+	require.Empty(t, left)
+
+	n := &v1.SriovNetwork{Spec: v1.SriovNetworkSpec{ResourceName: "fast"}}
+	n.Namespace = "tenant"
+	source, _ := SourceOf(n)
+	require.NoError(t, source.Allowed(nil))
+	require.NoError(t, source.Allowed(map[string]string{v1.AnnotationAllowedResources: "slow, fast"}))
+	require.ErrorContains(t, source.Allowed(map[string]string{v1.AnnotationAllowedResources: "slow,faster"}), `resourceName fast: the namespace tenant may name no other resources than "slow,faster"`)
+	require.Error(t, source.Allowed(map[string]string{v1.AnnotationAllowedResources: ""}), "empty is none")
 }

@@ -1,15 +1,31 @@
-// Package pool decides which device goes into which resource pool. [Read]
-// lists the devices of a host with the facts that selectors ask for; [Assign],
-// which is pure, gives each device to at most one pool and keeps a reason for
-// every pool that did not get it. The package knows neither kubelet nor gRPC.
-package pool
+// Package device describes what a container can be given: a PCI function or an auxiliary
+// device, with the facts that selectors of resource pools ask for.
+package device
 
 import (
 	"slices"
 	"strings"
 
-	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/libsriov"
+)
+
+// Type says what kind of device a pool holds.
+type Type string
+
+// Device types, as they are spelled in the configuration.
+const (
+	Net         Type = "netDevice"    // PCI class 02
+	Accelerator Type = "accelerator"  // PCI class 12
+	AuxNet      Type = "auxNetDevice" // sub-functions on the auxiliary bus
+)
+
+// VDPAType is who consumes a vDPA device.
+type VDPAType string
+
+// vDPA types, as they are spelled in the configuration.
+const (
+	VDPAVirtio VDPAType = "virtio" // bound to virtio_vdpa: a netdev
+	VDPAVhost  VDPAType = "vhost"  // bound to vhost_vdpa: a character device
 )
 
 // Device is one thing that a container can be given: a PCI function, or an
@@ -18,7 +34,7 @@ type Device struct {
 	// ID is what kubelet and containers call it: the PCI address, or the name
 	// on the auxiliary bus.
 	ID   string
-	Type config.DeviceType
+	Type Type
 
 	// Function is the PCI function; for an auxiliary device the one it hangs
 	// below, with Netdevs and RDMA those of the auxiliary device.
@@ -48,6 +64,9 @@ type Device struct {
 	// IdlePF: an SR-IOV physical function without VFs. A pool has to ask for
 	// it: its VFs may just not be created yet.
 	IdlePF bool
+	// OwnNumber: no VF of this host's PFs has the device number of this PF, so that whoever
+	// names the number means PFs.
+	OwnNumber bool
 	// Barred says why no pool may have the device at all; "" if one may.
 	Barred string
 }
@@ -55,32 +74,13 @@ type Device struct {
 // Needs says which facts some pool asks for.
 type Needs struct {
 	LinkType, ACPIIndex, PKey, DDP, VDPA, RDMA, Aux bool
-	Accelerators, Links                             bool
-}
-
-// NeedsOf collects what the pools of a configuration ask for.
-func NeedsOf(pools []config.Pool) Needs {
-	var n Needs
-	for _, p := range pools {
-		n.Aux = n.Aux || p.DeviceType == config.AuxNetDevice
-		n.Accelerators = n.Accelerators || p.DeviceType == config.Accelerator
-		n.Links = n.Links || p.LinkHealth
-		for _, s := range p.Selectors {
-			n.LinkType = n.LinkType || len(s.LinkTypes) > 0
-			n.ACPIIndex = n.ACPIIndex || len(s.ACPIIndexes) > 0
-			n.PKey = n.PKey || len(s.PKeys) > 0
-			n.DDP = n.DDP || len(s.DDPProfiles) > 0
-			n.VDPA = n.VDPA || s.VDPA != ""
-			n.RDMA = n.RDMA || s.RDMA
-		}
-	}
-	return n
+	Accelerators, Links, VFNumbers                  bool
 }
 
 // BoundTo finds the vDPA device of a type; ok is false if there is none.
-func (d Device) BoundTo(kind config.VDPAType) (v libsriov.VDPA, ok bool) {
+func (d Device) BoundTo(kind VDPAType) (v libsriov.VDPA, ok bool) {
 	driver := libsriov.VDPAVhost
-	if kind == config.VDPAVirtio {
+	if kind == VDPAVirtio {
 		driver = libsriov.VDPAVirtio
 	}
 	i := slices.IndexFunc(d.Bound, func(v libsriov.VDPA) bool { return v.Driver == driver })
@@ -96,6 +96,11 @@ func (d Device) Parent() libsriov.Address {
 		return *d.PF
 	}
 	return d.Address
+}
+
+// HasPFName reports whether the PF has an interface of a name, in any case.
+func (d *Device) HasPFName(name string) bool {
+	return slices.ContainsFunc(d.PFNames, func(n string) bool { return strings.EqualFold(n, name) })
 }
 
 // Compare orders devices by parent, number and ID: VF 2 before VF 10.

@@ -1,0 +1,81 @@
+package nad
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// takesDevices are the types of plugins that attach a device, or an interface of the node,
+// of their own choice. After the one that the operator puts first none has a place in the
+// chain of a tenant.
+var takesDevices = []string{
+	"sriov", "ib-sriov", "ovs", "accelerated-bridge", "host-device", "macvlan", "ipvlan", "vlan", "bridge", "ptp", "macvtap",
+}
+
+// ofTheNode are the keys by which CNI and IPAM plugins are told a device, an interface or a
+// path of the node. Plugins decode keys whatever their case.
+var ofTheNode = []string{
+	"deviceID", "device", "hwaddr", "kernelpath", "pciBusID", "pciAddress", "runtimeConfig", "master", // which device
+	"dataDir", "resolvConf", "logFile", "log_file", "daemonSocketPath", "kubeconfig", "configuration_path", // which file
+}
+
+// confine says what in the texts of a network names something of the node. Whoever may
+// write networks in a namespace gets, with them, what the operator and root on the nodes
+// may do: which device a pod has is settled by its resource, and which files are written
+// by whoever runs the node.
+func confine(ipam, metaPlugins string) error {
+	var errs []error
+	if err := clean("ipam", ipam); err != nil {
+		errs = append(errs, err)
+	}
+	if err := clean("metaPlugins", "["+metaPlugins+"]"); err != nil {
+		errs = append(errs, err)
+	}
+	var list []map[string]any
+	_ = json.Unmarshal([]byte("["+metaPlugins+"]"), &list) // not valid: said already
+	for i, p := range list {
+		for key, value := range p {
+			kind, _ := value.(string)
+			if strings.EqualFold(key, "type") && slices.Contains(takesDevices, kind) {
+				errs = append(errs, fmt.Errorf("metaPlugins: entry %d: type %q takes a device of its own: only networks in the operator's namespace may chain it", i+1, kind))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// clean walks through a JSON text, which has been found to be bounded and valid.
+func clean(field, text string) error {
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	var value any
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		return nil // said already
+	}
+	var walk func(any) error
+	walk = func(v any) error {
+		switch v := v.(type) {
+		case []any:
+			for _, e := range v {
+				if err := walk(e); err != nil {
+					return err
+				}
+			}
+		case map[string]any:
+			for key, e := range v {
+				if slices.ContainsFunc(ofTheNode, func(k string) bool { return strings.EqualFold(k, key) }) {
+					return fmt.Errorf("%s: %q names something of the node: only networks in the operator's namespace may set it", field, key)
+				}
+				if err := walk(e); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	return walk(value)
+}
