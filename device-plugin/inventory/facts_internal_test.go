@@ -142,4 +142,24 @@ func TestLedger(t *testing.T) {
 	l.heard(map[string]pool.Holder{}, time.Now().Add(listedTime+time.Second))
 	_, held = l.holder("1")
 	require.False(t, held)
+
+	// What kubelet lists is its to release; of a claim the resource stays known.
+	for id, name := range map[string]config.Resource{"1": b, "2": b} {
+		_, version = l.held()
+		require.True(t, l.commit(map[string]pool.Offer{id: {Resource: name}}, version))
+		_, err = l.give(name, []string{id})
+		require.NoError(t, err)
+	}
+	later := time.Now().Add(2 * listedTime)
+	l.heard(map[string]pool.Holder{"1": {Resource: b}, "2": {Claim: "ns/c"}}, later)
+	two, _ := l.holder("2")
+	require.Equal(t, pool.Holder{Resource: b, Claim: "ns/c"}, two)
+	l.heard(map[string]pool.Holder{}, time.Now())
+	_, held = l.holder("1")
+	require.False(t, held)
+	_, held = l.holder("2")
+	require.True(t, held)
+	l.giveBack([]string{"2"})
+	_, held = l.holder("2")
+	require.False(t, held)
 }

@@ -111,8 +111,9 @@ func (l *ledger) commit(offers map[string]pool.Offer, version int) bool {
 	return true
 }
 
-// heard takes an answer to a question that was asked at a time. What was given out well
-// before and is not listed is free.
+// heard takes an answer to a question that was asked at a time. What was given before and is
+// listed as given, kubelet knows from now on. What was given well before and is not listed is
+// free.
 func (l *ledger) heard(list map[string]pool.Holder, asked time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -120,7 +121,16 @@ func (l *ledger) heard(list map[string]pool.Holder, asked time.Time) {
 		l.known = list
 		l.version++
 	}
-	l.expire(func(_ string, g given) bool { return asked.Sub(g.at) > listedTime })
+	l.expire(func(id string, g given) bool {
+		h, listed := list[id]
+		switch {
+		case !listed || h.Resource != g.Resource && h.Claim == "":
+			return asked.Sub(g.at) > listedTime
+		case h.Resource == g.Resource:
+			return asked.After(g.at)
+		}
+		return false // through a claim, of which only whoever gave it knows the resource
+	})
 }
 
 // free drops what was given out and is not in use as far as the host shows.

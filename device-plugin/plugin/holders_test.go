@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -167,50 +166,4 @@ func TestCheckpointTellsWhoHoldsWhat(t *testing.T) {
 		k.AwaitDevices(b, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
 		require.NoError(t, n.stop())
 	}
-}
-
-// A pool of the old configuration and one of the new never give out the same device, however
-// the reload falls between Allocate calls.
-func TestReloadsUnderAllocations(t *testing.T) {
-	n := newNode(t, true)
-	n.options.Rescan = time.Hour
-	k := n.kubelet()
-	n.configure(pool("a", `"pfNames": ["pf0"]`), pool("b", `"vendors": ["ffff"]`))
-	n.start()
-	k.AwaitCount(a, 4)
-	k.AwaitCount(b, 0)
-	vfs := []string{testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3}
-	var mu sync.Mutex
-	hands := map[string]string{}
-	stop := make(chan struct{})
-	var group sync.WaitGroup
-	for _, r := range []string{a, b} {
-		for _, id := range vfs {
-			group.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					if _, err := k.Allocate(r, id); err != nil {
-						continue
-					}
-					mu.Lock()
-					if other := hands[id]; other != "" && other != r {
-						t.Errorf("%s was given out as %s and as %s", id, other, r)
-					}
-					hands[id] = r
-					mu.Unlock()
-				}
-			})
-		}
-	}
-	n.configure(pool("a", `"vendors": ["ffff"]`), pool("b", `"pfNames": ["pf0"]`))
-	n.eventually(func() bool { return testutil.ToFloat64(n.metrics.Reloads.WithLabelValues("ok")) == 1 }, "no reload")
-	n.eventually(func() bool {
-		return testutil.ToFloat64(n.metrics.Rescans.WithLabelValues("config")) == 1 && n.plugin.Healthy() == nil
-	}, "no look")
-	close(stop)
-	group.Wait()
 }

@@ -37,12 +37,17 @@ func TestPrefer(t *testing.T) {
 		"packed in the smallest fit": {config.Packed, []string{"0.0", "0.1", "0.2", "2.1", "2.2", "1.0"}, nil, 2, []string{"2.1", "2.2"}},
 		"packed in one node":         {config.Packed, []string{"0.0", "1.0", "1.1", "2.0", "2.1"}, nil, 3, []string{"0.0", "2.0", "2.1"}},
 		"packed over PFs, near":      {config.Packed, ids, nil, 6, []string{"0.0", "0.1", "0.2", "0.3", "2.0", "2.1"}},
-		"spread":                     {config.Spread, ids, nil, 2, []string{"0.0", "1.0"}},
+		"spread":                     {config.Spread, ids, nil, 2, []string{"0.0", "2.0"}},
 		"spread away from must":      {config.Spread, []string{"0.0", "0.1", "1.3", "0.2"}, []string{"0.1"}, 2, []string{"0.1", "1.3"}},
-		"spread over the fullest":    {config.Spread, []string{"0.0", "1.0", "1.1", "2.0", "2.1"}, nil, 2, []string{"1.0", "2.0"}},
-		"too few":                    {config.Packed, []string{"0.0"}, nil, 2, []string{"0.0"}},
-		"must alone":                 {config.Packed, ids, []string{"3.3"}, 1, []string{"3.3"}},
-		"unknown devices":            {config.Packed, []string{"9.9"}, []string{"8.8"}, 2, nil},
+		"spread in one node":         {config.Spread, []string{"0.0", "1.0", "1.1", "2.0", "2.1"}, nil, 2, []string{"0.0", "2.0"}},
+		"spread over the fullest":    {config.Spread, []string{"0.0", "2.0", "2.1"}, nil, 1, []string{"2.0"}},
+		"spread over nodes if need":  {config.Spread, []string{"0.0", "0.1", "1.0"}, nil, 2, []string{"0.0", "1.0"}},
+		"packed on fewest PFs": {
+			config.Packed, []string{"0.1", "0.2", "0.3", "1.0", "1.1", "3.0"}, nil, 3, []string{"0.1", "0.2", "0.3"},
+		},
+		"too few":         {config.Packed, []string{"0.0"}, nil, 2, []string{"0.0"}},
+		"must alone":      {config.Packed, ids, []string{"3.3"}, 1, []string{"3.3"}},
+		"unknown devices": {config.Packed, []string{"9.9"}, []string{"8.8"}, 2, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

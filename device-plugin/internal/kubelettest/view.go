@@ -157,6 +157,13 @@ func (k *Kubelet) Claim(claim, device string) {
 // Silence makes the pod-resources API fail, or answer again.
 func (k *Kubelet) Silence(silent bool) { k.update(func() { k.silent = silent }) }
 
+// Healthy lists the healthy devices of a resource as kubelet was last told.
+func (k *Kubelet) Healthy(resource string) []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.DeleteFunc(k.devices(resource), func(s string) bool { return strings.HasSuffix(s, "!") })
+}
+
 // Cut breaks the stream of a resource, and the connection with it.
 func (k *Kubelet) Cut(resource string) {
 	k.mu.Lock()
