@@ -1,10 +1,10 @@
 package install
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -20,29 +20,57 @@ func (o *Options) source() (string, error) {
 	return os.Executable()
 }
 
-// copyBinary installs the binary under each name. A running plugin keeps its
-// old file; a new one finds the whole new file.
-func copyBinary(o *Options) error {
-	source, err := o.source()
+// binaries installs the binary under each name, again if it is gone or somebody
+// replaced it. A running plugin keeps its old file; a new one finds the whole new
+// file.
+func (in *installer) binaries() error {
+	if in.SkipCopy {
+		return nil
+	}
+	source, err := in.source()
 	if err != nil {
 		return err
 	}
 	for _, name := range binaryNames {
-		if err := copyFile(source, filepath.Join(o.BinDir, name)); err != nil {
+		target := filepath.Join(in.BinDir, name)
+		if sameFile(target, in.copied[name]) {
+			in.files.settle(target)
+			continue
+		}
+		if same, err := sameContent(source, target); err != nil {
 			return fmt.Errorf("install %s: %w", name, err)
+		} else if !same {
+			if in.copied[name] != nil && !in.files.mayRetry(target, []byte{}) {
+				continue
+			}
+			if err := copyFile(source, target); err != nil {
+				return fmt.Errorf("install %s: %w", name, err)
+			}
+			in.log.Info("installed binary", "file", target)
+		}
+		if in.copied[name], err = os.Stat(target); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func binaryThere(o *Options) bool {
-	for _, name := range binaryNames {
-		if _, err := os.Stat(filepath.Join(o.BinDir, name)); errors.Is(err, fs.ErrNotExist) {
-			return false
-		}
+// sameContent compares two files and their permission to run; a target that cannot
+// be read is another one.
+func sameContent(source, target string) (bool, error) {
+	want, err := os.ReadFile(source)
+	if err != nil {
+		return false, err
 	}
-	return true
+	info, err := os.Stat(target)
+	if err != nil || info.Size() != int64(len(want)) || info.Mode().Perm() != binaryMode {
+		return false, nil //nolint:nilerr // it is replaced
+	}
+	have, err := os.ReadFile(target)
+	return err == nil && bytes.Equal(have, want), nil
 }
+
+const binaryMode = 0o755
 
 func copyFile(source, target string) (err error) {
 	in, err := os.Open(source)
@@ -60,7 +88,7 @@ func copyFile(source, target string) (err error) {
 		}
 	}()
 	_, err = io.Copy(out, in)
-	if err = errors.Join(err, out.Chmod(0o755), out.Sync(), out.Close()); err != nil {
+	if err = errors.Join(err, out.Chmod(binaryMode), out.Sync(), out.Close()); err != nil {
 		return err
 	}
 	return os.Rename(out.Name(), target)

@@ -23,13 +23,18 @@ const (
 	listName   = "00-multus.conflist"
 )
 
-// errNoPrimary: the primary network's file has not come yet.
-var errNoPrimary = errors.New("no primary network")
+var (
+	// errNoPrimary: the primary network's file has not come yet.
+	errNoPrimary = errors.New("no primary network")
+	// errDamaged: the file that was the primary network's does not parse now.
+	errDamaged = errors.New("the primary network's file cannot be read")
+)
 
 // findPrimary returns the file of the primary network: the best match of the
 // patterns, else the first in lexical order. Files that lead back to multus,
-// that do not parse or hold no plugin are no networks.
-func findPrimary(dir string, patterns []string) (string, nad.Config, error) {
+// that do not parse or hold no plugin are no networks, but one that was the primary
+// network is awaited: errDamaged.
+func findPrimary(dir string, patterns []string, before string) (string, nad.Config, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", nad.Config{}, err
@@ -45,14 +50,50 @@ func findPrimary(dir string, patterns []string) (string, nad.Config, error) {
 				continue
 			}
 			path := filepath.Join(dir, e.Name())
-			c, err := nad.FromPath(path)
+			c, err := readPrimary(path)
 			if err == nil {
 				return path, c, nil
+			}
+			if e.Name() == before && !errors.Is(err, fs.ErrNotExist) {
+				return path, nad.Config{}, fmt.Errorf("%w: %w", errDamaged, err)
 			}
 			rejected = append(rejected, err)
 		}
 	}
 	return "", nad.Config{}, errors.Join(fmt.Errorf("%w in %s", errNoPrimary, dir), errors.Join(rejected...))
+}
+
+// readPrimary reads a file that may be that of the primary network. The loopback
+// network, which some distributions put beside it, gives a pod no network.
+func readPrimary(path string) (nad.Config, error) {
+	c, err := nad.FromPath(path)
+	if err == nil && !slices.ContainsFunc(c.Plugins, func(p nad.Plugin) bool { return p.Type != "loopback" }) {
+		return nad.Config{}, fmt.Errorf("%s: the loopback plugin alone is no primary network", path)
+	}
+	return c, err
+}
+
+// primaryKey is the member of our configuration with the name of the primary
+// network's file.
+const primaryKey = "multus-shim.sriovkit.io/primary"
+
+// primaryInForce is the name of the primary network's file that a configuration was
+// made of, "" if it does not say.
+func primaryInForce(data []byte) string {
+	var c struct {
+		Primary string            `json:"multus-shim.sriovkit.io/primary"`
+		Plugins []json.RawMessage `json:"plugins"`
+	}
+	if json.Unmarshal(data, &c) != nil {
+		return ""
+	}
+	if c.Primary == "" && len(c.Plugins) > 0 {
+		return primaryInForce(c.Plugins[0])
+	}
+	if c.Primary != filepath.Base(c.Primary) {
+		return ""
+	}
+	return c.Primary
 }
 
 // isConf tells which names runtimes look at.
@@ -62,7 +103,7 @@ func isConf(name string) bool {
 
 // generate writes the configuration around a primary network, and says under
 // which name it belongs: CNI 1.0.0 knows lists only.
-func generate(o *Options, primary nad.Config) (name string, data []byte) {
+func generate(o *Options, file string, primary nad.Config) (name string, data []byte) {
 	cniVersion := o.CNIVersion
 	if cniVersion == "" {
 		cniVersion = primary.CNIVersion
@@ -91,6 +132,10 @@ func generate(o *Options, primary nad.Config) (name string, data []byte) {
 	if !o.LogToStderr {
 		plugin = plugin.With("logToStderr", rawjson.Marshal(false))
 	}
+	for _, m := range o.Settings {
+		plugin = plugin.With(m.Key, m.Value)
+	}
+	set(primaryKey, file)
 	plugin = plugin.With("delegates", rawjson.Marshal([]json.RawMessage{delegate(primary)}))
 	head := rawjson.Object{{Key: "cniVersion", Value: rawjson.Marshal(cniVersion)}, {Key: "name", Value: rawjson.Marshal(network)}}
 	if list, err := version.GreaterThanOrEqualTo(cniVersion, "1.0.0"); err == nil && list {

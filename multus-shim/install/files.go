@@ -3,11 +3,14 @@ package install
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/moby/sys/atomicwriter"
 )
@@ -15,52 +18,161 @@ import (
 // tokenName is the token's file beside the kubeconfig.
 const tokenName = "token"
 
-// replace writes a file by rename unless it has that content already, and says
-// whether it did.
-func replace(path string, data []byte, perm fs.FileMode) (bool, error) {
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
-		return false, nil
+const (
+	// firstPause is how long a file is left alone after somebody else had changed
+	// it; each further time within calm doubles that, up to maxPause.
+	firstPause = time.Second
+	maxPause   = time.Minute
+	calm       = 10 * time.Minute
+)
+
+// files writes files that others may write, too, without a race of rewrites.
+type files struct {
+	log      *slog.Logger
+	now      func() time.Time
+	written  map[string][]byte
+	disputes map[string]*dispute
+}
+
+// dispute is about a file that somebody else changes.
+type dispute struct {
+	last, next time.Time
+	pause      time.Duration
+	waiting    bool
+}
+
+// write replaces a file by rename unless it has that content already. If it had it
+// before, somebody else changed it: the first time it is written again at once,
+// then ever later.
+func (f *files) write(path string, data []byte) error {
+	have, err := os.ReadFile(path)
+	if err == nil && bytes.Equal(have, data) {
+		f.settle(path)
+		return nil
 	}
-	return true, atomicwriter.WriteFile(path, data, perm)
+	if bytes.Equal(f.written[path], data) && !f.mayRetry(path, have) {
+		return nil
+	}
+	const perm = 0o600
+	if err := atomicwriter.WriteFile(path, data, perm); err != nil {
+		return err
+	}
+	if f.written == nil {
+		f.written = map[string][]byte{}
+	}
+	f.written[path] = bytes.Clone(data)
+	f.log.Info("wrote", "file", path)
+	return nil
+}
+
+// rename moves a file that somebody else may write again.
+func (f *files) rename(from, to string) error {
+	key := from + " -> " + to
+	if _, before := f.written[key]; before && !f.mayRetry(key, nil) {
+		return nil
+	}
+	if f.written == nil {
+		f.written = map[string][]byte{}
+	}
+	f.written[key] = nil
+	return os.Rename(from, to)
+}
+
+// mayRetry tells whether it is time to undo somebody's change of a file.
+func (f *files) mayRetry(path string, have []byte) bool {
+	if f.disputes == nil {
+		f.disputes = map[string]*dispute{}
+	}
+	d, now := f.disputes[path], f.now()
+	if d == nil || now.Sub(d.last) > calm {
+		d = &dispute{pause: firstPause}
+		f.disputes[path] = d
+	}
+	if now.Before(d.next) {
+		d.waiting = true
+		return false
+	}
+	d.last, d.next, d.waiting = now, now.Add(d.pause), false
+	f.log.Warn("somebody else changes a file of ours, writing it again", "file", path, "writer", writer(path, have), "not again before", d.pause)
+	d.pause = min(2*d.pause, maxPause)
+	return true
+}
+
+func (f *files) settle(path string) {
+	if d := f.disputes[path]; d != nil {
+		d.waiting = false
+	}
+}
+
+// wait is the time until the first disputed file may be written again, 0 for none.
+func (f *files) wait() time.Duration {
+	var wait time.Duration
+	for _, d := range f.disputes {
+		if left := max(d.next.Sub(f.now()), time.Millisecond); d.waiting && (wait == 0 || left < wait) {
+			wait = left
+		}
+	}
+	return wait
+}
+
+// writer names who changes a file, as far as what is there tells.
+func writer(path string, have []byte) string {
+	if _, err := os.Stat(path + ".cilium_bak"); err == nil {
+		return "Cilium renames it: set cni.exclusive to false there"
+	}
+	var c struct{ Type, Name string }
+	switch {
+	case have == nil:
+		return "unknown, the file is gone"
+	case json.Unmarshal(have, &c) == nil && c.Type != "":
+		return "an installer of plugin type " + c.Type + ", network " + c.Name
+	}
+	return "unknown"
 }
 
 // credentials copies the service account's token and writes the kubeconfig that
 // leads to it. Kubernetes replaces tokens before they expire; the plugin reads
-// the file anew for every pod.
-func credentials(o *Options, getenv func(string) string) (changed bool, err error) {
-	host, port := getenv("KUBERNETES_SERVICE_HOST"), getenv("KUBERNETES_SERVICE_PORT")
+// the file anew for every pod. A token lives no longer than its pod: while two
+// installers run, each puts its own there now and then, and the one that stays has
+// the last word.
+func (in *installer) credentials() error {
+	host, port := in.getenv("KUBERNETES_SERVICE_HOST"), in.getenv("KUBERNETES_SERVICE_PORT")
 	if host == "" || port == "" {
-		return false, errors.New("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: run this in a pod")
+		return errors.New("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: run this in a pod")
 	}
-	token, err := os.ReadFile(filepath.Join(o.ServiceAccount, "token"))
+	token, err := os.ReadFile(filepath.Join(in.ServiceAccount, "token"))
 	if err != nil {
-		return false, err
+		return err
 	}
 	trust := "    insecure-skip-tls-verify: true\n"
-	if !o.SkipTLSVerify {
-		ca, err := os.ReadFile(filepath.Join(o.ServiceAccount, "ca.crt"))
+	if !in.SkipTLSVerify {
+		ca, err := os.ReadFile(filepath.Join(in.ServiceAccount, "ca.crt"))
 		if err != nil {
-			return false, err
+			return err
 		}
 		trust = "    certificate-authority-data: " + base64.StdEncoding.EncodeToString(ca) + "\n"
 	}
-	dir := o.credentialsDir()
+	dir := in.credentialsDir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return false, err
+		return err
 	}
-	first, err := replace(filepath.Join(dir, tokenName), token, 0o600)
-	if err != nil {
-		return false, err
+	if err := in.files.write(filepath.Join(dir, tokenName), token); err != nil {
+		return err
 	}
 	text := "# Written by multus-shim install.\napiVersion: v1\nkind: Config\n" +
 		"clusters:\n- name: local\n  cluster:\n    server: https://" + net.JoinHostPort(host, port) + "\n" + trust +
 		"users:\n- name: multus\n  user:\n    tokenFile: " + tokenName + "\n" +
 		"contexts:\n- name: multus\n  context:\n    cluster: local\n    user: multus\ncurrent-context: multus\n"
-	second, err := replace(filepath.Join(dir, filepath.Base(o.HostKubeconfig)), []byte(text), 0o600)
-	return first || second, err
+	return in.files.write(filepath.Join(dir, filepath.Base(in.HostKubeconfig)), []byte(text))
 }
 
 // credentialsDir is the kubeconfig's directory as mounted here.
 func (o *Options) credentialsDir() string {
 	return filepath.Join(o.ConfDir, filepath.Base(filepath.Dir(o.HostKubeconfig)))
+}
+
+// sameFile tells whether a file is still the one that was left there.
+func sameFile(path string, left fs.FileInfo) bool {
+	now, err := os.Stat(path)
+	return err == nil && left != nil && os.SameFile(now, left) && now.Size() == left.Size() && now.ModTime().Equal(left.ModTime())
 }

@@ -227,8 +227,20 @@ func TestParseRefuses(t *testing.T) {
 		_, err := Parse(args, io.Discard)
 		assert.ErrorContains(t, err, want)
 	}
+	for want, args := range map[string][]string{
+		"directory of its own":        {"-cni-conf-dir-host", "/snap/cni-network", "-multus-kubeconfig-file-host", "/snap/cni-network/multus.kubeconfig"},
+		"want an absolute path":       {"-cni-conf-dir-host", "net.d"},
+		`capabilityCheck "sometimes"`: {"-capability-check", "sometimes"},
+		`apiTimeout "10"`:             {"-api-timeout", "10"},
+		`kubeletDir "kubelet"`:        {"-kubelet-dir", "kubelet"},
+		"maxNetworks 0":               {"-max-networks", "0"},
+		"want a number":               {"-max-networks", "many"},
+	} {
+		_, err := Parse(args, io.Discard)
+		assert.ErrorContains(t, err, want)
+	}
 	for _, path := range []string{
-		"", "/", ".", "..", "multus.kubeconfig", "/multus.kubeconfig", "./multus.kubeconfig", "../multus.kubeconfig", "../../a/b",
+		"/", ".", "..", "multus.kubeconfig", "/multus.kubeconfig", "./multus.kubeconfig", "../multus.kubeconfig", "../../a/b",
 		"net.d/multus.kubeconfig", "/net.d/multus.kubeconfig", "/etc/cni/net.d/multus.kubeconfig", "/etc/cni/net.d/../multus.kubeconfig",
 		"/etc/cni/net.d/multus.d/..", "/etc/cni/net.d/multus.d/", "/etc/cni/net.d/multus.d/.", "/etc//cni/net.d/multus.d/k",
 		"/etc/cni/net.d/multus.d/token", "/..", "/../..", "/../../k",

@@ -2,11 +2,14 @@
 // fresh, and a CNI configuration around the node's primary network. It runs in
 // a pod that mounts the host's directories, replaces every file by rename, and
 // leaves them in place when it stops: pods start without it. Only when its
-// DaemonSet was deleted it takes them away again. It needs write access to the
-// two directories and no privilege besides.
+// DaemonSet was deleted it takes configuration and credentials away again. It needs
+// write access to the two directories, whoever owns them, and no privilege besides.
 package install
 
 import (
+	"cmp"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +17,9 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
 
 // Options are the flags, under the names that existing manifests use.
@@ -29,6 +35,7 @@ type Options struct {
 	BinFile  string // binary to install; "" is the running one
 	SkipCopy bool
 
+	HostConfDir    string // ConfDir as a path on the host
 	HostKubeconfig string // where the plugin finds its kubeconfig, a path on the host
 	ServiceAccount string // directory with token and ca.crt
 	SkipTLSVerify  bool
@@ -43,11 +50,13 @@ type Options struct {
 	LogFile          string
 	LogLevel         string
 	LogToStderr      bool
+	Settings         rawjson.Object // further keys of the configuration
 
 	RenamePrimary bool // to NAME.old, for runtimes that would load both
 	SkipWatch     bool // of the primary; credentials are always kept fresh
 	Cleanup       bool // remove configuration and credentials on exit
 	Once          bool // exit when everything is in place
+	Check         bool // tell whether this pod's installer is done
 
 	// DaemonSet that this runs for, NAMESPACE/NAME. If it was deleted by the time this
 	// is told to end, configuration and credentials are removed. "" leaves them in place.
@@ -67,7 +76,8 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 	f.StringVar(&o.ConfFile, "multus-conf-file", "auto", `"auto" generates the configuration, a `+"`file`"+` is copied`)
 	f.StringVar(&o.BinFile, "multus-bin-file", "", "`binary` to install (default: this one)")
 	f.BoolVar(&o.SkipCopy, "skip-multus-binary-copy", false, "leave the binary alone")
-	f.StringVar(&o.HostKubeconfig, "multus-kubeconfig-file-host", "/etc/cni/net.d/multus.d/multus.kubeconfig", "`path` on the host at which the plugin reads its kubeconfig")
+	f.StringVar(&o.HostConfDir, "cni-conf-dir-host", "", "-cni-conf-dir as a `path` on the host (default: that of -multus-kubeconfig-file-host, or /etc/cni/net.d)")
+	f.StringVar(&o.HostKubeconfig, "multus-kubeconfig-file-host", "", "`path` on the host at which the plugin reads its kubeconfig (default: multus.d/multus.kubeconfig in -cni-conf-dir-host)")
 	f.StringVar(&o.ServiceAccount, "service-account-dir", "/var/run/secrets/kubernetes.io/serviceaccount", "`directory` with token and ca.crt")
 	f.BoolVar(&o.SkipTLSVerify, "skip-tls-verify", false, "do not verify the API server's certificate")
 	f.StringVar(&o.CNIVersion, "cni-version", "", "CNI `version` of the configuration (default: the primary's)")
@@ -86,6 +96,8 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 	f.BoolVar(&o.Cleanup, "cleanup-config-on-exit", false, "remove configuration and credentials on exit")
 	f.StringVar(&o.DaemonSet, "uninstall-with", "", "remove configuration and credentials if this DaemonSet, `NAMESPACE/NAME`, is deleted")
 	f.BoolVar(&o.Once, "once", false, "exit when everything is in place")
+	f.BoolVar(&o.Check, "check", false, "tell whether the installer of this pod is done, for a readiness probe")
+	o.settingFlags(f)
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -100,7 +112,7 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 	if namespace, name, ok := strings.Cut(o.DaemonSet, "/"); o.DaemonSet != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
 		return nil, fmt.Errorf("-uninstall-with %q: want NAMESPACE/NAME of a DaemonSet", o.DaemonSet)
 	}
-	if err := o.checkKubeconfig(); err != nil {
+	if err := errors.Join(o.checkKubeconfig(), o.checkSettings()); err != nil {
 		return nil, err
 	}
 	if o.PrimaryDir == "" {
@@ -119,13 +131,69 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 // CNI configuration directory. Its last two elements name what is written, and
 // removed, below ConfDir.
 func (o *Options) checkKubeconfig() error {
+	if o.HostConfDir != "" && (!filepath.IsAbs(o.HostConfDir) || filepath.Clean(o.HostConfDir) != o.HostConfDir) {
+		return fmt.Errorf("-cni-conf-dir-host %q: want an absolute path", o.HostConfDir)
+	}
+	if o.HostKubeconfig == "" {
+		o.HostConfDir = cmp.Or(o.HostConfDir, "/etc/cni/net.d")
+		o.HostKubeconfig = filepath.Join(o.HostConfDir, "multus.d", "multus.kubeconfig")
+	}
 	path := o.HostKubeconfig
 	dir := filepath.Dir(path)
+	o.HostConfDir = cmp.Or(o.HostConfDir, filepath.Dir(dir))
 	own := filepath.IsAbs(path) && filepath.Clean(path) == path && path != "/" && dir != "/" && filepath.Dir(dir) != "/" &&
-		filepath.Base(dir) != filepath.Base(o.ConfDir) && filepath.Base(path) != tokenName
+		filepath.Dir(dir) == o.HostConfDir && filepath.Base(dir) != filepath.Base(o.ConfDir) && filepath.Base(path) != tokenName
 	if !own {
 		return fmt.Errorf("-multus-kubeconfig-file-host %q: want the absolute path of a file in a directory of its own below the node's "+
-			"CNI configuration directory, such as /etc/cni/net.d/multus.d/multus.kubeconfig", path)
+			"CNI configuration directory (-cni-conf-dir-host), such as /etc/cni/net.d/multus.d/multus.kubeconfig", path)
 	}
 	return nil
+}
+
+// settings are flags that become a key of the configuration as they are.
+var settings = []struct {
+	flag, key, usage string
+	literal          bool // a number or a boolean
+}{
+	{"kubelet-dir", "kubeletDir", "the kubelet's root `directory` on the host (default /var/lib/kubelet)", false},
+	{"cni-dir", "cniDir", "`directory` on the host for the plugin's state (default /var/lib/cni/multus)", false},
+	{"device-info-dir", "deviceInfoDir", "`directory` on the host with device information files", false},
+	{"multus-namespace", "multusNamespace", "`namespace` of NADs that the configuration names", false},
+	{"status-policy", "statusPolicy", "write network-status `always`, annotated or never", false},
+	{"status-failure", "statusFailure", "a status that cannot be written: `warn` or strict", false},
+	{"events", "events", "post events of `failures`, all or none", false},
+	{"capability-check", "capabilityCheck", "a request that no plugin declares: `warn` or strict", false},
+	{"device-ids", "deviceIDs", "devices that a pod may name: `allocated` or any", false},
+	{"max-networks", "maxNetworks", "`number` of networks that one annotation may select", true},
+	{"status-requires-api", "statusRequiresAPI", "CNI STATUS needs the API server: `true` or false", true},
+	{"api-timeout", "apiTimeout", "`duration` of all look-ups of an ADD", false},
+	{"delegate-timeout", "delegateTimeout", "`duration` of one network's plugins", false},
+	{"readiness-timeout", "readinessTimeout", "`duration` for which an ADD waits for the readiness indicator file", false},
+}
+
+func (o *Options) settingFlags(f *flag.FlagSet) {
+	for _, s := range settings {
+		f.Func(s.flag, s.usage, func(value string) error {
+			raw := rawjson.Marshal(value)
+			if s.literal {
+				raw = json.RawMessage(value)
+			}
+			if !json.Valid(raw) {
+				return errors.New("want a number, true or false")
+			}
+			o.Settings = o.Settings.With(s.key, raw)
+			return nil
+		})
+	}
+	f.Func("system-namespaces", "comma `list` of namespaces whose pods get no defaultNetworks", func(value string) error {
+		o.Settings = o.Settings.With("systemNamespaces", rawjson.Marshal(strings.Split(value, ",")))
+		return nil
+	})
+}
+
+// checkSettings lets the plugin itself judge: a wrong value must not reach a node.
+func (o *Options) checkSettings() error {
+	probe := append(rawjson.Object{{Key: "clusterNetwork", Value: rawjson.Marshal("probe")}}, o.Settings...)
+	_, err := conf.Parse(probe.Bytes())
+	return err
 }

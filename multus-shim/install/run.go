@@ -1,6 +1,7 @@
 package install
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -11,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -23,6 +26,9 @@ const oldSuffix = ".old"
 // Run installs and keeps what it installed current until ctx ends. When it is told
 // to end and its DaemonSet was deleted, the node is left to the primary network.
 func Run(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger) error {
+	if o.Check {
+		return check(o)
+	}
 	return run(ctx, o, getenv, log, &owner{o: o, log: log})
 }
 
@@ -40,6 +46,25 @@ func run(ctx context.Context, o *Options, getenv func(string) string, log *slog.
 	return err
 }
 
+// installer is what is in place and what is known about it.
+type installer struct {
+	*Options
+	getenv     func(string) string
+	log        *slog.Logger
+	files      files
+	copied     map[string]fs.FileInfo // binaries as we left them
+	configured bool
+	primary    string // path of the primary network's file
+	warned     string // the last warning, which is not repeated
+}
+
+func (in *installer) warn(message string, err error) {
+	if text := message + err.Error(); text != in.warned {
+		in.warned = text
+		in.log.Warn(message, "err", err) //nolint:sloglint // the callers' messages are constants
+	}
+}
+
 // keep installs, and again whenever something of it or below it has changed.
 func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog.Logger, w *owner) error {
 	watcher, err := fsnotify.NewWatcher()
@@ -47,58 +72,34 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 		return err
 	}
 	defer watcher.Close()
-	// Subscribe first: a change between reading and watching is not missed.
-	dirs := []string{o.ServiceAccount, o.PrimaryDir}
-	if !o.SkipCopy {
-		dirs = append(dirs, o.BinDir)
-	}
-	for _, dir := range dirs {
-		if err := watcher.Add(dir); err != nil {
-			return fmt.Errorf("watch %s: %w", dir, err)
-		}
-	}
-	following := false
+	in := &installer{Options: o, getenv: getenv, log: log, files: files{log: log, now: time.Now}, copied: map[string]fs.FileInfo{}}
 	var all sync.WaitGroup
 	defer all.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for installed, configured := false, false; ; {
-		// Again if it is gone: nothing else keeps pods from starting on this node for good.
-		if !o.SkipCopy && (!installed || !binaryThere(o)) {
-			if err := copyBinary(o); err != nil {
-				return err
-			}
-			installed = true
-			log.Info("installed binary", "dir", o.BinDir)
+	for following := false; ; {
+		// Subscribe first: a change between reading and watching is not missed.
+		if err := in.watch(watcher); err != nil {
+			return err
 		}
-		changed, err := credentials(o, getenv)
-		if err != nil {
-			return fmt.Errorf("credentials: %w", err)
+		if err := in.sync(); err != nil {
+			return err
 		}
-		if changed {
-			log.Info("wrote credentials", "dir", o.credentialsDir())
+		if o.Once && in.configured {
+			return nil
 		}
 		if o.DaemonSet != "" && !o.Once && !following { // it needs the credentials
 			following = true
 			all.Go(func() { w.follow(ctx) })
 		}
-		if !configured || !o.SkipWatch {
-			err := configure(o, log)
-			switch {
-			case errors.Is(err, errNoPrimary):
-				log.Warn("no configuration written, waiting for the primary network", "err", err)
-			case err != nil:
-				return err
-			default:
-				configured = true
-			}
-		}
-		if o.Once && configured {
-			return nil
+		var again <-chan time.Time
+		if wait := in.files.wait(); wait > 0 {
+			again = time.After(wait)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again:
 		case <-watcher.Events:
 			drain(watcher)
 		case err := <-watcher.Errors:
@@ -107,76 +108,172 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 	}
 }
 
-// configure brings the configuration up to date. One that is in force stays
-// when the primary network is missing or does not parse.
-func configure(o *Options, log *slog.Logger) error {
-	if o.ConfFile != "auto" {
-		return copyConf(o, log)
+// watch subscribes to every directory in which something of ours, or something it
+// is made of, may change. A directory that was removed and made again has another
+// identity. Below a mount the old one stays visible: only a new container sees the
+// new one, so that is an error.
+func (in *installer) watch(w *fsnotify.Watcher) error {
+	dirs := []string{in.ServiceAccount, in.PrimaryDir, in.ConfDir, in.credentialsDir()}
+	if !in.SkipCopy {
+		dirs = append(dirs, in.BinDir)
 	}
-	path, primary, err := findPrimary(o.PrimaryDir, o.Primary)
-	if err != nil {
-		if inForce(o.ConfDir) && errors.Is(err, errNoPrimary) {
-			log.Warn("keeping the configuration in force", "err", err)
-			return nil
+	for _, dir := range dirs {
+		perm := fs.FileMode(0o755)
+		if dir == in.credentialsDir() {
+			perm = 0o700
 		}
+		if err := os.MkdirAll(dir, perm); err != nil {
+			return err
+		}
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink == 0 {
+			return fmt.Errorf("%s was removed on the host: a new container mounts the new one", dir)
+		}
+		if err := w.Add(dir); err != nil {
+			return fmt.Errorf("watch %s: %w", dir, err)
+		}
+	}
+	for _, dir := range linkDirs(in.primary) {
+		if err := w.Add(dir); err != nil {
+			in.log.Warn("the target of the primary network's link is not watched", "dir", dir, "err", err)
+		}
+	}
+	return nil
+}
+
+// linkDirs are the directories on the way from a symbolic link to its file: any of
+// them may change what is read.
+func linkDirs(path string) []string {
+	const maxHops = 10
+	var dirs []string
+	for range maxHops {
+		target, err := os.Readlink(path)
+		if err != nil {
+			return dirs
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	return dirs
+}
+
+// sync brings everything up to date.
+func (in *installer) sync() error {
+	if err := in.binaries(); err != nil {
 		return err
 	}
-	name, data := generate(o, primary)
-	if err := place(o, name, data, log.With("primary", path)); err != nil {
+	if err := in.credentials(); err != nil {
+		return fmt.Errorf("credentials: %w", err)
+	}
+	if in.configured && in.SkipWatch {
+		return nil
+	}
+	err := in.configure()
+	switch {
+	case errors.Is(err, errNoPrimary):
+		in.warn("no configuration written, waiting for the primary network", err)
+		return nil
+	case err != nil:
 		return err
 	}
-	if o.RenamePrimary {
-		return os.Rename(path, path+oldSuffix)
+	in.configured = true
+	return nil
+}
+
+// configure brings the configuration up to date. One that is in force stays when
+// the primary network's file is missing or does not parse, for it may be half
+// written: the next network in order is not what the node's pods are to have.
+func (in *installer) configure() error {
+	if in.ConfFile != "auto" {
+		return in.copyConf()
+	}
+	force := inForce(in.ConfDir)
+	path, primary, err := findPrimary(in.PrimaryDir, in.Primary, primaryInForce(force))
+	switch {
+	case errors.Is(err, errDamaged), errors.Is(err, errNoPrimary) && force != nil:
+		in.warn("keeping the configuration in force", err)
+		return nil
+	case err != nil:
+		return err
+	}
+	in.primary = path
+	name, data := generate(in.Options, filepath.Base(path), primary)
+	if err := in.place(name, data); err != nil {
+		return err
+	}
+	if in.RenamePrimary {
+		return in.files.rename(path, path+oldSuffix)
 	}
 	return nil
 }
 
 // copyConf installs a finished configuration, if it is one.
-func copyConf(o *Options, log *slog.Logger) error {
-	data, err := os.ReadFile(o.ConfFile)
+func (in *installer) copyConf() error {
+	data, err := os.ReadFile(in.ConfFile)
 	if err != nil {
 		return err
 	}
 	name, plugin := singleName, data
-	if filepath.Ext(o.ConfFile) == ".conflist" {
+	if filepath.Ext(in.ConfFile) == ".conflist" {
 		var list struct{ Plugins []json.RawMessage }
 		if err := json.Unmarshal(data, &list); err != nil || len(list.Plugins) == 0 {
-			return fmt.Errorf("-multus-conf-file %s: want a list of plugins, multus first: %w", o.ConfFile, cmp.Or(err, errNoPrimary))
+			return fmt.Errorf("-multus-conf-file %s: want a list of plugins, multus first: %w", in.ConfFile, cmp.Or(err, errNoPrimary))
 		}
 		name, plugin = listName, list.Plugins[0]
 	}
 	if _, err := conf.Parse(plugin); err != nil {
-		return fmt.Errorf("-multus-conf-file %s: %w", o.ConfFile, err)
+		return fmt.Errorf("-multus-conf-file %s: %w", in.ConfFile, err)
 	}
-	return place(o, name, data, log)
+	return in.place(name, data)
 }
 
-func place(o *Options, name string, data []byte, log *slog.Logger) error {
-	changed, err := replace(filepath.Join(o.ConfDir, name), data, 0o600)
-	if err != nil {
+func (in *installer) place(name string, data []byte) error {
+	if err := in.files.write(filepath.Join(in.ConfDir, name), data); err != nil {
 		return err
-	}
-	if changed {
-		log.Info("wrote configuration", "file", name)
 	}
 	for _, other := range []string{singleName, listName} {
 		if other == name {
 			continue
 		}
-		if err := os.Remove(filepath.Join(o.ConfDir, other)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeFile(filepath.Join(in.ConfDir, other)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func inForce(dir string) bool {
+// inForce is the configuration in the directory, nil for none.
+func inForce(dir string) []byte {
 	for _, name := range []string{singleName, listName} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return true
+		if data, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
+			return data
 		}
 	}
-	return false
+	return nil
+}
+
+// check tells whether this pod's installer is done: the pod before it may go then.
+func check(o *Options) error {
+	ours, err := os.ReadFile(filepath.Join(o.ServiceAccount, "token"))
+	if err != nil {
+		return err
+	}
+	have, err := os.ReadFile(filepath.Join(o.credentialsDir(), tokenName))
+	switch {
+	case err != nil:
+		return err
+	case !bytes.Equal(have, ours):
+		return errors.New("the token on the node is that of another pod")
+	case inForce(o.ConfDir) == nil:
+		return errors.New("no configuration is in force: the primary network is missing")
+	}
+	return nil
 }
 
 // drain takes the events that came along with one; a change has several.

@@ -51,7 +51,7 @@ func removeFile(path string) error {
 // renameBack gives the primary network's file the name that the runtime knows,
 // unless another network is there by now.
 func renameBack(o *Options) error {
-	if _, _, err := findPrimary(o.PrimaryDir, o.Primary); !errors.Is(err, errNoPrimary) {
+	if _, _, err := findPrimary(o.PrimaryDir, o.Primary, ""); !errors.Is(err, errNoPrimary) {
 		return err
 	}
 	entries, err := os.ReadDir(o.PrimaryDir)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -81,6 +82,7 @@ type request struct {
 	query                     url.Values
 	body                      []byte
 	once                      bool // no retries
+	conflict                  bool // a conflict with another writer passes
 }
 
 // do sends a request until it succeeds, fails for good, or ctx ends; ctx must
@@ -108,7 +110,8 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 			continue
 		case errors.As(err, &untrusted):
 			return err
-		case r.once || ctx.Err() != nil || status != nil && !passing(status.Code):
+		case r.once || ctx.Err() != nil || status != nil && !passing(status.Code) &&
+			!(r.conflict && status.Code == http.StatusConflict && !status.otherUID()):
 			return err
 		}
 		wait := max(after, pause/2+rand.N(pause))
@@ -124,6 +127,13 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 		case <-timer.C:
 		}
 	}
+}
+
+// otherUID tells whether the server refused because the object of the name is
+// another one by now: it names the UID it was asked for.
+func (e *StatusError) otherUID() bool {
+	return (e.Code == http.StatusConflict || e.Code == http.StatusUnprocessableEntity) &&
+		(strings.Contains(e.Message, "UID") || strings.Contains(e.Message, "metadata.uid"))
 }
 
 func passing(code int) bool {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,25 +74,25 @@ func (c *Client) NAD(ctx context.Context, namespace, name string) (*NAD, error) 
 
 // PatchStatus sets the network-status annotation of a pod with one merge patch,
 // which leaves alone what other writers keep in its status. With a uid the
-// server refuses the patch for another pod of the same name: ErrPodGone.
-func (c *Client) PatchStatus(ctx context.Context, namespace, name, uid, value string) error {
+// server refuses the patch for another pod of the same name: ErrPodGone. courtesy
+// tries once only.
+func (c *Client) PatchStatus(ctx context.Context, namespace, name, uid, value string, courtesy bool) error {
 	metadata := map[string]any{"annotations": map[string]string{NetworkStatus: value}}
 	if uid != "" {
 		metadata["uid"] = uid
 	}
 	err := c.do(ctx, request{
-		method: http.MethodPatch, path: podPath(namespace, name) + "/status",
-		contentType: "application/merge-patch+json", body: rawjson.Marshal(map[string]any{"metadata": metadata}),
+		method: http.MethodPatch, path: podPath(namespace, name) + "/status", once: courtesy, conflict: true,
+		contentType: mergePatch, body: rawjson.Marshal(map[string]any{"metadata": metadata}),
 	}, nil)
 	var status *StatusError
-	if errors.As(err, &status) {
-		switch status.Code {
-		case http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity:
-			return fmt.Errorf("%w: %w", ErrPodGone, err)
-		}
+	if errors.As(err, &status) && status.otherUID() {
+		return fmt.Errorf("%w: %w", ErrPodGone, err)
 	}
 	return err
 }
+
+const mergePatch = "application/merge-patch+json"
 
 // Event is one event on a pod.
 type Event struct {
@@ -100,29 +101,45 @@ type Event struct {
 	Reason, Message, Host string
 }
 
-// Post sends an event, once: events are best effort.
+// Post sends an event, once: events are best effort. An ADD that is tried again
+// says the same again: that is one Event, whose time moves on.
 func (c *Client) Post(ctx context.Context, e Event) error {
 	kind := "Normal"
 	if e.Warning {
 		kind = "Warning"
 	}
-	now := time.Now().UTC()
+	now := time.Now().UTC().Format(time.RFC3339)
 	const maxMessage = 1024 // of the API
+	message := e.Message[:min(len(e.Message), maxMessage)]
+	name := eventName(e, message)
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Event", "type": kind,
-		"metadata":       map[string]string{"namespace": e.Namespace, "name": fmt.Sprintf("%s.%x", e.Name, now.UnixNano())},
+		"metadata":       map[string]string{"namespace": e.Namespace, "name": name},
 		"involvedObject": map[string]string{"apiVersion": "v1", "kind": "Pod", "namespace": e.Namespace, "name": e.Name, "uid": e.UID},
-		"reason":         e.Reason, "message": e.Message[:min(len(e.Message), maxMessage)],
+		"reason":         e.Reason, "message": message,
 		"source":         map[string]string{"component": "multus", "host": e.Host},
-		"firstTimestamp": now.Format(time.RFC3339), "lastTimestamp": now.Format(time.RFC3339), "count": 1,
+		"firstTimestamp": now, "lastTimestamp": now, "count": 1,
 	})
 	if err != nil {
 		return err
 	}
+	path := "api/v1/namespaces/" + url.PathEscape(e.Namespace) + "/events"
+	err = c.do(ctx, request{method: http.MethodPost, path: path, contentType: "application/json", body: body, once: true}, nil)
+	var status *StatusError
+	if !errors.As(err, &status) || status.Code != http.StatusConflict {
+		return err
+	}
 	return c.do(ctx, request{
-		method: http.MethodPost, path: "api/v1/namespaces/" + url.PathEscape(e.Namespace) + "/events",
-		contentType: "application/json", body: body, once: true,
+		method: http.MethodPatch, path: path + "/" + name, contentType: mergePatch, once: true,
+		body: rawjson.Marshal(map[string]string{"lastTimestamp": now}),
 	}, nil)
+}
+
+// eventName is the same for all tries of an ADD that fail alike.
+func eventName(e Event, message string) string {
+	sum := sha256.Sum256([]byte(e.UID + "\x00" + e.Reason + "\x00" + message))
+	const maxName, hashed = 253, 8
+	return fmt.Sprintf("%s.%x", e.Name[:min(len(e.Name), maxName-1-2*hashed)], sum[:hashed])
 }
 
 // Ready asks whether the server serves, and accepts who we are.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -143,7 +145,7 @@ func (c *call) defaultNetwork(p *pod) ([]want, error) {
 	}
 	switch name := c.conf.ClusterNetwork; {
 	case filepath.IsAbs(name):
-		config, err := nad.FromPath(name)
+		config, err := c.fromPath(name)
 		if err != nil {
 			return nil, fmt.Errorf("clusterNetwork: %w", err)
 		}
@@ -170,6 +172,25 @@ func (c *call) defaultNetwork(p *pod) ([]want, error) {
 	}
 	wants[0] = want{network: plan.Network{Selection: s}, load: true}
 	return wants, nil
+}
+
+// daemonRoot is where the daemon of upstream Multus mounts the host: its name for
+// our binary is the same, and so is the configuration that it leaves behind.
+const daemonRoot = "/host"
+
+// fromPath reads a file of the host, also by the name that a container has for it.
+func (c *call) fromPath(path string) (nad.Config, error) {
+	config, err := nad.FromPath(path)
+	if !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(path, daemonRoot+"/") {
+		return config, err
+	}
+	config, hostErr := nad.FromPath(strings.TrimPrefix(path, daemonRoot))
+	if hostErr != nil {
+		return config, fmt.Errorf("%w; the path is that of a container, written by the daemon of an older installation: "+
+			"run multus-shim install, which writes the configuration anew", err)
+	}
+	c.log.Warn("clusterNetwork is the path of a container, taken without its mount", "path", path)
+	return config, nil
 }
 
 // load reads the NADs, each once, and the files that they or the configuration

@@ -60,8 +60,8 @@ func (c *call) writeStatus(ctx context.Context, p *pod, r *record.Record, attach
 	if err != nil {
 		return err
 	}
-	budget := c.conf.Timeout.API
-	if !p.annotated() && !c.conf.Policy.StatusStrict {
+	budget, unasked := c.conf.Timeout.API, !p.annotated() && !c.conf.Policy.StatusStrict
+	if unasked {
 		budget = min(budget, courtesy)
 	}
 	ctx, cancel := context.WithTimeout(ctx, budget)
@@ -70,7 +70,7 @@ func (c *call) writeStatus(ctx context.Context, p *pod, r *record.Record, attach
 	if p.static() {
 		uid = "" // the mirror's differs, and is written by nobody else
 	}
-	return client.PatchStatus(ctx, p.Namespace, p.Name, uid, value)
+	return client.PatchStatus(ctx, p.Namespace, p.Name, uid, value, unasked)
 }
 
 func (c *call) status(r *record.Record, attachments []plan.Attachment) (string, error) {

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"net/http"
@@ -270,6 +271,94 @@ func TestStatusThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// Only an answer that names the UID says that the pod is another one.
+func TestStatusThatIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		code    int
+		message string
+		gone    bool
+	}{
+		"conflict":           {http.StatusConflict, "the object has been modified; please apply your changes to the latest version", false},
+		"invalid":            {http.StatusUnprocessableEntity, "Pod is invalid: spec: Forbidden", false},
+		"not found":          {http.StatusNotFound, "the server could not find the requested resource", false},
+		"other pod":          {http.StatusConflict, "Precondition failed: UID in precondition: a, UID in object meta: b", true},
+		"other pod, by rule": {http.StatusUnprocessableEntity, "Pod is invalid: metadata.uid: Invalid value: field is immutable", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.conf["statusFailure"], e.conf["apiTimeout"] = "strict", "1s"
+			e.api.Fault(func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodPatch {
+					apitest.Fail(w, tc.code, tc.message)
+				}
+				return r.Method == http.MethodPatch
+			})
+			if tc.gone {
+				assert.Contains(t, e.must("ADD").Stderr, "the pod is gone")
+				return
+			}
+			e.mustFail("ADD", types.ErrTryAgainLater, tc.message)
+		})
+	}
+}
+
+func TestStatusConflictIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	e.conf["statusFailure"] = "strict"
+	var patches atomic.Int64
+	e.api.Fault(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPatch || patches.Add(1) > 2 {
+			return false
+		}
+		apitest.Fail(w, http.StatusConflict, "the object has been modified")
+		return true
+	})
+	e.must("ADD")
+	assert.Len(t, e.status(), 3)
+	assert.Equal(t, int64(3), patches.Load())
+}
+
+// Nobody waits for the status of a pod that asked for no network.
+func TestStatusOfAPlainPodIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.api.Fault(func(w http.ResponseWriter, _ *http.Request) bool {
+		apitest.Fail(w, http.StatusServiceUnavailable, "starting")
+		return true
+	})
+	e.must("ADD")
+	assert.Equal(t, []string{"PATCH status"}, e.asked())
+}
+
+// An ADD that is tried again says the same in the same Event.
+func TestEventsAreAggregated(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.networks("none")
+	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "not found")
+	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "not found")
+	e.networks("neither")
+	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "not found")
+	var posts, patches []string
+	for _, r := range e.api.Requests() {
+		switch r.Method {
+		case http.MethodPost:
+			var event struct{ Metadata struct{ Name string } }
+			require.NoError(t, json.Unmarshal([]byte(r.Body), &event))
+			posts = append(posts, event.Metadata.Name)
+		case http.MethodPatch:
+			patches = append(patches, r.Path)
+		}
+	}
+	require.Len(t, posts, 3)
+	assert.Equal(t, posts[0], posts[1])
+	assert.NotEqual(t, posts[0], posts[2])
+	assert.Equal(t, []string{"/api/v1/namespaces/ns1/events/" + posts[0]}, patches)
+}
+
 func TestStatusPolicy(t *testing.T) {
 	t.Parallel()
 	for policy, want := range map[string][2]bool{ // without and with a selection
@@ -377,6 +466,28 @@ func TestConfiguredClusterNetwork(t *testing.T) {
 		require.Equal(t, []string{"ADD eth0", "ADD net1"}, names(calls))
 		assert.Equal(t, `"aux"`, calls[1].member(t, "from"))
 		assert.JSONEq(t, `{"cniVersion":"1.1.0"}`, calls[1].member(t, "prevResult"), "it continues from an empty result")
+	})
+	t.Run("path of the daemon's container", func(t *testing.T) {
+		t.Parallel()
+		e := newEnv(t)
+		delete(e.conf, "delegates")
+		e.confFile("net/10-flannel.conflist", `{"name":"cbr0","cniVersion":"1.0.0","plugins":[{"type":"recorder"}]}`)
+		e.conf["clusterNetwork"] = "/host" + e.confPath("net/10-flannel.conflist")
+		e.must("ADD")
+		e.must("DEL")
+		assert.Equal(t, []string{"ADD eth0", "DEL eth0"}, names(e.calls()))
+		e.conf["clusterNetwork"] = "/host" + e.confPath("net/none.conflist")
+		e.mustFail("ADD", types.ErrInvalidNetworkConfig, "run multus-shim install")
+	})
+	t.Run("name not of an object", func(t *testing.T) {
+		t.Parallel()
+		e := newEnv(t)
+		delete(e.conf, "delegates")
+		e.confFile("by-name.conf", `{"name":"my_Net.1","type":"recorder"}`)
+		e.conf["clusterNetwork"], e.conf["defaultNetworks"] = "my_Net.1", []string{"my_Net.1@net7"}
+		e.must("ADD")
+		assert.Equal(t, []string{"ADD eth0", "ADD net7"}, names(e.calls()))
+		assert.Equal(t, []string{"PATCH status"}, e.asked())
 	})
 	t.Run("name of a file", func(t *testing.T) {
 		t.Parallel()

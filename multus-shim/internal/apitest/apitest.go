@@ -211,12 +211,32 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodGet:
 		s.get(w, r)
 	case r.Method == http.MethodPost:
-		w.WriteHeader(http.StatusCreated)
+		s.create(w, r.URL.Path, body)
+	case r.Method == http.MethodPatch && strings.Contains(r.URL.Path, "/events/"):
+		s.patch(w, r.URL.Path, body)
 	case r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/status"):
 		s.patch(w, strings.TrimSuffix(r.URL.Path, "/status"), body)
 	default:
 		Fail(w, http.StatusMethodNotAllowed, "not a method of this server")
 	}
+}
+
+func (s *Server) create(w http.ResponseWriter, path string, body []byte) {
+	var o map[string]any
+	if err := json.Unmarshal(body, &o); err != nil {
+		Fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	name, _ := metadata(o)["name"].(string)
+	path += "/" + name
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.objects[path] != nil {
+		Fail(w, http.StatusConflict, path+" already exists")
+		return
+	}
+	s.objects[path] = o
+	w.WriteHeader(http.StatusCreated)
 }
 
 func (s *Server) get(w http.ResponseWriter, r *http.Request) {
