@@ -38,7 +38,7 @@ func TestClusterUpgrade(t *testing.T) {
 	e.Cleanup(func() { e.node("rm -f /run/upgrading /run/absent") })
 	e.kubectl("-n", "kube-system", "set", "image", "daemonset/multus-shim", "install="+image["multus-shim"])
 	in := []string{"-n", component.Namespace}
-	e.kubectl(append(in, "set", "image", "deployment/sriov-network-operator", "operator="+image["operator"])...)
+	e.kubectl(append(in, "set", "image", "deployment/sriov-network-operator", "sriov-network-operator="+image["operator"])...)
 	e.kubectl(append(in, "set", "env", "deployment/sriov-network-operator", "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE="+image["operator"],
 		"SRIOV_DEVICE_PLUGIN_IMAGE="+image["device-plugin"], "SRIOV_CNI_IMAGE="+image["sriov-cni"])...)
 	e.kubectl("-n", "kube-system", "rollout", "status", "daemonset/multus-shim", "--timeout="+patience.String())

@@ -32,7 +32,7 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 	socket := flags.String("pod-resources", "var/lib/kubelet/pod-resources/kubelet.sock", "the kubelet's pod-resources socket, below root; empty relies on where netdevs are")
 	metricsAddr := flags.String("metrics-bind-address", cmp.Or(getenv("METRICS_BIND_ADDRESS"), "0"),
 		"where to serve /metrics (default $METRICS_BIND_ADDRESS), an address of the host; 0 does not")
-	kubeconfig := flags.String("kubeconfig", "", "kubeconfig; inside a cluster it is not needed")
+	kubeconfig := flags.String("kubeconfig", "", "kubeconfig (default $KUBECONFIG; inside a cluster neither is needed)")
 	level := flags.Int("v", 0, "log level, 0 to 2")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -48,7 +48,7 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 	if err != nil {
 		return fmt.Errorf("open the host at %s: %w", *root, err)
 	}
-	cfg, err := restConfig(*kubeconfig)
+	cfg, err := restConfig(*kubeconfig, getenv)
 	if err != nil {
 		return err
 	}
@@ -80,12 +80,17 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 	return mgr.Start(ctx)
 }
 
-// restConfig without a rate limit of the client's own: the API server's priority and
-// fairness knows better.
-func restConfig(kubeconfig string) (cfg *rest.Config, err error) {
-	if kubeconfig != "" {
+// restConfig finds the cluster: by the file given, by those of $KUBECONFIG, or as a pod in
+// it. It has no rate limit of the client's own: the API server's priority and fairness
+// knows better.
+func restConfig(kubeconfig string, getenv func(string) string) (cfg *rest.Config, err error) {
+	files := filepath.SplitList(getenv(clientcmd.RecommendedConfigPathEnvVar))
+	switch {
+	case kubeconfig != "":
 		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
-	} else {
+	case len(files) > 0:
+		cfg, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(&clientcmd.ClientConfigLoadingRules{Precedence: files}, nil).ClientConfig()
+	default:
 		cfg, err = rest.InClusterConfig()
 	}
 	if err != nil {

@@ -25,19 +25,20 @@ func TestCommandLine(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		"nothing":                {nil, nil, "give a subcommand"},
-		"no such subcommand":     {[]string{"frob"}, nil, `no such subcommand: "frob"`},
-		"operator, no settings":  {[]string{"operator"}, nil, "RESOURCE_PREFIX is not set"},
-		"operator, no namespace": {[]string{"operator"}, map[string]string{"RESOURCE_PREFIX": "a"}, "NAMESPACE is not set"},
-		"operator, bad delay":    {[]string{"operator"}, merge(good, "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES", "soon"), `"soon": want 0 or more minutes`},
-		"operator, bad path":     {[]string{"operator"}, merge(good, "SRIOV_CNI_BIN_PATH", "cni/bin"), `"cni/bin": want an absolute path`},
-		"operator, bad port":     {[]string{"operator"}, merge(good, "METRICS_EXPORTER_PORT", "70000"), `"70000": want a port`},
-		"operator, bad URL":      {[]string{"operator"}, merge(good, "WEBHOOK_URL", "http://a"), `"http://a": want https://host:port`},
-		"operator, no cluster":   {[]string{"operator", "-kubeconfig", "/no/such/file"}, good, "find the cluster"},
-		"daemon, no node":        {[]string{"daemon"}, nil, "NODE_NAME and NAMESPACE"},
-		"daemon, no host":        {[]string{"daemon", "-node=a", "-namespace=b", "-root=/no/such"}, nil, "open the host at /no/such"},
-		"install, no target":     {[]string{"install", "sriov"}, nil, "usage: sriovkit-operator install"},
-		"install, no such file":  {[]string{"install", "-to", t.TempDir(), "no-such-plugin"}, nil, "install no-such-plugin: not in /"},
+		"nothing":                  {nil, nil, "give a subcommand"},
+		"no such subcommand":       {[]string{"frob"}, nil, `no such subcommand: "frob"`},
+		"operator, no settings":    {[]string{"operator"}, nil, "RESOURCE_PREFIX is not set"},
+		"operator, no namespace":   {[]string{"operator"}, map[string]string{"RESOURCE_PREFIX": "a"}, "NAMESPACE is not set"},
+		"operator, bad delay":      {[]string{"operator"}, merge(good, "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES", "soon"), `"soon": want 0 or more minutes`},
+		"operator, bad path":       {[]string{"operator"}, merge(good, "SRIOV_CNI_BIN_PATH", "cni/bin"), `"cni/bin": want an absolute path`},
+		"operator, the whole host": {[]string{"operator"}, merge(good, "HOST_STATE_DIR", "/../"), `"/../": want an absolute path`},
+		"operator, bad port":       {[]string{"operator"}, merge(good, "METRICS_EXPORTER_PORT", "70000"), `"70000": want a port`},
+		"operator, bad URL":        {[]string{"operator"}, merge(good, "WEBHOOK_URL", "http://a"), `"http://a": want https://host:port`},
+		"operator, no cluster":     {[]string{"operator", "-kubeconfig", "/no/such/file"}, good, "find the cluster"},
+		"daemon, no node":          {[]string{"daemon"}, nil, "NODE_NAME and NAMESPACE"},
+		"daemon, no host":          {[]string{"daemon", "-node=a", "-namespace=b", "-root=/no/such"}, nil, "open the host at /no/such"},
+		"install, no target":       {[]string{"install", "sriov"}, nil, "usage: sriovkit-operator install"},
+		"install, no such file":    {[]string{"install", "-to", t.TempDir(), "no-such-plugin"}, nil, "install no-such-plugin: not in /"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := call(t, tc.env, tc.args...)
@@ -129,4 +130,25 @@ func TestResourceOfAPath(t *testing.T) {
 	} {
 		require.Equal(t, want, resource(path), path)
 	}
+}
+
+// The file given, then $KUBECONFIG, then the pod's own account: as kubectl's users expect.
+func TestWhichCluster(t *testing.T) {
+	write := func(host string) string {
+		path := filepath.Join(t.TempDir(), "config")
+		content := "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u}]\nclusters: [{name: c, cluster: {server: 'https://" + host + "'}}]\n"
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		return path
+	}
+	flag, env := write("flag.test"), write("env.test")
+	cfg, err := restConfig(flag, func(string) string { return env })
+	require.NoError(t, err)
+	require.Equal(t, "https://flag.test", cfg.Host)
+	cfg, err = restConfig("", func(k string) string {
+		return map[string]string{"KUBECONFIG": "/no/such/file" + string(filepath.ListSeparator) + env}[k]
+	})
+	require.NoError(t, err)
+	require.Equal(t, "https://env.test", cfg.Host)
+	_, err = restConfig("", func(string) string { return "" })
+	require.ErrorContains(t, err, "in-cluster")
 }

@@ -49,10 +49,16 @@ func readSettings(getenv func(string) string) (settings, error) {
 	if s.ResourcePrefix == "" {
 		errs = append(errs, errors.New("RESOURCE_PREFIX is not set: the prefix of resource names, such as openshift.io"))
 	}
-	if v := getenv("SRIOV_CNI_BIN_PATH"); v != "" {
-		s.CNIBinDir = path.Clean(v)
-		if !path.IsAbs(v) {
-			errs = append(errs, fmt.Errorf("SRIOV_CNI_BIN_PATH %q: want an absolute path on the nodes", v))
+	for name, dir := range map[string]*string{
+		"SRIOV_CNI_BIN_PATH": &s.CNIBinDir, "KUBELET_ROOT_DIR": &s.Host.Kubelet, "HOST_STATE_DIR": &s.Host.State,
+		"HOST_UDEV_DIR": &s.Host.Udev, "HOST_MODPROBE_DIR": &s.Host.Modprobe,
+	} {
+		v := getenv(name)
+		if v == "" {
+			continue
+		}
+		if *dir = path.Clean(v); !path.IsAbs(v) || *dir == "/" {
+			errs = append(errs, fmt.Errorf("%s %q: want an absolute path of a directory on the nodes, and not /", name, v))
 		}
 	}
 	if v := getenv("STALE_NODE_STATE_CLEANUP_DELAY_MINUTES"); v != "" {
@@ -79,7 +85,7 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	webhookAddr := flags.String("webhook-bind-address", ":9443", "where to serve the webhooks that the configuration enables; 0 does not")
 	webhookURL := flags.String("webhook-url", getenv("WEBHOOK_URL"), "`https://host:port` at which API servers outside of the cluster's network reach them; default is the Service (environment WEBHOOK_URL)")
 	elect := flags.Bool("leader-elect", true, "work only while holding the lease, so that replicas can stand by")
-	kubeconfig := flags.String("kubeconfig", "", "kubeconfig; inside a cluster it is not needed")
+	kubeconfig := flags.String("kubeconfig", "", "kubeconfig (default $KUBECONFIG; inside a cluster neither is needed)")
 	level := flags.Int("v", 0, "log level, 0 to 2")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -107,7 +113,7 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 		// eighth of the CPU time would go into waking threads on other processors for them.
 		runtime.GOMAXPROCS(1)
 	}
-	cfg, err := restConfig(*kubeconfig)
+	cfg, err := restConfig(*kubeconfig, getenv)
 	if err != nil {
 		return err
 	}

@@ -98,14 +98,21 @@ func startCluster() (*cluster, error) {
 	return c, nil
 }
 
-// startPlane starts a control plane and installs the manifests.
-func startPlane(ctx context.Context, config controlplane.Config) (*cluster, error) {
+// startPlane starts a control plane and installs the manifests, unless somebody else does.
+func startPlane(ctx context.Context, config controlplane.Config, install ...func(*controlplane.ControlPlane) error) (*cluster, error) {
 	plane, err := controlplane.Start(ctx, config)
 	if err != nil {
 		return nil, err
 	}
 	c := &cluster{plane: plane, netns: plane.Namespace, scheme: runtime.NewScheme()}
-	for _, args := range [][]string{{"apply", "-f", "testdata/nad-crd.yaml"}, {"apply", "-k", "../../config"}} {
+	manifests := [][]string{{"apply", "-f", "testdata/nad-crd.yaml"}, {"apply", "-k", "../../config"}}
+	for _, f := range install {
+		if err := f(plane); err != nil {
+			return nil, errors.Join(err, plane.Close())
+		}
+		manifests = manifests[:1]
+	}
+	for _, args := range manifests {
 		if out, err := plane.Kubectl(ctx, nil, args...); err != nil {
 			return nil, errors.Join(fmt.Errorf("kubectl %v: %w: %s", args, err, out), plane.Close())
 		}

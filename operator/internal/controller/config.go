@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,12 +27,19 @@ type Config struct {
 	Images deploy.Images
 	Live   client.Reader // not the cache
 
-	swept map[string]bool // of the one worker: webhook configurations that nobody left behind
+	// Of the one worker: webhook configurations that nobody left behind, and whether the rest
+	// of an upstream installation is gone.
+	swept   map[string]bool
+	cleared bool
 }
 
 // Reconcile applies the DaemonSets and webhook configurations. Deleting the configuration
 // deletes the former through their owner reference, and the latter here.
 func (r *Config) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	return orAgain(r.reconcile(ctx, req))
+}
+
+func (r *Config) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	if req.Name != v1.DefaultConfigName || req.Namespace != r.Namespace {
 		return ctrl.Result{}, nil
 	}
@@ -64,7 +72,7 @@ func (r *Config) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	if err = errors.Join(deployed, hooked); err != nil {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	if perr := r.patchConditions(ctx, &cfg, &cfg.Status.Conditions, ready, honoured(&cfg)); perr != nil {
+	if perr := r.patchConditions(ctx, &cfg, &cfg.Status.Conditions, ready, r.honoured(ctx, &cfg)); perr != nil {
 		return ctrl.Result{}, perr
 	}
 	return ctrl.Result{}, err
@@ -84,7 +92,7 @@ func (r *Config) create(ctx context.Context) error {
 
 func (r *Config) deploy(ctx context.Context, cfg *v1.SriovOperatorConfig) error {
 	o := deploy.Options{
-		Namespace: r.Namespace, ResourcePrefix: r.ResourcePrefix, CNIBinDir: r.CNIBinDir, NodeSelector: deploy.NodeSelector(&cfg.Spec),
+		Namespace: r.Namespace, ResourcePrefix: r.ResourcePrefix, CNIBinDir: r.CNIBinDir, Host: r.Host, NodeSelector: deploy.NodeSelector(&cfg.Spec),
 		MetricsPort: r.MetricsPort,
 	}
 	if r.Images.Daemon == "" {
@@ -167,10 +175,20 @@ func applied(obj client.Object) bool {
 	})
 }
 
-// honoured names the fields that are set and that nothing here acts on.
-func honoured(cfg *v1.SriovOperatorConfig) metav1.Condition {
+// injectorMaps configure upstream's injector.
+var injectorMaps = []string{"nri-control-switches", "user-defined-injections"}
+
+// honoured names the fields that are set and that nothing here acts on, and what else of
+// an upstream installation is there and not read.
+func (r *Config) honoured(ctx context.Context, cfg *v1.SriovOperatorConfig) metav1.Condition {
 	c := metav1.Condition{Type: v1.ConditionComplete, Status: metav1.ConditionTrue, Reason: v1.ReasonConfigReady, ObservedGeneration: cfg.Generation}
-	if ignored := deploy.Ignored(&cfg.Spec); len(ignored) > 0 {
+	ignored := deploy.Ignored(&cfg.Spec)
+	for _, name := range injectorMaps {
+		if cfg.Spec.EnableInjector && r.Live.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: name}, &corev1.ConfigMap{}) == nil {
+			ignored = append(ignored, "ConfigMap "+name+": the injector of this operator does not read it")
+		}
+	}
+	if len(ignored) > 0 {
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1.ReasonConfigUnsupported, "not acted on: "+strings.Join(ignored, "; ")
 	}
 	return c

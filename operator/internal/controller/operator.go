@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 )
 
 // FieldOwner of what the operator applies.
@@ -29,7 +30,8 @@ type Operator struct {
 	// CreateConfig makes the configuration, for all Linux nodes, if there is none at start.
 	CreateConfig bool
 	CNIBinDir    string // on the nodes
-	MetricsPort  int    // of the device plugins on the nodes, with the gate metricsExporter
+	Host         deploy.HostPaths
+	MetricsPort  int // of the device plugins on the nodes, with the gate metricsExporter
 	// WebhookAddress, host:port, is where webhooks are served; empty serves none.
 	WebhookAddress string
 	// WebhookURL is where API servers reach them if not through the Service of the

@@ -153,7 +153,7 @@ func TestConfigSaysWhatItIgnores(t *testing.T) {
 	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
 	c.edit(t, cfg, func() {
 		cfg.Spec.EnableOvsOffload, cfg.Spec.ConfigurationMode, cfg.Spec.LogLevel = true, "systemd", 2
-		cfg.Spec.FeatureGates = map[string]bool{"parallelNicConfig": true, "mellanoxFirmwareReset": false, "blockDevicePluginUntilConfigured": true}
+		cfg.Spec.FeatureGates = map[string]bool{"parallelNicConfig": true, "manageSoftwareBridges": true, "mellanoxFirmwareReset": false, "blockDevicePluginUntilConfigured": true}
 		cfg.Spec.ConfigDaemonEnvVars = map[string]string{"A": "b"}
 	})
 	t.Cleanup(func() {
@@ -165,7 +165,7 @@ func TestConfigSaysWhatItIgnores(t *testing.T) {
 	c.eventually(t, func(t *assert.CollectT) {
 		require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(cfg), cfg))
 		require.Equal(t, v1.ReasonConfigUnsupported, condition(t, cfg.Status.Conditions, v1.ConditionReady).Reason)
-		require.Equal(t, "not acted on: configurationMode systemd; enableOvsOffload; featureGates: parallelNicConfig", condition(t, cfg.Status.Conditions, v1.ConditionComplete).Message)
+		require.Equal(t, "not acted on: configurationMode systemd; enableOvsOffload; featureGates: manageSoftwareBridges", condition(t, cfg.Status.Conditions, v1.ConditionComplete).Message)
 		var ds appsv1.DaemonSet
 		require.NoError(t, c.Get(ctx, client.ObjectKey{Namespace: ns, Name: "sriov-network-config-daemon"}, &ds))
 		require.Contains(t, ds.Spec.Template.Spec.Containers[0].Command, "-v=2")

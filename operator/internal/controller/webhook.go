@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -105,24 +104,4 @@ func (r *Config) leftBehind(obj client.Object) bool {
 		return len(o.Webhooks) > 0 && leads(o.Webhooks[0].ClientConfig)
 	}
 	return false
-}
-
-// relics are DaemonSets of the upstream operator whose work is done elsewhere now.
-var relics = []string{"operator-webhook", "network-resources-injector", "sriov-network-metrics-exporter"}
-
-// clear deletes the relics that a configuration owns: on the nodes they hold the ports.
-func (r *Config) clear(ctx context.Context, cfg *v1.SriovOperatorConfig) error {
-	for _, name := range relics {
-		var ds appsv1.DaemonSet
-		if err := r.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: name}, &ds); client.IgnoreNotFound(err) != nil {
-			return err
-		}
-		if !metav1.IsControlledBy(&ds, cfg) {
-			continue
-		}
-		if err := r.Delete(ctx, &ds, client.PropagationPolicy(metav1.DeletePropagationBackground)); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("delete DaemonSet %s of the upstream operator: %w", name, err)
-		}
-	}
-	return nil
 }

@@ -24,9 +24,9 @@ func Selected(s *v1.SriovOperatorConfigSpec, labels map[string]string) bool {
 	return true
 }
 
-// gates that are acted on. blockDevicePluginUntilConfigured is how the device plugin
-// always works.
-var gates = []string{GateMetrics, GateInjectorMatch, "blockDevicePluginUntilConfigured"}
+// gates that are acted on. blockDevicePluginUntilConfigured and parallelNicConfig are how
+// the device plugin and the daemon always work.
+var gates = []string{GateMetrics, GateInjectorMatch, "blockDevicePluginUntilConfigured", "parallelNicConfig"}
 
 // Ignored names the fields that are set and that nothing here acts on, sorted.
 func Ignored(s *v1.SriovOperatorConfigSpec) []string {

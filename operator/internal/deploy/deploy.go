@@ -12,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -38,45 +39,112 @@ type Options struct {
 	Namespace      string
 	ResourcePrefix string
 	CNIBinDir      string // on the host
+	Host           HostPaths
 	NodeSelector   map[string]string
 	MetricsPort    int // of the device plugin on the nodes, if the gate for it is on
+}
+
+// HostPaths are directories of the nodes that distributions keep elsewhere. The zero value
+// of each is its default.
+type HostPaths struct {
+	Kubelet  string // its root directory: /var/lib/kubelet
+	State    string // what the daemon remembers: /etc/sriov-operator
+	Udev     string // rules: /etc/udev/rules.d
+	Modprobe string // options of modules: /etc/modprobe.d
+}
+
+func (h HostPaths) withDefaults() HostPaths {
+	return HostPaths{
+		cmp.Or(h.Kubelet, "/var/lib/kubelet"), cmp.Or(h.State, "/etc/sriov-operator"),
+		cmp.Or(h.Udev, "/etc/udev/rules.d"), cmp.Or(h.Modprobe, "/etc/modprobe.d"),
+	}
 }
 
 const (
 	hostRoot = "/host"
 	toolsDir = "/tools"
+	cniDir   = "/cni-bin"
 	// program is the path of the operator's binary in its image.
 	program = "/sriovkit-operator"
 )
 
+// directory of the node in a container.
+type directory struct {
+	name, host, inside string
+	kind               corev1.HostPathType
+	readOnly           bool
+	follow             bool // what the host mounts below it later
+}
+
+func (d directory) volume() corev1.Volume { return hostPath(d.name, d.host, d.kind) }
+
+func (d directory) mount() corev1.VolumeMount {
+	m := corev1.VolumeMount{Name: d.name, MountPath: d.inside, ReadOnly: d.readOnly}
+	if d.follow {
+		m.MountPropagation = new(corev1.MountPropagationHostToContainer)
+	}
+	return m
+}
+
+// daemonDirs are all that the daemon sees of the node, below hostRoot.
+func daemonDirs(h HostPaths) []directory {
+	const create = corev1.HostPathDirectoryOrCreate
+	below := func(d directory) directory {
+		d.inside = hostRoot + d.host
+		return d
+	}
+	return []directory{
+		below(directory{name: "sys", host: "/sys"}),
+		below(directory{name: "proc", host: "/proc"}), // network namespaces of pods are found through the host's processes
+		below(directory{name: "dev", host: "/dev"}),
+		below(directory{name: "run", host: "/run", follow: true}),
+		below(directory{name: "modules", host: "/lib/modules", readOnly: true}),
+		below(directory{name: "state", host: h.State, kind: create}),
+		below(directory{name: "udev", host: h.Udev, kind: create}),
+		below(directory{name: "modprobe", host: h.Modprobe, kind: create}),
+		below(directory{name: "pod-resources", host: h.Kubelet + "/pod-resources", kind: create, readOnly: true}),
+	}
+}
+
 // Daemon describes the DaemonSet of the node daemon.
 func Daemon(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv1.DaemonSet {
+	h := o.Host.withDefaults()
 	env := []corev1.EnvVar{
 		{Name: "NODE_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "spec.nodeName"}}},
 		{Name: "NAMESPACE", Value: o.Namespace},
+		{Name: "KUBELET_ROOT_DIR", Value: h.Kubelet}, {Name: "HOST_STATE_DIR", Value: h.State},
+		{Name: "HOST_UDEV_DIR", Value: h.Udev}, {Name: "HOST_MODPROBE_DIR", Value: h.Modprobe},
 	}
 	for _, k := range slices.Sorted(maps.Keys(cfg.ConfigDaemonEnvVars)) {
 		env = append(env, corev1.EnvVar{Name: k, Value: cfg.ConfigDaemonEnvVars[k]})
 	}
 	ds := daemonSet(DaemonName, o, img.PullSecrets)
 	pod := &ds.Spec.Template.Spec
-	pod.HostPID = true // network namespaces of pods are found through the host's processes
-	pod.Volumes = []corev1.Volume{hostPath("host", "/", corev1.HostPathUnset), {Name: "tools", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
-	pod.Containers = []corev1.Container{{
+	pod.HostPID = true
+	c := corev1.Container{
 		Name: DaemonName, Image: img.Daemon, Command: []string{program, "daemon", "-root=" + hostRoot, "-v=" + strconv.Itoa(cfg.LogLevel)},
-		Env:             env,
-		SecurityContext: &corev1.SecurityContext{Privileged: new(true)},
-		VolumeMounts:    []corev1.VolumeMount{{Name: "host", MountPath: hostRoot, MountPropagation: new(corev1.MountPropagationHostToContainer)}},
-	}}
-	pod.InitContainers = installers(o, img)
+		Env: env, SecurityContext: &corev1.SecurityContext{Privileged: new(true)},
+		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")}},
+	}
+	for _, d := range daemonDirs(h) {
+		pod.Volumes = append(pod.Volumes, d.volume())
+		c.VolumeMounts = append(c.VolumeMounts, d.mount())
+	}
+	pod.Containers = []corev1.Container{c}
+	pod.InitContainers = installers(img)
+	if len(pod.InitContainers) > 0 {
+		pod.Volumes = append(pod.Volumes, hostPath("cni-bin", o.CNIBinDir, corev1.HostPathDirectoryOrCreate),
+			corev1.Volume{Name: "tools", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+	}
 	return ds
 }
 
 // installers put the CNI plugins on the node: the first hands the others this
-// operator's installer, so that an image needs to contain nothing but its plugin.
-func installers(o Options, img Images) []corev1.Container {
+// operator's installer, so that an image needs to contain nothing but its plugin. They see
+// the one directory that they write to.
+func installers(img Images) []corev1.Container {
 	tools := corev1.VolumeMount{Name: "tools", MountPath: toolsDir}
-	host := corev1.VolumeMount{Name: "host", MountPath: hostRoot}
+	bin := corev1.VolumeMount{Name: "cni-bin", MountPath: cniDir}
 	var out []corev1.Container
 	for _, plugin := range slices.Sorted(maps.Keys(img.CNI)) {
 		if img.CNI[plugin] == "" {
@@ -85,45 +153,60 @@ func installers(o Options, img Images) []corev1.Container {
 		if len(out) == 0 {
 			out = append(out, corev1.Container{
 				Name: "installer", Image: img.Daemon, Command: []string{program, "install", "-to=" + toolsDir, program},
-				VolumeMounts: []corev1.VolumeMount{tools},
+				VolumeMounts: []corev1.VolumeMount{tools}, SecurityContext: unprivileged(),
 			})
 		}
 		out = append(out, corev1.Container{
 			Name: plugin + "-cni", Image: img.CNI[plugin],
-			Command:      []string{toolsDir + program, "install", "-to=" + hostRoot + o.CNIBinDir, plugin},
-			VolumeMounts: []corev1.VolumeMount{tools, host},
+			Command:      []string{toolsDir + program, "install", "-to=" + cniDir, plugin},
+			VolumeMounts: []corev1.VolumeMount{tools, bin}, SecurityContext: unprivileged(),
 		})
 	}
 	return out
+}
+
+// unprivileged is root, for the directories of the node belong to root, without any
+// capability.
+func unprivileged() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		RunAsUser: new(int64(0)), AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
+		Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
 }
 
 // DevicePlugin describes the DaemonSet of the device plugin. It runs on every selected
 // node, also without resources: the first policy then finds it there. Its
 // configuration is a file that the node's daemon writes and it reloads.
 func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv1.DaemonSet {
-	args := []string{"--log-level=10", "--resource-prefix=" + o.ResourcePrefix, "--config-file=/etc/pcidp/config.json", "--wait-for-config"}
+	args := []string{"--log-level=10", "--resource-prefix=" + o.ResourcePrefix, "--config-file=/etc/pcidp/config.json", "--wait-for-config", "--dev-root=" + hostRoot}
 	if cfg.UseCDI {
 		args = append(args, "--use-cdi")
 	}
+	h := o.Host.withDefaults()
 	ds := daemonSet(DevicePluginName, o, img.PullSecrets)
 	pod := &ds.Spec.Template.Spec
-	volumes := []struct{ name, host, inside string }{
-		{"config", "/etc/sriov-operator/device-plugin", "/etc/pcidp"},
-		{"device-plugins", "/var/lib/kubelet/device-plugins", ""},
-		{"plugins-registry", "/var/lib/kubelet/plugins_registry", ""},
-		{"pod-resources", "/var/lib/kubelet/pod-resources", ""},
-		{"device-info", "/var/run/k8s.cni.cncf.io", ""},
-		{"cdi", "/var/run/cdi", ""},
-		{"dev", "/dev", ""},
+	pod.AutomountServiceAccountToken = new(false)
+	const create, kubelet = corev1.HostPathDirectoryOrCreate, "/var/lib/kubelet" // where the device plugin looks
+	c := corev1.Container{
+		Name: DevicePluginName, Image: img.DevicePlugin, Args: args, SecurityContext: unprivileged(),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")},
+		},
 	}
-	c := corev1.Container{Name: DevicePluginName, Image: img.DevicePlugin, Args: args, SecurityContext: &corev1.SecurityContext{Privileged: new(true)}}
-	for _, v := range volumes {
-		kind := corev1.HostPathDirectoryOrCreate
-		if v.name == "dev" {
-			kind = corev1.HostPathUnset
-		}
-		pod.Volumes = append(pod.Volumes, hostPath(v.name, v.host, kind))
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: v.name, MountPath: cmp.Or(v.inside, v.host)})
+	for _, d := range []directory{
+		{name: "config", host: h.State + "/device-plugin", inside: "/etc/pcidp", kind: create, readOnly: true},
+		{name: "dev", host: "/dev", inside: hostRoot + "/dev", readOnly: true},
+		{name: "device-plugins", host: h.Kubelet + "/device-plugins", inside: kubelet + "/device-plugins", kind: create},
+		{name: "plugins-registry", host: h.Kubelet + "/plugins_registry", inside: kubelet + "/plugins_registry", kind: create},
+		{name: "pod-resources", host: h.Kubelet + "/pod-resources", inside: kubelet + "/pod-resources", kind: create, readOnly: true},
+		{name: "device-info", host: "/var/run/k8s.cni.cncf.io/devinfo/dp", inside: "/var/run/k8s.cni.cncf.io/devinfo/dp", kind: create},
+		{name: "cdi", host: "/var/run/cdi", inside: "/var/run/cdi", kind: create},
+	} {
+		pod.Volumes = append(pod.Volumes, d.volume())
+		c.VolumeMounts = append(c.VolumeMounts, d.mount())
 	}
 	if cfg.FeatureGates[GateMetrics] {
 		serveMetrics(&c, o)

@@ -20,10 +20,15 @@ const (
 )
 
 // serveMetrics lets the device plugin listen on the node's address, the one that the
-// Service leads to, and on no other.
+// Service leads to, and on no other. Without it nothing listens, and nothing can be probed:
+// the device plugin then tells the kubelet alone how it is.
 func serveMetrics(c *corev1.Container, o Options) {
 	c.Env = append(c.Env, corev1.EnvVar{Name: "HOST_IP", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.hostIP"}}})
 	c.Args = append(c.Args, fmt.Sprintf("--metrics-address=[$(HOST_IP)]:%d", o.MetricsPort))
+	probe := func(path string) *corev1.Probe {
+		return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt(o.MetricsPort)}}}
+	}
+	c.LivenessProbe, c.ReadinessProbe = probe("/healthz"), probe("/readyz")
 	c.Ports = append(c.Ports, corev1.ContainerPort{Name: "metrics", ContainerPort: int32(o.MetricsPort), HostPort: int32(o.MetricsPort), Protocol: corev1.ProtocolTCP})
 }
 

@@ -1,0 +1,136 @@
+package controller_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
+)
+
+// An installation of the upstream operator, made in each of the ways in which people make
+// one, is taken over by applying ours, and ours by applying it again.
+func TestUpstreamIsTakenOver(t *testing.T) {
+	controlplane.Need(t)
+	program := filepath.Join(t.TempDir(), "operator")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sriovkit-operator").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	manifests, err := os.ReadFile("testdata/upstream/installation.yaml")
+	require.NoError(t, err)
+	theirs := string(manifests)
+	chart := strings.ReplaceAll(theirs, "metadata: {name", "metadata: {labels: {app.kubernetes.io/managed-by: Helm}, annotations: {meta.helm.sh/release-name: sriov}, name")
+	clientSide, serverSide := []string{"apply", "-f", "-"}, []string{"apply", "--server-side", "--force-conflicts", "-f", "-"}
+	ours := []string{"apply", "-k", "../../config"}
+	oursServerSide := []string{"apply", "--server-side", "--force-conflicts", "-k", "../../config"}
+	for name, tc := range map[string]struct {
+		manifests            string
+		install, over, again []string
+	}{
+		"kustomize":                    {theirs, clientSide, ours, clientSide},
+		"kustomize, ours server-side":  {theirs, clientSide, oursServerSide, serverSide},
+		"chart":                        {chart, []string{"create", "--field-manager=helm", "-f", "-"}, ours, nil}, // nobody installs a chart over what is not its own
+		"chart, ours server-side":      {chart, []string{"create", "--field-manager=helm", "-f", "-"}, oursServerSide, nil},
+		"server-side":                  {theirs, serverSide, ours, serverSide},
+		"server-side, ours the same":   {theirs, serverSide, oursServerSide, serverSide},
+		"a chart's server-side apply":  {chart, append(serverSide, "--field-manager=helm"), ours, nil},
+		"another tool's, ours forcing": {theirs, append(serverSide, "--field-manager=argocd-controller"), oursServerSide, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &cluster{}
+			kubectl := func(input string, args ...string) {
+				t.Helper()
+				out, err := c.plane.Kubectl(t.Context(), strings.NewReader(input), args...)
+				require.NoError(t, err, out)
+			}
+			started, err := startPlane(t.Context(), controlplane.Config{}, func(plane *controlplane.ControlPlane) error {
+				c.plane = plane
+				kubectl("", "apply", "-k", "../../config/crd")
+				kubectl(tc.manifests, tc.install...)
+				kubectl("", tc.over...)
+				return nil
+			})
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, started.plane.Close()) })
+			*c = *started
+			c.taken(t, program)
+			if tc.again == nil {
+				return
+			}
+			t.Log("and back")
+			kubectl(tc.manifests, tc.again...)
+			var d appsv1.Deployment
+			require.NoError(t, c.Get(ctx, client.ObjectKey{Namespace: ns, Name: "sriov-network-operator"}, &d))
+			require.Len(t, d.Spec.Template.Spec.Containers, 1)
+			require.Equal(t, []string{"sriov-network-operator"}, d.Spec.Template.Spec.Containers[0].Command)
+			require.NoError(t, c.Get(ctx, client.ObjectKey{Name: "sriov-network-config-daemon"}, &rbacv1.ClusterRole{}))
+		})
+	}
+}
+
+// taken checks that what runs is ours, and that nothing is left of the others' rights once
+// our operator has run.
+func (c *cluster) taken(t *testing.T, program string) {
+	t.Helper()
+	var d appsv1.Deployment
+	require.NoError(t, c.Get(ctx, client.ObjectKey{Namespace: ns, Name: "sriov-network-operator"}, &d))
+	require.Len(t, d.Spec.Template.Spec.Containers, 1)
+	container := d.Spec.Template.Spec.Containers[0]
+	require.Equal(t, []string{"/sriovkit-operator", "operator"}, append(container.Command, container.Args...))
+	require.Equal(t, "sriovkit/operator:dev", container.Image)
+	for _, e := range container.Env {
+		require.NotContains(t, e.Value, "upstream.test", e.Name)
+	}
+	var plugin appsv1.DaemonSet
+	plugin.Namespace, plugin.Name = ns, "sriov-network-config-daemon"
+	require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(&plugin), &plugin))
+
+	stop := c.run(t, program, "CREATE_DEFAULT_CONFIG=true")
+	defer stop()
+	c.eventually(t, func(t *assert.CollectT) {
+		var now appsv1.DaemonSet
+		require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(&plugin), &now))
+		require.NotEqual(t, plugin.UID, now.UID, "replaced, not merged with")
+		for _, gone := range []client.Object{
+			&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "sriov-network-config-daemon"}},
+			&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "sriov-network-config-daemon"}},
+			&rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "operator-webhook"}},
+			&rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "operator-webhook-role-binding"}},
+			&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "sriov-device-plugin-pod-access"}},
+			&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "sriov-device-plugin-pod-access"}},
+			&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "operator-webhook-sa"}},
+			&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "device-plugin-config"}},
+			&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "supported-nic-ids"}},
+		} {
+			require.True(t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKeyFromObject(gone), gone)), "%T %s", gone, gone.GetName())
+		}
+		var cfg v1.SriovOperatorConfig
+		require.NoError(t, c.Get(ctx, client.ObjectKey{Namespace: ns, Name: "default"}, &cfg))
+		ready := condition(t, cfg.Status.Conditions, v1.ConditionReady)
+		require.Equal(t, metav1.ConditionTrue, ready.Status, ready.Message)
+	})
+	for account, rights := range map[string][]string{
+		"sriov-network-config-daemon": {"patch nodes", "update nodes", "delete pods", "update sriovnetworknodepolicies.sriovnetwork.openshift.io"},
+		"sriov-device-plugin":         {"update pods", "patch pods"},
+		"operator-webhook-sa":         {"list nodes", "list configmaps"},
+		"sriov-network-operator":      {"delete pods", "get secrets", "update nodes"},
+	} {
+		for _, right := range rights {
+			verb, resource, _ := strings.Cut(right, " ")
+			out, _ := c.plane.Kubectl(ctx, nil, "auth", "can-i", verb, resource, "-n", ns, "--as=system:serviceaccount:"+ns+":"+account)
+			require.Equal(t, "no", strings.TrimSpace(out), "%s may %s", account, right)
+		}
+	}
+	require.NoError(t, c.Get(ctx, client.ObjectKey{Name: "network-resources-injector-role-binding"}, &rbacv1.ClusterRoleBinding{}), "of an injector elsewhere")
+}
