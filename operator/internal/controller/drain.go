@@ -87,6 +87,14 @@ func (r *Drainer) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	if err := r.Get(ctx, client.ObjectKey{Name: req.Name}, node); err != nil {
 		return ctrl.Result{}, r.gone(req.Name, err)
 	}
+	if leaving, err := r.leaving(ctx, r); err != nil {
+		return ctrl.Result{}, err
+	} else if leaving {
+		if node.Annotations[v1.AnnotationCordoned] != "" { // if not yet, its event comes
+			err = r.open(ctx, node.Name)
+		}
+		return ctrl.Result{}, err
+	}
 	var state v1.SriovNetworkNodeState
 	if err := r.Get(ctx, req.NamespacedName, &state); client.IgnoreNotFound(err) != nil {
 		return ctrl.Result{}, err
@@ -97,7 +105,7 @@ func (r *Drainer) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 		return ctrl.Result{}, nil
 	}
 	desired, current := state.Annotations[v1.AnnotationDesiredState], state.Annotations[v1.AnnotationCurrentState]
-	if desired != "" {
+	if desired != "" && state.Annotations[v1.AnnotationKeepUntil] == "" {
 		if err := r.mirror(ctx, node, desired); err != nil {
 			return ctrl.Result{}, err
 		}
@@ -134,7 +142,8 @@ func answered(state *v1.SriovNetworkNodeState) bool {
 	return request == "" || request == state.Annotations[v1.AnnotationDrainAnswer]
 }
 
-// gone gives back the slot of a node that is not there any more.
+// gone gives back the slot of a node, unless err says that something went wrong; that it
+// was not found is no such error.
 func (r *Drainer) gone(node string, err error) error {
 	if err = client.IgnoreNotFound(err); err == nil {
 		r.Wake(r.slots.free(node))
@@ -154,16 +163,20 @@ func (r *Drainer) release(ctx context.Context, meta *metav1.PartialObjectMetadat
 		if err == nil && busy(&state) {
 			return nil // the cache is behind: the event of it is on its way
 		}
-		var node corev1.Node
-		if err := r.Live.Get(ctx, client.ObjectKey{Name: meta.Name}, &node); err != nil {
-			return r.gone(meta.Name, err)
-		}
-		if err := uncordon(ctx, r, &node); err != nil {
-			return r.gone(meta.Name, err)
-		}
+		return r.open(ctx, meta.Name)
 	}
 	r.Wake(r.slots.free(meta.Name))
 	return nil
+}
+
+// open uncordons a node that was cordoned here.
+func (r *Drainer) open(ctx context.Context, name string) error {
+	var node corev1.Node
+	err := r.Live.Get(ctx, client.ObjectKey{Name: name}, &node)
+	if err == nil {
+		err = uncordon(ctx, r, &node)
+	}
+	return r.gone(name, err)
 }
 
 // begin takes a slot of the node's pool, or leaves the node waiting for one.

@@ -130,6 +130,8 @@ func (l *lagging) Get(_ context.Context, key client.ObjectKey, obj client.Object
 		found.(*metav1.PartialObjectMetadata).DeepCopyInto(o)
 	case *v1.SriovNetworkNodeState:
 		found.(*v1.SriovNetworkNodeState).DeepCopyInto(o)
+	case *corev1.Namespace:
+		found.(*corev1.Namespace).DeepCopyInto(o)
 	case *v1.SriovOperatorConfig:
 		found.(*v1.SriovOperatorConfig).DeepCopyInto(o)
 	}
@@ -239,6 +241,7 @@ func newPlanning(t *testing.T) *planning {
 	p.planner = &NodePlanner{Client: p.client(), Operator: o, Board: &Board{Changed: func([]string) {}}}
 	p.during = func() {}
 	p.onEvent = p.enqueue
+	p.put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: lagNamespace}})
 	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: lagNamespace, Name: v1.DefaultConfigName, UID: "u"}}
 	cfg.Spec.ConfigDaemonNodeSelector = map[string]string{"kubernetes.io/os": "linux"}
 	p.put(cfg)
@@ -261,6 +264,7 @@ func (p *planning) enqueue(old, now client.Object) {
 		if old == nil || now == nil || p.planner.NodeNews().Update(update) {
 			p.queued[o.Name] = true
 		}
+	case *corev1.Namespace:
 	default:
 		for _, n := range p.cached {
 			if n, ok := n.(*metav1.PartialObjectMetadata); ok {

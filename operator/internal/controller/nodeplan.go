@@ -94,10 +94,11 @@ func (r *NodePlanner) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 	case cfg == nil:
 		// Not configured yet, or no more. Node states are left to their owner reference.
 		r.Board.Forget(req.Name)
-		if state == nil && node != nil {
-			return ctrl.Result{}, r.label(ctx, node, "")
+		leaving, err := r.leaving(ctx, r)
+		if err == nil && node != nil && (state == nil || leaving) {
+			err = r.strip(ctx, node)
 		}
-		return ctrl.Result{}, nil
+		return ctrl.Result{}, err
 	case node == nil || !node.DeletionTimestamp.IsZero() || !deploy.Selected(&cfg.Spec, node.Labels):
 		return r.retire(ctx, node, state, req.Name)
 	case state == nil:
@@ -244,17 +245,30 @@ func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeStat
 	return r.patchConditions(ctx, state, &state.Status.Conditions, planned)
 }
 
-// label says on the Node whether it offers resources; "" takes the label away.
+// label says on the Node whether it offers resources.
 func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetadata, value string) error {
 	if node.Labels[v1.LabelDevicePlugin] == value {
 		return nil
 	}
-	labels := map[string]any{v1.LabelDevicePlugin: value}
-	if value == "" {
-		labels[v1.LabelDevicePlugin] = nil
+	return r.mark(ctx, node, map[string]any{"labels": map[string]any{v1.LabelDevicePlugin: value}})
+}
+
+// strip takes from a Node that takes no part (any more) what the operator wrote on it; the
+// cordon of a drain is the Drainer's to lift.
+func (r *NodePlanner) strip(ctx context.Context, node *metav1.PartialObjectMetadata) error {
+	_, labelled := node.Labels[v1.LabelDevicePlugin]
+	_, mirrored := node.Annotations[v1.AnnotationNodeState]
+	if !labelled && !mirrored {
+		return nil
 	}
+	return r.mark(ctx, node, map[string]any{
+		"labels": map[string]any{v1.LabelDevicePlugin: nil}, "annotations": map[string]any{v1.AnnotationNodeState: nil},
+	})
+}
+
+func (r *NodePlanner) mark(ctx context.Context, node *metav1.PartialObjectMetadata, metadata map[string]any) error {
 	wrote := node.DeepCopy() // node is the cache's
-	if err := r.mergePatch(ctx, wrote, "", map[string]any{"metadata": map[string]any{"labels": labels}}); err != nil {
+	if err := r.mergePatch(ctx, wrote, "", map[string]any{"metadata": metadata}); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	r.labelled.Store(node.Name, wrote.ResourceVersion)
@@ -266,7 +280,7 @@ func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetad
 func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState, name string) (ctrl.Result, error) {
 	r.Board.Forget(name)
 	if node != nil {
-		if err := r.label(ctx, node, ""); err != nil {
+		if err := r.strip(ctx, node); err != nil {
 			return ctrl.Result{}, err
 		}
 	}

@@ -9,6 +9,8 @@ package controller
 import (
 	"context"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -39,8 +41,8 @@ type Operator struct {
 	WebhookURL string
 }
 
-// config reads the SriovOperatorConfig that counts; nil if there is none or it is
-// being deleted. It is the cache's own: for reading.
+// config reads the SriovOperatorConfig that counts; nil if there is none, it is being
+// deleted, or all is. It is the cache's own: for reading.
 func (o *Operator) config(ctx context.Context, c client.Reader) (*v1.SriovOperatorConfig, error) {
 	var cfg v1.SriovOperatorConfig
 	err := c.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: v1.DefaultConfigName}, &cfg, client.UnsafeDisableDeepCopy)
@@ -50,7 +52,20 @@ func (o *Operator) config(ctx context.Context, c client.Reader) (*v1.SriovOperat
 	if err != nil || !cfg.DeletionTimestamp.IsZero() {
 		return nil, nil
 	}
+	if leaving, err := o.leaving(ctx, c); err != nil || leaving {
+		return nil, err
+	}
 	return &cfg, nil
+}
+
+// leaving reports whether the operator's Namespace is being deleted: then little time is
+// left to take away what is on objects of the cluster, before the rights to do so go too.
+func (o *Operator) leaving(ctx context.Context, c client.Reader) (bool, error) {
+	var ns corev1.Namespace
+	if err := c.Get(ctx, client.ObjectKey{Name: o.Namespace}, &ns, client.UnsafeDisableDeepCopy); err != nil {
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+	}
+	return !ns.DeletionTimestamp.IsZero(), nil
 }
 
 // nodeMeta is how Nodes are watched and cached: their names, labels and annotations.

@@ -171,6 +171,7 @@ func setupNodes(mgr ctrl.Manager, c *Client, o Operator) error {
 			Watches(&v1.SriovNetworkNodePolicy{}, w.policies(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			Watches(&v1.SriovNetworkPoolConfig{}, w.everyNode(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 			Watches(&v1.SriovOperatorConfig{}, w.everyNode(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			Watches(&corev1.Namespace{}, w.everyNode(), builder.WithPredicates(o.leaves())).
 			WithOptions(controller.Options{MaxConcurrentReconciles: parallel}).
 			Complete(nodes),
 		ctrl.NewControllerManagedBy(mgr).Named("policystatus").
@@ -200,9 +201,17 @@ func setupDrain(mgr ctrl.Manager, c *Client, o Operator) error {
 		WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(drainNews)).
 		Watches(&v1.SriovNetworkPoolConfig{}, w.waitingNodes(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1.SriovOperatorConfig{}, w.waitingNodes(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.Namespace{}, w.waitingNodes(), builder.WithPredicates(o.leaves())).
 		WatchesRawSource(source.Channel(wake, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: parallelDrains}).
 		Complete(drainer)
+}
+
+// leaves passes the event that the operator's Namespace is being deleted.
+func (o *Operator) leaves() predicate.Predicate {
+	return predicate.NewPredicateFuncs(func(ns client.Object) bool {
+		return ns.GetName() == o.Namespace && !ns.GetDeletionTimestamp().IsZero()
+	})
 }
 
 // drainNews passes events of Nodes that may be in another pool now, or whose annotations

@@ -1,0 +1,90 @@
+package controller_test
+
+import (
+	"context"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
+	"github.com/sriovkit/sriovkit/operator/internal/nad"
+)
+
+// Whatever is deleted first, and all in one go, nothing stays: no
+// NetworkAttachmentDefinition, nothing on a Node, no cordon of a drain that was under way.
+func TestNothingIsLeftBehind(t *testing.T) {
+	controlplane.Need(t)
+	program := filepath.Join(t.TempDir(), "operator")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sriovkit-operator").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	c, err := startPlane(t.Context(), controlplane.Config{Controllers: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
+	c.namespace(t, "left-app")
+	all := []string{"delete", "-k", "../../config", "--ignore-not-found", "--timeout=90s"}
+	for name, commands := range map[string][][]string{
+		"all in one go":       {all},
+		"the namespace first": {{"delete", "namespace", ns, "--timeout=90s"}, all},
+		"the CRDs first":      {{"delete", "-k", "../../config/crd", "--timeout=90s"}, all},
+		"the rights last":     {{"delete", "deployment", "-n", ns, "sriov-network-operator"}, {"delete", "sriovoperatorconfigs", "-n", ns, "--all"}, all},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.eventually(t, func(t *assert.CollectT) { // the namespace of before may still be going
+				out, err := c.plane.Kubectl(ctx, nil, "apply", "-k", "../../config")
+				require.NoError(t, err, out)
+			})
+			cmd := c.netns.Command(context.WithoutCancel(t.Context()), program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address=0")
+			cmd.Env = []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test", "CREATE_DEFAULT_CONFIG=true"}
+			require.NoError(t, cmd.Start())
+			t.Cleanup(func() { // it may have ended with its lease
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+			})
+			nodes := []string{"left-a", "left-b", "left-c"}
+			for _, n := range nodes {
+				c.node(t, n, nil)
+			}
+			c.create(t, sriovNetwork(ns, "left-over", in("left-app")))
+			c.create(t, policy("left", "left-a"))
+			c.budget(t, "left-b", c.pod(t, "left-b", "left-b", true))
+			c.ask(t, "left-b", v1.DrainRequired)
+			c.eventually(t, func(t *assert.CollectT) {
+				require.True(t, c.cordoned(t, "left-b"))
+				for _, n := range nodes {
+					var node corev1.Node
+					require.NoError(t, c.Get(ctx, client.ObjectKey{Name: n}, &node))
+					require.NotEmpty(t, node.Labels[v1.LabelDevicePlugin])
+					require.NotEmpty(t, node.Annotations[v1.AnnotationNodeState])
+				}
+				c.nad(t, "left-app", "left-over")
+			})
+			for _, args := range commands {
+				out, err := c.plane.Kubectl(ctx, nil, args...)
+				require.NoError(t, err, out)
+			}
+			c.eventually(t, func(t *assert.CollectT) {
+				for _, n := range nodes {
+					var node corev1.Node
+					require.NoError(t, c.Get(ctx, client.ObjectKey{Name: n}, &node))
+					require.NotContains(t, node.Labels, v1.LabelDevicePlugin, n)
+					require.NotContains(t, node.Annotations, v1.AnnotationNodeState, n)
+					require.NotContains(t, node.Annotations, v1.AnnotationCordoned, n)
+					require.False(t, node.Spec.Unschedulable, n)
+				}
+			})
+			// Garbage collection looks for new kinds every half minute.
+			require.Eventually(t, func() bool {
+				err := c.Get(ctx, client.ObjectKey{Namespace: "left-app", Name: "left-over"}, &nad.NetworkAttachmentDefinition{})
+				return apierrors.IsNotFound(err)
+			}, 90*time.Second, 100*time.Millisecond)
+		})
+	}
+}
