@@ -171,8 +171,9 @@ func (w *work) verifyMAC(ctx context.Context) error {
 	return w.resetAdmin(ctx, vfstate.Diff(have, vfstate.State{MAC: w.journal.Before.MAC}))
 }
 
-// resetAdmin writes what is left to restore. A PF may refuse the zero MAC that
-// it reported: there it means that none was ever set, which is as good.
+// resetAdmin writes what is left to restore. A PF may refuse the zero MAC. Where
+// it reported one before, none was ever set, which is as good; else it is to set
+// the former one.
 func (w *work) resetAdmin(ctx context.Context, s vfstate.State) error {
 	if s.IsZero() {
 		return nil
@@ -181,7 +182,9 @@ func (w *work) resetAdmin(ctx context.Context, s vfstate.State) error {
 	var refused *link.AttributeError
 	if errors.As(err, &refused) && !vf.IsBusy(err) && refused.Attr == vfstate.AttrMAC && isZero(s.MAC) {
 		slog.Warn("PF does not take back its MAC for the VF", "pci", w.device.Address, "err", err)
-		s.MAC = nil
+		if s.MAC = w.journal.Before.MAC; isZero(s.MAC) {
+			s.MAC = nil
+		}
 		return w.device.SetAdmin(ctx, w.home, s)
 	}
 	return err

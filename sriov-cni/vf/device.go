@@ -165,12 +165,15 @@ func (h *Host) Identify(a libsriov.Address) (state.Identity, error) {
 	return id, nil
 }
 
-// Interface reads the VF's interface in the host's namespace. Between a look at
-// sysfs and this it may have been renamed, as udev does with new ones.
-func (d Device) Interface(host *link.Conn) (link.Link, error) {
-	l, err := host.ByName(d.Netdev)
+// Interface reads the VF's interface in the host's namespace.
+func (d Device) Interface(host *link.Conn) (link.Link, error) { return interfaceOf(host, d.Netdev) }
+
+// interfaceOf reads an interface that sysfs names. Between a look there and this
+// it may have been renamed, as udev does with new ones.
+func interfaceOf(host *link.Conn, name string) (link.Link, error) {
+	l, err := host.ByName(name)
 	if errors.Is(err, link.ErrNotFound) {
-		err = cnierr.Busy(fmt.Errorf("interface %s of VF %s is being renamed or moved: %w", d.Netdev, d.Address, err), "")
+		err = cnierr.Busy(fmt.Errorf("interface %s is being renamed or moved: %w", name, err), "the next try finds it")
 	}
 	return l, err
 }

@@ -49,10 +49,7 @@ func (h *Host) hostUse(host *link.Conn, name string) (string, error) {
 			return "is a part of " + upper, nil
 		}
 	}
-	l, err := host.ByName(name)
-	if errors.Is(err, link.ErrNotFound) {
-		return "", cnierr.Busy(fmt.Errorf("interface %s is being renamed or moved: %w", name, err), "")
-	}
+	l, err := interfaceOf(host, name)
 	if err != nil {
 		return "", err
 	}
