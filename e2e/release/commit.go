@@ -2,7 +2,6 @@ package release
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -66,7 +65,7 @@ func (r *Release) checkSiblings(ctx context.Context) error {
 }
 
 // commit makes the commit and its tag in a clone: go.mod without replace, and go.sum with
-// the siblings' sums, as a build of the tag in a clone of the repository needs them.
+// the siblings' sums, which a build of the tag in a clone of the repository needs.
 func (r *Release) commit(ctx context.Context) error {
 	if _, err := r.git(ctx, r.work, "clone", "--quiet", "--shared", r.Checkout, r.clone); err != nil {
 		return err
@@ -75,15 +74,12 @@ func (r *Release) commit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var sums []string
 	for name, version := range siblings(mod) {
-		more, err := r.publish(ctx, module.Version{Path: Prefix + name, Version: version})
-		if err != nil {
+		if err := r.publish(ctx, module.Version{Path: Prefix + name, Version: version}); err != nil {
 			return err
 		}
-		sums = append(sums, more...)
 	}
-	if err := r.rewrite(mod, sums); err != nil {
+	if err := r.dropReplaces(ctx, mod); err != nil {
 		return err
 	}
 	args := []string{}
@@ -101,12 +97,11 @@ func (r *Release) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = r.publish(ctx, module.Version{Path: Prefix + r.Module, Version: r.Version})
-	return err
+	return r.publish(ctx, module.Version{Path: Prefix + r.Module, Version: r.Version})
 }
 
-// rewrite writes the go.mod and go.sum of the commit.
-func (r *Release) rewrite(mod *modfile.File, sums []string) error {
+// dropReplaces writes the go.mod and go.sum of the commit.
+func (r *Release) dropReplaces(ctx context.Context, mod *modfile.File) error {
 	for _, replace := range slices.Clone(mod.Replace) {
 		if !strings.HasPrefix(replace.Old.Path, Prefix) {
 			return fmt.Errorf("%s replaces %s, which go install refuses; require a version that needs no replace", r.Module, replace.Old.Path)
@@ -124,15 +119,10 @@ func (r *Release) rewrite(mod *modfile.File, sums []string) error {
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), text, 0o644); err != nil {
 		return err
 	}
-	old, err := os.ReadFile(filepath.Join(dir, "go.sum"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	env, err := r.environment(ctx)
+	if err != nil {
 		return err
 	}
-	lines := append(strings.Split(strings.TrimSpace(string(old)), "\n"), sums...)
-	lines = slices.DeleteFunc(lines, func(line string) bool { return line == "" })
-	if len(lines) == 0 {
-		return nil
-	}
-	slices.Sort(lines)
-	return os.WriteFile(filepath.Join(dir, "go.sum"), []byte(strings.Join(slices.Compact(lines), "\n")+"\n"), 0o644)
+	_, err = run(ctx, dir, env, "go", "mod", "tidy")
+	return err
 }

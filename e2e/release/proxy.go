@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,78 +11,66 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
-	"golang.org/x/mod/sumdb/dirhash"
 	"golang.org/x/mod/zip"
 )
 
 // publish puts a tagged module into the proxy (https://go.dev/ref/mod#goproxy-protocol),
-// and every sibling that it requires. It returns the lines of go.sum for all of them.
-func (r *Release) publish(ctx context.Context, v module.Version) (sums []string, err error) {
+// and every sibling that it requires.
+func (r *Release) publish(ctx context.Context, v module.Version) error {
 	name := strings.TrimPrefix(v.Path, Prefix)
 	tag := name + "/" + v.Version
 	text, err := r.git(ctx, r.clone, "show", tag+":"+name+"/go.mod")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mod, err := modfile.Parse(tag+":go.mod", []byte(text), nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(mod.Replace) > 0 {
-		return nil, fmt.Errorf("tag %s has a replace of %s, which go install refuses", tag, mod.Replace[0].Old.Path)
+		return fmt.Errorf("tag %s has a replace of %s, which go install refuses", tag, mod.Replace[0].Old.Path)
 	}
 	for sibling, version := range siblings(mod) {
-		more, err := r.publish(ctx, module.Version{Path: Prefix + sibling, Version: version})
-		if err != nil {
-			return nil, fmt.Errorf("%s requires %s: %w", tag, sibling, err)
+		if err := r.publish(ctx, module.Version{Path: Prefix + sibling, Version: version}); err != nil {
+			return fmt.Errorf("%s requires %s: %w", tag, sibling, err)
 		}
-		sums = append(sums, more...)
 	}
-	own, err := r.publishOne(ctx, v, tag, []byte(text))
-	return append(sums, own...), err
+	return r.publishOne(ctx, v, tag, []byte(text))
 }
 
-func (r *Release) publishOne(ctx context.Context, v module.Version, tag string, mod []byte) (sums []string, err error) {
+func (r *Release) publishOne(ctx context.Context, v module.Version, tag string, mod []byte) error {
 	source, err := os.MkdirTemp(r.work, "module-")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := r.export(ctx, tag, strings.TrimPrefix(v.Path, Prefix), source); err != nil {
-		return nil, err
+		return err
 	}
 	at := filepath.Join(r.proxy, v.Path, "@v")
 	if err := os.MkdirAll(at, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	archive, err := os.Create(filepath.Join(at, v.Version+".zip"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer archive.Close()
 	if err := zip.CreateFromDir(archive, v, source); err != nil {
-		return nil, err
+		return err
 	}
 	if err := archive.Close(); err != nil {
-		return nil, err
+		return err
 	}
 	info, err := json.Marshal(map[string]any{"Version": v.Version, "Time": time.Unix(0, 0).UTC()})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for file, content := range map[string][]byte{v.Version + ".mod": mod, v.Version + ".info": info} {
 		if err := os.WriteFile(filepath.Join(at, file), content, 0o644); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := list(at); err != nil {
-		return nil, err
-	}
-	content, err := dirhash.HashZip(archive.Name(), dirhash.Hash1)
-	if err != nil {
-		return nil, err
-	}
-	requirements, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(string(mod))), nil })
-	return []string{v.Path + " " + v.Version + " " + content, v.Path + " " + v.Version + "/go.mod " + requirements}, err
+	return list(at)
 }
 
 // list writes which versions of a module the proxy has.

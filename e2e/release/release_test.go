@@ -129,7 +129,6 @@ func TestRefused(t *testing.T) {
 		"sibling changed":       {module: "tool", version: "v0.2.0", later: map[string]string{"lib/lib.go": "package lib\n\nconst Hello = \"bye\"\n"}, want: "which is not what lib/v0.1.0 has"},
 		"sibling has a replace": {module: "tool", version: "v0.2.0", change: map[string]string{"lib/go.mod": "module " + Prefix + "lib\n\ngo 1.26.0\n\nreplace example.org/x => ../x\n"}, want: "tag lib/v0.1.0 has a replace of example.org/x"},
 		"does not compile":      {module: "tool", version: "v0.2.0", change: map[string]string{"lib/lib.go": "package lib\n"}, want: "undefined: lib.Hello"},
-		"not tidy":              {module: "tool", version: "v0.2.0", change: map[string]string{"tool/cmd/greeting/main.go": "package main\n\nfunc main() { print(1) }\n"}, want: "go mod tidy -diff"},
 		"no version in it": {module: "tool", version: "v0.2.0", change: map[string]string{tool: mod(""), "tool/cmd/greeting/main.go": "package main\n\nfunc main() { print(1) }\n"},
 			want: "want v0.2.0 in it"},
 		"replaces a stranger": {module: "lib", version: "v0.1.1", later: map[string]string{"lib/go.mod": "module " + Prefix + "lib\n\ngo 1.26.0\n\nreplace example.org/x => ../x\n"}, want: "go install refuses"},
