@@ -53,7 +53,7 @@ versions: ## Bring the modules to one set of versions, the workspace's
 
 .PHONY: test-host
 test-host: compiler ## Tests that need no emulated hardware, under the race detector
-	SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -json work | go run ./e2e/cmd/tier report -tier host -all
+	SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -timeout 30m -json work | go run ./e2e/cmd/tier report -tier host -all
 
 # The race detector is C, and nothing else is.
 .PHONY: compiler

@@ -98,3 +98,42 @@ func TestOneWayOfBuilding(t *testing.T) {
 		return err
 	}))
 }
+
+// TestLinked looks at what each program links as it is shipped.
+func TestLinked(t *testing.T) {
+	t.Parallel()
+	const otel, client = "go.opentelemetry.io/", "k8s.io/client-go/"
+	everywhere := map[string]string{
+		"github.com/stretchr/testify/":                    "for tests",
+		"testing":                                         "for tests",
+		"github.com/sriovkit/sriovkit/e2e/":               "for tests",
+		"github.com/sriovkit/sriovkit/libsriov/sriovtest": "for tests",
+		"github.com/spf13/cobra":                          "flags come from the standard library",
+		"k8s.io/kubernetes/":                              "the published staging modules suffice",
+	}
+	perProgram := map[string]map[string]string{
+		"sriov":             {otel: "a third of the program, and it traces nothing", client: "start-up cost of every ADD", "google.golang.org/grpc": "speaks to the kernel only"},
+		"multus-shim":       {otel: "a third of the program, and it traces nothing", client: "start-up cost of every ADD", "google.golang.org/grpc": "start-up cost of every ADD"},
+		"sriovdp":           {otel: "traces nothing", client: "15 MB on every node for nothing: the plugin asks kubelet only"},
+		"sriovkit-operator": {otel: "traces nothing"},
+	}
+	checkout, err := component.Checkout(t.Context())
+	require.NoError(t, err)
+	for _, c := range component.All {
+		for _, pkg := range c.Programs {
+			list := exec.CommandContext(t.Context(), "go", "list", "-deps", pkg)
+			list.Dir, list.Env = filepath.Join(checkout, c.Name), append(os.Environ(), component.Environment()...)
+			out, err := list.Output()
+			require.NoError(t, err)
+			for _, forbidden := range []map[string]string{everywhere, perProgram[filepath.Base(pkg)]} {
+				for path, why := range forbidden {
+					for dep := range strings.FieldsSeq(string(out)) {
+						if dep == path || strings.HasPrefix(dep, strings.TrimSuffix(path, "/")+"/") {
+							t.Errorf("%s links %s: %s", filepath.Base(pkg), dep, why)
+						}
+					}
+				}
+			}
+		}
+	}
+}
