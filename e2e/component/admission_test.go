@@ -1,0 +1,138 @@
+package component_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/component"
+	"github.com/sriovkit/sriovkit/e2e/controlplane"
+)
+
+// account talks to an API server with a service account's token.
+type account struct {
+	url, token string
+	http       *http.Client
+}
+
+func (a account) patch(t *testing.T, path, body string) (code int, message string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, a.url+path, strings.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+a.token)
+	req.Header.Set("Content-Type", "application/merge-patch+json")
+	resp, err := a.http.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	var status struct{ Message string }
+	require.NoError(t, json.Unmarshal(data, &status))
+	return resp.StatusCode, status.Message
+}
+
+// The token that multus-shim leaves on a node can write network-status of the pods
+// on that node, and nothing else: not their addresses, phase, labels or other
+// annotations, and nothing of other nodes' pods.
+func TestMultusWritesNetworkStatusOfItsNodeOnly(t *testing.T) {
+	t.Parallel()
+	controlplane.Need(t)
+	cp, err := controlplane.Start(t.Context(), controlplane.Config{Log: io.Discard})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cp.Close()) })
+	kubectl := func(input string, args ...string) string {
+		t.Helper()
+		out, err := cp.Kubectl(t.Context(), strings.NewReader(input), args...)
+		require.NoError(t, err)
+		return strings.TrimSpace(out)
+	}
+	checkout, err := component.Checkout(t.Context())
+	require.NoError(t, err)
+	kubectl("", "apply", "-k", filepath.Join(checkout, "multus-shim/deploy"))
+	kubectl(`
+{apiVersion: v1, kind: Node, metadata: {name: node1}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: node2}}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: default}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: installer, namespace: kube-system}, spec: {nodeName: node1, serviceAccountName: multus-shim, containers: [{name: c, image: none}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: own, labels: {a: b}, annotations: {keep: this}}, spec: {nodeName: node1, containers: [{name: c, image: none}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: bare}, spec: {nodeName: node1, containers: [{name: c, image: none}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: foreign}, spec: {nodeName: node2, containers: [{name: c, image: none}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: pending}, spec: {nodeSelector: {none: such}, containers: [{name: c, image: none}]}}
+`, "apply", "-f", "-")
+	uid := kubectl("", "get", "pod", "own", "-o", "jsonpath={.metadata.uid}")
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(cp.CA()))
+	bound := account{url: cp.URL, http: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}}
+	unbound := bound
+	bound.token = kubectl("", "-n", "kube-system", "create", "token", "multus-shim", "--bound-object-kind=Pod", "--bound-object-name=installer",
+		"--bound-object-uid="+kubectl("", "-n", "kube-system", "get", "pod", "installer", "-o", "jsonpath={.metadata.uid}"))
+	unbound.token = kubectl("", "-n", "kube-system", "create", "token", "multus-shim")
+
+	const own = "/api/v1/namespaces/default/pods/own/status"
+	const status = `"annotations":{"k8s.v1.cni.cncf.io/network-status":"[]"}`
+	// A policy that was just made takes a moment to be in force.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		code, _ := bound.patch(t, own, `{"status":{"podIP":"10.0.0.66"}}`)
+		if code == http.StatusForbidden {
+			break
+		}
+		require.NoError(t, ctx.Err(), "the policy does not come into force")
+	}
+	kubectl("", "patch", "pod", "own", "--subresource=status", "--type=merge", "-p", `{"status":{"podIP":null,"podIPs":null,"phase":"Pending"}}`)
+
+	for name, tc := range map[string]struct {
+		account account
+		pod     string
+		body    string
+		want    string // "" for success
+	}{
+		"status":               {bound, "own", `{"metadata":{"uid":"` + uid + `",` + status + `}}`, ""},
+		"again":                {bound, "own", `{"metadata":{"annotations":{"k8s.v1.cni.cncf.io/network-status":"[{}]"}}}`, ""},
+		"first annotation":     {bound, "bare", `{"metadata":{` + status + `}}`, ""},
+		"another node":         {bound, "foreign", `{"metadata":{` + status + `}}`, "on its own node only"},
+		"no node":              {bound, "pending", `{"metadata":{` + status + `}}`, "on its own node only"},
+		"token without a node": {unbound, "own", `{"metadata":{` + status + `}}`, "on its own node only"},
+		"address":              {bound, "own", `{"metadata":{` + status + `},"status":{"podIP":"10.0.0.66","podIPs":[{"ip":"10.0.0.66"}]}}`, "nothing of the status itself"},
+		"phase":                {bound, "own", `{"status":{"phase":"Running"}}`, "nothing of the status itself"},
+		"condition":            {bound, "own", `{"status":{"conditions":[{"type":"Ready","status":"True"}]}}`, "nothing of the status itself"},
+		"other annotation":     {bound, "own", `{"metadata":{"annotations":{"other":"x"}}}`, "and no other"},
+		"changed annotation":   {bound, "own", `{"metadata":{"annotations":{"keep":"that"}}}`, "and no other"},
+		"removed annotation":   {bound, "own", `{"metadata":{"annotations":{"keep":null}}}`, "and no other"},
+		"label":                {bound, "own", `{"metadata":{"labels":{"a":"c"}}}`, "no labels"},
+		"finalizer":            {bound, "own", `{"metadata":{"finalizers":["example.com/hold"]}}`, "no labels"},
+	} {
+		code, message := tc.account.patch(t, "/api/v1/namespaces/default/pods/"+tc.pod+"/status", tc.body)
+		if tc.want == "" {
+			assert.Equal(t, http.StatusOK, code, "%s: %s", name, message)
+			continue
+		}
+		assert.Equal(t, http.StatusForbidden, code, "%s: %s", name, message)
+		assert.Contains(t, message, tc.want, name)
+	}
+	// The answer by which multus-shim knows that a pod is another one by now.
+	code, message := bound.patch(t, own, `{"metadata":{"uid":"00000000-0000-0000-0000-000000000000",`+status+`}}`)
+	assert.Equal(t, http.StatusUnprocessableEntity, code)
+	assert.Contains(t, message, "metadata.uid")
+	code, _ = bound.patch(t, "/api/v1/namespaces/default/pods/own", `{"metadata":{"labels":{"a":"c"}}}`)
+	assert.Equal(t, http.StatusForbidden, code, "not the pod itself")
+	kubectl("", "patch", "pod", "foreign", "--subresource=status", "--type=merge", "-p", `{"status":{"phase":"Running"}}`) // others are not concerned
+}
