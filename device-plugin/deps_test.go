@@ -25,6 +25,13 @@ func TestDependencies(t *testing.T) {
 			"k8s.io/client-go":              "15 MB on every node for nothing: the plugin asks kubelet only",
 			"k8s.io/api":                    "the plugin asks kubelet only",
 		}},
+		"sriovdra": {[]string{"./cmd/sriovdra"}, map[string]string{
+			self + "sriov-cni": shared, self + "multus-shim": shared, self + "operator": shared, self + "e2e": shared,
+			self + "device-plugin/plugin":   "kubelet's device manager is sriovdp's",
+			self + "libsriov/sriovtest":     "for tests",
+			self + "device-plugin/internal": "for tests",
+			"github.com/stretchr/testify":   "for tests",
+		}},
 		"decisions": {[]string{"./config", "./pool"}, map[string]string{
 			"google.golang.org/grpc": "what goes into a pool does not depend on who asks",
 			"k8s.io/kubelet":         "what goes into a pool does not depend on who asks",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,7 @@ const (
 type holders struct {
 	socket     string
 	checkpoint string
-	claims     bool
+	claims     func() (map[string]pool.Holder, error) // as in Options
 	log        *slog.Logger
 
 	known  knowledge
@@ -55,6 +56,14 @@ func newHolders(opts Options, log *slog.Logger) *holders {
 // is rather kept too long than offered twice.
 func (h *holders) ask(ctx context.Context, l *ledger) {
 	asked := time.Now()
+	claims := map[string]pool.Holder{}
+	if h.claims != nil {
+		var err error
+		if claims, err = h.claims(); err != nil {
+			h.unknown("which devices claims have is not known; nothing changes hands until it is", err)
+			return
+		}
+	}
 	list, err := kubelet.Holders(ctx, h.socket)
 	source := "pod-resources API"
 	if errors.Is(err, kubelet.ErrNoPodResources) {
@@ -64,14 +73,14 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 			h.known = blind
 			h.say("kubelet's pod-resources directory is not mounted; devices that pods got from an earlier process are not known",
 				"mount", filepath.Dir(h.socket))
+			if h.claims != nil {
+				l.heard(claims, asked)
+			}
 			return
 		}
 	}
 	if err != nil {
-		if h.known != never {
-			h.known = stale
-		}
-		h.say("kubelet does not tell which devices pods hold; nothing changes hands until it does", "err", err)
+		h.unknown("kubelet does not tell which devices pods hold; nothing changes hands until it does", err)
 		return
 	}
 	if h.mocked != "" || source != "pod-resources API" {
@@ -79,7 +88,15 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 	}
 	h.known = current
 	h.mocked = ""
-	l.heard(h.holders(list), asked)
+	l.heard(h.holders(list, claims), asked)
+}
+
+// unknown notes that somebody did not answer.
+func (h *holders) unknown(text string, err error) {
+	if h.known != never {
+		h.known = stale
+	}
+	h.say(text, "err", err)
 }
 
 // say logs once that something is not as it should be.
@@ -91,14 +108,14 @@ func (h *holders) say(text string, args ...any) {
 }
 
 // holders sorts kubelet's list into what the pools of this process know as theirs, and what
-// is in use in another way.
-func (h *holders) holders(list []kubelet.Holder) map[string]pool.Holder {
-	held := make(map[string]pool.Holder, len(list))
+// is in use in another way. claims are those of this process.
+func (h *holders) holders(list []kubelet.Holder, claims map[string]pool.Holder) map[string]pool.Holder {
+	held := maps.Clone(claims)
 	for _, l := range list {
 		was := held[l.Device]
 		if l.Claim != "" {
 			was.Claim = l.Claim
-		} else if !h.claims {
+		} else if h.claims == nil {
 			was.Resource = l.Resource
 		}
 		held[l.Device] = was

@@ -36,10 +36,11 @@ type Options struct {
 
 	KubeletDir   string
 	PodResources string // socket
-	// Claims: the pools are served to resource claims. What pods then have through
-	// kubelet's device manager is in use by somebody else; without Claims it is the other
+	// Claims lists, for pools that are served to resource claims, the devices that claims
+	// have: the driver's own records. What pods have through kubelet's device manager is
+	// then in use by somebody else. Nil serves kubelet's device manager, and it is the other
 	// way round.
-	Claims bool
+	Claims func() (map[string]pool.Holder, error)
 
 	// Rescan is how often to look at the host though nothing was heard.
 	Rescan time.Duration

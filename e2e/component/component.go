@@ -45,7 +45,7 @@ var All = []Component{
 	},
 	{
 		Name:       "device-plugin",
-		Programs:   map[string]string{"/usr/bin/sriovdp": "./cmd/sriovdp"},
+		Programs:   map[string]string{"/usr/bin/sriovdp": "./cmd/sriovdp", "/usr/bin/sriovdra": "./cmd/sriovdra"},
 		Entrypoint: []string{"/usr/bin/sriovdp"},
 	},
 	{

@@ -43,19 +43,9 @@ type Options struct {
 	EvictOnNoCarrier bool
 	// Facts are read with it, a call a look; nil knows none.
 	Facts *Facts
-	// Prepare has all but Driver, Node, Store, MetadataDir, Lookup and ByName, which
-	// the driver sets.
+	// Prepare has all but Driver, Node, Store, MetadataDir and Lookup, which the driver
+	// sets.
 	Prepare prepare.Preparer
-}
-
-// View is the node's hardware under its configuration, at one moment.
-type View struct {
-	Pools []offer.Pool
-	// Held are the devices that pods have through kubelet's device manager. Those are
-	// not published before they are free.
-	Held map[string]config.Resource
-	// HeldUnknown: kubelet did not answer. Nothing is published that was not before.
-	HeldUnknown bool
 }
 
 // Driver serves kubelet. It publishes nothing before the first Update.
@@ -67,15 +57,13 @@ type Driver struct {
 
 	calls sync.Mutex // one of Prepare, Unprepare and Restore at a time, see lock
 
-	mu        sync.Mutex
-	view      View
-	byID      map[string]place
-	names     map[string]string // of published devices -> ID
-	published map[string]bool   // by name
-	health    []offer.Health
-	changed   chan struct{} // closed when health changes
-	noTaints  bool
-	pending   bool // some claims could not be restored yet
+	mu       sync.Mutex
+	pools    []offer.Pool
+	byID     map[string]place
+	health   []offer.Health
+	changed  chan struct{} // closed when health changes
+	noTaints bool
+	pending  bool // some claims could not be restored yet
 }
 
 type place struct {
@@ -86,15 +74,34 @@ type place struct {
 // New makes a driver.
 func New(o Options, log *slog.Logger) *Driver {
 	d := &Driver{
-		opts: o, log: log, changed: make(chan struct{}), published: map[string]bool{},
+		opts: o, log: log, changed: make(chan struct{}),
 		pending: true, // until the first look
 	}
 	d.preparer = o.Prepare
 	d.preparer.Driver, d.preparer.Node = o.Name, o.Node
 	d.preparer.Store = record.Store{Dir: filepath.Join(o.PluginDir, "claims")}
 	d.preparer.MetadataDir = o.PluginDir
-	d.preparer.Lookup, d.preparer.ByName = d.lookup, d.byName
+	d.preparer.Lookup = d.lookup
 	return d
+}
+
+// Claims lists the devices that claims have, for inventory.Options.
+func (d *Driver) Claims() (map[string]pool.Holder, error) {
+	claims, err := d.preparer.Store.All()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]pool.Holder{}
+	for _, c := range claims {
+		for _, r := range c.Requests {
+			for _, device := range r.Devices {
+				if !r.AdminAccess {
+					out[device.ID] = pool.Holder{Resource: device.Resource, Claim: c.Namespace + "/" + c.Name}
+				}
+			}
+		}
+	}
+	return out, nil
 }
 
 // Start registers with kubelet. Claims of pods that run already are made whole by the
@@ -112,7 +119,6 @@ func (d *Driver) Start(ctx context.Context) error {
 		kubeletplugin.Serialize(false), // by lock, which Restore needs, too
 		kubeletplugin.CDIDirectory(d.preparer.CDIDir),
 		kubeletplugin.EnableDeviceMetadata(true, []schema.GroupVersion{v1beta1.SchemeGroupVersion}),
-		kubeletplugin.GRPCVerbosity(-1),
 	)
 	if err != nil {
 		return fmt.Errorf("register with kubelet: %w", err)
@@ -126,15 +132,13 @@ func (d *Driver) Start(ctx context.Context) error {
 // Stop ends what Start began. Slices stay: pods run on without the driver.
 func (d *Driver) Stop() { d.helper.Stop() }
 
-// Update takes a new view and publishes what is different.
-func (d *Driver) Update(ctx context.Context, v View) error {
+// Update takes the pools as they are now and publishes what is different.
+func (d *Driver) Update(ctx context.Context, pools []offer.Pool) error {
 	d.mu.Lock()
-	d.view = v
-	d.byID, d.names = map[string]place{}, map[string]string{}
-	for _, p := range v.Pools {
+	d.pools, d.byID = pools, map[string]place{}
+	for _, p := range pools {
 		for _, m := range p.Members {
 			d.byID[m.ID] = place{p.Pool, m}
-			d.names[offer.DeviceName(m.ID)] = m.ID
 		}
 	}
 	pending := d.pending
@@ -172,20 +176,14 @@ func (d *Driver) publish(ctx context.Context) error {
 	}
 	o := offer.Options{
 		Driver: d.opts.Name, Node: d.opts.Node, NoTaints: d.noTaints, EvictOnNoCarrier: d.opts.EvictOnNoCarrier,
-		Withheld: d.withheld,
 	}
+	o.AsGiven = d.asGiven()
 	if d.opts.Facts != nil {
 		o.Facts = d.opts.Facts.Look()
 	}
-	out := offer.Publish(d.view.Pools, o)
+	out := offer.Publish(d.pools, o)
 	for _, err := range out.Problems {
 		d.log.Warn("not published", "err", err)
-	}
-	clear(d.published)
-	for _, s := range out.Resources.Pools[d.opts.Node].Slices {
-		for _, device := range s.Devices {
-			d.published[device.Name] = true
-		}
 	}
 	if !slices.Equal(d.health, out.Health) {
 		d.health = out.Health
@@ -195,14 +193,22 @@ func (d *Driver) publish(ctx context.Context) error {
 	return d.helper.PublishResources(ctx, out.Resources)
 }
 
-// withheld reports whether a device is kept from claims, because a pod has it through
-// kubelet's device manager or because that is not known.
-func (d *Driver) withheld(id string) bool {
-	if d.view.HeldUnknown {
-		return !d.published[offer.DeviceName(id)]
+// asGiven knows the drivers that devices were given to claims with. Where records cannot
+// be read, devices count as they were: nobody is evicted for that.
+func (d *Driver) asGiven() func(pool.Device) bool {
+	claims, err := d.preparer.Store.All()
+	return func(device pool.Device) bool {
+		for _, c := range claims {
+			for _, r := range c.Requests {
+				for _, given := range r.Devices {
+					if given.ID == device.ID && !r.AdminAccess {
+						return given.Driver == device.Driver
+					}
+				}
+			}
+		}
+		return err != nil
 	}
-	_, held := d.view.Held[id]
-	return held
 }
 
 func (d *Driver) lookup(id string) (config.Pool, pool.Member, bool) {
@@ -210,13 +216,6 @@ func (d *Driver) lookup(id string) (config.Pool, pool.Member, bool) {
 	defer d.mu.Unlock()
 	p, ok := d.byID[id]
 	return p.pool, p.member, ok
-}
-
-func (d *Driver) byName(name string) (string, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	id, ok := d.names[name]
-	return id, ok
 }
 
 // lock keeps calls apart, those of another instance of the driver too. A process that

@@ -68,6 +68,8 @@ func start(t *testing.T) *node {
 			BootID: "b", Host: allocation.Host{Host: h, DevRoot: root}, Drivers: h,
 			CDIDir: filepath.Join(dir, "cdi"), DeviceInfoDir: filepath.Join(dir, "devinfo"),
 			Holders: func(context.Context) (map[string]config.Resource, error) { return nil, nil },
+			Give:    func(config.Resource, []string) (func(), error) { return func() {}, nil },
+			Return:  func([]string) {},
 		},
 	}, slog.New(slog.DiscardHandler))
 	require.NoError(t, n.Update(t.Context(), n.view(nil)))
@@ -80,16 +82,15 @@ func start(t *testing.T) *node {
 }
 
 // view looks at the host. change may change devices before pools get them.
-func (n *node) view(change func([]pool.Device)) driver.View {
+func (n *node) view(change func([]pool.Device)) (v []offer.Pool) {
 	n.t.Helper()
 	devices, err := pool.Read(pool.Source{Host: n.host}, pool.NeedsOf(n.config.Pools))
 	require.NoError(n.t, err)
 	if change != nil {
 		change(devices)
 	}
-	var v driver.View
 	for i, members := range pool.Assign(devices, n.config.Pools, nil).Members {
-		v.Pools = append(v.Pools, offer.Pool{Pool: n.config.Pools[i], Members: members})
+		v = append(v, offer.Pool{Pool: n.config.Pools[i], Members: members})
 	}
 	return v
 }
@@ -121,20 +122,15 @@ func TestPublishes(t *testing.T) {
 	n := start(t)
 	n.published(map[string]string{vf0: "", vf1: "", vf2: ""})
 
-	// A pod has a VF through kubelet's device manager; then it is free.
 	v := n.view(nil)
-	v.Held = map[string]config.Resource{testhost.VF1: {Prefix: "example.com", Name: "dpdk"}}
+	v[1].Members = v[1].Members[:1] // a pod has the other through kubelet's device manager
 	require.NoError(t, n.Update(t.Context(), v))
-	n.published(map[string]string{vf0: "", vf2: ""})
-	// What is not known to be free is not published anew, and nothing is withdrawn.
-	v.HeldUnknown, v.Held = true, nil
-	require.NoError(t, n.Update(t.Context(), v))
-	n.published(map[string]string{vf0: "", vf2: ""})
+	n.published(map[string]string{vf0: "", vf1: ""})
 	require.NoError(t, n.Update(t.Context(), n.view(nil)))
 	n.published(map[string]string{vf0: "", vf1: "", vf2: ""})
 }
 
-func (n *node) noCarrier() driver.View {
+func (n *node) noCarrier() []offer.Pool {
 	down := false
 	return n.view(func(devices []pool.Device) {
 		for i := range devices {
@@ -218,6 +214,9 @@ func TestClaim(t *testing.T) {
 		require.Len(t, r.Claims[c.Uid].Devices, 1)
 		require.Equal(t, []string{name + "/vf=" + c.Uid + "_nic", name + "/metadata=" + c.Uid + "_nic"}, r.Claims[c.Uid].Devices[0].CdiDeviceIds)
 	}
+	held, err := n.Claims()
+	require.NoError(t, err)
+	require.Equal(t, map[string]pool.Holder{testhost.VF0: {Resource: config.Resource{Prefix: "example.com", Name: "nic"}, Claim: "team/vf"}}, held)
 	metadata := filepath.Join(n.dir, "plugin/dra-device-metadata/team_vf/nic/metadata.json")
 	data, err := os.ReadFile(metadata)
 	require.NoError(t, err)
@@ -265,6 +264,6 @@ func TestClaimThatCannotBe(t *testing.T) {
 	c := n.claim("0000-09-09-0")
 	r, err := dra.NewDRAPluginClient(n.kube).NodePrepareResources(t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
 	require.NoError(t, err)
-	require.Contains(t, r.Claims[c.Uid].Error, "claim team/vf: request nic: 0000-09-09-0: the node does not offer this device")
+	require.Contains(t, r.Claims[c.Uid].Error, "claim team/vf: request nic: 0000:09:09.0: the node does not offer this device")
 	require.Empty(t, n.files())
 }

@@ -7,7 +7,6 @@ package offer
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/device"
@@ -61,11 +60,12 @@ type Options struct {
 	// EvictOnNoCarrier makes the taint of a lost carrier one that evicts pods
 	// (NoExecute) instead of one that keeps new ones away (NoSchedule).
 	EvictOnNoCarrier bool
+	// AsGiven reports whether an unhealthy device still is as it was given to a claim: it
+	// is there with the driver that the claim got, and only its pool would not take it any
+	// more. New pods are kept away from it, and the one that has it stays. Nil knows none.
+	AsGiven func(d pool.Device) bool
 	// Facts of a device; nil knows none.
 	Facts func(d pool.Device) Facts
-	// Withheld reports whether a device is not to be published, because a pod holds it
-	// through kubelet's device manager; nil withholds none.
-	Withheld func(id string) bool
 }
 
 // Published is what a node publishes.
@@ -102,10 +102,7 @@ func Publish(pools []Pool, o Options) Published {
 	var out Published
 	var devices []resourceapi.Device
 	for _, e := range entries {
-		if o.Withheld != nil && o.Withheld(e.member.ID) {
-			continue
-		}
-		name := DeviceName(e.member.ID)
+		name := pool.DRAName(e.member.ID)
 		out.Health = append(out.Health, Health{Device: name, Unhealthy: e.member.Unhealthy})
 		if e.member.Unhealthy != "" && o.NoTaints {
 			continue
@@ -127,20 +124,6 @@ func Publish(pools []Pool, o Options) Published {
 	return out
 }
 
-// DeviceName is the name of a device in a ResourceSlice, a DNS label: its PCI address
-// or its name on the auxiliary bus with dashes for what a label may not have.
-func DeviceName(id string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
-			return r
-		case 'A' <= r && r <= 'Z':
-			return r + 'a' - 'A'
-		}
-		return '-'
-	}, id)
-}
-
 // taints of an unhealthy device. The time is left to the API server, which sets it when
 // the taint appears.
 func (o Options) taints(m *pool.Member) []resourceapi.DeviceTaint {
@@ -154,7 +137,11 @@ func (o Options) taints(m *pool.Member) []resourceapi.DeviceTaint {
 		}
 		return []resourceapi.DeviceTaint{{Key: TaintNoCarrier, Effect: effect}}
 	}
-	return []resourceapi.DeviceTaint{{Key: TaintUnusable, Effect: resourceapi.DeviceTaintEffectNoExecute}}
+	effect := resourceapi.DeviceTaintEffectNoExecute
+	if o.AsGiven != nil && o.AsGiven(m.Device) {
+		effect = resourceapi.DeviceTaintEffectNoSchedule
+	}
+	return []resourceapi.DeviceTaint{{Key: TaintUnusable, Effect: effect}}
 }
 
 // Domains of attributes that are not the driver's own.

@@ -122,7 +122,7 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	down, gone := vf(t, 1, 1), vf(t, 1, 2)
 	down.Unhealthy, gone.Unhealthy = pool.NoCarrier, "in use by a pod, but gone"
-	pools := []offer.Pool{resource("vfs", vf(t, 1, 0), down, gone, vf(t, 1, 3))}
+	pools := []offer.Pool{resource("vfs", vf(t, 1, 0), down, gone)}
 	health := []offer.Health{
 		{Device: "0000-01-10-0"}, {Device: "0000-01-10-1", Unhealthy: pool.NoCarrier},
 		{Device: "0000-01-10-2", Unhealthy: gone.Unhealthy},
@@ -131,14 +131,15 @@ func TestHealth(t *testing.T) {
 		change func(*offer.Options)
 		taints map[string]string
 	}{
-		"taints":         {func(*offer.Options) {}, map[string]string{"0000-01-10-0": "", "0000-01-10-1": "sriovkit.io/no-carrier:NoSchedule", "0000-01-10-2": "sriovkit.io/unusable:NoExecute"}},
-		"eviction":       {func(o *offer.Options) { o.EvictOnNoCarrier = true }, map[string]string{"0000-01-10-0": "", "0000-01-10-1": "sriovkit.io/no-carrier:NoExecute", "0000-01-10-2": "sriovkit.io/unusable:NoExecute"}},
+		"taints":   {func(*offer.Options) {}, map[string]string{"0000-01-10-0": "", "0000-01-10-1": "sriovkit.io/no-carrier:NoSchedule", "0000-01-10-2": "sriovkit.io/unusable:NoExecute"}},
+		"eviction": {func(o *offer.Options) { o.EvictOnNoCarrier = true }, map[string]string{"0000-01-10-0": "", "0000-01-10-1": "sriovkit.io/no-carrier:NoExecute", "0000-01-10-2": "sriovkit.io/unusable:NoExecute"}},
+		"not selected any more": {func(o *offer.Options) { o.AsGiven = func(d pool.Device) bool { return d.Driver == "iavf" } },
+			map[string]string{"0000-01-10-0": "", "0000-01-10-1": "sriovkit.io/no-carrier:NoSchedule", "0000-01-10-2": "sriovkit.io/unusable:NoSchedule"}},
 		"without taints": {func(o *offer.Options) { o.NoTaints = true }, map[string]string{"0000-01-10-0": ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := options
-			o.Withheld = func(id string) bool { return id == "0000:01:10.3" } // held through kubelet's device manager
 			tc.change(&o)
 			got := offer.Publish(pools, o)
 			taints := map[string]string{}
@@ -151,16 +152,6 @@ func TestHealth(t *testing.T) {
 			require.Equal(t, tc.taints, taints)
 			require.Equal(t, health, got.Health)
 		})
-	}
-}
-
-func TestDeviceName(t *testing.T) {
-	t.Parallel()
-	for id, want := range map[string]string{
-		"0000:3b:02.1": "0000-3b-02-1", "mlx5_core.sf.4": "mlx5-core-sf-4", "10000:01:00.0": "10000-01-00-0",
-	} {
-		require.Equal(t, want, offer.DeviceName(id))
-		require.Empty(t, validation.IsDNS1123Label(want))
 	}
 }
 

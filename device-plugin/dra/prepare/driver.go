@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/vfconfig"
 	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 )
 
 // planDrivers writes into the record which devices have to change their driver. by
@@ -23,7 +23,7 @@ func (p *Preparer) planDrivers(c *record.Claim, by map[string]string) error {
 		if err != nil {
 			return fmt.Errorf("request %s: %w", r.Name, err)
 		}
-		if now == want || want == vfconfig.KernelDriver && !forUserspace(now) {
+		if now == want || want == vfconfig.KernelDriver && !value.DriverKindOf(now).Userspace() {
 			return nil
 		}
 		if !p.BindDrivers {
@@ -47,6 +47,16 @@ func (p *Preparer) bind(ctx context.Context, c record.Claim) error {
 	})
 }
 
+// noteDrivers writes into the record which drivers the devices have now.
+func (p *Preparer) noteDrivers(c *record.Claim) error {
+	return p.eachFunction(c, func(r *record.Request, d *record.Device, a libsriov.Address) (err error) {
+		if d.Driver, err = p.Drivers.Driver(a); err != nil {
+			return fmt.Errorf("request %s: %w", r.Name, err)
+		}
+		return nil
+	})
+}
+
 // unbind gives devices the drivers back that they had. One that is gone needs none.
 func (p *Preparer) unbind(ctx context.Context, c record.Claim) error {
 	return p.eachFunction(&c, func(r *record.Request, d *record.Device, a libsriov.Address) error {
@@ -64,7 +74,7 @@ func (p *Preparer) unbind(ctx context.Context, c record.Claim) error {
 			return nil
 		}
 		before := d.Before
-		if before == "" || !forUserspace(before) {
+		if before == "" || !value.DriverKindOf(before).Userspace() {
 			before = vfconfig.KernelDriver
 		}
 		if err := p.setDriver(ctx, a, before); err != nil {
@@ -99,9 +109,4 @@ func (p *Preparer) eachFunction(c *record.Claim, do func(*record.Request, *recor
 		}
 	}
 	return nil
-}
-
-// forUserspace reports whether a driver leaves the device to a program in user space.
-func forUserspace(driver string) bool {
-	return driver == "vfio-pci" || strings.HasSuffix(driver, "_vfio_pci") || strings.Contains(driver, "uio")
 }

@@ -150,6 +150,9 @@ func (p *Preparer) variables(c record.Claim, requests []record.Request) (grant, 
 			}
 			in.Resource = d.Resource // of the time it was given out
 			m.Selector.NeedVhostNet = m.Selector.NeedVhostNet || r.VhostNet
+			if d.Bound != "" { // the claim's choice, not the pool's
+				m.Selector.Drivers = nil
+			}
 			i := slices.IndexFunc(groups, func(g *group) bool { return g.pool.Resource == in.Resource })
 			if i < 0 {
 				groups, i = append(groups, &group{pool: in, members: map[string]pool.Member{}}), len(groups)

@@ -45,8 +45,10 @@ type Preparer struct {
 
 	// Lookup finds a device of the node's pools by its ID.
 	Lookup func(id string) (config.Pool, pool.Member, bool)
-	// ByName finds the ID of a published device.
-	ByName func(name string) (id string, ok bool)
+	// Give reserves devices for claims in the node's inventory, see inventory.Give; Return
+	// takes that back.
+	Give   func(r config.Resource, ids []string) (undo func(), err error)
+	Return func(ids []string)
 	// Holders asks kubelet which devices pods hold through its device manager: the
 	// resource by device ID. An error means that it is not known.
 	Holders func(ctx context.Context) (map[string]config.Resource, error)
@@ -102,6 +104,9 @@ func (p *Preparer) prepare(ctx context.Context, claim *resourceapi.ResourceClaim
 	if err := p.free(ctx, want); err != nil {
 		return nil, err
 	}
+	if err := p.give(want); err != nil {
+		return nil, err
+	}
 	if err := p.make(ctx, &want, drivers); err != nil {
 		if errors.Is(err, errKilled) {
 			return nil, err
@@ -150,6 +155,27 @@ func (p *Preparer) free(ctx context.Context, want record.Claim) error {
 	return nil
 }
 
+// give has the inventory keep the devices where they are, all or none.
+func (p *Preparer) give(want record.Claim) error {
+	var undo []func()
+	for _, r := range want.Requests {
+		if r.AdminAccess {
+			continue
+		}
+		for _, d := range r.Devices {
+			back, err := p.Give(d.Resource, []string{d.ID})
+			if err != nil {
+				for _, u := range undo {
+					u()
+				}
+				return fmt.Errorf("request %s: %w", r.Name, err)
+			}
+			undo = append(undo, back)
+		}
+	}
+	return nil
+}
+
 // make carries out what was planned. drivers names the driver asked for by device ID.
 func (p *Preparer) make(ctx context.Context, want *record.Claim, drivers map[string]string) error {
 	if err := p.planDrivers(want, drivers); err != nil {
@@ -165,6 +191,9 @@ func (p *Preparer) make(ctx context.Context, want *record.Claim, drivers map[str
 		return err
 	}
 	if err := p.writeFiles(*want); err != nil {
+		return err
+	}
+	if err := p.noteDrivers(want); err != nil {
 		return err
 	}
 	want.Prepared = true
@@ -209,6 +238,13 @@ func (p *Preparer) undo(ctx context.Context, c record.Claim) error {
 	}
 	if err := p.Store.Remove(c.UID); err != nil {
 		return err
+	}
+	for _, r := range c.Requests {
+		for _, d := range r.Devices {
+			if !r.AdminAccess {
+				p.Return([]string{d.ID})
+			}
+		}
 	}
 	return p.at("record removed")
 }

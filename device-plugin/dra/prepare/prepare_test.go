@@ -11,7 +11,6 @@ import (
 
 	"github.com/sriovkit/sriovkit/device-plugin/allocation"
 	"github.com/sriovkit/sriovkit/device-plugin/config"
-	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/vfconfig"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
@@ -57,6 +56,7 @@ type node struct {
 	*Preparer
 	kernel *kernel
 	held   map[string]config.Resource
+	given  map[string]config.Resource // by the inventory, to claims
 	root   string
 }
 
@@ -78,7 +78,7 @@ func newNode(t testing.TB) *node {
 			members[m.ID], pools[m.ID] = m, cfg.Pools[i]
 		}
 	}
-	n := &node{root: root, kernel: &kernel{Host: h, t: t, root: root}, held: map[string]config.Resource{}}
+	n := &node{root: root, kernel: &kernel{Host: h, t: t, root: root}, held: map[string]config.Resource{}, given: map[string]config.Resource{}}
 	n.Preparer = &Preparer{
 		Driver: driver, Node: "node-1", BootID: "boot-1", BindDrivers: true,
 		Store: record.Store{Dir: filepath.Join(root, "state/claims")},
@@ -88,13 +88,16 @@ func newNode(t testing.TB) *node {
 			m, ok := members[id]
 			return pools[id], m, ok
 		},
-		ByName: func(name string) (string, bool) {
-			for id := range members {
-				if offer.DeviceName(id) == name {
-					return id, true
-				}
+		Give: func(r config.Resource, ids []string) (func(), error) {
+			for _, id := range ids {
+				n.given[id] = r
 			}
-			return "", false
+			return func() { n.Return(ids) }, nil
+		},
+		Return: func(ids []string) {
+			for _, id := range ids {
+				delete(n.given, id)
+			}
 		},
 		Holders: func(context.Context) (map[string]config.Resource, error) { return n.held, nil },
 	}
@@ -113,7 +116,7 @@ func claim(allocated ...string) *resourceapi.ResourceClaim {
 		request, ids, _ := strings.Cut(a, ": ")
 		for id := range strings.FieldsSeq(ids) {
 			c.Status.Allocation.Devices.Results = append(c.Status.Allocation.Devices.Results, resourceapi.DeviceRequestAllocationResult{
-				Request: request, Driver: driver, Pool: "node-1", Device: offer.DeviceName(id),
+				Request: request, Driver: driver, Pool: "node-1", Device: pool.DRAName(id),
 			})
 		}
 	}
@@ -152,7 +155,7 @@ func (n *node) container(t testing.TB, ids ...string) (env, nodes []string) {
 // state is everything that a claim can leave on the host, by path.
 func (n *node) state(t testing.TB) map[string]string {
 	t.Helper()
-	out := map[string]string{}
+	out := map[string]string{"given": fmt.Sprint(n.given)}
 	for _, dir := range []string{n.Store.Dir, n.CDIDir, n.DeviceInfoDir} {
 		_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
@@ -224,7 +227,7 @@ func TestPrepare(t *testing.T) {
 			require.Equal(t, tc.env, env)
 			require.Equal(t, tc.nodes, nodes)
 			for _, d := range tc.claim.Status.Allocation.Devices.Results {
-				id, _ := n.ByName(d.Device)
+				id, _ := pool.DeviceID(d.Device)
 				in, _, _ := n.Lookup(id)
 				require.FileExists(t, filepath.Join(n.DeviceInfoDir, allocation.DeviceInfoName(in.Resource, id)))
 			}
@@ -295,7 +298,7 @@ func TestPrepareRefuses(t *testing.T) {
 		"another node": {func(_ *node, c *resourceapi.ResourceClaim) { c.Status.Allocation.Devices.Results[0].Pool = "node-2" }, `this node's pool is "node-1"`, nil},
 		"gone": {func(_ *node, c *resourceapi.ResourceClaim) {
 			c.Status.Allocation.Devices.Results[0].Device = "0000-09-02-1"
-		}, "0000-09-02-1", ErrNoDevice},
+		}, "0000:09:02.1", ErrNoDevice},
 		"a pod has it": {func(n *node, _ *resourceapi.ResourceClaim) {
 			n.held[testhost.VF1] = config.Resource{Prefix: "example.com", Name: "dpdk"}
 		}, "example.com/dpdk", ErrInUse},
@@ -320,6 +323,9 @@ func TestPrepareRefuses(t *testing.T) {
 			with(c, `"driver": "default"`)
 			n.kernel.refuse = errors.New("device or resource busy")
 		}, "device or resource busy", nil},
+		"the inventory has moved on": {func(n *node, _ *resourceapi.ResourceClaim) {
+			n.Give = func(config.Resource, []string) (func(), error) { return nil, errors.New("not offered") }
+		}, "request vf: not offered", nil},
 		"no IOMMU group": {func(n *node, _ *resourceapi.ResourceClaim) {
 			require.NoError(n.kernel.t, os.Remove(filepath.Join(n.root, "sys/bus/pci/devices", testhost.VF1, "iommu_group")))
 		}, testhost.VF1, allocation.ErrNoNode},
@@ -411,7 +417,7 @@ func TestKilledAnywhere(t *testing.T) {
 	for _, first := range []string{"prepare", "unprepare"} {
 		for _, then := range []string{"prepare", "unprepare"} {
 			steps := 0
-			for last := false; !last; steps++ {
+			for last := false; !last && !t.Failed(); steps++ {
 				t.Run(fmt.Sprintf("%s ends after step %d, then %s", first, steps, then), func(t *testing.T) {
 					n := newNode(t)
 					testhost.Link(t, n.root, "sys/bus/pci/devices/"+testhost.VF0+"/iommu_group", "../../../../kernel/iommu_groups/20")
@@ -436,6 +442,7 @@ func TestKilledAnywhere(t *testing.T) {
 						require.ErrorIs(t, err, errKilled)
 					}
 					n.step = nil
+					clear(n.given) // the process's memory
 					require.NoError(t, call[then]())
 					if then == "prepare" {
 						_, nodes := n.container(t, driver+"/vf="+string(uid)+"_a")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/vfconfig"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	resourceapi "k8s.io/api/resource/v1"
 )
 
@@ -66,7 +67,7 @@ func (p *Preparer) add(want *record.Claim, claim *resourceapi.ResourceClaim, res
 	if err != nil {
 		return err
 	}
-	id, ok := p.ByName(result.Device)
+	id, ok := pool.DeviceID(result.Device)
 	if !ok {
 		return fmt.Errorf("request %s: %s: %w", result.Request, result.Device, ErrNoDevice)
 	}

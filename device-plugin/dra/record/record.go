@@ -64,6 +64,8 @@ type Device struct {
 	Name     string          `json:"name"` // in the ResourceSlice
 	Resource config.Resource `json:"resource"`
 	ShareID  *types.UID      `json:"shareID,omitempty"`
+	// Driver is what the device was bound to when the pod got it.
+	Driver string `json:"driver,omitempty"`
 	// Bound is the driver that the claim asked for, if it had to be bound to it, and
 	// Before the one it had, "" if none.
 	Bound  string `json:"bound,omitempty"`

@@ -24,7 +24,7 @@ func full() record.Claim {
 			Name: "a/sub", AdminAccess: true, Network: "team/blue", VhostNet: true,
 			Devices: []record.Device{{
 				ID: "0000:01:02.0", Name: "0000-01-02-0", Resource: config.Resource{Prefix: "example.com", Name: "nic"},
-				ShareID: &share, Bound: "vfio-pci", Before: "iavf",
+				ShareID: &share, Driver: "vfio-pci", Bound: "vfio-pci", Before: "iavf",
 			}},
 		}},
 	}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/inventory"
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ error }
+
+type flags struct {
+	inventory        inventory.Options
+	driverName       string
+	nodeName         string
+	podUID           string
+	kubeconfig       string
+	devRoot          string
+	cdiDir           string
+	deviceInfoDir    string
+	attachmentsDir   string
+	bindDrivers      bool
+	evictOnNoCarrier bool
+	logLevel         slog.Level
+	version          bool
+}
+
+const usage = `Usage: sriovdra [flags]
+
+Offers SR-IOV virtual functions and other network hardware to Kubernetes as devices of
+ResourceSlices, and prepares them for the claims of pods. The configuration is that of
+sriovdp; pools follow the hardware and the file live.
+
+Flags (one or two dashes):
+`
+
+// driverName is the default: claims and CEL expressions written for dra-driver-sriov name it.
+const driverName = "sriovnetwork.k8snetworkplumbingwg.io"
+
+func parseFlags(args []string, stderr io.Writer) (*flags, error) {
+	f := &flags{}
+	set := flag.NewFlagSet("sriovdra", flag.ContinueOnError)
+	set.SetOutput(stderr)
+	set.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		set.PrintDefaults()
+	}
+	o := &f.inventory
+	set.StringVar(&o.ConfigFile, "config-file", "/etc/pcidp/config.json", "configuration `file`, JSON")
+	set.StringVar(&o.ResourcePrefix, "resource-prefix", "intel.com", "`prefix` of resources without one of their own")
+	set.BoolVar(&o.WaitForConfig, "wait-for-config", false, "start without pools if the configuration file does not exist yet")
+	set.StringVar(&f.driverName, "driver-name", driverName, "`name` of the DRA driver")
+	set.StringVar(&f.nodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node (default: the environment's NODE_NAME)")
+	set.StringVar(&f.podUID, "pod-uid", os.Getenv("POD_UID"), "`UID` of this pod (default: the environment's POD_UID); with it an old and a new instance may run side by side")
+	set.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig `file` (default: the environment's KUBECONFIG, else the pod's service account)")
+	set.BoolVar(&f.bindDrivers, "bind-drivers", false, "bind a VF to the driver that its claim asks for, while the claim lasts; needs a writable /sys")
+	set.BoolVar(&f.evictOnNoCarrier, "evict-on-no-carrier", false, "taint devices of pools with linkHealth NoExecute, not NoSchedule, while their PF has no carrier")
+	set.BoolVar(&f.version, "version", false, "print the version and exit")
+	set.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least `level` that is logged: DEBUG, INFO, WARN or ERROR")
+
+	set.StringVar(&o.SysfsRoot, "sysfs-root", "/", "`directory` that holds sys")
+	set.StringVar(&f.devRoot, "dev-root", "", "`directory` that holds dev (default: the one that holds sys)")
+	set.BoolVar(&o.Captured, "captured", false, "sysfs-root is a captured tree: leave out this machine's interfaces, routes and events")
+	set.StringVar(&o.KubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory`")
+	set.StringVar(&o.PodResources, "pod-resources-socket", "", "kubelet's pod-resources `socket` (default: pod-resources/kubelet.sock in kubelet's directory)")
+	set.StringVar(&f.cdiDir, "cdi-dir", "/var/run/cdi", "`directory` for CDI specifications")
+	set.StringVar(&f.deviceInfoDir, "device-info-dir", "/var/run/k8s.cni.cncf.io/devinfo/dp", "`directory` for device information for CNI plugins")
+	set.StringVar(&f.attachmentsDir, "attachments-dir", "/var/run/k8s.cni.cncf.io/attachments", "`directory` in which the meta plugin says what became of pods' networks")
+	set.DurationVar(&o.Rescan, "rescan", time.Minute, "`time` after which to look at the hardware though it reported no change")
+	if err := set.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		}
+		return nil, usageError{err}
+	}
+	if set.NArg() > 0 {
+		return nil, usageError{fmt.Errorf("unexpected argument %q; see -help", set.Arg(0))}
+	}
+	return f, f.complete()
+}
+
+// complete checks values and fills in those that depend on others.
+func (f *flags) complete() error {
+	o := &f.inventory
+	if f.version {
+		return nil
+	}
+	if p := validation.IsDNS1123Subdomain(f.driverName); len(p) > 0 {
+		return usageError{fmt.Errorf("-driver-name %q: %s", f.driverName, p[0])}
+	}
+	if f.nodeName == "" {
+		return usageError{errors.New("-node-name is empty and so is the environment's NODE_NAME: want the name of the Node")}
+	}
+	if o.Rescan < time.Second {
+		return usageError{fmt.Errorf("-rescan %s: want 1s or more", o.Rescan)}
+	}
+	if f.devRoot == "" {
+		f.devRoot = o.SysfsRoot
+	}
+	if o.PodResources == "" {
+		o.PodResources = kubelet.Dirs(o.KubeletDir).PodResources()
+	}
+	return nil
+}
+
+// pluginDir is where kubelet wants a driver's socket.
+func (f *flags) pluginDir() string {
+	return filepath.Join(f.inventory.KubeletDir, "plugins", f.driverName)
+}

@@ -1,0 +1,199 @@
+// Command sriovdra is a DRA driver: it offers SR-IOV virtual functions and other network
+// hardware to Kubernetes in ResourceSlices and prepares them for the claims of pods.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/sriovkit/sriovkit/device-plugin/allocation"
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/driver"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
+	"github.com/sriovkit/sriovkit/device-plugin/inventory"
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
+	"github.com/sriovkit/sriovkit/device-plugin/metrics"
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/devlink"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+)
+
+// version is set with -ldflags "-X main.version=v0.1.0".
+var version = "devel"
+
+// Exit codes.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "sriovdra:", err)
+	if errors.As(err, new(usageError)) {
+		os.Exit(exitUsage)
+	}
+	os.Exit(exitFailure)
+}
+
+// gcPercent trades a little CPU, of which there is plenty between two changes of the
+// hardware, for memory on every node.
+const gcPercent = 40
+
+// run does what the flags say. It returns nil after ctx has ended.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f, err := parseFlags(args, stderr)
+	if err != nil {
+		return err
+	}
+	if f.version {
+		_, err := fmt.Fprintln(stdout, "sriovdra", version)
+		return err
+	}
+	debug.SetGCPercent(gcPercent)
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: f.logLevel}))
+	klog.SetSlogLogger(log)
+	log.Info("starting", "version", version, "config", f.inventory.ConfigFile, "node", f.nodeName)
+	return serve(ctx, f, log)
+}
+
+// serve runs inventory and driver, each of which needs the other.
+func serve(ctx context.Context, f *flags, log *slog.Logger) error {
+	var inv *inventory.Inventory
+	d, err := newDriver(f, log,
+		func(r config.Resource, ids []string) (func(), error) { return inv.Give(r, ids) },
+		func(ids []string) { inv.Return(ids) })
+	if err != nil {
+		return err
+	}
+	f.inventory.Claims = d.Claims
+	if inv, err = inventory.New(f.inventory, metrics.New(version), log); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.WatchAttachments(ctx) })
+	group.Go(func() error { return follow(ctx, inv, d) })
+	return group.Wait()
+}
+
+// follow hands the driver the pools. It registers once they are known, so that claims of
+// running pods are whole before kubelet asks for anything.
+func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	started := false
+	err := inv.Run(ctx, func(ctx context.Context, s inventory.State) (again bool) {
+		if !s.Known {
+			return false
+		}
+		var pools []offer.Pool
+		for _, p := range s.Pools {
+			pools = append(pools, offer.Pool(p))
+		}
+		err := d.Update(ctx, pools)
+		if err == nil && !started {
+			started = true
+			err = d.Start(ctx)
+		}
+		if err != nil {
+			fail(err)
+		}
+		return false
+	})
+	if started {
+		d.Stop()
+	}
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+func newDriver(f *flags, log *slog.Logger, give func(config.Resource, []string) (func(), error), giveBack func([]string)) (*driver.Driver, error) {
+	client, err := newClient(f.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	host, err := libsriov.Open(f.inventory.SysfsRoot)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, err
+	}
+	facts := &driver.Facts{Host: host, Root: f.inventory.SysfsRoot}
+	if !f.inventory.Captured {
+		switch conn, err := devlink.Open(); {
+		case err == nil:
+			facts.EswitchMode = driver.DevlinkMode(conn)
+		default:
+			log.Info("devlink cannot be asked, so modes of embedded switches are not published", "err", err)
+		}
+	}
+	return driver.New(driver.Options{
+		Name: f.driverName, Node: f.nodeName, PodUID: types.UID(f.podUID), Client: client,
+		PluginDir: f.pluginDir(), RegistryDir: filepath.Join(f.inventory.KubeletDir, "plugins_registry"), AttachmentsDir: f.attachmentsDir,
+		EvictOnNoCarrier: f.evictOnNoCarrier, Facts: facts,
+		Prepare: prepare.Preparer{
+			BootID: strings.TrimSpace(string(boot)), Host: allocation.Host{Host: host, DevRoot: f.devRoot}, Drivers: host,
+			CDIDir: f.cdiDir, DeviceInfoDir: f.deviceInfoDir, BindDrivers: f.bindDrivers,
+			Give: give, Return: giveBack,
+			Holders: func(ctx context.Context) (map[string]config.Resource, error) {
+				return held(ctx, f.inventory.PodResources)
+			},
+		},
+	}, log), nil
+}
+
+// held asks kubelet which devices pods have through its device manager.
+func held(ctx context.Context, socket string) (map[string]config.Resource, error) {
+	list, err := kubelet.Holders(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]config.Resource{}
+	for _, h := range list {
+		if h.Claim == "" {
+			out[h.Device] = h.Resource
+		}
+	}
+	return out, nil
+}
+
+func newClient(kubeconfig string) (kubernetes.Interface, error) {
+	var cfg *rest.Config
+	var err error
+	if kubeconfig != "" {
+		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	} else {
+		cfg, err = rest.InClusterConfig()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("API server: %w; give -kubeconfig outside of a pod", err)
+	}
+	cfg.UserAgent = "sriovdra/" + version
+	cfg.ContentType, cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
+	return kubernetes.NewForConfig(cfg)
+}

@@ -1,0 +1,247 @@
+// Package dra_test runs the DRA driver as a process on generated hosts beside a real API
+// server, with the rights that its own manifests give it.
+package dra_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/component"
+	"github.com/sriovkit/sriovkit/e2e/controlplane"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
+)
+
+const driver = "sriovnetwork.k8snetworkplumbingwg.io"
+
+// env is an API server with the driver's manifests and two nodes, a and b.
+type env struct {
+	*testing.T
+	*controlplane.ControlPlane
+	program string
+}
+
+func newEnv(t *testing.T) *env {
+	t.Helper()
+	controlplane.Need(t)
+	p, err := controlplane.Start(t.Context(), controlplane.Config{})
+	require.NoError(t, err)
+	e := &env{T: t, ControlPlane: p, program: filepath.Join(t.TempDir(), "sriovdra")}
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	checkout, err := component.Checkout(t.Context())
+	require.NoError(t, err)
+	e.kubectl("", "apply", "-k", filepath.Join(checkout, "device-plugin/deploy/dra"))
+	for _, node := range []string{"a", "b"} {
+		e.kubectl(`{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "`+node+`"}}`, "apply", "-f", "-")
+	}
+	return e
+}
+
+func (e *env) kubectl(input string, args ...string) string {
+	e.Helper()
+	out, err := e.Kubectl(e.Context(), strings.NewReader(input), args...)
+	require.NoError(e, err)
+	return out
+}
+
+// token is the driver's on a node, bound to it.
+func (e *env) token(node string) string {
+	e.Helper()
+	return strings.TrimSpace(e.kubectl("", "create", "token", "sriovdra", "-n", "kube-system", "--bound-object-kind=Node", "--bound-object-name="+node))
+}
+
+// patchStatus patches a claim's status with the rights of a node's driver, as kubectl
+// does not: it wants to read the status first.
+func (e *env) patchStatus(node, body string) error {
+	e.Helper()
+	pool := x509.NewCertPool()
+	require.True(e, pool.AppendCertsFromPEM(e.CA()))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}}
+	r, err := http.NewRequestWithContext(e.Context(), http.MethodPatch, e.URL+"/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/vf/status", strings.NewReader(body))
+	require.NoError(e, err)
+	r.Header.Set("Authorization", "Bearer "+e.token(node))
+	r.Header.Set("Content-Type", "application/merge-patch+json")
+	answer, err := client.Do(r)
+	require.NoError(e, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(e, err)
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", answer.Status, text)
+	}
+	return nil
+}
+
+// kubeconfig is that of the driver on a node.
+func (e *env) kubeconfig(node string) string {
+	e.Helper()
+	token := e.token(node)
+	ca := filepath.Join(e.TempDir(), "ca.crt")
+	require.NoError(e, os.WriteFile(ca, e.CA(), 0o600))
+	path := filepath.Join(e.TempDir(), "kubeconfig")
+	require.NoError(e, os.WriteFile(path, []byte(fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+		"clusters": [{"name": "c", "cluster": {"server": %q, "certificate-authority": %q}}],
+		"users": [{"name": "u", "user": {"token": %q}}], "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}`,
+		e.URL, ca, token)), 0o600))
+	return path
+}
+
+// process is a running driver.
+type process struct {
+	*exec.Cmd
+	log string
+}
+
+// start runs the driver on a generated host: PFs with VFs each, all in one pool.
+func (e *env) start(node string, pfs, vfs int) *process {
+	e.Helper()
+	dir := e.TempDir()
+	tree := filepath.Join(dir, "tree")
+	require.NoError(e, os.Mkdir(tree, 0o755))
+	require.NoError(e, sriovtest.Unpack(tree, sriovtest.Generate(sriovtest.Spec{PFs: pfs, VFs: vfs})))
+	config := filepath.Join(dir, "config.json")
+	require.NoError(e, os.WriteFile(config, []byte(`{"resourceList": [{"resourceName": "vfs", "selectors": {"drivers": ["iavf"]}}]}`), 0o600))
+	p := &process{log: filepath.Join(dir, "log")}
+	log, err := os.Create(p.log)
+	require.NoError(e, err)
+	defer log.Close()
+	p.Cmd = exec.Command(e.program, "-kubeconfig", e.kubeconfig(node), "-node-name", node, "-config-file", config, "-resource-prefix", "example.com",
+		"-sysfs-root", tree, "-captured", "-kubelet-dir", filepath.Join(dir, "kubelet"), "-cdi-dir", filepath.Join(dir, "cdi"),
+		"-device-info-dir", filepath.Join(dir, "devinfo"), "-attachments-dir", filepath.Join(dir, "attachments"))
+	p.Cmd.Stderr = log
+	require.NoError(e, p.Start())
+	e.Cleanup(func() {
+		_ = p.Process.Signal(os.Interrupt)
+		err := p.Wait()
+		text, _ := os.ReadFile(p.log)
+		require.NoError(e, err, "%s", text)
+	})
+	return p
+}
+
+type slice struct {
+	Metadata struct{ Name string }
+	Spec     struct {
+		NodeName string
+		Pool     struct {
+			Name                           string
+			Generation, ResourceSliceCount int
+		}
+		Devices []struct{ Name string }
+	}
+}
+
+// slices awaits a complete pool of a node with so many devices.
+func (e *env) slices(node string, devices int) (out []slice) {
+	e.Helper()
+	require.Eventually(e, func() bool {
+		var list struct{ Items []slice }
+		require.NoError(e, json.Unmarshal([]byte(e.kubectl("", "get", "resourceslices", "-o", "json")), &list))
+		out = nil
+		n := 0
+		for _, s := range list.Items {
+			if s.Spec.NodeName == node {
+				out = append(out, s)
+				n += len(s.Spec.Devices)
+			}
+		}
+		return len(out) > 0 && len(out) == out[0].Spec.Pool.ResourceSliceCount && n == devices
+	}, time.Minute, 50*time.Millisecond, "%d devices of node %s", devices, node)
+	return out
+}
+
+func TestPublishes(t *testing.T) {
+	e := newEnv(t)
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", e.program, "github.com/sriovkit/sriovkit/device-plugin/cmd/sriovdra")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for node, vfs := range map[string]int{"a": 150, "b": 512} {
+		begun := time.Now()
+		p := e.start(node, 2, vfs)
+		seen := map[string]bool{}
+		slices := e.slices(node, 2*vfs)
+		took := time.Since(begun)
+		for _, s := range slices {
+			require.LessOrEqual(t, len(s.Spec.Devices), 64)
+			require.Equal(t, node, s.Spec.Pool.Name)
+			require.Equal(t, slices[0].Spec.Pool.Generation, s.Spec.Pool.Generation)
+			for _, d := range s.Spec.Devices {
+				require.False(t, seen[d.Name], "%s is there twice", d.Name)
+				seen[d.Name] = true
+			}
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+		require.NoError(t, err)
+		_, rss, _ := strings.Cut(string(status), "VmRSS:")
+		rss, _, _ = strings.Cut(rss, "\n")
+		t.Logf("%d VFs published in %s, polled; RSS %s", 2*vfs, took.Round(time.Millisecond), strings.TrimSpace(rss))
+	}
+}
+
+// TestSamples has the API server take what the documentation shows.
+func TestSamples(t *testing.T) {
+	e := newEnv(t)
+	checkout, err := component.Checkout(t.Context())
+	require.NoError(t, err)
+	e.kubectl("", "apply", "-f", filepath.Join(checkout, "multus-shim/deploy/crd.yaml"))
+	e.kubectl("", "wait", "crd/network-attachment-definitions.k8s.cni.cncf.io", "--for=condition=Established", "--timeout=60s")
+	samples, err := filepath.Glob(filepath.Join(checkout, "device-plugin/deploy/dra/samples/*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, samples)
+	docs, err := os.ReadFile(filepath.Join(checkout, "device-plugin/docs/dra.md"))
+	require.NoError(t, err)
+	e.kubectl("", "create", "serviceaccount", "default")
+	for _, s := range samples {
+		require.Contains(t, string(docs), "samples/"+filepath.Base(s))
+		e.kubectl("", "apply", "--dry-run=server", "--validate=strict", "-f", s)
+	}
+}
+
+// TestRightsEndAtTheNode uses a driver's token for what only another node's may do.
+func TestRightsEndAtTheNode(t *testing.T) {
+	e := newEnv(t)
+	slice := func(node, of string) string {
+		return `{"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "forged-` + node + `"},
+			"spec": {"driver": "` + of + `", "nodeName": "` + node + `", "pool": {"name": "` + node + `", "generation": 1, "resourceSliceCount": 1}, "devices": [{"name": "x"}]}}`
+	}
+	as := func(node, input string, args ...string) error {
+		_, err := e.Kubectl(e.Context(), strings.NewReader(input), append([]string{"--kubeconfig", e.kubeconfig(node)}, args...)...)
+		return err
+	}
+	// Policies take effect a moment after they were made.
+	require.Eventually(t, func() bool {
+		err := as("a", slice("b", driver), "create", "--dry-run=server", "-f", "-")
+		return err != nil && strings.Contains(err.Error(), "the token is of node a")
+	}, time.Minute, 100*time.Millisecond)
+	require.NoError(t, as("a", slice("a", driver), "create", "-f", "-"))
+	require.ErrorContains(t, as("b", "", "delete", "resourceslice", "forged-a"), "the token is of node b")
+	require.ErrorContains(t, as("a", slice("a", "gpu.example.com"), "create", "--dry-run=server", "-f", "-"), "another driver")
+
+	e.kubectl(`{"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "vf", "namespace": "default"},
+		"spec": {"devices": {"requests": [{"name": "vf", "exactly": {"deviceClassName": "vfs.example.com"}}]}}}`, "create", "-f", "-")
+	e.kubectl("", "patch", "resourceclaim", "vf", "--subresource=status", "--type=merge", "-p", `{"status": {
+		"reservedFor": [{"resource": "pods", "name": "p", "uid": "1"}],
+		"allocation": {"nodeSelector": {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}]}, "devices": {"results": [{"request": "vf", "driver": "`+driver+`", "pool": "a", "device": "x"},
+			{"request": "vf", "driver": "`+driver+`", "pool": "b", "device": "x"}]}}}}`)
+	status := func(pool string) string {
+		return `{"status": {"devices": [{"driver": "` + driver + `", "pool": "` + pool + `", "device": "x", "networkData": {"interfaceName": "net1"}}]}}`
+	}
+	// The API server itself refuses here from 1.36 on, before then the policy does.
+	require.Error(t, e.patchStatus("b", status("a")))
+	require.NoError(t, e.patchStatus("a", status("a")))
+	require.Error(t, e.patchStatus("b", `{"status": {"devices": []}}`))
+	require.ErrorContains(t, e.patchStatus("a", status("b")), "a device of another node or driver would change")
+	require.Error(t, e.patchStatus("a", `{"status": {"allocation": null, "reservedFor": null}}`))
+	require.Contains(t, e.kubectl("", "get", "resourceclaim", "vf", "-o", "jsonpath={.status.devices[0].networkData.interfaceName}"), "net1")
+}
