@@ -41,7 +41,25 @@ type Pod struct {
 			Name      string  `json:"name"`
 			ClaimName *string `json:"resourceClaimName"`
 		} `json:"resourceClaimStatuses"`
+		ExtendedResourceClaim *struct {
+			ClaimName string `json:"resourceClaimName"`
+		} `json:"extendedResourceClaimStatus"`
 	} `json:"status"`
+}
+
+// Claims are the names of the pod's resource claims: those it names, and the one
+// that was made for extended resources that a driver backs.
+func (p *Pod) Claims() []string {
+	var names []string
+	for _, ref := range p.Status.ResourceClaims {
+		if ref.ClaimName != nil { // else the claim was not needed
+			names = append(names, *ref.ClaimName)
+		}
+	}
+	if extended := p.Status.ExtendedResourceClaim; extended != nil && extended.ClaimName != "" {
+		names = append(names, extended.ClaimName)
+	}
+	return names
 }
 
 // NAD is a NetworkAttachmentDefinition.

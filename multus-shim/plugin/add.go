@@ -131,6 +131,7 @@ func (c *call) attach(ctx context.Context, p *pod, attachments []plan.Attachment
 		return nil, err
 	}
 	done = true
+	c.announce(r, attachments)
 	return stdout, nil
 }
 

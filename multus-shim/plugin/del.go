@@ -9,6 +9,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/sriovkit/sriovkit/multus-shim/annotation"
+	"github.com/sriovkit/sriovkit/multus-shim/attached"
 	"github.com/sriovkit/sriovkit/multus-shim/delegate"
 	"github.com/sriovkit/sriovkit/multus-shim/deviceinfo"
 	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
@@ -66,7 +67,8 @@ func (c *call) delUnrecorded(ctx context.Context) error {
 func (c *call) detach(ctx context.Context, r *record.Record, netns string) error {
 	left, err := c.detachEntries(ctx, r, netns)
 	if len(left) == 0 {
-		return coded(types.ErrIOFailure, c.store.Remove(r.ContainerID))
+		return coded(types.ErrIOFailure, errors.Join(
+			attached.Remove(c.attachedDir(), r.Pod.UID, r.ContainerID), c.store.Remove(r.ContainerID)))
 	}
 	r.Entries = left
 	return errors.Join(err, c.store.Create(r))

@@ -28,7 +28,8 @@ func (c *call) devices(ctx context.Context, p *pod, networks []plan.Network) (pl
 	if len(need)+len(named) == 0 {
 		return nil, nil
 	}
-	devices, kubeletErr := podresources.Devices(ctx, c.conf.KubeletDir, p.Pod)
+	found, kubeletErr := podresources.Devices(ctx, c.conf.KubeletDir, p.Pod)
+	devices := plan.Devices(found.Devices)
 	if len(need) == 0 && errors.Is(kubeletErr, fs.ErrNotExist) {
 		c.log.Warn("devices of the selection are not checked: there is no kubelet that gives any (kubeletDir)", "err", kubeletErr)
 		c.conf.Policy.AnyDevice = true
@@ -40,29 +41,45 @@ func (c *call) devices(ctx context.Context, p *pod, networks []plan.Network) (pl
 				return true
 			}
 		}
-		return slices.ContainsFunc(named, func(id string) bool { return !plan.Devices(devices).Holds(id) })
+		return slices.ContainsFunc(named, func(id string) bool { return !devices.Holds(id) })
 	}
 	if !short() {
 		return devices, nil
 	}
-	if err := c.readPod(ctx, p); err != nil {
-		return nil, fmt.Errorf("resource claims: %w", err)
+	claimed, err := c.claimed(ctx, p, found.Claims)
+	if err != nil {
+		return nil, coded(types.ErrTryAgainLater, fmt.Errorf("resource claims: %w", err))
 	}
-	if p.object != nil && len(p.object.Status.ResourceClaims) > 0 {
-		claimed, err := c.client.ClaimedDevices(ctx, p.object)
-		if err != nil {
-			return nil, coded(types.ErrTryAgainLater, err)
-		}
-		if devices == nil {
-			devices = map[string][]string{}
-		}
-		for resource, ids := range claimed {
-			slices.Sort(ids)
-			devices[resource] = append(devices[resource], ids...)
-		}
+	if devices == nil {
+		devices = plan.Devices{}
+	}
+	for resource, ids := range claimed {
+		slices.Sort(ids)
+		devices[resource] = append(devices[resource], slices.Compact(ids)...)
 	}
 	if kubeletErr != nil && short() {
 		return nil, coded(types.ErrTryAgainLater, kubeletErr)
 	}
 	return devices, nil // plan names the network that goes without
+}
+
+// claimed returns the devices of the pod's claims: those that the kubelet has
+// prepared, else those that the pod's status names.
+func (c *call) claimed(ctx context.Context, p *pod, claims []string) (map[string][]string, error) {
+	if len(claims) == 0 {
+		if err := c.readPod(ctx, p); err != nil || p.object == nil {
+			return nil, err
+		}
+		claims = p.object.Claims()
+	}
+	client, err := c.api()
+	if err != nil || client == nil || len(claims) == 0 {
+		return nil, err
+	}
+	return client.ClaimedDevices(ctx, p.Namespace, claims, func() (string, error) {
+		if err := c.readPod(ctx, p); err != nil || p.object == nil {
+			return "", err
+		}
+		return p.object.Spec.NodeName, nil
+	})
 }

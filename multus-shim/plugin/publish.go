@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/sriovkit/sriovkit/multus-shim/attached"
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 	"github.com/sriovkit/sriovkit/multus-shim/deviceinfo"
 	"github.com/sriovkit/sriovkit/multus-shim/gateway"
@@ -71,6 +73,33 @@ func (c *call) writeStatus(ctx context.Context, p *pod, r *record.Record, attach
 		uid = "" // the mirror's differs, and is written by nobody else
 	}
 	return client.PatchStatus(ctx, p.Namespace, p.Name, uid, value, unasked)
+}
+
+// announce tells the drivers of resource claims what became of their devices. The
+// pod has its networks in any case.
+func (c *call) announce(r *record.Record, attachments []plan.Attachment) {
+	f := attached.File{PodUID: c.pod.UID, PodNamespace: c.pod.Namespace, PodName: c.pod.Name, ContainerID: c.ContainerID}
+	for i, a := range attachments {
+		if a.DeviceID == "" {
+			continue
+		}
+		one, err := attached.Of(a.Network, a.DeviceID, a.Ifname, r.Entries[i].Result)
+		if err != nil {
+			c.log.Warn("addresses of a device are not told", "network", a.Network, "err", err)
+		}
+		f.Attachments = append(f.Attachments, one)
+	}
+	if f.PodUID == "" || len(f.Attachments) == 0 {
+		return
+	}
+	if err := attached.Write(c.attachedDir(), f); err != nil {
+		c.log.Warn("attachments are not told to the drivers of resource claims", "err", err)
+	}
+}
+
+// attachedDir is beside the directory of device information files.
+func (c *call) attachedDir() string {
+	return filepath.Join(filepath.Dir(c.conf.DeviceInfoDir), "attachments")
 }
 
 func (c *call) status(r *record.Record, attachments []plan.Attachment) (string, error) {

@@ -18,13 +18,14 @@ func encodeGet(pod conf.Pod) []byte {
 }
 
 // decodeReply reads GetPodResourcesResponse and ListPodResourcesResponse, both
-// of which hold PodResources in field 1, and keeps the devices of one pod.
+// of which hold PodResources in field 1, and keeps what is of one pod.
 //
 //	PodResources       name = 1, namespace = 2, containers = 3
-//	ContainerResources devices = 2
+//	ContainerResources devices = 2, dynamic_resources = 5
 //	ContainerDevices   resource_name = 1, device_ids = 2
-func decodeReply(reply []byte, pod conf.Pod) (map[string][]string, error) {
-	devices := map[string][]string{}
+//	DynamicResource    claim_name = 2, claim_namespace = 3
+func decodeReply(reply []byte, pod conf.Pod) (Found, error) {
+	found := Found{Devices: map[string][]string{}}
 	err := fields(reply, func(number protowire.Number, value []byte) error {
 		if number != 1 {
 			return nil
@@ -48,42 +49,59 @@ func decodeReply(reply []byte, pod conf.Pod) (map[string][]string, error) {
 			return nil
 		}
 		for _, c := range containers {
-			if err := decodeContainer(c, devices); err != nil {
+			if err := decodeContainer(c, &found); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("kubelet pod-resources: %w", err)
+		return Found{}, fmt.Errorf("kubelet pod-resources: %w", err)
 	}
-	return devices, nil
+	return found, nil
 }
 
-func decodeContainer(container []byte, devices map[string][]string) error {
-	found := map[string][]string{}
+func decodeContainer(container []byte, found *Found) error {
+	devices := map[string][]string{}
 	err := fields(container, func(number protowire.Number, value []byte) error {
-		if number != 2 {
-			return nil
-		}
-		var resource string
-		var ids []string
-		err := fields(value, func(number protowire.Number, value []byte) error {
-			switch number {
-			case 1:
-				resource = string(value)
-			case 2:
-				ids = append(ids, string(value))
+		switch number {
+		case 2:
+			return decodeDevices(value, devices)
+		case 5:
+			claim := ""
+			err := fields(value, func(number protowire.Number, value []byte) error {
+				if number == 2 {
+					claim = string(value)
+				}
+				return nil
+			})
+			if claim != "" && !slices.Contains(found.Claims, claim) { // containers may share one
+				found.Claims = append(found.Claims, claim)
 			}
-			return nil
-		})
-		found[resource] = append(found[resource], ids...)
-		return err
+			return err
+		}
+		return nil
 	})
-	for resource, ids := range found {
+	for resource, ids := range devices {
 		slices.Sort(ids) // a resource has several entries in a container, one per NUMA node
-		devices[resource] = append(devices[resource], ids...)
+		found.Devices[resource] = append(found.Devices[resource], ids...)
 	}
+	return err
+}
+
+func decodeDevices(message []byte, devices map[string][]string) error {
+	var resource string
+	var ids []string
+	err := fields(message, func(number protowire.Number, value []byte) error {
+		switch number {
+		case 1:
+			resource = string(value)
+		case 2:
+			ids = append(ids, string(value))
+		}
+		return nil
+	})
+	devices[resource] = append(devices[resource], ids...)
 	return err
 }
 

@@ -20,31 +20,40 @@ import (
 // timeout bounds one look-up; the kubelet answers from memory.
 const timeout = 10 * time.Second
 
-// Devices returns the pod's device IDs by resource name: in the order of its
-// containers, for the networks are listed in that order, and sorted within each.
-// kubeletDir is the kubelet's root directory, usually /var/lib/kubelet; the error
-// wraps fs.ErrNotExist when no kubelet has left anything there.
-func Devices(ctx context.Context, kubeletDir string, pod conf.Pod) (map[string][]string, error) {
+// Found is what the kubelet knows of one pod.
+type Found struct {
+	// Devices are IDs by resource name: in the order of the pod's containers, for
+	// the networks are listed in that order, and sorted within each.
+	Devices map[string][]string
+	// Claims are the names of the resource claims that were prepared for it; nil may
+	// also mean that this kubelet does not tell (before Kubernetes 1.34).
+	Claims []string
+}
+
+// Devices asks for a pod. kubeletDir is the kubelet's root directory, usually
+// /var/lib/kubelet; the error wraps fs.ErrNotExist when no kubelet has left anything
+// there.
+func Devices(ctx context.Context, kubeletDir string, pod conf.Pod) (Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	socket := filepath.Join(kubeletDir, "pod-resources", "kubelet.sock")
-	var devices map[string][]string
+	var found Found
 	_, err := os.Stat(socket)
 	switch {
 	case err == nil:
-		devices, err = ask(ctx, socket, pod)
+		found, err = ask(ctx, socket, pod)
 	case errors.Is(err, fs.ErrNotExist):
-		devices, err = fromCheckpoint(filepath.Join(kubeletDir, "device-plugins", "kubelet_internal_checkpoint"), pod.UID)
+		found.Devices, err = fromCheckpoint(filepath.Join(kubeletDir, "device-plugins", "kubelet_internal_checkpoint"), pod.UID)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("devices of pod %s: %w", pod, err)
+		return Found{}, fmt.Errorf("devices of pod %s: %w", pod, err)
 	}
-	return devices, nil
+	return found, nil
 }
 
 // ask calls Get, and List where Get is not served: it sits behind a feature
 // gate before Kubernetes 1.34, and the kubelet's refusal has no code of its own.
-func ask(ctx context.Context, socket string, pod conf.Pod) (map[string][]string, error) {
+func ask(ctx context.Context, socket string, pod conf.Pod) (Found, error) {
 	c := dial(socket)
 	defer c.http.CloseIdleConnections()
 	reply, getErr := c.call(ctx, "Get", encodeGet(pod))
@@ -53,11 +62,11 @@ func ask(ctx context.Context, socket string, pod conf.Pod) (map[string][]string,
 	}
 	var status statusError
 	if !errors.As(getErr, &status) {
-		return nil, getErr
+		return Found{}, getErr
 	}
 	reply, err := c.call(ctx, "List", nil)
 	if err != nil {
-		return nil, errors.Join(getErr, err)
+		return Found{}, errors.Join(getErr, err)
 	}
 	return decodeReply(reply, pod)
 }

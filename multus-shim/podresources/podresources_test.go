@@ -65,8 +65,10 @@ func pods() []*podresourcesv1.PodResources {
 	return []*podresourcesv1.PodResources{
 		{Name: "p", Namespace: "other", Containers: []*podresourcesv1.ContainerResources{{Devices: []*podresourcesv1.ContainerDevices{devices("r/vf", "x")}}}},
 		{Name: "p", Namespace: "ns", Containers: []*podresourcesv1.ContainerResources{
-			{Name: "a", CpuIds: []int64{1, 2, 3}, Devices: []*podresourcesv1.ContainerDevices{devices("r/vf", "d2"), devices("r/gpu", "g")}},
-			{Name: "b", Memory: []*podresourcesv1.ContainerMemory{{Size: 7}}, Devices: []*podresourcesv1.ContainerDevices{devices("r/vf", "d3", "d1")}},
+			{Name: "a", CpuIds: []int64{1, 2, 3}, Devices: []*podresourcesv1.ContainerDevices{devices("r/vf", "d2"), devices("r/gpu", "g")},
+				DynamicResources: []*podresourcesv1.DynamicResource{{ClaimName: "p-vf", ClaimNamespace: "ns"}, {ClaimName: "shared", ClaimNamespace: "ns"}}},
+			{Name: "b", Memory: []*podresourcesv1.ContainerMemory{{Size: 7}}, Devices: []*podresourcesv1.ContainerDevices{devices("r/vf", "d3", "d1")},
+				DynamicResources: []*podresourcesv1.DynamicResource{{ClaimName: "shared", ClaimNamespace: "ns"}}},
 		}},
 	}
 }
@@ -87,7 +89,8 @@ func TestDevices(t *testing.T) {
 			dir := serve(t, kubelet)
 			got, err := Devices(t.Context(), dir, conf.Pod{Namespace: "ns", Name: "p"})
 			require.NoError(t, err)
-			assert.Equal(t, want, got)
+			assert.Equal(t, want, got.Devices)
+			assert.Equal(t, []string{"p-vf", "shared"}, got.Claims)
 			assert.Equal(t, tc.requests, kubelet.requests)
 		})
 	}
@@ -97,7 +100,7 @@ func TestUnknownPodHasNoDevices(t *testing.T) {
 	t.Parallel()
 	got, err := Devices(t.Context(), serve(t, &fakeKubelet{pods: pods(), withGet: true}), conf.Pod{Namespace: "ns", Name: "q"})
 	require.NoError(t, err)
-	assert.Empty(t, got)
+	assert.Empty(t, got.Devices)
 }
 
 func TestDeadSocket(t *testing.T) {
@@ -119,7 +122,7 @@ func TestCheckpoint(t *testing.T) {
 		{"PodUID":"u2","ContainerName":"c","ResourceName":"r/vf","DeviceIDs":["x"]}],"RegisteredDevices":{}},"Checksum":1}`), 0o600))
 	got, err := Devices(t.Context(), dir, conf.Pod{UID: "u1"})
 	require.NoError(t, err)
-	assert.Equal(t, map[string][]string{"r/vf": {"b", "c", "a"}}, got)
+	assert.Equal(t, map[string][]string{"r/vf": {"b", "c", "a"}}, got.Devices)
 	_, err = Devices(t.Context(), dir, conf.Pod{})
 	require.ErrorContains(t, err, "UID")
 	_, err = parseCheckpoint([]byte(`{"Data":{"PodDeviceEntries":[{"PodUID":"u","ResourceName":"r","DeviceIDs":"x"}]}}`), "u")
@@ -135,6 +138,6 @@ func FuzzDecodeReply(f *testing.F) {
 	f.Add(reply[:len(reply)/2])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		devices, err := decodeReply(data, conf.Pod{Namespace: "ns", Name: "p"})
-		require.NotEqual(t, err == nil, devices == nil, "a value or an error")
+		require.NotEqual(t, err == nil, devices.Devices == nil, "a value or an error")
 	})
 }

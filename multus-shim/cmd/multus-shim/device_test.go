@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,13 +20,16 @@ import (
 type kubelet struct {
 	podresources.UnimplementedPodResourcesListerServer
 	devices []string
+	claims  []string
 	listed  bool // Get is not implemented
 }
 
 func (k *kubelet) pod() *podresources.PodResources {
-	return &podresources.PodResources{Name: podName, Namespace: podNS, Containers: []*podresources.ContainerResources{
-		{Devices: []*podresources.ContainerDevices{{ResourceName: "example.com/vf", DeviceIds: k.devices}}},
-	}}
+	c := &podresources.ContainerResources{Devices: []*podresources.ContainerDevices{{ResourceName: "example.com/vf", DeviceIds: k.devices}}}
+	for _, name := range k.claims {
+		c.DynamicResources = append(c.DynamicResources, &podresources.DynamicResource{ClaimName: name, ClaimNamespace: podNS})
+	}
+	return &podresources.PodResources{Name: podName, Namespace: podNS, Containers: []*podresources.ContainerResources{c}}
 }
 
 func (k *kubelet) Get(ctx context.Context, r *podresources.GetPodResourcesRequest) (*podresources.GetPodResourcesResponse, error) {
@@ -127,6 +131,60 @@ func TestDevicesOfResourceClaims(t *testing.T) {
 	assert.Equal(t, []string{"GET neta", "GET pod1", "GET pod1-vf", "GET resourceslices", "PATCH status"}, e.asked())
 }
 
+// Claims of every kind: named by the pod or made for its extended resources, told by
+// the kubelet or by the pod's status; what is of another kind contributes nothing.
+func TestDevicesOfEveryClaim(t *testing.T) {
+	t.Parallel()
+	const pod = `{"metadata":{"uid":"uid-1","name":"pod1","namespace":"ns1"},"spec":{"nodeName":"node-a"},"status":{%s}}`
+	for name, tc := range map[string]struct {
+		prepared []string
+		status   string
+		pool     string
+		results  string
+		want     string // device of net1, "" for none
+		asked    []string
+	}{
+		"extended resource": {status: `"extendedResourceClaimStatus":{"resourceClaimName":"c","requestMappings":[{"containerName":"a","requestName":"r","resourceName":"deviceclass.resource.kubernetes.io/x"}]}`,
+			pool: "node-a", results: `{"driver":"d","pool":"node-a","device":"vf-3"}`, want: "3", asked: []string{"GET neta", "GET pod1", "GET c", "GET resourceslices", "PATCH status"}},
+		"prepared": {prepared: []string{"c"}, pool: "node-a", results: `{"driver":"d","pool":"node-a","device":"vf-3"}`, want: "3",
+			asked: []string{"GET neta", "GET c", "GET resourceslices", "PATCH status"}},
+		"prepared, twice the same": {prepared: []string{"c", "c"}, pool: "node-a", results: `{"driver":"d","pool":"node-a","device":"vf-3"}`, want: "3",
+			asked: []string{"GET neta", "GET c", "GET resourceslices", "PATCH status"}},
+		"pool of another name": {prepared: []string{"c"}, pool: "sriov", results: `{"driver":"d","pool":"sriov","device":"vf-2"}`, want: "2",
+			asked: []string{"GET neta", "GET c", "GET resourceslices", "PATCH status"}},
+		"admin access": {prepared: []string{"c"}, pool: "node-a", results: `{"driver":"d","pool":"node-a","device":"vf-2","adminAccess":true},{"driver":"d","pool":"node-a","device":"vf-3","adminAccess":false}`, want: "3",
+			asked: []string{"GET neta", "GET c", "GET resourceslices", "PATCH status"}},
+		"admin access alone": {prepared: []string{"c"}, pool: "node-a", results: `{"driver":"d","pool":"node-a","device":"vf-2","adminAccess":true}`,
+			asked: []string{"GET neta", "GET c", "PATCH status"}},
+		"device of another kind": {prepared: []string{"c"}, pool: "node-a", results: `{"driver":"d","pool":"node-a","device":"gpu"}`,
+			asked: []string{"GET neta", "GET c", "GET resourceslices", "PATCH status"}},
+		"not allocated": {prepared: []string{"c"}, pool: "node-a", asked: []string{"GET neta", "GET c", "PATCH status"}},
+		"no claim":      {pool: "node-a", asked: []string{"GET neta", "GET pod1", "PATCH status"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.kubelet(&kubelet{claims: tc.prepared})
+			e.withResource(podNS, "neta")
+			e.networks("neta")
+			e.api.Put("/api/v1/namespaces/ns1/pods/pod1", fmt.Sprintf(pod, tc.status))
+			e.api.Put("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/c", `{"status":{"allocation":{"devices":{"results":[`+tc.results+`]}}}}`)
+			vf := func(n string) string {
+				return `{"name":"vf-` + n + `","attributes":{"k8s.cni.cncf.io/deviceID":{"string":"` + n + `"},"k8s.cni.cncf.io/resourceName":{"string":"example.com/vf"}}}`
+			}
+			e.api.Put("/apis/resource.k8s.io/v1/resourceslices", `{"items":[{"spec":{"driver":"d","pool":{"name":"`+tc.pool+`"},"devices":[`+vf("2")+`,`+vf("3")+`,{"name":"gpu","attributes":{"model":{"string":"x"}}}]}}]}`)
+			out := e.must("ADD")
+			if tc.want == "" {
+				assert.Empty(t, e.calls()[1].member(t, "deviceID"))
+				assert.Contains(t, out.Stderr, "no device of resource")
+			} else {
+				assert.Equal(t, `"`+tc.want+`"`, e.calls()[1].member(t, "deviceID"))
+			}
+			assert.Equal(t, tc.asked, e.asked())
+		})
+	}
+}
+
 func TestDeviceInfo(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
@@ -152,4 +210,34 @@ func TestDeviceInfo(t *testing.T) {
 	e.must("DEL")
 	assert.NoFileExists(t, stale)
 	assert.FileExists(t, filepath.Join(e.dir, "devinfo", "dp", "example.com-vf-0000:01:00.1-device.json"), "the device plugin's own stays")
+}
+
+// The driver of a claim learns interface, MAC and addresses, until the pod's
+// sandbox is gone; a sandbox that came after it keeps its own.
+func TestAttachmentsAreTold(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.conf["deviceInfoDir"] = filepath.Join(e.dir, "run", "devinfo")
+	e.kubelet(&kubelet{devices: []string{"0000:01:00.1"}})
+	e.api.PutNAD(podNS, "neta", `{"cniVersion":"1.1.0","type":"recorder","test":{"result":{"cniVersion":"1.1.0","interfaces":[{"name":"host"},{"name":"net1","mac":"02:00:00:00:00:07","mtu":9000,"sandbox":"s"}],
+		"ips":[{"address":"10.0.0.2/24","interface":1},{"address":"fd00::2/64","interface":1}]}}}`,
+		map[string]string{"k8s.v1.cni.cncf.io/resourceName": "example.com/vf"})
+	e.nad("netb", "")
+	e.networks("neta,netb")
+	e.must("ADD")
+	path := filepath.Join(e.dir, "run", "attachments", podUID+".json")
+	told := func() string { data, _ := os.ReadFile(path); return string(data) }
+	assert.JSONEq(t, `{"version":1,"podUID":"uid-1","podNamespace":"ns1","podName":"pod1","containerID":"c1","attachments":[
+		{"network":"ns1/neta","deviceID":"0000:01:00.1","interface":"net1","mac":"02:00:00:00:00:07","ips":["10.0.0.2/24","fd00::2/64"],"mtu":9000}]}`, told())
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, os.FileMode(0o644), info.Mode().Perm())
+	e.container = "c2"
+	e.must("ADD")
+	e.container = "c1"
+	e.must("DEL")
+	assert.Contains(t, told(), `"containerID":"c2"`)
+	e.container = "c2"
+	e.must("DEL")
+	assert.NoFileExists(t, path)
 }
