@@ -25,6 +25,9 @@ func TestImports(t *testing.T) {
 		out, err := exec.Command("go", args...).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		for dep := range strings.Lines(string(out)) {
+			if strings.TrimSpace(dep) == module+"libsriov/value" {
+				continue // words and formats, no system call
+			}
 			for _, f := range forbidden {
 				require.False(t, strings.HasPrefix(dep, f), "%s must not depend on %s", pkg, dep)
 			}

@@ -29,7 +29,16 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 	root := flags.String("root", "/", "where the host's file system is mounted")
 	name := flags.String("node", getenv("NODE_NAME"), "name of this node (default $NODE_NAME)")
 	namespace := flags.String("namespace", getenv("NAMESPACE"), "namespace of the operator (default $NAMESPACE)")
-	socket := flags.String("pod-resources", "var/lib/kubelet/pod-resources/kubelet.sock", "the kubelet's pod-resources socket, below root; empty relies on where netdevs are")
+	kubelet := cmp.Or(getenv("KUBELET_ROOT_DIR"), "/var/lib/kubelet")
+	socket := flags.String("pod-resources", filepath.Join(kubelet, "pod-resources/kubelet.sock"),
+		"the kubelet's pod-resources socket, below root (default below $KUBELET_ROOT_DIR); empty relies on where netdevs are")
+	files := node.Files{}
+	flags.StringVar(&files.StateDir, "state-dir", cmp.Or(getenv("HOST_STATE_DIR"), "/etc/sriov-operator"),
+		"directory of the host, below root, for records and the device plugin's configuration (default $HOST_STATE_DIR)")
+	flags.StringVar(&files.UdevDir, "udev-dir", cmp.Or(getenv("HOST_UDEV_DIR"), "/etc/udev/rules.d"),
+		"directory of the host, below root, for udev rules (default $HOST_UDEV_DIR); one in /run for hosts with a read-only /etc")
+	flags.StringVar(&files.ModprobeDir, "modprobe-dir", cmp.Or(getenv("HOST_MODPROBE_DIR"), "/etc/modprobe.d"),
+		"directory of the host, below root, for options of modules (default $HOST_MODPROBE_DIR)")
 	metricsAddr := flags.String("metrics-bind-address", cmp.Or(getenv("METRICS_BIND_ADDRESS"), "0"),
 		"where to serve /metrics (default $METRICS_BIND_ADDRESS), an address of the host; 0 does not")
 	kubeconfig := flags.String("kubeconfig", "", "kubeconfig (default $KUBECONFIG; inside a cluster neither is needed)")
@@ -39,6 +48,12 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 	}
 	if *name == "" || *namespace == "" {
 		return errors.New("give the node's name and the operator's namespace: NODE_NAME and NAMESPACE, or -node and -namespace")
+	}
+	files.Root = *root
+	for _, dir := range []string{files.StateDir, files.UdevDir, files.ModprobeDir, kubelet} {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("directory of the host %q: want an absolute path", dir)
+		}
 	}
 	if *socket != "" {
 		*socket = filepath.Join(*root, *socket)
@@ -71,7 +86,7 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 	}
 	d := &node.Daemon{
 		Client: mgr.GetClient(), Events: mgr.GetEventRecorder("sriov-network-config-daemon"),
-		Machine:   node.Machine{Host: host, Files: node.Files{Root: *root}},
+		Machine:   node.Machine{Host: host, Files: files},
 		NodeState: client.ObjectKey{Namespace: *namespace, Name: *name}, PodResources: *socket,
 	}
 	if err := d.Setup(mgr); err != nil {

@@ -36,6 +36,7 @@ func TestCommandLine(t *testing.T) {
 		"operator, bad URL":        {[]string{"operator"}, merge(good, "WEBHOOK_URL", "http://a"), `"http://a": want https://host:port`},
 		"operator, no cluster":     {[]string{"operator", "-kubeconfig", "/no/such/file"}, good, "find the cluster"},
 		"daemon, no node":          {[]string{"daemon"}, nil, "NODE_NAME and NAMESPACE"},
+		"daemon, bad directory":    {[]string{"daemon", "-node=a", "-namespace=b"}, map[string]string{"HOST_STATE_DIR": "var/lib"}, `"var/lib": want an absolute path`},
 		"daemon, no host":          {[]string{"daemon", "-node=a", "-namespace=b", "-root=/no/such"}, nil, "open the host at /no/such"},
 		"install, no target":       {[]string{"install", "sriov"}, nil, "usage: sriovkit-operator install"},
 		"install, no such file":    {[]string{"install", "-to", t.TempDir(), "no-such-plugin"}, nil, "install no-such-plugin: not in /"},
@@ -52,6 +53,10 @@ func TestCommandLine(t *testing.T) {
 	require.ErrorIs(t, err, flag.ErrHelp)
 	require.Contains(t, help, "pod-resources")
 	require.Contains(t, help, `(default "0")`, "no metrics unless asked for")
+	_, help, err = call(t, map[string]string{"KUBELET_ROOT_DIR": "/var/snap/microk8s/common/var/lib/kubelet", "HOST_STATE_DIR": "/var/lib/sriov"}, "daemon", "-h")
+	require.ErrorIs(t, err, flag.ErrHelp)
+	require.Contains(t, help, `(default "/var/snap/microk8s/common/var/lib/kubelet/pod-resources/kubelet.sock")`)
+	require.Contains(t, help, `(default "/var/lib/sriov")`)
 	_, help, err = call(t, map[string]string{"METRICS_BIND_ADDRESS": "127.0.0.1:9811"}, "daemon", "-h")
 	require.ErrorIs(t, err, flag.ErrHelp)
 	require.Contains(t, help, `(default "127.0.0.1:9811")`)

@@ -190,6 +190,9 @@ func TestStateLeftBehindIsTakenOver(t *testing.T) {
 		require.Equal(t, s.UID, now.UID, "not made anew")
 		require.Equal(t, "true", now.Annotations[v1.AnnotationPlanned])
 		require.Equal(t, v1.DrainIdle, now.Annotations[v1.AnnotationCurrentState])
+		require.Len(t, now.Spec.Interfaces, 1)
+		require.Equal(t, "8086", now.Spec.Interfaces[0].Vendor, "bound to the device from now on")
+		now.Spec.Interfaces[0].Vendor, now.Spec.Interfaces[0].DeviceID = "", ""
 		require.Equal(t, s.Spec, now.Spec)
 	})
 }

@@ -46,7 +46,7 @@ func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, b
 	disown := false
 	for _, s := range w.Steps {
 		switch s.Op {
-		case plan.OpGUID, plan.OpBind, plan.OpVFMTU:
+		case plan.OpGUID, plan.OpMAC, plan.OpBind, plan.OpVFMTU:
 			perVF[s.VF] = append(perVF[s.VF], s)
 		case plan.OpDisown:
 			disown = true
@@ -64,7 +64,7 @@ func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, b
 	}
 	done()
 	if disown {
-		return m.Files.Disown(addr)
+		return m.Files.Disown(ctx, addr)
 	}
 	return nil
 }
@@ -78,21 +78,33 @@ func timed(ctx context.Context, step, pf string) (done func()) {
 }
 
 func (m *Machine) applyNode(w plan.Work) error {
+	var errs []error
 	for _, s := range w.Steps {
-		c, err := rdma.Open(nil)
-		if err != nil {
-			return fmt.Errorf("%s %s: %w", s.Op, s.Mode, err)
+		var err error
+		if s.Op == plan.OpRdmaOption {
+			err = m.Files.SetRdmaOption(s.Mode)
+		} else {
+			err = setRdmaMode(s.Mode)
 		}
-		err = c.SetMode(rdma.Mode(s.Mode))
-		c.Close()
-		if errors.Is(err, syscall.EBUSY) {
-			return fmt.Errorf("%s %s: the kernel refuses while network namespaces exist; boot with ib_core.netns_mode=%d: %w",
-				s.Op, s.Mode, map[string]int{"exclusive": 0, "shared": 1}[s.Mode], err)
-		} else if err != nil {
-			return fmt.Errorf("%s %s: %w", s.Op, s.Mode, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s %s: %w", s.Op, s.Mode, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+func setRdmaMode(mode string) error {
+	c, err := rdma.Open(nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	err = c.SetMode(rdma.Mode(mode))
+	if errors.Is(err, syscall.EBUSY) {
+		return fmt.Errorf("the kernel refuses while network namespaces exist. The module's option is written for the next boot; "+
+			"where ib_core is built in or loaded by an initramfs, boot with ib_core.%s: %w", rdmaOption(mode), err)
+	}
+	return err
 }
 
 func (m *Machine) applyPF(ctx context.Context, addr libsriov.Address, s plan.Step, pf *v1.InterfaceExt, before plan.Owned, bare bool) error {
@@ -104,7 +116,10 @@ func (m *Machine) applyPF(ctx context.Context, addr libsriov.Address, s plan.Ste
 		if o.OriginalMTU == 0 {
 			o.OriginalMTU = pf.Mtu
 		}
-		return m.Files.Own(addr, o)
+		if before.EswitchMode == v1.EswitchSwitchdev && before.Name != "" {
+			o.Name = before.Name // the one its udev rules are to keep
+		}
+		return m.Files.Own(ctx, addr, o)
 	case plan.OpRemove:
 		return m.Host.SetNumVFs(ctx, addr, 0)
 	case plan.OpCreate:
@@ -116,6 +131,8 @@ func (m *Machine) applyPF(ctx context.Context, addr libsriov.Address, s plan.Ste
 		return setLink(addr, link.Update{Up: new(true)})
 	case plan.OpPFMTU:
 		return setLink(addr, link.Update{MTU: s.Num})
+	case plan.OpOffload:
+		return withNetdev(addr, func(_ *link.Conn, l link.Link) error { return setOffload(l.Name) })
 	case plan.OpEswitch:
 		c, err := devlink.Open()
 		if err != nil {
@@ -132,6 +149,11 @@ func (m *Machine) applyPF(ctx context.Context, addr libsriov.Address, s plan.Ste
 }
 
 func setLink(device libsriov.Address, u link.Update) error {
+	return withNetdev(device, func(c *link.Conn, l link.Link) error { return c.Set(l.Index, u) })
+}
+
+// withNetdev does something with the netdev of a device, whatever its name is.
+func withNetdev(device libsriov.Address, do func(*link.Conn, link.Link) error) error {
 	c, err := link.Open(nil)
 	if err != nil {
 		return err
@@ -141,5 +163,5 @@ func setLink(device libsriov.Address, u link.Update) error {
 	if err != nil {
 		return err
 	}
-	return c.Set(l.Index, u)
+	return do(c, l)
 }

@@ -18,7 +18,7 @@ import (
 
 // bareDir, below the host's root, has a file for each PF whose probing this daemon
 // switched off. It is there for no longer than the switch: both end with a reboot.
-const bareDir = "run/sriov-operator/bare"
+const bareDir = runDir + "/bare"
 
 // bare tells whether the VFs of a PF should be made without drivers: each of them gets
 // one by a step of its own, and some get one for user space.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,6 +42,9 @@ type Daemon struct {
 	PodResources string
 
 	hardware hardware
+	failing  attempt // the last one
+	// tries counts failures on the node while it is drained.
+	tries int
 }
 
 // Setup registers the daemon with a manager whose cache holds just this node's state.
@@ -72,129 +74,149 @@ func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	if err := d.Client.Get(ctx, req.NamespacedName, &state); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	switch err := d.reconcile(ctx, &state); {
+	switch again, err := d.reconcile(ctx, &state); {
 	case apierrors.IsConflict(err): // the cache is behind; the event that ends this is on its way
 		return ctrl.Result{RequeueAfter: settle}, nil
 	case err != nil:
 		return ctrl.Result{}, err
+	case again:
+		return ctrl.Result{RequeueAfter: settle}, nil
 	}
 	return ctrl.Result{RequeueAfter: lookAgain}, nil
 }
 
-func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState) error {
+// reconcile makes one pass; again is true if pods took VFs in the middle of it.
+func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState) (again bool, err error) {
 	d.hardware.looking.Lock()
 	defer d.hardware.looking.Unlock()
-	found, events, discoverErr := d.look(ctx)
-	owned, ownedErr := d.Machine.Files.Owned()
-	if discoverErr != nil && len(found.Interfaces) == 0 {
-		return errors.Join(discoverErr, d.report(ctx, state, found, failed(v1.ReasonDiscoverFailed, discoverErr)))
+	s := d.look(ctx)
+	if s.err != nil && len(s.Interfaces) == 0 {
+		return false, errors.Join(s.err, d.report(ctx, state, s.Found, failed(v1.ReasonDiscoverFailed, s.err)))
 	}
-	works, problems := d.steps(state, found, owned)
-	d.hardware.seen.Store(events)
-
-	held, err := d.disturbed(ctx, works, found)
+	works, problems := d.steps(state, s)
+	d.hardware.seen.Store(s.events)
+	held, err := d.holders(ctx, works, s.Found)
 	if err != nil {
-		return errors.Join(err, d.report(ctx, state, found, failed(v1.ReasonApplyFailed, err)))
+		return false, d.fail(ctx, state, s.Found, err)
 	}
-	waiting, err := d.drain(ctx, state, held)
-	if err != nil {
-		return err
-	}
-	if waiting { // the rest can be done meanwhile
-		works = slices.DeleteFunc(works, func(w plan.Work) bool { return anyIn(held, w.Disturbs()) })
-	}
-
-	var applyErr error
-	if len(works) > 0 {
-		if err := d.offer(ctx, found, state, works); err != nil {
-			return err
+	works = spare(works, held)
+	p := d.permit(ctx, state, s.Found, works, held)
+	awaitingDrain.Set(float64(len(p.waiting)))
+	if len(p.waiting) > 0 {
+		if err := d.askDrain(ctx, state, p.waiting); err != nil {
+			return false, err
 		}
-		// Also a check, by its resource version, that the spec is the newest: two policies
-		// applied together must not make VFs twice.
-		if err := d.report(ctx, state, found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonApplying, message: summary(works)}); err != nil {
-			return err
-		}
-		begun := time.Now()
-		applyErr = d.apply(ctx, works, found, owned)
-		applySeconds.Observe(time.Since(begun).Seconds())
-		found, events, discoverErr = d.look(ctx)
-		if applyErr != nil || d.settled(state, found) {
-			d.hardware.seen.Store(events) // it was us; another look would be in vain
-		}
-		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", summary(works))
 	}
-	errs := []error{applyErr, discoverErr, ownedErr}
+	var done progress
+	if len(p.now) > 0 { // also while others wait
+		if done, err = d.carryOut(ctx, state, s, p.now); err != nil {
+			return false, err
+		}
+		s = done.sight
+	}
+	errs := append(p.refused, s.err)
+	for _, w := range p.now {
+		if err := done.failures[w.PF]; err != nil && !slices.Contains(errs, err) {
+			errs = append(errs, err)
+		}
+	}
 	for _, p := range problems {
 		errs = append(errs, fmt.Errorf("%s: %w", orNode(p.PF), p.Err))
 	}
-	errs = append(errs, d.offer(ctx, found, state, nil))
+	errs = append(errs, d.offer(ctx, s.Found, state, nil))
+	if done.late && errors.Join(errs...) == nil {
+		return true, nil // the next pass asks for a drain
+	}
+	kept := false
+	if len(done.failures) > 0 && drained(state) {
+		if kept, err = d.keepsDrain(state, s.Found, done.failures); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	err = errors.Join(errs...)
-	if err != nil {
-		d.Events.Eventf(state, nil, corev1.EventTypeWarning, v1.ReasonApplyFailed, "Apply", "%s", firstBytes(err.Error(), 900))
+	d.warn(state, err)
+	err = errors.Join(err, d.report(ctx, state, s.Found, ended(state, p.waiting, err)))
+	if kept || len(p.waiting) > 0 {
+		return false, err
 	}
-	err = errors.Join(err, d.report(ctx, state, found, ended(state, held, waiting, err)))
-	if waiting {
-		return err
-	}
-	return errors.Join(err, d.ask(ctx, state, v1.DrainIdle)) // done, or not wanted any more
+	return false, errors.Join(err, d.endDrain(ctx, state)) // done, or not wanted any more
 }
 
-// look reads the host. It sees what events up to the returned number tell of.
-func (d *Daemon) look(ctx context.Context) (found Found, events uint64, err error) {
+// fail reports that a pass ended before anything was done.
+func (d *Daemon) fail(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, err error) error {
+	d.warn(state, err)
+	return errors.Join(err, d.report(ctx, state, found, failed(v1.ReasonApplyFailed, err)))
+}
+
+// warn makes an event of an error that the object does not tell of yet.
+func (d *Daemon) warn(state *v1.SriovNetworkNodeState, err error) {
+	if err == nil || failed("", err).message == state.Status.LastSyncError {
+		return
+	}
+	d.Events.Eventf(state, nil, corev1.EventTypeWarning, v1.ReasonApplyFailed, "Apply", "%s", firstBytes(err.Error(), 900))
+}
+
+// sight is one look at the host.
+type sight struct {
+	Found
+	owned  map[string]plan.Owned
+	events uint64 // it sees what events up to this number tell of
+	err    error  // what could not be read, beside what could
+}
+
+func (d *Daemon) look(ctx context.Context) sight {
 	begun := time.Now()
-	events, _ = d.Machine.Host.Events() // 0 if it cannot be read: then every event is news
-	found, err = Discover(d.Machine.Host)
+	var s sight
+	s.events, _ = d.Machine.Host.Events() // 0 if it cannot be read: then every event is news
+	s.Found, s.err = Discover(d.Machine.Host)
+	var err error
+	if s.owned, err = d.Machine.Files.Owned(); err != nil {
+		s.Partial, s.err = errors.Join(s.Partial, err), errors.Join(s.err, err)
+	}
+	d.hardware.saw(s.Interfaces)
 	logf.FromContext(ctx).V(1).Info("looked at the host", "took", time.Since(begun).String())
-	return found, events, err
-}
-
-// settled tells whether there is nothing more to do, also for what others have
-// changed meanwhile.
-func (d *Daemon) settled(state *v1.SriovNetworkNodeState, found Found) bool {
-	owned, err := d.Machine.Files.Owned()
-	works, _ := d.steps(state, found, owned)
-	return err == nil && len(works) == 0
+	return s
 }
 
 // ended is how far the node got.
-func ended(state *v1.SriovNetworkNodeState, held map[string]bool, waiting bool, err error) outcome {
+func ended(state *v1.SriovNetworkNodeState, waiting map[string]string, err error) outcome {
 	switch {
 	case err != nil:
 		return failed(v1.ReasonApplyFailed, err)
-	case waiting:
-		return outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingDrain, message: "VFs in use would be disturbed: " + list(held)}
+	case len(waiting) > 0:
+		return outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingDrain, message: "VFs in use would be disturbed: " + holders(waiting)}
 	case state.Annotations[v1.AnnotationPlanned] != "true" && len(state.Spec.Interfaces) == 0:
 		return outcome{sync: v1.SyncSucceeded, reason: v1.ReasonWaitingPlan, message: "the operator has not planned this node yet"}
 	}
 	return outcome{sync: v1.SyncSucceeded, reason: v1.ReasonSynced}
 }
 
-func (d *Daemon) steps(state *v1.SriovNetworkNodeState, found Found, owned map[string]plan.Owned) ([]plan.Work, []plan.Problem) {
+func (d *Daemon) steps(state *v1.SriovNetworkNodeState, s sight) ([]plan.Work, []plan.Problem) {
+	option, err := d.Machine.Files.RdmaOption()
+	if err != nil { // not known: left alone
+		option = state.Spec.System.RdmaMode
+	}
 	return plan.Steps(plan.Have{
-		Interfaces: found.Interfaces, RdmaMode: found.RdmaMode, Owned: owned,
+		Interfaces: s.Interfaces, RdmaMode: s.RdmaMode, RdmaOption: option, Owned: s.owned,
+		NoMAC: d.Machine.Files.noMAC(s.Found), NoOffload: s.NoOffload, Unread: s.Unread, Partial: s.Partial,
 		Planned: state.Annotations[v1.AnnotationPlanned] == "true", GUIDs: d.Machine.Files.GUIDs(),
 	}, state.Spec)
 }
 
-// apply does the works side by side: PFs do not depend on each other.
-func (d *Daemon) apply(ctx context.Context, works []plan.Work, found Found, owned map[string]plan.Owned) error {
-	log := logf.FromContext(ctx)
-	errs := make([]error, len(works))
-	var wg sync.WaitGroup
-	for i, w := range works {
-		pf := &v1.InterfaceExt{PciAddress: w.PF}
-		if at := slices.IndexFunc(found.Interfaces, func(f v1.InterfaceExt) bool { return f.PciAddress == w.PF }); at >= 0 {
-			pf = &found.Interfaces[at]
-		}
-		log.Info("changing", "pci", orNode(w.PF), "steps", summary([]plan.Work{w}))
-		wg.Go(func() {
-			start := time.Now()
-			errs[i] = d.Machine.Apply(ctx, w, pf, owned[w.PF])
-			log.V(1).Info("changed", "pci", orNode(w.PF), "took", time.Since(start).String(), "err", errs[i])
-		})
+// holders asks who holds the VFs that the works would disturb, if there are any.
+func (d *Daemon) holders(ctx context.Context, works []plan.Work, found Found) (map[string]string, error) {
+	if len(disturbs(works)) == 0 {
+		return nil, nil
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return kubelet{d.PodResources}.inUse(ctx, found.Interfaces)
+}
+
+func disturbs(works []plan.Work) []string {
+	var out []string
+	for _, w := range works {
+		out = append(out, w.Disturbs()...)
+	}
+	return out
 }
 
 // offer tells the device plugin about the VFs that are ready and that the works ahead

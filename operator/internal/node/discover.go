@@ -3,12 +3,17 @@ package node
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/devlink"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/rdma"
+	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
@@ -17,6 +22,39 @@ import (
 type Found struct {
 	Interfaces []v1.InterfaceExt // by PCI address
 	RdmaMode   string            // "" without an RDMA subsystem
+	// MACs of Ethernet VFs as their PF tells them, by PCI address of the VF. Some drivers
+	// tell the address that the VF has chosen, if the PF was given none.
+	MACs map[string]net.HardwareAddr
+	// NoOffload are the PFs in switchdev mode, by PCI address, with hw-tc-offload off.
+	NoOffload map[string]bool
+	// Unread is why single devices were not read, or not whole, by PCI address; Partial
+	// what else went wrong. What they concern is not known, which is not to say absent.
+	Unread  map[string]error
+	Partial error
+}
+
+// broken notes what could not be read of a device.
+func (f *Found) broken(device string, err error) {
+	if f.Unread == nil {
+		f.Unread = map[string]error{}
+	}
+	f.Unread[device] = errors.Join(f.Unread[device], err)
+}
+
+// take sorts the errors of a snapshot by the devices they are about.
+func (f *Found) take(err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			f.take(e)
+		}
+		return
+	}
+	var device *libsriov.DeviceError
+	if errors.As(err, &device) {
+		f.broken(device.Device, err)
+		return
+	}
+	f.Partial = errors.Join(f.Partial, err)
 }
 
 // Discover reads the host. A device that cannot be read is left out and reported in
@@ -24,50 +62,29 @@ type Found struct {
 func Discover(host *libsriov.Host) (Found, error) {
 	var found Found
 	snapshot, err := host.Snapshot()
-	errs := []error{err}
-	links, err := linksByDevice()
-	errs = append(errs, err)
-
-	modes, err := devlink.Open()
-	if err == nil {
-		defer modes.Close()
-	} else if !errors.Is(err, devlink.ErrNotSupported) {
-		errs = append(errs, err)
+	found.take(err)
+	l := looker{host: host, found: &found}
+	if l.links, err = linksByName(); err != nil {
+		found.Partial = errors.Join(found.Partial, err)
+	}
+	if l.modes, err = devlink.Open(); err == nil {
+		defer l.modes.Close()
+	} else if l.modes = nil; !errors.Is(err, devlink.ErrNotSupported) {
+		found.Partial = errors.Join(found.Partial, err)
 	}
 	for _, pf := range snapshot.PFs {
-		if pf.Class.Base() != libsriov.ClassNetwork {
-			continue
+		if pf.Class.Base() == libsriov.ClassNetwork {
+			found.Interfaces = append(found.Interfaces, l.pf(pf))
 		}
-		i := describe(host, pf.Function, links)
-		i.TotalVfs, i.NumVfs = pf.TotalVFs, pf.NumVFs
-		if modes != nil {
-			if mode, err := modes.Mode(devlink.PCI(pf.Address)); err == nil {
-				i.EswitchMode = mode.String()
-			} else if !errors.Is(err, devlink.ErrNotSupported) {
-				errs = append(errs, fmt.Errorf("eswitch mode of %s: %w", pf.Address, err))
-			}
-		}
-		var guids map[int]string
-		if i.LinkType == v1.LinkTypeIB && pf.NumVFs > 0 {
-			if guids, err = vfGUIDs(links[i.Name].Index); err != nil {
-				errs = append(errs, err)
-			}
-		}
-		for _, vf := range pf.VFs {
-			v := describeVF(vf.Function, vf.Index, links)
-			v.GUID = guids[vf.Index]
-			i.VFs = append(i.VFs, v)
-		}
-		found.Interfaces = append(found.Interfaces, i)
 	}
 	for _, f := range snapshot.Functions {
 		if f.Class.Base() != libsriov.ClassNetwork {
 			continue
 		}
-		i := describe(host, f, links)
+		i := describe(host, f, l.links)
 		if isVF(f) { // and its PF is not in sight: a virtual machine
 			i.TotalVfs, i.NumVfs = 1, 1
-			i.VFs = []v1.VirtualFunction{describeVF(f, 0, links)}
+			i.VFs = []v1.VirtualFunction{describeVF(f, 0, l.links)}
 		}
 		found.Interfaces = append(found.Interfaces, i)
 	}
@@ -76,12 +93,102 @@ func Discover(host *libsriov.Host) (Found, error) {
 		y, _ := libsriov.ParseAddress(b.PciAddress)
 		return x.Compare(y)
 	})
-	found.RdmaMode, err = rdmaMode()
-	return found, errors.Join(append(errs, err)...)
+	mode, rdmaErr := rdmaMode()
+	found.RdmaMode = mode
+	errs := []error{found.Partial}
+	for _, device := range slices.Sorted(maps.Keys(found.Unread)) {
+		errs = append(errs, found.Unread[device])
+	}
+	return found, errors.Join(append(errs, rdmaErr)...)
 }
 
-// linksByDevice reads all interfaces of the host in one dump, by name.
-func linksByDevice() (map[string]link.Link, error) {
+// looker describes PFs with what was read once for all.
+type looker struct {
+	host  *libsriov.Host
+	links map[string]link.Link // by name
+	modes *devlink.Conn        // nil without devlink
+	found *Found
+}
+
+func (l *looker) pf(pf libsriov.PF) v1.InterfaceExt {
+	i := describe(l.host, pf.Function, l.links)
+	i.TotalVfs, i.NumVfs = pf.TotalVFs, pf.NumVFs
+	if l.modes != nil {
+		if mode, err := l.modes.Mode(devlink.PCI(pf.Address)); err == nil {
+			i.EswitchMode = mode.String()
+		} else if !errors.Is(err, devlink.ErrNotSupported) {
+			l.found.broken(i.PciAddress, fmt.Errorf("eswitch mode of %s: %w", pf.Address, err))
+		}
+	}
+	var states map[int]vfstate.State
+	if i.Name != "" && pf.NumVFs > 0 {
+		var err error
+		if states, err = vfStates(l.links[i.Name].Index); err != nil {
+			l.found.broken(i.PciAddress, err)
+		}
+	}
+	for _, vf := range pf.VFs {
+		v := describeVF(vf.Function, vf.Index, l.links)
+		switch state := states[vf.Index]; {
+		case i.LinkType == v1.LinkTypeIB && state.NodeGUID != nil:
+			v.GUID = state.NodeGUID.String()
+		case i.LinkType == v1.LinkTypeETH && state.MAC != nil:
+			if l.found.MACs == nil {
+				l.found.MACs = map[string]net.HardwareAddr{}
+			}
+			l.found.MACs[v.PciAddress] = state.MAC
+		}
+		i.VFs = append(i.VFs, v)
+	}
+	if i.EswitchMode == v1.EswitchSwitchdev {
+		l.switchdev(&i)
+	}
+	return i
+}
+
+// switchdev describes what a PF has in that mode alone: representors of its VFs, and
+// whether traffic that a switch in software has sorted goes on in hardware.
+func (l *looker) switchdev(pf *v1.InterfaceExt) {
+	for _, port := range l.links {
+		if vf, ok := representedVF(port.PortName); ok && port.Parent == pf.PciAddress {
+			for i := range pf.VFs {
+				if pf.VFs[i].VfID == vf {
+					pf.VFs[i].RepresentorName = port.Name
+				}
+			}
+		}
+	}
+	if pf.Name == "" {
+		return
+	}
+	switch on, known, err := offloads(pf.Name); {
+	case err != nil:
+		l.found.broken(pf.PciAddress, err)
+	case known && !on:
+		if l.found.NoOffload == nil {
+			l.found.NoOffload = map[string]bool{}
+		}
+		l.found.NoOffload[pf.PciAddress] = true
+	}
+}
+
+// representedVF reads the index of a VF from the name of a switch port, such as pf0vf3
+// or c1pf0vf3.
+func representedVF(port string) (vf int, ok bool) {
+	at := strings.LastIndex(port, "vf")
+	if at <= 0 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(port[at+2:], 10, 16)
+	return int(n), err == nil
+}
+
+func isZero(mac net.HardwareAddr) bool {
+	return !slices.ContainsFunc(mac, func(b byte) bool { return b != 0 })
+}
+
+// linksByName reads all interfaces of the host in one dump, by name.
+func linksByName() (map[string]link.Link, error) {
 	c, err := link.Open(nil)
 	if err != nil {
 		return nil, err
@@ -110,6 +217,7 @@ func describe(host *libsriov.Host, f libsriov.Function, links map[string]link.Li
 		return i
 	}
 	i.Name, i.Mac, i.Mtu, i.AltNames = l.Name, l.MAC.String(), l.MTU, l.AltNames
+	i.PermanentMac = l.PermMAC.String()
 	i.LinkAdminState = "down"
 	if l.Up() {
 		i.LinkAdminState = "up"

@@ -2,6 +2,18 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -9,50 +21,230 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// disturbed lists the VFs in use that the works would disturb. The kubelet is asked
-// only if there is something to ask about.
-func (d *Daemon) disturbed(ctx context.Context, works []plan.Work, found Found) (map[string]bool, error) {
-	var vfs []string
+// drainTries is how often a change is tried on a drained node before the node is given
+// back: pods take a moment to let go of their VFs.
+const drainTries = 6
+
+// drained reports whether the operator has answered the daemon's present wish. An
+// answer to an earlier one is none, for the node may take pods again since.
+func drained(state *v1.SriovNetworkNodeState) bool {
+	a := state.Annotations
+	if a[v1.AnnotationDesiredState] != v1.DrainRequired || a[v1.AnnotationCurrentState] != v1.DrainComplete {
+		return false
+	}
+	return a[v1.AnnotationExternalDrainer] == "true" || a[v1.AnnotationDrainAnswer] == a[v1.AnnotationDrainRequest]
+}
+
+// permission is which works may be done now.
+type permission struct {
+	now     []plan.Work
+	waiting map[string]string // VFs, with their pods, that a drain is asked for
+	refused []error           // why works were left that are not even worth a drain
+}
+
+// permit sorts out the works that would disturb VFs in use.
+func (d *Daemon) permit(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, works []plan.Work, held map[string]string) permission {
+	var p permission
+	if drained(state) {
+		p.now = works
+		return p
+	}
 	for _, w := range works {
-		vfs = append(vfs, w.Disturbs()...)
+		contested := heldBy(w, held)
+		if len(contested) == 0 {
+			p.now = append(p.now, w)
+			continue
+		}
+		if err := d.worthDraining(ctx, state, found, w); err != nil {
+			p.refused = append(p.refused, fmt.Errorf("%s: %w; VFs in use: %s", orNode(w.PF), err, holders(contested)))
+			continue
+		}
+		if p.waiting == nil {
+			p.waiting = map[string]string{}
+		}
+		maps.Copy(p.waiting, contested)
 	}
-	if len(vfs) == 0 {
-		return nil, nil
+	return p
+}
+
+// worthDraining tells why pods should not be sent away for a change: it could not be
+// made, or it failed on the drained node and nothing has changed since.
+func (d *Daemon) worthDraining(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, w plan.Work) error {
+	if failure, err := d.Machine.Files.failure(w.PF); err != nil {
+		return err
+	} else if failure.Premise != "" && failure.Premise == premise(state, found, w.PF) {
+		return fmt.Errorf("%s (the node was drained for it, and is not drained again until the spec or the hardware changes)", failure.Error)
 	}
-	used, err := inUse(ctx, d.PodResources, found.Interfaces)
-	if err != nil {
-		return nil, err
+	if err := d.Machine.able(ctx, w); err != nil {
+		return fmt.Errorf("the node is not drained for a change that cannot be made: %w", err)
 	}
-	held := map[string]bool{}
-	for _, vf := range vfs {
-		if used[vf] {
-			held[vf] = true
+	return nil
+}
+
+// heldBy lists the VFs in use that a work disturbs.
+func heldBy(w plan.Work, held map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, vf := range w.Disturbs() {
+		if pod, ok := held[vf]; ok {
+			out[vf] = pod
 		}
 	}
-	return held, nil
+	return out
 }
 
-// drain asks for the node to be drained if VFs in use would be disturbed, and tells
-// whether that has to be waited for.
-func (d *Daemon) drain(ctx context.Context, state *v1.SriovNetworkNodeState, held map[string]bool) (waiting bool, err error) {
-	a := state.Annotations
-	if len(held) == 0 || a[v1.AnnotationDesiredState] == v1.DrainRequired && a[v1.AnnotationCurrentState] == v1.DrainComplete {
-		awaitingDrain.Set(0)
-		return false, nil
+// heldByAny lists the VFs in use that any of the works disturbs.
+func heldByAny(works []plan.Work, held map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, w := range works {
+		maps.Copy(out, heldBy(w, held))
 	}
-	awaitingDrain.Set(float64(len(held)))
-	return true, d.ask(ctx, state, v1.DrainRequired)
+	return out
 }
 
-// ask sets what the daemon wants of the operator.
-func (d *Daemon) ask(ctx context.Context, state *v1.SriovNetworkNodeState, desired string) error {
-	if state.Annotations[v1.AnnotationDesiredState] == desired {
+// spare leaves out the steps that are not worth disturbing a VF in use for.
+func spare(works []plan.Work, held map[string]string) []plan.Work {
+	var out []plan.Work
+	for _, w := range works {
+		w.Steps = slices.DeleteFunc(slices.Clone(w.Steps), func(s plan.Step) bool {
+			return s.Yields && slices.ContainsFunc(s.Disturbs, func(vf string) bool { _, ok := held[vf]; return ok })
+		})
+		if len(w.Steps) > 0 {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// askDrain asks the operator to drain the node. A new wish has a new number and is only
+// made while the operator has none before it, so that no old answer can be taken for its.
+func (d *Daemon) askDrain(ctx context.Context, state *v1.SriovNetworkNodeState, vfs map[string]string) error {
+	a := state.Annotations
+	list := strings.Join(slices.Sorted(maps.Keys(vfs)), ",")
+	switch {
+	case a[v1.AnnotationDesiredState] == v1.DrainRequired: // asked already
+		if a[v1.AnnotationDrainVFs] == list {
+			return nil
+		}
+		return d.annotate(ctx, state, map[string]string{v1.AnnotationDrainVFs: list})
+	case a[v1.AnnotationCurrentState] != v1.DrainIdle:
+		return nil // the operator is still ending the last one: its Idle is an event
+	}
+	return d.annotate(ctx, state, map[string]string{
+		v1.AnnotationDesiredState: v1.DrainRequired, v1.AnnotationDrainRequest: nextNumber(a[v1.AnnotationDrainRequest]), v1.AnnotationDrainVFs: list,
+	})
+}
+
+func nextNumber(s string) string {
+	n, _ := strconv.ParseUint(s, 10, 63) // 0 for one that is not a number
+	return strconv.FormatUint(n+1, 10)
+}
+
+// endDrain tells the operator that the node is not needed empty any more.
+func (d *Daemon) endDrain(ctx context.Context, state *v1.SriovNetworkNodeState) error {
+	d.tries = 0
+	if state.Annotations[v1.AnnotationDesiredState] == v1.DrainIdle {
 		return nil
 	}
+	return d.annotate(ctx, state, map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationDrainVFs: ""})
+}
+
+// annotate writes the daemon's side of the handshake, if nobody wrote meanwhile; "" takes
+// an annotation away.
+func (d *Daemon) annotate(ctx context.Context, state *v1.SriovNetworkNodeState, annotations map[string]string) error {
 	old := state.DeepCopy()
 	if state.Annotations == nil {
 		state.Annotations = map[string]string{}
 	}
-	state.Annotations[v1.AnnotationDesiredState] = desired
+	maps.Copy(state.Annotations, annotations)
+	maps.DeleteFunc(state.Annotations, func(k, v string) bool { ours, ok := annotations[k]; return ok && ours == "" })
 	return d.Client.Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}))
+}
+
+// keepsDrain decides, after a failure on a drained node, whether the node is kept for
+// another try. If not, the failure is noted.
+func (d *Daemon) keepsDrain(state *v1.SriovNetworkNodeState, found Found, failures map[string]error) (bool, error) {
+	if d.tries++; d.tries < drainTries {
+		return true, nil
+	}
+	var errs []error
+	for pf, err := range failures {
+		errs = append(errs, d.Machine.Files.noteFailure(pf, failure{Premise: premise(state, found, pf), Error: err.Error()}))
+	}
+	return false, errors.Join(errs...)
+}
+
+// failure is what went wrong with a PF on a drained node.
+type failure struct {
+	Premise string // spec and hardware it failed with, see premise
+	Error   string
+}
+
+// failedDir, below the host's root, has a file for each PF whose change failed.
+const failedDir = runDir + "/failed"
+
+func failureFile(pf string) string { return filepath.Join(failedDir, orNode(pf)) }
+
+func (f Files) failure(pf string) (failure, error) {
+	var out failure
+	b, err := os.ReadFile(filepath.Join(f.Root, failureFile(pf)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	} else if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(b, &out); err != nil {
+		return out, fmt.Errorf("read /%s: %w", failureFile(pf), err)
+	}
+	return out, nil
+}
+
+func (f Files) noteFailure(pf string, what failure) error {
+	b, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	return f.write(failureFile(pf), b, 0o600)
+}
+
+func (f Files) forgetFailure(pf string) error {
+	if err := os.Remove(filepath.Join(f.Root, failureFile(pf))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// premise sums up what a change to a PF depends on: what is wanted of it, the device,
+// and its VFs with their drivers. Names and links are not part of it.
+func premise(state *v1.SriovNetworkNodeState, found Found, pf string) string {
+	var parts struct {
+		Want   *v1.Interface
+		System v1.System
+		Have   *v1.InterfaceExt
+		VFs    []string
+	}
+	parts.System = state.Spec.System
+	for i := range state.Spec.Interfaces {
+		if state.Spec.Interfaces[i].PciAddress == pf {
+			want := state.Spec.Interfaces[i]
+			want.Name, want.AltNames = "", nil
+			parts.Want = &want
+		}
+	}
+	for i := range found.Interfaces {
+		if have := &found.Interfaces[i]; have.PciAddress == pf {
+			parts.Have = &v1.InterfaceExt{
+				PciAddress: pf, Vendor: have.Vendor, DeviceID: have.DeviceID, PermanentMac: have.PermanentMac, Driver: have.Driver,
+				TotalVfs: have.TotalVfs, NumVfs: have.NumVfs, EswitchMode: have.EswitchMode,
+			}
+			for _, vf := range have.VFs {
+				parts.VFs = append(parts.VFs, vf.PciAddress+" "+vf.Driver)
+			}
+		}
+	}
+	b, err := json.Marshal(parts)
+	if err != nil { // strings and numbers alone
+		return ""
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }

@@ -19,12 +19,13 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-const guidsFile = "etc/sriov-operator/infiniband/guids"
+const guidsFile = "infiniband/guids" // below the directory of state
 
 // GUIDs reads the node's GUID pool; nil if there is none. A broken one is no error
 // here: it concerns InfiniBand PFs alone, and the planner tells it for each.
 func (f Files) GUIDs() *plan.GUIDPool {
-	b, err := os.ReadFile(filepath.Join(f.Root, guidsFile))
+	name := filepath.Join(f.stateDir(), guidsFile)
+	b, err := os.ReadFile(filepath.Join(f.Root, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -33,26 +34,19 @@ func (f Files) GUIDs() *plan.GUIDPool {
 		pool, err = plan.ParseGUIDPool(b)
 	}
 	if err != nil {
-		return plan.BrokenGUIDPool(fmt.Errorf("/%s: %w", guidsFile, err))
+		return plan.BrokenGUIDPool(fmt.Errorf("%s: %w", name, err))
 	}
 	return pool
 }
 
-// vfGUIDs reads the node GUIDs of a PF's VFs, by VF index, as its netdev reports them.
-func vfGUIDs(pfIndex int) (map[int]string, error) {
+// vfStates reads what a PF says of its VFs, by VF index.
+func vfStates(pfIndex int) (map[int]vfstate.State, error) {
 	c, err := link.Open(nil)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	states, err := c.VFStates(pfIndex)
-	out := make(map[int]string, len(states))
-	for vf, s := range states {
-		if s.NodeGUID != nil {
-			out[vf] = s.NodeGUID.String()
-		}
-	}
-	return out, err
+	return c.VFStates(pfIndex)
 }
 
 // setGUID gives a VF its node and port GUID, through its PF, and takes the kernel's

@@ -33,10 +33,10 @@ func TestRandomGUIDs(t *testing.T) {
 func TestGUIDFile(t *testing.T) {
 	f := Files{Root: t.TempDir()}
 	require.Nil(t, f.GUIDs(), "no file is no pool")
-	path := filepath.Join(f.Root, guidsFile)
+	path := filepath.Join(f.Root, f.stateDir(), guidsFile)
 	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	require.NoError(t, os.WriteFile(path, []byte("["), 0o600))
-	pf := v1.InterfaceExt{PciAddress: "0000:01:00.0", TotalVfs: 1, LinkType: v1.LinkTypeIB}
+	pf := v1.InterfaceExt{PciAddress: "0000:01:00.0", Driver: "mlx5_core", TotalVfs: 1, LinkType: v1.LinkTypeIB}
 	spec := v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{{PciAddress: pf.PciAddress, NumVfs: 1, VfGroups: []v1.VfGroup{{VfRange: "0-0"}}}}}
 	_, problems := plan.Steps(plan.Have{Interfaces: []v1.InterfaceExt{pf}, GUIDs: f.GUIDs()}, spec)
 	require.Len(t, problems, 1)

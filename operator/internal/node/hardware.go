@@ -3,15 +3,16 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	hw "github.com/sriovkit/sriovkit/libsriov/event"
-
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
@@ -32,6 +33,68 @@ type hardware struct {
 	heard, seen atomic.Uint64
 	// looking is held from a look at the host to the end of what follows from it.
 	looking sync.Mutex
+
+	mu sync.Mutex
+	// said and known are, by PCI address, what link events said since the last look, and
+	// what that look saw.
+	said, known map[string]linkFacts
+	vfs         map[string]bool
+	missed      bool // some link events
+}
+
+// linkFacts are what is wanted of a netdev and announced by link events alone.
+type linkFacts struct {
+	mtu int
+	up  bool // of PFs; VFs are set up and down by their users
+}
+
+// saw notes what a look at the links showed: events that say the same are no news.
+func (h *hardware) saw(found []v1.InterfaceExt) {
+	known, vfs := map[string]linkFacts{}, map[string]bool{}
+	for _, pf := range found {
+		if pf.Name != "" {
+			known[pf.PciAddress] = linkFacts{pf.Mtu, pf.LinkAdminState == "up"}
+		}
+		for _, vf := range pf.VFs {
+			if vf.Name != "" && vf.PciAddress != pf.PciAddress {
+				known[vf.PciAddress], vfs[vf.PciAddress] = linkFacts{mtu: vf.Mtu}, true
+			}
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.known, h.vfs, h.missed = known, vfs, false
+	maps.DeleteFunc(h.said, func(device string, said linkFacts) bool { return !h.differs(device, said) })
+}
+
+// differs reports whether a link is not as the last look saw it. One that comes or goes
+// is announced by device events.
+func (h *hardware) differs(device string, said linkFacts) bool {
+	known, ok := h.known[device]
+	return ok && known != said
+}
+
+// linkSays takes a link event; news is false if it says what is known.
+func (h *hardware) linkSays(e hw.Link) (news bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if e.Action == hw.Missed {
+		h.missed = true
+		return true
+	}
+	if e.Action != hw.Change || e.Link.Parent == "" || h.known == nil {
+		return false
+	}
+	said := linkFacts{e.Link.MTU, e.Link.Up() && !h.vfs[e.Link.Parent]}
+	if !h.differs(e.Link.Parent, said) {
+		delete(h.said, e.Link.Parent)
+		return false
+	}
+	if h.said == nil {
+		h.said = map[string]linkFacts{}
+	}
+	h.said[e.Link.Parent] = said
+	return true
 }
 
 // watch sends on changed once events have settled, unless somebody has looked since
@@ -42,29 +105,49 @@ func (h *hardware) watch(ctx context.Context) error {
 		return fmt.Errorf("subscribe to device events: %w", err)
 	}
 	defer devices.Close()
+	links, err := hw.OpenLinks(nil)
+	if err != nil {
+		return fmt.Errorf("subscribe to link events: %w", err)
+	}
+	defer links.Close()
+	news := make(chan struct{}, 1)
+	g, watching := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.hearDevices(watching, devices, news) })
+	g.Go(func() error { return h.hearLinks(watching, links, news) })
+	g.Go(func() error { return h.tell(watching, news) })
+	if err := g.Wait(); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// tell waits until events have settled, and passes on that there was one.
+func (h *hardware) tell(ctx context.Context, news <-chan struct{}) error {
 	for {
-		err := h.next(ctx, devices)
-		for limit := time.Now().Add(settleLimit); err == nil && time.Now().Before(limit); {
-			quiet, cancel := context.WithTimeout(ctx, min(settle, time.Until(limit)))
-			err = h.next(quiet, devices)
-			cancel()
-			if quiet.Err() != nil && ctx.Err() == nil {
-				err = nil
-				break
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		limit := time.After(settleLimit)
+		for quiet := false; !quiet; {
+			select {
+			case <-news:
+			case <-time.After(settle):
+				quiet = true
+			case <-limit:
+				quiet = true
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		}
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			return fmt.Errorf("read device events: %w", err)
-		case h.covered():
+		if h.covered() {
 			continue
 		}
 		select {
 		case h.changed <- event.GenericEvent{Object: &v1.SriovNetworkNodeState{}}:
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		}
 	}
 }
@@ -74,15 +157,16 @@ func (h *hardware) watch(ctx context.Context) error {
 func (h *hardware) covered() bool {
 	h.looking.Lock()
 	defer h.looking.Unlock()
-	return h.heard.Load() <= h.seen.Load()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.heard.Load() <= h.seen.Load() && len(h.said) == 0 && !h.missed
 }
 
-// next waits for an event that matters.
-func (h *hardware) next(ctx context.Context, devices *hw.Devices) error {
+func (h *hardware) hearDevices(ctx context.Context, devices *hw.Devices, news chan<- struct{}) error {
 	for {
 		e, err := devices.Next(ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("read device events: %w", err)
 		}
 		switch {
 		case e.Action == hw.Missed: // some that may be later than any look
@@ -92,6 +176,25 @@ func (h *hardware) next(ctx context.Context, devices *hw.Devices) error {
 		default:
 			continue
 		}
-		return nil
+		wake(news)
+	}
+}
+
+func (h *hardware) hearLinks(ctx context.Context, links *hw.Links, news chan<- struct{}) error {
+	for {
+		e, err := links.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("read link events: %w", err)
+		}
+		if h.linkSays(e) {
+			wake(news)
+		}
+	}
+}
+
+func wake(news chan<- struct{}) {
+	select {
+	case news <- struct{}{}:
+	default: // it is known already that there is some
 	}
 }

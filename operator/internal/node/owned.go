@@ -1,6 +1,8 @@
 package node
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,72 +17,98 @@ import (
 )
 
 // Files keeps what has to survive the daemon, below the host's root.
-type Files struct{ Root string }
+type Files struct {
+	Root string
+	// Directories of the host, below Root. Empty are the defaults, which hosts with a
+	// read-only /etc do not have.
+	StateDir    string // /etc/sriov-operator
+	UdevDir     string // /etc/udev/rules.d
+	ModprobeDir string // /etc/modprobe.d
+}
 
-const (
-	ownedDir     = "etc/sriov-operator/pci"
-	resourcesDir = "etc/sriov-operator/device-plugin"
-	udevDir      = "etc/udev/rules.d"
-)
+func (f Files) stateDir() string    { return cmp.Or(f.StateDir, "/etc/sriov-operator") }
+func (f Files) udevDir() string     { return cmp.Or(f.UdevDir, "/etc/udev/rules.d") }
+func (f Files) modprobeDir() string { return cmp.Or(f.ModprobeDir, "/etc/modprobe.d") }
+
+func (f Files) ownedDir() string     { return filepath.Join(f.stateDir(), "pci") }
+func (f Files) resourcesDir() string { return filepath.Join(f.stateDir(), "device-plugin") }
+
+// runDir is gone after a reboot.
+const runDir = "run/sriov-operator"
 
 // Owned reads which PFs were configured, by PCI address. Files whose name is no
-// address are not ours. One that does not parse still proves ownership, with nothing
-// known about what was applied; it is reported beside the good result.
+// address are not ours. One that cannot be read, or makes no sense, still proves that
+// something was applied; what it was is not known.
 func (f Files) Owned() (map[string]plan.Owned, error) {
-	dir := filepath.Join(f.Root, ownedDir)
+	dir := filepath.Join(f.Root, f.ownedDir())
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read what was applied: %w", err)
 	}
 	out := make(map[string]plan.Owned, len(entries))
-	var errs []error
 	for _, e := range entries {
 		addr, err := libsriov.ParseAddress(e.Name())
 		if err != nil || addr.String() != e.Name() {
 			continue
 		}
-		var o plan.Owned
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err == nil {
-			err = json.Unmarshal(b, &o)
+		o, err := readOwned(filepath.Join(dir, e.Name()), e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // taken back meanwhile
+		} else if err != nil {
+			o = plan.Owned{Unreadable: fmt.Errorf("read %s: %w", filepath.Join(f.ownedDir(), e.Name()), err)}
+			o.PciAddress = e.Name()
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("read what was applied to %s: %w", addr, err))
-			o = plan.Owned{}
-		}
-		o.PciAddress = addr.String()
-		out[addr.String()] = o
+		out[e.Name()] = o
 	}
-	return out, errors.Join(errs...)
+	return out, nil
+}
+
+// readOwned reads one record, which upstream's operator may have written.
+func readOwned(path, address string) (plan.Owned, error) {
+	var o plan.Owned
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return o, err
+	}
+	if err := json.Unmarshal(b, &o); err != nil {
+		return o, err
+	}
+	switch {
+	case o.PciAddress != address:
+		return o, fmt.Errorf("it is about PF %q", o.PciAddress)
+	case o.NumVfs <= 0 || len(o.VfGroups) == 0:
+		return o, errors.New("it tells of no VFs")
+	}
+	for _, g := range o.VfGroups {
+		if _, err := plan.ParseRange(g.VfRange); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
 }
 
 // Own notes, before the first change, that a PF is ours, and keeps NetworkManager
 // off its VFs, which would bring them up and configure them.
-func (f Files) Own(pf libsriov.Address, o plan.Owned) error {
+func (f Files) Own(ctx context.Context, pf libsriov.Address, o plan.Owned) error {
 	b, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
-	if err := f.write(filepath.Join(ownedDir, pf.String()), b, 0o600); err != nil {
+	if err := f.write(filepath.Join(f.ownedDir(), pf.String()), b, 0o600); err != nil {
 		return err
 	}
-	// A VF's netdev has a link to its PF below its device; the rule compares what the
-	// PF says about itself, for the addresses of the VFs are not known yet.
-	rule := fmt.Sprintf("SUBSYSTEM==\"net\", ACTION==\"add|change|move\", ATTR{device/physfn/uevent}==\"*PCI_SLOT_NAME=%s*\", ENV{NM_UNMANAGED}=\"1\"\n", pf)
-	return f.write(udevRule(pf), []byte(rule), 0o644)
+	return f.writeRules(ctx, pf, udevRules(pf, o))
 }
 
 // Disown forgets a PF.
-func (f Files) Disown(pf libsriov.Address) error {
-	var errs []error
-	for _, p := range []string{udevRule(pf), filepath.Join(ownedDir, pf.String())} {
-		if err := os.Remove(filepath.Join(f.Root, p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
+func (f Files) Disown(ctx context.Context, pf libsriov.Address) error {
+	err := f.writeRules(ctx, pf, nil)
+	if removeErr := os.Remove(filepath.Join(f.Root, f.ownedDir(), pf.String())); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
+		err = errors.Join(err, removeErr)
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // Offer writes the device plugin's configuration, if it changed. The plugin watches
@@ -90,15 +118,11 @@ func (f Files) Offer(r plan.Resources) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	name := filepath.Join(resourcesDir, "config.json")
+	name := filepath.Join(f.resourcesDir(), "config.json")
 	if old, err := os.ReadFile(filepath.Join(f.Root, name)); err == nil && string(old) == string(b) {
 		return false, nil
 	}
 	return true, f.write(name, b, 0o644)
-}
-
-func udevRule(pf libsriov.Address) string {
-	return filepath.Join(udevDir, "10-nm-disable-"+pf.String()+".rules")
 }
 
 func (f Files) write(name string, b []byte, mode os.FileMode) error {
@@ -107,4 +131,22 @@ func (f Files) write(name string, b []byte, mode os.FileMode) error {
 		return err
 	}
 	return atomicwriter.WriteFile(path, b, mode)
+}
+
+// writable tells why nothing could be noted on this host.
+func (f Files) writable() error {
+	for _, name := range []string{f.ownedDir(), f.udevDir(), runDir} {
+		dir := filepath.Join(f.Root, name)
+		err := os.MkdirAll(dir, 0o755)
+		if err == nil {
+			var probe *os.File
+			if probe, err = os.CreateTemp(dir, ".writable-"); err == nil {
+				err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%s is not writable: %w", filepath.Join("/", name), err)
+		}
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -71,6 +70,7 @@ func lasting(in []v1.InterfaceExt) []v1.InterfaceExt {
 	for i := range out {
 		if out[i].Virtual() {
 			out[i].Name, out[i].Mac, out[i].Mtu, out[i].AltNames, out[i].LinkAdminState, out[i].LinkType = "", "", 0, nil, "", ""
+			out[i].PermanentMac = ""
 		}
 		out[i].VFs = slices.Clone(out[i].VFs)
 		for j := range out[i].VFs {
@@ -112,12 +112,6 @@ func orNode(pf string) string {
 		return "node"
 	}
 	return pf
-}
-
-func list(set map[string]bool) string { return strings.Join(slices.Sorted(maps.Keys(set)), ", ") }
-
-func anyIn(set map[string]bool, keys []string) bool {
-	return slices.ContainsFunc(keys, func(k string) bool { return set[k] })
 }
 
 // firstBytes cuts a text that an API field has no room for.

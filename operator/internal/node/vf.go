@@ -7,10 +7,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -58,9 +56,12 @@ func (m *Machine) applyVFs(ctx context.Context, addr libsriov.Address, perVF map
 				err = libsriov.ErrNoDevice
 			}
 			for n := 0; n < len(steps) && err == nil; n++ {
-				if steps[n].Op == plan.OpGUID {
+				switch steps[n].Op {
+				case plan.OpGUID:
 					err = m.setGUID(ctx, addr, vf, steps[n])
-				} else {
+				case plan.OpMAC:
+					err = m.setMAC(ctx, addr, vf, steps[n])
+				default:
 					err = m.applyVF(ctx, vf, steps[n], pf.Virtual())
 				}
 			}
@@ -114,8 +115,7 @@ func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver stri
 		return err
 	}
 	if !iommu && !virtual {
-		return fmt.Errorf("%s needs an IOMMU and %s is in no IOMMU group: switch it on in the firmware and boot with intel_iommu=on or amd_iommu=on",
-			driver, vf)
+		return fmt.Errorf("%s needs an IOMMU and %s is in no IOMMU group: %s", driver, vf, iommuAdvice)
 	}
 	if !iommu { // a virtual machine without a virtual IOMMU: what users of VFs in VMs expect
 		if err := m.allowNoIOMMU(ctx, driver); err != nil {
@@ -124,7 +124,7 @@ func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver stri
 	}
 	err = m.Host.BindDriver(ctx, vf, driver)
 	if errors.Is(err, libsriov.ErrNoDriver) {
-		if err := m.modprobe(ctx, driver); err != nil {
+		if err := m.loadModule(ctx, driver); err != nil {
 			return err
 		}
 		err = m.Host.BindDriver(ctx, vf, driver)
@@ -137,7 +137,7 @@ func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver stri
 func (m *Machine) allowNoIOMMU(ctx context.Context, driver string) error {
 	module := filepath.Join(m.Files.Root, "sys/module/vfio")
 	if _, err := os.Stat(module); errors.Is(err, fs.ErrNotExist) {
-		if err := m.modprobe(ctx, driver); err != nil {
+		if err := m.loadModule(ctx, driver); err != nil {
 			return err
 		}
 	}
@@ -171,22 +171,12 @@ func hostUses(f libsriov.Function) error {
 	return nil
 }
 
-// modprobe loads a module with the host's own tool and modules.
-func (m *Machine) modprobe(ctx context.Context, module string) error {
-	cmd := exec.CommandContext(ctx, "/sbin/modprobe", module)
-	cmd.Dir = "/"
-	if m.Files.Root != "/" {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: m.Files.Root}
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("modprobe %s: %w: %s", module, err, out)
-	}
-	return nil
-}
+// errNoNetdev: the netdev of a VF did not come.
+var errNoNetdev = fmt.Errorf("no netdev after %s", netdevLimit)
 
-// setVFMTU waits for the netdev of a VF, which may come some time after its driver.
-func setVFMTU(ctx context.Context, host *libsriov.Host, vf libsriov.Address, mtu int) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, netdevLimit, fmt.Errorf("no netdev after %s", netdevLimit))
+// awaitNetdev tries until a netdev is there, which may come some time after its driver.
+func awaitNetdev(ctx context.Context, try func() error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, netdevLimit, errNoNetdev)
 	defer cancel()
 	events, err := event.OpenLinks(nil)
 	if err != nil {
@@ -194,16 +184,20 @@ func setVFMTU(ctx context.Context, host *libsriov.Host, vf libsriov.Address, mtu
 	}
 	defer events.Close()
 	for {
-		err := setLink(vf, link.Update{MTU: mtu})
-		if !errors.Is(err, link.ErrNotFound) {
-			if err != nil {
-				return fmt.Errorf("set MTU %d: %w", mtu, err)
-			}
-			return nil
+		if err := try(); !errors.Is(err, link.ErrNotFound) {
+			return err
 		}
 		if _, err := events.Next(ctx); err != nil {
-			d, _ := host.Driver(vf)
-			return fmt.Errorf("set MTU %d of %s, driver %q: %w", mtu, vf, d, err)
+			return err
 		}
 	}
+}
+
+// setVFMTU sets the MTU of a VF's netdev.
+func setVFMTU(ctx context.Context, host *libsriov.Host, vf libsriov.Address, mtu int) error {
+	if err := awaitNetdev(ctx, func() error { return setLink(vf, link.Update{MTU: mtu}) }); err != nil {
+		d, _ := host.Driver(vf)
+		return fmt.Errorf("set MTU %d of %s, driver %q: %w", mtu, vf, d, err)
+	}
+	return nil
 }

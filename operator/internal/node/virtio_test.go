@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +16,7 @@ func TestNodeVirtio(t *testing.T) {
 	b := newBench(t)
 	require.NoError(t, b.Host.SetNumVFs(t.Context(), made.Address, 0))
 	address := made.Address.String()
-	t.Cleanup(func() { require.NoError(t, b.Files.Disown(made.Address)) })
+	t.Cleanup(func() { require.NoError(t, b.Files.Disown(context.Background(), made.Address)) })
 	pf := b.pf(address)
 	require.Equal(t, "1af4", pf.Vendor)
 	require.Equal(t, "1041", pf.DeviceID)

@@ -32,6 +32,7 @@ type claim struct {
 	numVfs int
 	mtu    int
 	groups []group
+	held   bool // what the policy had before, not what it says now
 }
 
 type group struct {
@@ -44,7 +45,8 @@ type group struct {
 // Policies are laid over each other from the lowest priority to the highest. A group
 // of VFs that shares a VF with a later one gives way as a whole; the rest stays. The
 // PF gets as many VFs as the remaining policies ask for, and no more. A policy that
-// is at fault keeps the VFs it had before, so that a typing error takes no VF away.
+// is at fault keeps the VFs it had before, so that a typing error takes no VF away; so
+// does one whose PF the daemon did not find, or not by its name.
 func Node(in Input) Result {
 	selected := slices.DeleteFunc(slices.Clone(in.Policies), func(p *v1.SriovNetworkNodePolicy) bool {
 		return !SelectsNode(p, in.Labels)
@@ -52,12 +54,7 @@ func Node(in Input) Result {
 	slices.SortFunc(selected, byPrecedence)
 
 	v := newVerdicts(selected)
-	pfs := make([]*v1.InterfaceExt, len(in.State.Status.Interfaces))
-	for i := range pfs {
-		pfs[i] = &in.State.Status.Interfaces[i]
-	}
-	slices.SortFunc(pfs, func(a, b *v1.InterfaceExt) int { return cmp.Compare(a.PciAddress, b.PciAddress) })
-
+	pfs := ports(in.State)
 	faults := make(map[string]error, len(selected))
 	for _, p := range selected {
 		if faults[p.Name] = Validate(&p.Spec); faults[p.Name] != nil {
@@ -66,24 +63,7 @@ func Node(in Input) Result {
 	}
 	var out []v1.Interface
 	for _, pf := range pfs {
-		var claims []claim
-		for _, p := range selected {
-			if faults[p.Name] != nil {
-				claims = appendHeld(claims, p, in.State, pf)
-				continue
-			}
-			sel, ok := selectPF(&p.Spec, pf)
-			if !ok || pf.TotalVfs == 0 && !sel.named {
-				continue
-			}
-			v.matched(p)
-			if err := fits(&p.Spec, pf); err != nil {
-				v.note(p, v1.ReasonInvalid, "%s: %s", label(pf), oneLine(err))
-				claims = appendHeld(claims, p, in.State, pf)
-				continue
-			}
-			claims = append(claims, newClaim(p, sel))
-		}
+		claims := claimsOn(pf, selected, faults, v)
 		if iface, ok := layer(pf, claims, v); ok {
 			out = append(out, iface)
 		}
@@ -100,6 +80,33 @@ type Result struct {
 	Verdicts []Verdict
 }
 
+// claimsOn lists what the policies want of one PF, lowest precedence first.
+func claimsOn(pf *port, selected []*v1.SriovNetworkNodePolicy, faults map[string]error, v verdicts) []claim {
+	var claims []claim
+	for _, p := range selected {
+		if faults[p.Name] != nil {
+			claims = appendHeld(claims, p, pf)
+			continue
+		}
+		sel, ok := selectPF(p, pf)
+		if !ok || pf.TotalVfs == 0 && !sel.named && !pf.unseen() {
+			continue
+		}
+		v.matched(p)
+		if pf.unseen() {
+			claims = appendHeld(claims, p, pf)
+			continue
+		}
+		if err := fits(&p.Spec, pf.InterfaceExt); err != nil {
+			v.note(p, v1.ReasonInvalid, "%s: %s", label(pf.InterfaceExt), oneLine(err))
+			claims = appendHeld(claims, p, pf)
+			continue
+		}
+		claims = append(claims, newClaim(p, sel))
+	}
+	return claims
+}
+
 func newClaim(p *v1.SriovNetworkNodePolicy, sel selection) claim {
 	c := claim{policy: p, numVfs: p.Spec.NumVfs, mtu: p.Spec.Mtu}
 	for _, r := range sel.ranges {
@@ -112,41 +119,18 @@ func newClaim(p *v1.SriovNetworkNodePolicy, sel selection) claim {
 	return c
 }
 
-// appendHeld adds what a policy at fault already had on the PF.
-func appendHeld(claims []claim, p *v1.SriovNetworkNodePolicy, state *v1.SriovNetworkNodeState, pf *v1.InterfaceExt) []claim {
-	for _, have := range state.Spec.Interfaces {
-		if have.PciAddress != pf.PciAddress {
-			continue
-		}
-		held := *p
-		held.Spec.EswitchMode, held.Spec.LinkType, held.Spec.ExternallyManaged = have.EswitchMode, have.LinkType, have.ExternallyManaged
-		c := claim{policy: &held, numVfs: have.NumVfs}
-		for _, g := range have.VfGroups {
-			r, err := ParseRange(g.VfRange)
-			if g.PolicyName == p.Name && err == nil && r.Last < have.NumVfs && have.NumVfs <= pf.TotalVfs {
-				c.groups = append(c.groups, group{r, g})
-				c.mtu = max(c.mtu, g.Mtu)
-			}
-		}
-		if len(c.groups) > 0 {
-			return append(claims, c)
-		}
-	}
-	return claims
-}
-
 // fits checks a valid policy against the PF it selects.
 func fits(s *v1.SriovNetworkNodePolicySpec, pf *v1.InterfaceExt) error {
 	switch {
 	case pf.TotalVfs == 0:
-		return errors.New("has no SR-IOV capability (sriov_totalvfs is absent or 0)")
+		return fmt.Errorf("has no SR-IOV capability (sriov_totalvfs is absent or 0)%s", firmwareHint(pf, s.NumVfs))
 	case s.NumVfs > pf.TotalVfs:
-		return fmt.Errorf("numVfs %d exceeds the %d VFs the device has", s.NumVfs, pf.TotalVfs)
+		return fmt.Errorf("numVfs %d exceeds the %d VFs the device has%s", s.NumVfs, pf.TotalVfs, firmwareHint(pf, s.NumVfs))
 	case pf.Virtual() && (s.EswitchMode == v1.EswitchSwitchdev || s.ExternallyManaged):
 		return errors.New("is a VF without a PF in sight: eSwitchMode and externallyManaged do not apply to it")
 	case s.ExternallyManaged && s.NumVfs > pf.NumVfs:
 		return fmt.Errorf("externallyManaged with numVfs %d, but only %d VFs exist; create them first", s.NumVfs, pf.NumVfs)
-	case s.ExternallyManaged && s.Mtu > pf.Mtu:
+	case s.ExternallyManaged && s.Mtu > pf.Mtu && pf.Mtu > 0: // 0: its netdev is elsewhere
 		return fmt.Errorf("externallyManaged with mtu %d, but the PF has %d; raise it first", s.Mtu, pf.Mtu)
 	case s.LinkType != "" && pf.LinkType != "" && !strings.EqualFold(s.LinkType, pf.LinkType):
 		return fmt.Errorf("linkType %s, but the port is %s; the port type is set in firmware, which this operator leaves alone",
@@ -155,20 +139,33 @@ func fits(s *v1.SriovNetworkNodePolicySpec, pf *v1.InterfaceExt) error {
 	return nil
 }
 
+// firmwareHint names the command that lifts a limit of the firmware, which this
+// operator leaves alone.
+func firmwareHint(pf *v1.InterfaceExt, numVfs int) string {
+	if pf.Virtual() || !strings.EqualFold(pf.Vendor, vendorMellanox) {
+		return ""
+	}
+	return fmt.Sprintf("; its firmware sets the limit: run mstconfig -d %s set SRIOV_EN=1 NUM_OF_VFS=%d on the node and reboot it",
+		pf.PciAddress, numVfs)
+}
+
+// vendorMellanox is the PCI vendor of NICs whose firmware keeps the number of VFs.
+const vendorMellanox = "15b3"
+
 // layer lays the claims, lowest precedence first, over one PF.
-func layer(pf *v1.InterfaceExt, claims []claim, v verdicts) (v1.Interface, bool) {
+func layer(pf *port, claims []claim, v verdicts) (v1.Interface, bool) {
 	var stack []claim
 	for _, c := range claims {
 		for i := range stack {
 			if err := incompatible(stack[i].policy, c.policy); err != nil && len(stack[i].groups) > 0 {
-				v.note(stack[i].policy, v1.ReasonConflict, "%s: %v", label(pf), err)
+				v.note(stack[i].policy, v1.ReasonConflict, "%s: %v", label(pf.InterfaceExt), err)
 				stack[i].groups = nil
 			}
 			stack[i].groups = slices.DeleteFunc(stack[i].groups, func(g group) bool {
 				for _, n := range c.groups {
 					if n.Overlaps(g.Range) {
 						v.note(stack[i].policy, v1.ReasonOverridden, "%s: VFs %s overlap with %s of policy %s, which has precedence",
-							label(pf), g.Range, n.Range, c.policy.Name)
+							label(pf.InterfaceExt), g.Range, n.Range, c.policy.Name)
 						return true
 					}
 				}
@@ -177,7 +174,7 @@ func layer(pf *v1.InterfaceExt, claims []claim, v verdicts) (v1.Interface, bool)
 		}
 		stack = append(stack, c)
 	}
-	iface := v1.Interface{PciAddress: pf.PciAddress, Name: pf.Name}
+	iface := pf.identity(claims)
 	for _, c := range stack {
 		if len(c.groups) == 0 {
 			continue
@@ -191,7 +188,7 @@ func layer(pf *v1.InterfaceExt, claims []claim, v verdicts) (v1.Interface, bool)
 		for _, g := range c.groups {
 			iface.VfGroups = append(iface.VfGroups, g.VfGroup)
 		}
-		v.applied(c.policy, pf)
+		v.applied(c.policy, pf.InterfaceExt)
 	}
 	slices.SortFunc(iface.VfGroups, func(a, b v1.VfGroup) int {
 		ra, _ := ParseRange(a.VfRange)

@@ -45,8 +45,8 @@ func mtu(n int) specMod { return func(s *v1.SriovNetworkNodePolicySpec) { s.Mtu 
 func node() *v1.SriovNetworkNodeState {
 	s := &v1.SriovNetworkNodeState{}
 	s.Status.Interfaces = []v1.InterfaceExt{
-		{Name: "ens1", AltNames: []string{"sriov1"}, PciAddress: pf0, Vendor: "8086", DeviceID: "10c9", TotalVfs: 7, Mtu: 1500, LinkType: "ETH"},
-		{Name: "ens2", PciAddress: pf1, Vendor: "8086", DeviceID: "10c9", TotalVfs: 7, Mtu: 1500, LinkType: "ETH"},
+		{Name: "ens1", AltNames: []string{"sriov1"}, PciAddress: pf0, Vendor: "8086", DeviceID: "10c9", TotalVfs: 7, Mtu: 1500, LinkType: "ETH", PermanentMac: "52:54:00:00:00:01"},
+		{Name: "ens2", PciAddress: pf1, Vendor: "8086", DeviceID: "10c9", TotalVfs: 7, Mtu: 1500, LinkType: "ETH", PermanentMac: "52:54:00:00:00:02"},
 		{Name: "mgmt", PciAddress: "0000:00:03.0", Vendor: "8086", DeviceID: "10d3", LinkType: "ETH", Mtu: 1500},
 	}
 	return s
@@ -229,7 +229,7 @@ func TestPFAttributes(t *testing.T) {
 		pol("a", "r1", 6, []string{"ens1#0-2"}, mtu(1450)), pol("b", "r2", 6, []string{"ens1#3-5"}, mtu(9000), vfio),
 	}})
 	want := v1.SriovNetworkNodeStateSpec{System: v1.System{RdmaMode: "exclusive"}, Interfaces: []v1.Interface{{
-		PciAddress: pf0, Name: "ens1", NumVfs: 6, Mtu: 9000, VfGroups: []v1.VfGroup{
+		PciAddress: pf0, Vendor: "8086", DeviceID: "10c9", Mac: "52:54:00:00:00:01", Name: "ens1", NumVfs: 6, Mtu: 9000, VfGroups: []v1.VfGroup{
 			{ResourceName: "r1", DeviceType: "netdevice", VfRange: "0-2", PolicyName: "a", Mtu: 1450},
 			{ResourceName: "r2", DeviceType: "vfio-pci", VfRange: "3-5", PolicyName: "b", Mtu: 9000},
 		},

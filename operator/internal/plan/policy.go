@@ -90,16 +90,19 @@ type selection struct {
 	named  bool    // the PF was named, by name or address, not met by its kind
 }
 
-// selectPF applies a valid policy's nicSelector to a PF.
-func selectPF(s *v1.SriovNetworkNodePolicySpec, pf *v1.InterfaceExt) (selection, bool) {
+// selectPF applies a valid policy's nicSelector to a PF. What is not known of a PF that
+// is missing does not exclude it.
+func selectPF(policy *v1.SriovNetworkNodePolicy, pf *port) (selection, bool) {
+	s := &policy.Spec
 	n := &s.NicSelector
 	var sel selection
 	if n.Vendor == "" && n.DeviceID == "" && len(n.PfNames) == 0 && len(n.RootDevices) == 0 && n.NetFilter == "" {
 		return sel, false
 	}
-	if n.Vendor != "" && !strings.EqualFold(n.Vendor, pf.Vendor) ||
-		n.DeviceID != "" && !strings.EqualFold(n.DeviceID, pf.DeviceID) ||
-		n.NetFilter != "" && n.NetFilter != pf.NetFilter {
+	differs := func(want, is string) bool {
+		return want != "" && !strings.EqualFold(want, is) && (is != "" || !pf.missing)
+	}
+	if differs(n.Vendor, pf.Vendor) || differs(n.DeviceID, pf.DeviceID) || differs(n.NetFilter, pf.NetFilter) {
 		return sel, false
 	}
 	if len(n.RootDevices) > 0 {
@@ -116,7 +119,7 @@ func selectPF(s *v1.SriovNetworkNodePolicySpec, pf *v1.InterfaceExt) (selection,
 	sel.named = true
 	for _, entry := range n.PfNames {
 		p, err := parsePFName(entry)
-		if err != nil || p.name != pf.Name && !slices.Contains(pf.AltNames, p.name) {
+		if err != nil || !pf.hasName(policy.Name, p.name) {
 			continue
 		}
 		if p.whole {

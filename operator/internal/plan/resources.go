@@ -24,6 +24,9 @@ type Resource struct {
 type Selector struct {
 	PCIAddresses []string `json:"pciAddresses,omitempty"`
 	Vendors      []string `json:"vendors,omitempty"`
+	// Drivers that the VFs are on now. The file outlives a reboot, after which VFs that
+	// others made may be on another one until this operator has seen to them.
+	Drivers      []string `json:"drivers,omitempty"`
 	IsRdma       bool     `json:"isRdma,omitempty"`
 	NeedVhostNet bool     `json:"needVhostNet,omitempty"`
 }
@@ -40,7 +43,10 @@ var none = Selector{Vendors: []string{"ffff"}}
 // with kubelet, which takes up to a second, while the VFs are made; and a resource all of
 // whose VFs are made anew does not disappear meanwhile, with the VFs that pods hold.
 func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, withhold map[string]bool) Resources {
-	type options struct{ rdma, vhost bool }
+	type options struct {
+		rdma, vhost bool
+		driver      string
+	}
 	type pool struct {
 		excludeTopology bool
 		vfs             map[options][]string
@@ -62,7 +68,7 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, wit
 				continue
 			}
 			p := pools[g.ResourceName]
-			o := options{g.IsRdma, g.NeedVhostNet}
+			o := options{g.IsRdma, g.NeedVhostNet, vf.Driver}
 			p.vfs[o] = append(p.vfs[o], vf.PciAddress)
 		}
 	}
@@ -71,7 +77,7 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, wit
 		r := Resource{Name: name, DeviceType: "netDevice", ExcludeTopology: p.excludeTopology}
 		for o, vfs := range p.vfs {
 			slices.Sort(vfs)
-			r.Selectors = append(r.Selectors, Selector{PCIAddresses: vfs, IsRdma: o.rdma, NeedVhostNet: o.vhost})
+			r.Selectors = append(r.Selectors, Selector{PCIAddresses: vfs, IsRdma: o.rdma, NeedVhostNet: o.vhost, Drivers: []string{o.driver}})
 		}
 		if len(r.Selectors) == 0 {
 			r.Selectors = []Selector{none}

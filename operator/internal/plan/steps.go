@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/sriovkit/sriovkit/libsriov/value"
+
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
@@ -14,30 +18,36 @@ type Op string
 
 // The operations, in the order in which they happen on one PF.
 const (
-	OpRdmaMode Op = "set RDMA mode"     // Step.Mode; node-wide
-	OpOwn      Op = "record ownership"  // of the PF: Step.Want
-	OpRemove   Op = "remove VFs"        // all of the PF
-	OpEswitch  Op = "set eswitch mode"  // Step.Mode
-	OpLinkUp   Op = "set link up"       // of the PF
-	OpPFMTU    Op = "set MTU of the PF" // Step.Num bytes
-	OpCreate   Op = "create VFs"        // Step.Num of them
-	OpGUID     Op = "set GUID"          // of InfiniBand VF Step.VF: Step.GUID, "" is a random one
-	OpBind     Op = "bind driver"       // of VF Step.VF: Step.Driver, "" is the kernel's choice
-	OpVFMTU    Op = "set MTU of the VF" // of VF Step.VF: Step.Num bytes
-	OpDisown   Op = "drop ownership"    // of the PF: nothing of it is ours any more
+	OpRdmaOption Op = "write RDMA mode for later boots" // Step.Mode, "" for none; node-wide
+	OpRdmaMode   Op = "set RDMA mode"                   // Step.Mode; node-wide
+	OpOwn        Op = "record ownership"                // of the PF: Step.Want
+	OpRemove     Op = "remove VFs"                      // all of the PF
+	OpEswitch    Op = "set eswitch mode"                // Step.Mode
+	OpLinkUp     Op = "set link up"                     // of the PF
+	OpPFMTU      Op = "set MTU of the PF"               // Step.Num bytes
+	OpOffload    Op = "set hw-tc-offload"               // of a PF in switchdev mode
+	OpCreate     Op = "create VFs"                      // Step.Num of them
+	OpGUID       Op = "set GUID"                        // of InfiniBand VF Step.VF: Step.GUID, "" is a random one
+	OpMAC        Op = "set administrative MAC"          // of Ethernet VF Step.VF: Step.MAC
+	OpBind       Op = "bind driver"                     // of VF Step.VF: Step.Driver, "" is the kernel's choice
+	OpVFMTU      Op = "set MTU of the VF"               // of VF Step.VF: Step.Num bytes
+	OpDisown     Op = "drop ownership"                  // of the PF: nothing of it is ours any more
 )
 
 // Step is one change.
 type Step struct {
 	Op     Op
-	VF     int // index; meaningful for OpGUID, OpBind and OpVFMTU
+	VF     int // index; meaningful for OpGUID, OpMAC, OpBind and OpVFMTU
 	Num    int
 	Driver string
 	Mode   string
 	GUID   string
+	MAC    string
 	Want   v1.Interface // of OpOwn
 	// Disturbs are the PCI addresses of the VFs whose users notice this step.
 	Disturbs []string
+	// Yields: not worth disturbing anybody for; left out while the VF is in use.
+	Yields bool
 }
 
 // Work is what has to happen to one PF, in order; independent of other PFs.
@@ -66,11 +76,21 @@ type Problem struct {
 type Have struct {
 	Interfaces []v1.InterfaceExt
 	RdmaMode   string           // "" without an RDMA subsystem
+	RdmaOption string           // what the module's options ask for; "" if nothing of ours does
 	Owned      map[string]Owned // by PCI address: what was applied before
 	// Planned: the spec is the operator's answer to this node. If not, nothing is
 	// taken away: an empty spec may only mean that nobody has looked yet.
 	Planned bool
 	GUIDs   *GUIDPool // nil if there is none
+	// NoMAC are the VFs, by PCI address, that have no administrative MAC as their PF says.
+	NoMAC map[string]bool
+	// NoOffload are the PFs in switchdev mode, by PCI address, with hw-tc-offload off.
+	NoOffload map[string]bool
+	// Partial is why the look missed something that no address tells; nothing is done then.
+	Partial error
+	// Unread is why single devices could not be read whole, by PCI address: nothing of them
+	// is changed.
+	Unread map[string]error
 }
 
 // Owned is what was applied to a PF before, and what it was like before that.
@@ -78,11 +98,16 @@ type Owned struct {
 	v1.Interface
 	// OriginalMTU of the PF, bytes; 0 if it was not noted.
 	OriginalMTU int `json:"originalMtu,omitempty"`
+	// Unreadable is why the record cannot be read. It still says that something was applied.
+	Unreadable error `json:"-"`
 }
 
 // Steps turns have into want: work for each PF, ordered by address, and what cannot
 // be done. No work and no problem means that the node is as it should be.
 func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
+	if have.Partial != nil {
+		return nil, []Problem{{Err: fmt.Errorf("the host was not read whole, nothing is changed: %w", have.Partial)}}
+	}
 	var works []Work
 	var problems []Problem
 	add := func(w Work, err error) {
@@ -93,7 +118,7 @@ func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 			works = append(works, w)
 		}
 	}
-	add(rdmaMode(have.RdmaMode, want.System.RdmaMode))
+	add(rdmaMode(have, want.System.RdmaMode))
 
 	found := make(map[string]*v1.InterfaceExt, len(have.Interfaces))
 	for i := range have.Interfaces {
@@ -102,17 +127,20 @@ func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 	wanted := make(map[string]bool, len(want.Interfaces))
 	for _, w := range want.Interfaces {
 		wanted[w.PciAddress] = true
-		pf, ok := found[w.PciAddress]
-		if !ok {
-			add(Work{PF: w.PciAddress}, errors.New("the PF is not there"))
+		pf := found[w.PciAddress]
+		if err := premise(have, w, pf); err != nil {
+			add(Work{PF: w.PciAddress}, err)
 			continue
 		}
 		before, owned := have.Owned[w.PciAddress]
-		add(configure(pf, w, before, owned, have.GUIDs))
+		if before.Unreadable != nil || !SameDevice(before.Interface, pf) {
+			before, owned = Owned{}, false
+		}
+		add(configure(have, pf, w, before, owned))
 	}
 	for addr, before := range have.Owned {
 		if !wanted[addr] && have.Planned {
-			add(release(addr, found[addr], before), nil)
+			add(release(have, addr, found[addr], before))
 		}
 	}
 	slices.SortFunc(works, func(a, b Work) int { return cmp.Compare(a.PF, b.PF) })
@@ -120,18 +148,51 @@ func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 	return works, problems
 }
 
-func rdmaMode(have, want string) (Work, error) {
+// premise tells why a PF is not what its plan was made for, or not known to be.
+func premise(have Have, want v1.Interface, pf *v1.InterfaceExt) error {
 	switch {
-	case want == "" || want == have || have == "" && want == "shared":
-		return Work{}, nil
-	case have == "":
-		return Work{}, fmt.Errorf("RDMA mode %s: the node has no RDMA subsystem", want)
+	case pf == nil && have.Unread[want.PciAddress] != nil:
+		return fmt.Errorf("the PF cannot be read: %w", have.Unread[want.PciAddress])
+	case pf == nil:
+		return errors.New("the PF is not there; if it was taken out for good, delete this SriovNetworkNodeState, and it is planned anew")
+	case !SameDevice(want, pf):
+		return fmt.Errorf("planned for device %s, but %s is there: left alone until it is planned",
+			device(want.Vendor, want.DeviceID, want.Mac), device(pf.Vendor, pf.DeviceID, pf.PermanentMac))
 	}
-	return Work{Steps: []Step{{Op: OpRdmaMode, Mode: want}}}, nil
+	return unread(have, pf)
+}
+
+// unread tells why a PF was not read whole: a VF that is not seen cannot be spared.
+func unread(have Have, pf *v1.InterfaceExt) error {
+	if err := have.Unread[pf.PciAddress]; err != nil {
+		return fmt.Errorf("was not read whole, nothing of it is changed: %w", err)
+	}
+	if len(pf.VFs) != pf.NumVfs {
+		return fmt.Errorf("has %d VFs, of which %d were read: nothing of it is changed", pf.NumVfs, len(pf.VFs))
+	}
+	return nil
+}
+
+func rdmaMode(have Have, want string) (Work, error) {
+	var w Work
+	if have.RdmaMode == "" {
+		if want != "" && want != "shared" {
+			return w, fmt.Errorf("RDMA mode %s: the node has no RDMA subsystem", want)
+		}
+		return w, nil
+	}
+	ours := have.RdmaOption == "exclusive" || have.RdmaOption == "shared"
+	if have.RdmaOption != want && (want != "" || have.Planned && ours) {
+		w.Steps = append(w.Steps, Step{Op: OpRdmaOption, Mode: want})
+	}
+	if want != "" && want != have.RdmaMode {
+		w.Steps = append(w.Steps, Step{Op: OpRdmaMode, Mode: want})
+	}
+	return w, nil
 }
 
 // configure brings one PF to what is wanted. An error beside work is about single VFs.
-func configure(pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool, guids *GUIDPool) (Work, error) {
+func configure(have Have, pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool) (Work, error) {
 	w := Work{PF: pf.PciAddress}
 	if err := reachable(pf, want); err != nil {
 		return w, err
@@ -141,8 +202,12 @@ func configure(pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool,
 	if recreate && pf.NumVfs > 0 {
 		w.Steps = append(w.Steps, Step{Op: OpRemove, Disturbs: addresses(pf.VFs)})
 	}
-	if eswitch(pf.EswitchMode) != eswitch(want.EswitchMode) {
+	changesMode := eswitch(pf.EswitchMode) != eswitch(want.EswitchMode)
+	if changesMode {
 		w.Steps = append(w.Steps, Step{Op: OpEswitch, Mode: eswitch(want.EswitchMode)})
+	}
+	if want.EswitchMode == v1.EswitchSwitchdev && (changesMode || have.NoOffload[pf.PciAddress]) && !want.ExternallyManaged {
+		w.Steps = append(w.Steps, Step{Op: OpOffload})
 	}
 	if !want.ExternallyManaged && !pf.Virtual() {
 		if pf.LinkAdminState == "down" {
@@ -162,7 +227,9 @@ func configure(pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool,
 	}
 	var errs []error
 	for i := range vfs {
-		steps, err := guidSteps(pf, &vfs[i], want, guids, vfSteps(&vfs[i], pf.Virtual(), want, before.Interface))
+		steps := vfSteps(&vfs[i], pf.Virtual(), want, before.Interface)
+		steps = macSteps(pf, &vfs[i], want, have.NoMAC, steps)
+		steps, err := guidSteps(pf, &vfs[i], want, have.GUIDs, steps)
 		w.Steps, errs = append(w.Steps, steps...), append(errs, err)
 	}
 	if !owned || !sameInterface(before.Interface, want) {
@@ -175,8 +242,10 @@ func configure(pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool,
 func reachable(pf *v1.InterfaceExt, want v1.Interface) error {
 	differs := eswitch(pf.EswitchMode) != eswitch(want.EswitchMode)
 	switch {
+	case pf.Driver == "" && !pf.Virtual():
+		return fmt.Errorf("the PF has no driver: load the module of device %s:%s, or bind it to its driver", pf.Vendor, pf.DeviceID)
 	case want.NumVfs > pf.TotalVfs:
-		return fmt.Errorf("%d VFs wanted, the device has %d", want.NumVfs, pf.TotalVfs)
+		return fmt.Errorf("%d VFs wanted, the device has %d%s", want.NumVfs, pf.TotalVfs, firmwareHint(pf, want.NumVfs))
 	case differs && pf.EswitchMode == "":
 		return fmt.Errorf("eSwitchMode %s: the driver %s does not offer eswitch modes through devlink", want.EswitchMode, pf.Driver)
 	case want.ExternallyManaged && pf.NumVfs < want.NumVfs:
@@ -220,11 +289,20 @@ func vfSteps(vf *v1.VirtualFunction, virtual bool, want, before v1.Interface) []
 }
 
 // release takes back what was applied to a PF that no policy selects any more.
-func release(addr string, pf *v1.InterfaceExt, before Owned) Work {
+func release(have Have, addr string, pf *v1.InterfaceExt, before Owned) (Work, error) {
 	w := Work{PF: addr}
-	if pf == nil { // gone, and with it all there was to undo
+	switch {
+	case before.Unreadable != nil:
+		return w, fmt.Errorf("what was applied before is not known, so nothing is taken back; remove the record to leave the PF as it is: %w",
+			before.Unreadable)
+	case pf == nil && have.Unread[addr] != nil:
+		return w, fmt.Errorf("the PF cannot be read, so nothing is taken back: %w", have.Unread[addr])
+	case pf == nil || !SameDevice(before.Interface, pf): // gone, and with it all there was to undo
 		w.Steps = []Step{{Op: OpDisown}}
-		return w
+		return w, nil
+	}
+	if err := unread(have, pf); err != nil {
+		return w, err
 	}
 	if before.ExternallyManaged || pf.Virtual() {
 		for i := range pf.VFs {
@@ -243,7 +321,7 @@ func release(addr string, pf *v1.InterfaceExt, before Owned) Work {
 		}
 	}
 	w.Steps = append(w.Steps, Step{Op: OpDisown})
-	return w
+	return w, nil
 }
 
 // GroupOf finds the group that a VF belongs to.
@@ -256,17 +334,13 @@ func GroupOf(i v1.Interface, vf int) (v1.VfGroup, bool) {
 	return v1.VfGroup{}, false
 }
 
-// DriverFits reports whether a VF bound to driver serves the device type. A netdevice
-// wants any kernel network driver, that is, one that is not for user space.
+// DriverFits reports whether a VF bound to driver serves the device type: a netdevice
+// wants a network driver of the kernel's, vfio-pci any driver of the vfio kind.
 func DriverFits(deviceType, driver string) bool {
 	if deviceType == v1.DeviceTypeVFIO {
-		return driver == v1.DeviceTypeVFIO
+		return value.DriverKindOf(driver) == value.VFIO
 	}
-	switch driver {
-	case "", v1.DeviceTypeVFIO, "uio_pci_generic", "igb_uio", "pci-stub":
-		return false
-	}
-	return true
+	return value.DriverKindOf(driver) == value.Kernel
 }
 
 func eswitch(mode string) string { return cmp.Or(mode, v1.EswitchLegacy) }
@@ -279,10 +353,8 @@ func addresses(vfs []v1.VirtualFunction) []string {
 	return out
 }
 
-// sameInterface compares all but the name, which may change with the host's naming.
+// sameInterface compares all but the names, which may change with the host's naming.
 func sameInterface(a, b v1.Interface) bool {
-	groups := slices.Equal(a.VfGroups, b.VfGroups)
-	a.VfGroups, b.VfGroups, a.Name, b.Name = nil, nil, "", ""
-	return groups && a.PciAddress == b.PciAddress && a.NumVfs == b.NumVfs && a.Mtu == b.Mtu &&
-		a.LinkType == b.LinkType && a.EswitchMode == b.EswitchMode && a.ExternallyManaged == b.ExternallyManaged
+	a.Name, b.Name, a.AltNames, b.AltNames = "", "", nil, nil
+	return equality.Semantic.DeepEqual(a, b)
 }

@@ -41,7 +41,7 @@ func grp(vfs, deviceType string, mtu int) v1.VfGroup {
 	return v1.VfGroup{ResourceName: "r", PolicyName: "p", VfRange: vfs, DeviceType: deviceType, Mtu: mtu}
 }
 
-// write prints steps as "op args !disturbed".
+// write prints steps as "op args !disturbed", or ?disturbed if the step yields.
 func write(works []Work, problems []Problem) []string {
 	var out []string
 	for _, w := range works {
@@ -52,15 +52,17 @@ func write(works []Work, problems []Problem) []string {
 				line = strings.TrimSpace(fmt.Sprintf("%s %d %s", line, s.VF, s.GUID))
 			case OpBind:
 				line = strings.TrimSpace(fmt.Sprintf("%s %d %s", line, s.VF, s.Driver))
+			case OpMAC:
+				line += fmt.Sprintf(" %d %s", s.VF, s.MAC)
 			case OpVFMTU:
 				line += fmt.Sprintf(" %d %d", s.VF, s.Num)
 			case OpCreate, OpPFMTU:
 				line += fmt.Sprintf(" %d", s.Num)
-			case OpEswitch, OpRdmaMode:
+			case OpEswitch, OpRdmaMode, OpRdmaOption:
 				line += " " + s.Mode
 			}
 			if len(s.Disturbs) > 0 {
-				line += " !" + strings.Join(s.Disturbs, ",")
+				line += map[bool]string{false: " !", true: " ?"}[s.Yields] + strings.Join(s.Disturbs, ",")
 			}
 			out = append(out, strings.TrimSpace(line))
 		}
@@ -137,7 +139,7 @@ func TestSteps(t *testing.T) {
 			have: pfWith(func(i *v1.InterfaceExt) { i.EswitchMode = "legacy" }, "iavf"),
 			want: func() v1.Interface { w := want(1, grp("0-0", "netdevice", 0)); w.EswitchMode = "switchdev"; return w }(),
 			steps: []string{
-				"record ownership", "remove VFs !vf0", "set eswitch mode switchdev", "create VFs 1", "bind driver 0",
+				"record ownership", "remove VFs !vf0", "set eswitch mode switchdev", "set hw-tc-offload", "create VFs 1", "bind driver 0",
 			},
 		},
 		"too many": {have: pfWith(nil), want: want(70, grp("0-69", "netdevice", 0)), steps: []string{"problem: 70 VFs wanted, the device has 7"}},
@@ -189,8 +191,8 @@ func TestRelease(t *testing.T) {
 
 func TestMissingPFAndRdmaMode(t *testing.T) {
 	spec := v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(1, grp("0-0", "netdevice", 0))}, System: v1.System{RdmaMode: "exclusive"}}
-	require.Equal(t, []string{"problem: RDMA mode exclusive: the node has no RDMA subsystem", "problem: the PF is not there"}, write(Steps(Have{}, spec)))
-	require.Equal(t, []string{"set RDMA mode exclusive", "problem: the PF is not there"}, write(Steps(Have{RdmaMode: "shared"}, spec)))
+	require.Equal(t, []string{"problem: RDMA mode exclusive: the node has no RDMA subsystem", "problem: the PF is not there; if it was taken out for good, delete this SriovNetworkNodeState, and it is planned anew"}, write(Steps(Have{}, spec)))
+	require.Equal(t, []string{"write RDMA mode for later boots exclusive", "set RDMA mode exclusive", "problem: the PF is not there; if it was taken out for good, delete this SriovNetworkNodeState, and it is planned anew"}, write(Steps(Have{RdmaMode: "shared"}, spec)))
 }
 
 func TestDevicePlugin(t *testing.T) {
@@ -201,18 +203,37 @@ func TestDevicePlugin(t *testing.T) {
 	spec := v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{w}}
 
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
-		{Name: "dpdk", DeviceType: "netDevice", ExcludeTopology: true, Selectors: []Selector{{PCIAddresses: []string{"vf2"}}}},
-		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf0", "vf1"}}, {PCIAddresses: []string{"vf4"}, NeedVhostNet: true}}},
+		{Name: "dpdk", DeviceType: "netDevice", ExcludeTopology: true, Selectors: []Selector{{PCIAddresses: []string{"vf2"}, Drivers: []string{"vfio-pci"}}}},
+		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf0", "vf1"}, Drivers: []string{"igbvf"}}, {PCIAddresses: []string{"vf4"}, NeedVhostNet: true, Drivers: []string{"igbvf"}}}},
 	}}, DevicePlugin(have, spec, nil)))
 
 	empty := Resource{Name: "dpdk", DeviceType: "netDevice", ExcludeTopology: true, Selectors: []Selector{{Vendors: []string{"ffff"}}}}
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
 		empty,
-		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf1"}}}},
+		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf1"}, Drivers: []string{"igbvf"}}}},
 	}}, DevicePlugin(have, spec, map[string]bool{"vf0": true, "vf2": true, "vf4": true})))
 
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
 		empty, {Name: "r", DeviceType: "netDevice", Selectors: []Selector{{Vendors: []string{"ffff"}}}},
 	}}, DevicePlugin(nil, spec, nil)), "there before its VFs are")
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{}}, DevicePlugin(have, v1.SriovNetworkNodeStateSpec{}, nil)))
+}
+
+func TestRdmaModeOfLaterBoots(t *testing.T) {
+	for name, tc := range map[string]struct {
+		have  Have
+		want  string
+		steps []string
+	}{
+		"after a reboot in which the option held": {Have{RdmaMode: "exclusive", RdmaOption: "exclusive"}, "exclusive", nil},
+		"after one in which it did not":           {Have{RdmaMode: "shared", RdmaOption: "exclusive"}, "exclusive", []string{"set RDMA mode exclusive"}},
+		"not wanted any more":                     {Have{RdmaMode: "shared", RdmaOption: "exclusive", Planned: true}, "", []string{"write RDMA mode for later boots"}},
+		"nobody has looked":                       {Have{RdmaMode: "shared", RdmaOption: "exclusive"}, "", nil},
+		"the file is somebody else's":             {Have{RdmaMode: "shared", RdmaOption: "unknown", Planned: true}, "", nil},
+		"no RDMA subsystem":                       {Have{Planned: true}, "shared", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, tc.steps, write(Steps(tc.have, v1.SriovNetworkNodeStateSpec{System: v1.System{RdmaMode: tc.want}})))
+		})
+	}
 }

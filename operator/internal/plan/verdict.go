@@ -45,7 +45,7 @@ func (v verdicts) applied(p *v1.SriovNetworkNodePolicy, pf *v1.InterfaceExt) {
 	v[p.Name].pfs = append(v[p.Name].pfs, pf.PciAddress)
 }
 
-func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*v1.InterfaceExt) []Verdict {
+func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*port) []Verdict {
 	out := make([]Verdict, 0, len(policies))
 	for _, p := range policies {
 		r := v[p.Name]
@@ -57,7 +57,7 @@ func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*v1.Interfac
 			last.Reason = v1.ReasonApplied
 		default:
 			last.Reason = v1.ReasonNoMatch
-			last.Message = noMatch(&p.Spec.NicSelector, pfs)
+			last.Message = noMatch(p, pfs)
 		}
 	}
 	slices.SortFunc(out, func(a, b Verdict) int { return strings.Compare(a.Policy, b.Policy) })
@@ -65,14 +65,25 @@ func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*v1.Interfac
 }
 
 // noMatch tells the reader what there would have been to select.
-func noMatch(n *v1.SriovNetworkNicSelector, pfs []*v1.InterfaceExt) string {
-	if n.Vendor == "" && n.DeviceID == "" && len(n.PfNames) == 0 && len(n.RootDevices) == 0 && n.NetFilter == "" {
+func noMatch(policy *v1.SriovNetworkNodePolicy, pfs []*port) string {
+	s := &policy.Spec
+	n := &s.NicSelector
+	switch {
+	case n.NetFilter != "":
+		return fmt.Sprintf("nicSelector.netFilter %q: this operator does not learn the network ids of virtual machines; select by rootDevices", n.NetFilter)
+	case n.Vendor == "" && n.DeviceID == "" && len(n.PfNames) == 0 && len(n.RootDevices) == 0:
 		return "nicSelector is empty and selects nothing; give vendor, deviceID, pfNames or rootDevices"
 	}
 	var have []string
 	for _, pf := range pfs {
+		if pf.missing {
+			continue
+		}
+		if _, ok := selectPF(policy, pf); ok && pf.TotalVfs == 0 && firmwareHint(pf.InterfaceExt, s.NumVfs) != "" {
+			return label(pf.InterfaceExt) + ": " + fits(s, pf.InterfaceExt).Error()
+		}
 		if pf.TotalVfs > 0 {
-			have = append(have, fmt.Sprintf("%s %s:%s", label(pf), pf.Vendor, pf.DeviceID))
+			have = append(have, fmt.Sprintf("%s %s:%s", label(pf.InterfaceExt), pf.Vendor, pf.DeviceID))
 		}
 	}
 	if len(have) == 0 {

@@ -1,0 +1,131 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
+)
+
+// progress is what came of works.
+type progress struct {
+	sight                     // of the host afterwards
+	failures map[string]error // by PF
+	late     bool             // some were left because pods took VFs meanwhile
+}
+
+// carryOut does works: it withdraws the VFs that they disturb from the device plugin,
+// asks again who holds one, for pods may have come in between, and acts. The error is
+// about the API server; what went wrong on the host is in the result.
+func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, s sight, works []plan.Work) (progress, error) {
+	p := progress{sight: s, failures: map[string]error{}}
+	all := func(err error) {
+		for _, w := range works {
+			p.failures[w.PF] = err
+		}
+	}
+	if err := d.offer(ctx, s.Found, state, works); err != nil {
+		all(err)
+		return p, nil
+	}
+	still := "" // in use on the drained node: pods that a drain leaves, as those of DaemonSets
+	if vfs := disturbs(works); len(vfs) > 0 {
+		held, err := kubelet{d.PodResources}.awaitWithdrawn(ctx, vfs, s.Interfaces)
+		if err != nil {
+			all(err)
+			return p, nil
+		}
+		if works = spare(works, held); !drained(state) {
+			before := len(works)
+			works = slices.DeleteFunc(works, func(w plan.Work) bool { return len(heldBy(w, held)) > 0 })
+			p.late = len(works) < before
+		} else if taken := heldByAny(works, held); len(taken) > 0 {
+			still = "; still in use: " + holders(taken)
+		}
+	}
+	if len(works) == 0 {
+		return p, nil
+	}
+	if !d.failing.again(state, works) {
+		// Also a check, by its resource version, that the spec is the newest: two policies
+		// applied together must not make VFs twice.
+		if err := d.report(ctx, state, s.Found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonApplying, message: summary(works) + still}); err != nil {
+			return p, err
+		}
+	}
+	begun := time.Now()
+	p.failures = d.apply(ctx, works, s)
+	applySeconds.Observe(time.Since(begun).Seconds())
+	d.failing = attempt{generation: state.Generation, failures: p.failures}
+	p.sight = d.look(ctx)
+	if len(p.failures) > 0 || d.settled(state, p.sight) {
+		d.hardware.seen.Store(p.events) // it was us; another look would be in vain
+	}
+	if done := slices.DeleteFunc(slices.Clone(works), func(w plan.Work) bool { return p.failures[w.PF] != nil }); len(done) > 0 {
+		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", firstBytes(summary(done)+still, 900))
+	}
+	return p, nil
+}
+
+// attempt is what came of the last works of a spec.
+type attempt struct {
+	generation int64
+	failures   map[string]error // by PF
+}
+
+// again reports whether all these works failed before: that they are tried once more is
+// no news to anybody.
+func (a attempt) again(state *v1.SriovNetworkNodeState, works []plan.Work) bool {
+	return a.generation == state.Generation && !slices.ContainsFunc(works, func(w plan.Work) bool { return a.failures[w.PF] == nil })
+}
+
+// settled tells whether there is nothing more to do, also for what others have
+// changed meanwhile.
+func (d *Daemon) settled(state *v1.SriovNetworkNodeState, s sight) bool {
+	works, _ := d.steps(state, s)
+	for _, w := range works {
+		if slices.ContainsFunc(w.Steps, func(s plan.Step) bool { return !s.Yields }) {
+			return false
+		}
+	}
+	return s.err == nil
+}
+
+// apply does the works side by side: PFs do not depend on each other.
+func (d *Daemon) apply(ctx context.Context, works []plan.Work, s sight) map[string]error {
+	log := logf.FromContext(ctx)
+	errs := make([]error, len(works))
+	var wg sync.WaitGroup
+	for i, w := range works {
+		pf := &v1.InterfaceExt{PciAddress: w.PF}
+		if at := slices.IndexFunc(s.Interfaces, func(f v1.InterfaceExt) bool { return f.PciAddress == w.PF }); at >= 0 {
+			pf = &s.Interfaces[at]
+		}
+		log.Info("changing", "pci", orNode(w.PF), "steps", summary([]plan.Work{w}))
+		wg.Go(func() {
+			start := time.Now()
+			before := s.owned[w.PF]
+			if before.Unreadable != nil || !plan.SameDevice(before.Interface, pf) {
+				before = plan.Owned{}
+			}
+			if errs[i] = d.Machine.Apply(ctx, w, pf, before); errs[i] == nil {
+				errs[i] = d.Machine.Files.forgetFailure(w.PF)
+			}
+			log.V(1).Info("changed", "pci", orNode(w.PF), "took", time.Since(start).String(), "err", errs[i])
+		})
+	}
+	wg.Wait()
+	failures := map[string]error{}
+	for i, w := range works {
+		if errs[i] != nil {
+			failures[w.PF] = errs[i]
+		}
+	}
+	return failures
+}

@@ -1,0 +1,62 @@
+package node
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/sriovkit/sriovkit/libsriov/event"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+)
+
+// A link event is news if it says something else than the last look.
+func TestLinkEvents(t *testing.T) {
+	says := func(parent string, mtu int, up bool) event.Link {
+		l := link.Link{Parent: parent, MTU: mtu}
+		if up {
+			l.Flags = unix.IFF_UP
+		}
+		return event.Link{Action: event.Change, Link: l}
+	}
+	var h hardware
+	require.False(t, h.linkSays(says("pf", 1500, true)), "nobody has looked yet, but will")
+	found := []v1.InterfaceExt{{
+		PciAddress: "pf", Name: "ens1", Mtu: 9000, LinkAdminState: "up",
+		VFs: []v1.VirtualFunction{{PciAddress: "vf0", Name: "ens1v0", Mtu: 9000}, {PciAddress: "vf1"}},
+	}}
+	h.saw(found)
+	for name, tc := range map[string]struct {
+		e    event.Link
+		news bool
+	}{
+		"as seen":                     {says("pf", 9000, true), false},
+		"MTU of the PF":               {says("pf", 1500, true), true},
+		"the PF down":                 {says("pf", 9000, false), true},
+		"a VF down is its user's":     {says("vf0", 9000, false), false},
+		"MTU of a VF":                 {says("vf0", 1500, true), true},
+		"a VF that was not there":     {says("vf1", 1500, true), false},
+		"a device of somebody else's": {says("other", 1500, true), false},
+		"no device at all":            {says("", 1500, true), false},
+		"some were missed":            {event.Link{Action: event.Missed}, true},
+		"one went":                    {event.Link{Action: event.Remove, Link: link.Link{Parent: "pf"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h.saw(found)
+			require.True(t, h.covered())
+			require.Equal(t, tc.news, h.linkSays(tc.e))
+			require.Equal(t, !tc.news, h.covered())
+			h.linkSays(says("pf", 9000, true))
+			h.linkSays(says("vf0", 9000, true))
+			require.Equal(t, name != "some were missed", h.covered(), "what is as seen again needs no look")
+		})
+	}
+
+	h.saw(found)
+	require.True(t, h.linkSays(says("pf", 1500, true)))
+	found[0].Mtu = 1500
+	h.saw(found)
+	require.True(t, h.covered(), "a look has seen it")
+}
