@@ -1,6 +1,7 @@
 package features_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -38,9 +39,13 @@ func TestClusterUpgrade(t *testing.T) {
 	e.Cleanup(func() { e.node("rm -f /run/upgrading /run/absent") })
 	e.kubectl("-n", "kube-system", "set", "image", "daemonset/multus-shim", "install="+image["multus-shim"])
 	in := []string{"-n", component.Namespace}
-	e.kubectl(append(in, "set", "image", "deployment/sriov-network-operator", "sriov-network-operator="+image["operator"])...)
-	e.kubectl(append(in, "set", "env", "deployment/sriov-network-operator", "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE="+image["operator"],
-		"SRIOV_DEVICE_PLUGIN_IMAGE="+image["device-plugin"], "SRIOV_CNI_IMAGE="+image["sriov-cni"])...)
+	// One change of the Deployment, as kubectl apply of a new version's manifests makes: with
+	// two, every component would roll out twice.
+	e.kubectl(append(in, "patch", "deployment/sriov-network-operator", "--patch", fmt.Sprintf(`{"spec": {"template": {"spec": {"containers": [{
+		"name": "sriov-network-operator", "image": %q, "env": [
+			{"name": "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE", "value": %[1]q},
+			{"name": "SRIOV_DEVICE_PLUGIN_IMAGE", "value": %q},
+			{"name": "SRIOV_CNI_IMAGE", "value": %q}]}]}}}}`, image["operator"], image["device-plugin"], image["sriov-cni"]))...)
 	e.kubectl("-n", "kube-system", "rollout", "status", "daemonset/multus-shim", "--timeout="+patience.String())
 	for name, want := range map[string]string{"deployment/sriov-network-operator": image["operator"],
 		"daemonset/sriov-network-config-daemon": image["operator"], "daemonset/sriov-device-plugin": image["device-plugin"]} {
