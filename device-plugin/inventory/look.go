@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -22,6 +23,7 @@ const (
 // loop does all the work, one thing at a time, until ctx ends.
 func (inv *Inventory) loop(ctx context.Context, causes <-chan string, changed <-chan struct{}) {
 	inv.look(ctx, causeStart)
+	debug.FreeOSMemory()
 	ticker := time.NewTicker(inv.opts.Rescan)
 	defer ticker.Stop()
 	for {
@@ -38,6 +40,9 @@ func (inv *Inventory) loop(ctx context.Context, causes <-chan string, changed <-
 			inv.reload(ctx)
 		case <-ticker.C:
 			inv.look(ctx, causePeriodic)
+			// What a look needs is mostly garbage afterwards, and the next one is far away.
+			// Amid events it is not.
+			debug.FreeOSMemory()
 		case <-timer:
 			inv.look(ctx, causePeriodic)
 		}

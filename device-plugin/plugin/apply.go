@@ -89,13 +89,7 @@ func (p *Plugin) endpoint(ctx context.Context, r config.Resource) *endpoint {
 }
 
 func (p *Plugin) allocator(c inventory.Pool) allocation.CDIPool {
-	a := allocation.Allocator{
-		Host: p.host, Pool: c.Pool, Members: make(map[string]pool.Member, len(c.Members)),
-		DeviceInfo: p.opts.DeviceInfoDir, CDI: p.cdi,
-	}
-	for _, m := range c.Members {
-		a.Members[m.ID] = m
-	}
+	a := allocation.Allocator{Host: p.host, Pool: c.Pool, DeviceInfo: p.opts.DeviceInfoDir, CDI: p.cdi}
 	return allocation.CDIPool{Allocator: a, List: c.Members}
 }
 
@@ -162,18 +156,25 @@ func (p *Plugin) publish(c *change) {
 	e.members, e.known = members, true
 	p.metrics.Devices.WithLabelValues(c.Pool.Resource.String(), "healthy").Set(float64(healthy))
 	p.metrics.Devices.WithLabelValues(c.Pool.Resource.String(), "unhealthy").Set(float64(len(members) - healthy))
-	alloc, how := c.Allocator, c.Pool.Preference
+	alloc, how := c.Allocator, c.Pool.Preference // not c, which is larger
 	e.Publish(kubelet.Pool{
 		Devices:  devices,
-		Allocate: func(ids []string) (allocation.Answer, error) { return p.allocate(alloc, ids) },
+		Allocate: func(ids []string) (allocation.Answer, error) { return p.allocate(alloc, members, ids) },
 		Prefer: func(available, must []string, size int) []string {
 			return pool.Prefer(how, members, available, must, size)
 		},
 	})
 }
 
-// allocate gives devices to a container: first in the books, then in files.
-func (p *Plugin) allocate(alloc allocation.Allocator, ids []string) (allocation.Answer, error) {
+// allocate gives devices to a container: first in the books, then in files. Of the members
+// only those are indexed that are asked for, instead of all of every pool at every look.
+func (p *Plugin) allocate(alloc allocation.Allocator, members []pool.Member, ids []string) (allocation.Answer, error) {
+	alloc.Members = make(map[string]pool.Member, len(ids))
+	for i := range members {
+		if slices.Contains(ids, members[i].ID) {
+			alloc.Members[members[i].ID] = members[i]
+		}
+	}
 	undo, err := p.inventory.Give(alloc.Pool.Resource, ids)
 	if err != nil {
 		return allocation.Answer{}, fmt.Errorf("%w: %w", allocation.ErrUnknownDevice, err)
@@ -195,6 +196,9 @@ func (p *Plugin) report(c config.Pool, e *endpoint, now []pool.Member) {
 			out[m[i].ID] = m[i].Unhealthy
 		}
 		return out
+	}
+	if e.known && slices.EqualFunc(e.members, now, sameHealth) {
+		return
 	}
 	log := p.log.With("resource", c.Resource.String())
 	was, is := healthOf(e.members), healthOf(now)
@@ -254,3 +258,5 @@ func (p *Plugin) stop() {
 	gone.Wait()
 	p.log.Info("stopped")
 }
+
+func sameHealth(a, b pool.Member) bool { return a.ID == b.ID && a.Unhealthy == b.Unhealthy }
