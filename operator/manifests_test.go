@@ -57,3 +57,15 @@ images:
 		"value: registry.test/cni@sha256:" + strings.Repeat("0", 64), "value: registry.test/dp:v2", "value: registry.test/op:v1",
 	}, slices.Sorted(slices.Values(regexp.MustCompile(`(?:image|value): registry.test\S+`).FindAllString(out, -1))))
 }
+
+// The optional components are added by an overlay, and move with its namespace.
+func TestComponents(t *testing.T) {
+	out := render(t, func(s string) string {
+		return strings.Replace(s, "namespace: sriov-network-operator", "namespace: elsewhere", 1) + "components: [components/network-policy, components/monitoring]\n"
+	})
+	for _, kind := range []string{"NetworkPolicy", "ServiceMonitor", "PrometheusRule", "PodDisruptionBudget"} {
+		require.Regexp(t, `kind: `+kind+`\nmetadata:\n(  .*\n)*  namespace: elsewhere\n`, out)
+	}
+	require.NotContains(t, out, "namespace: sriov-network-operator\n")
+	require.NotContains(t, render(t, func(s string) string { return s }), "monitoring.coreos.com")
+}
