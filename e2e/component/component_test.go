@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -63,14 +64,30 @@ func parse(t *testing.T, text string) dockerfile {
 					flags := component.Flags("V")
 					want := strings.Join(append(component.Environment(), flags[0], flags[1], strconv.Quote(flags[2])), " ")
 					require.Contains(t, variables.ReplaceAllString(line, "V"), strings.Replace(want, flags[0], "go build "+flags[0], 1))
-					built[args[i+1]] = args[i+2]
+					packages := args[i+2:]
+					if end := slices.Index(packages, "&&"); end >= 0 {
+						packages = packages[:end]
+					}
+					for _, pkg := range packages { // one into a file, or several into a directory
+						to := args[i+1]
+						if len(packages) > 1 {
+							to = filepath.Join(to, filepath.Base(pkg))
+						}
+						built[to] = pkg
+					}
 				}
 			}
 		case "COPY":
+			to := args[len(args)-1]
 			for path, pkg := range built { // a file, or a directory that it is in
-				from, to := args[len(args)-2], args[len(args)-1]
-				if rest, in := strings.CutPrefix(path, from); args[0] == "--from=build" && in {
-					d.programs[filepath.Join(to, rest)] = pkg
+				for _, from := range args[1 : len(args)-1] {
+					rest, in := strings.CutPrefix(path, from)
+					if in && rest == "" && strings.HasSuffix(to, "/") {
+						rest = filepath.Base(path)
+					}
+					if args[0] == "--from=build" && in {
+						d.programs[filepath.Join(to, rest)] = pkg
+					}
 				}
 			}
 		case "ENTRYPOINT":
