@@ -79,7 +79,19 @@ func CheckStdin(b []byte) *types.Error {
 	if len(b) > MaxStdin {
 		return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("configuration has more than %d bytes", MaxStdin), "")
 	}
-	if _, err := members(b); err != nil {
+	all, err := members(b)
+	version := 0 // package skel reads it on its own, whatever checkKeys says of it
+	for _, m := range all {
+		if len(m.value) > maxValue && m.key != ValidAttachments {
+			err = errors.Join(err, fmt.Errorf("invalid %s: %d bytes, want at most %d", shorten(m.key), len(m.value), maxValue))
+		}
+		if strings.EqualFold(m.key, "cniVersion") {
+			if version++; version == 2 {
+				err = errors.Join(err, errors.New("invalid cniVersion: the key is there twice"))
+			}
+		}
+	}
+	if err != nil {
 		return types.NewError(types.ErrInvalidNetworkConfig, err.Error(), "")
 	}
 	return nil

@@ -1,11 +1,11 @@
 package state
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -48,8 +48,9 @@ func (s Store) RecordPath(a Attachment) string {
 			return plain
 		}
 	}
-	sum := sha256.Sum256([]byte(a.ContainerID + "/" + a.IfName))
-	return filepath.Join(s.Dir, hex.EncodeToString(sum[:])+"-"+a.IfName)
+	sum := fnv.New128a()
+	_, _ = io.WriteString(sum, a.ContainerID+"/"+a.IfName)
+	return filepath.Join(s.Dir, hex.EncodeToString(sum.Sum(nil))+"-"+a.IfName)
 }
 
 // splitRecordName takes "<containerID>-<ifname>" apart. Either may hold dashes,
