@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/sriovkit/sriovkit/libsriov/internal/nl"
@@ -139,8 +140,11 @@ func (c *Conn) SetVF(pfIndex, vf int, s vfstate.State) error {
 	// The kernel stops at the field that fails but does not say which one it
 	// is. Writing them one by one finds it; those that are in force already are
 	// left out, for a driver may reset the VF for each.
-	if have, err := c.VFState(pfIndex, vf); err == nil {
+	switch have, readErr := c.VFState(pfIndex, vf); {
+	case readErr == nil:
 		parts = vfstate.Diff(have, s).Split()
+	case errors.Is(readErr, ErrNoVF) && (errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EBUSY)): // it resets
+		return attributeError(vf, vfstate.Part{Attr: "one of " + names(parts)}, err)
 	}
 	for _, p := range parts {
 		if err := c.setVF(pfIndex, vf, p.State); err != nil {
@@ -148,6 +152,14 @@ func (c *Conn) SetVF(pfIndex, vf int, s vfstate.State) error {
 		}
 	}
 	return nil // each was accepted by itself: the first refusal was a passing one
+}
+
+func names(parts []vfstate.Part) string {
+	var all []string
+	for _, p := range parts {
+		all = append(all, p.Attr)
+	}
+	return strings.Join(all, ", ")
 }
 
 func attributeError(vf int, p vfstate.Part, err error) error {
