@@ -13,7 +13,9 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 )
 
@@ -72,6 +74,27 @@ func Holders(ctx context.Context, socket string) ([]Holder, error) {
 		}
 	}
 	return out, nil
+}
+
+// TooOldForCDI reports whether a kubelet is known to ignore CDI devices in answers of
+// plugins. It serves them since 1.28; the pod-resources method Get, which is asked for here,
+// came with 1.27 and is refused in words where its gate is off. unknown if nobody answers.
+func TooOldForCDI(ctx context.Context, socket string) (old bool, unknown error) {
+	ctx, cancel := context.WithTimeout(ctx, holdersTime)
+	defer cancel()
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	_, err = podresources.NewPodResourcesListerClient(conn).Get(ctx, &podresources.GetPodResourcesRequest{})
+	switch status.Code(err) {
+	case codes.Unimplemented:
+		return true, nil
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return false, err
+	}
+	return false, nil // it knows the method, whatever it thinks of a pod without a name
 }
 
 // claimed lists what a container has through claims.

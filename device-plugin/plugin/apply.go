@@ -51,7 +51,7 @@ func (p *Plugin) apply(ctx context.Context, s inventory.State) (again bool) {
 	p.mu.Lock()
 	p.serving = serving
 	p.mu.Unlock()
-	again = p.specify(changes, s)
+	again = p.specify(ctx, changes, s)
 	// Who has lost a device says so before who got it.
 	slices.SortStableFunc(changes, func(a, b change) int {
 		switch {
@@ -93,8 +93,11 @@ func (p *Plugin) allocator(c inventory.Pool) allocation.CDIPool {
 	return allocation.CDIPool{Allocator: a, List: c.Members}
 }
 
+// errOldKubelet: what is handed out would reach no container.
+var errOldKubelet = errors.New("-use-cdi needs kubelet 1.28 or newer; this one ignores CDI devices, so containers get no device nodes")
+
 // specify writes the CDI specifications.
-func (p *Plugin) specify(changes []change, s inventory.State) (again bool) {
+func (p *Plugin) specify(ctx context.Context, changes []change, s inventory.State) (again bool) {
 	if p.cdi == nil {
 		return false
 	}
@@ -121,13 +124,20 @@ func (p *Plugin) specify(changes []change, s inventory.State) (again bool) {
 		}
 	}
 	p.metrics.CDIErrors.Set(float64(len(errs)))
+	if s.Asked && !p.cdiServed {
+		old, err := kubelet.TooOldForCDI(ctx, p.opts.PodResources)
+		p.cdiServed = err == nil && !old
+		if old {
+			errs = append(errs, errOldKubelet)
+		}
+	}
 	now := errors.Join(errs...)
 	p.mu.Lock()
 	before := p.cdiErr
 	p.cdiErr = now
 	p.mu.Unlock()
 	if now != nil && (before == nil || before.Error() != now.Error()) {
-		p.log.Error("devices are unhealthy: containers could not get them", "err", now)
+		p.log.Error("containers would not get their devices through CDI", "err", now)
 	}
 	return now != nil || p.cdi.Leftovers(pools)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -166,4 +167,51 @@ func TestCheckpointTellsWhoHoldsWhat(t *testing.T) {
 		k.AwaitDevices(b, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
 		require.NoError(t, n.stop())
 	}
+}
+
+func TestCDIOnAnOldKubelet(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0"]`))
+	n.options.UseCDI = true
+	k := n.kubelet(kubelettest.Old())
+	n.start()
+	k.AwaitCount(a, 4)
+	n.eventually(func() bool {
+		err := n.plugin.Ready()
+		return err != nil && strings.Contains(err.Error(), "needs kubelet 1.28")
+	}, "nobody says so")
+	k.Stop()
+	n.kubelet().AwaitCount(a, 4)
+	n.eventually(func() bool { return n.plugin.Ready() == nil }, "still not ready with a newer kubelet")
+}
+
+// Devices that no container could get are Unhealthy, until the specification can be written.
+func TestCDIDirectoryThatCannotBeWritten(t *testing.T) {
+	n := newNode(t, true, pool("a", `"drivers": ["iavf"]`))
+	n.options.UseCDI = true
+	testhost.Write(t, n.root, "run/cdi", "a file in the place of the directory")
+	k := n.kubelet()
+	n.start()
+	k.AwaitDevices(a, testhost.VF0+"!")
+	require.ErrorContains(t, n.plugin.Ready(), "example.com/a: CDI specification")
+	require.Equal(t, 1.0, testutil.ToFloat64(n.metrics.CDIErrors))
+	require.NoError(t, os.Remove(filepath.Join(n.root, "run/cdi")))
+	k.AwaitDevices(a, testhost.VF0)
+	n.eventually(func() bool { return n.plugin.Ready() == nil }, "never ready")
+	require.Zero(t, testutil.ToFloat64(n.metrics.CDIErrors))
+}
+
+// A configuration that cannot be read any more is told of, and leaves the old one in force.
+func TestUnreadableConfiguration(t *testing.T) {
+	n := newNode(t, true, pool("a", `"drivers": ["iavf"]`))
+	k := n.kubelet()
+	n.start()
+	k.AwaitDevices(a, testhost.VF0)
+	require.NoError(t, os.Remove(n.options.ConfigFile))
+	require.NoError(t, os.Mkdir(n.options.ConfigFile, 0o755))
+	n.eventually(func() bool {
+		err := n.plugin.Ready()
+		return err != nil && strings.Contains(err.Error(), "is a directory")
+	}, "nobody says so")
+	require.Zero(t, testutil.ToFloat64(n.metrics.ConfigGood))
+	k.AwaitDevices(a, testhost.VF0)
 }

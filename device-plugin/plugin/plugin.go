@@ -47,6 +47,7 @@ type Plugin struct {
 	// Of the goroutine that runs the inventory.
 	endpoints map[config.Resource]*endpoint
 	watcher   *kubelet.Watcher
+	cdiServed bool                     // kubelet passes CDI devices on
 	retired   map[config.Resource]bool // pools that are no more, whose files may still be there
 }
 

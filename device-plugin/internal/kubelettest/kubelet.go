@@ -19,7 +19,9 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
@@ -60,6 +62,7 @@ type Kubelet struct {
 	refusals   int // registrations still to be refused
 	refused    int
 	claimed    map[string]string // device names by claim
+	old        bool              // before 1.27
 	silent     bool              // the pod-resources API does not answer
 }
 
@@ -81,6 +84,9 @@ func Refusing(n int) Option { return func(k *Kubelet) { k.refusals = n } }
 func Holding(resource string, ids ...string) Option {
 	return func(k *Kubelet) { k.held[resource] = ids }
 }
+
+// Old makes the kubelet one before 1.27.
+func Old() Option { return func(k *Kubelet) { k.old = true } }
 
 // Silent makes the pod-resources API fail until Silence(false).
 func Silent() Option { return func(k *Kubelet) { k.silent = true } }
@@ -186,13 +192,13 @@ func (k *Kubelet) introduce(ctx context.Context, socket string) {
 	if err != nil {
 		return // the real watcher tries again; our plugins are up before the file is
 	}
-	status := &registerapi.RegistrationStatus{PluginRegistered: true}
+	outcome := &registerapi.RegistrationStatus{PluginRegistered: true}
 	if err := k.admit(info.Type == registerapi.DevicePlugin, info.SupportedVersions); err != nil {
-		status = &registerapi.RegistrationStatus{Error: err.Error()}
+		outcome = &registerapi.RegistrationStatus{Error: err.Error()}
 	} else if err := k.connect(info.Name, info.Endpoint); err != nil {
-		status = &registerapi.RegistrationStatus{Error: err.Error()}
+		outcome = &registerapi.RegistrationStatus{Error: err.Error()}
 	}
-	_, _ = client.NotifyRegistrationStatus(ctx, status)
+	_, _ = client.NotifyRegistrationStatus(ctx, outcome)
 }
 
 // isNew tells a socket that was just made from one whose making was both seen
@@ -290,6 +296,14 @@ func (k *Kubelet) update(change func()) {
 	change()
 	close(k.changed)
 	k.changed = make(chan struct{})
+}
+
+// Get knows no pod, or, in a kubelet before 1.27, is not there.
+func (k *Kubelet) Get(context.Context, *podresources.GetPodResourcesRequest) (*podresources.GetPodResourcesResponse, error) {
+	if k.old {
+		return nil, status.Error(codes.Unimplemented, "unknown method Get")
+	}
+	return nil, errors.New("pod not found")
 }
 
 // List tells the pods that hold devices.
