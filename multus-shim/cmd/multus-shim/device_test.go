@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,13 +20,14 @@ import (
 // kubelet serves one pod's devices of the resource example.com/vf.
 type kubelet struct {
 	podresources.UnimplementedPodResourcesListerServer
-	devices []string
-	claims  []string
-	listed  bool // Get is not implemented
+	devices  []string
+	resource string // example.com/vf by default
+	claims   []string
+	listed   bool // Get is not implemented
 }
 
 func (k *kubelet) pod() *podresources.PodResources {
-	c := &podresources.ContainerResources{Devices: []*podresources.ContainerDevices{{ResourceName: "example.com/vf", DeviceIds: k.devices}}}
+	c := &podresources.ContainerResources{Devices: []*podresources.ContainerDevices{{ResourceName: cmp.Or(k.resource, "example.com/vf"), DeviceIds: k.devices}}}
 	for _, name := range k.claims {
 		c.DynamicResources = append(c.DynamicResources, &podresources.DynamicResource{ClaimName: name, ClaimNamespace: podNS})
 	}
