@@ -49,7 +49,7 @@ check: ## Vet the workspace; build, vet and tidy each module on its own; one set
 .PHONY: versions
 versions: ## Bring the modules to one set of versions, the workspace's
 	go work sync
-	@export GOWORK=off; $(call each,go mod tidy)
+	@export GOWORK=off; $(call each,go mod tidy); $(call nested,go mod tidy)
 
 .PHONY: test-host
 test-host: compiler ## Tests that need no emulated hardware, under the race detector
