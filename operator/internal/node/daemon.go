@@ -114,7 +114,7 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 		}
 		s = done.sight
 	}
-	errs := append(p.refused, s.err)
+	errs := slices.Concat(p.refused, []error{s.err})
 	for _, w := range p.now {
 		if err := done.failures[w.PF]; err != nil && !slices.Contains(errs, err) {
 			errs = append(errs, err)

@@ -63,7 +63,7 @@ func ports(state *v1.SriovNetworkNodeState) []*port {
 		default:
 			continue
 		}
-		for _, name := range append([]string{planned.Name}, planned.AltNames...) {
+		for _, name := range slices.Concat([]string{planned.Name}, planned.AltNames) {
 			if name == "" || slices.Contains(p.names(), name) {
 				continue
 			}
@@ -96,7 +96,7 @@ func (p *port) names() []string {
 	if p.Name == "" {
 		return p.AltNames
 	}
-	return append([]string{p.Name}, p.AltNames...)
+	return slices.Concat([]string{p.Name}, p.AltNames)
 }
 
 // hasName reports whether a policy selects the PF by this name. A policy that has VFs on
@@ -132,7 +132,7 @@ func (p *port) identity(claims []claim) v1.Interface {
 	if !p.Virtual() {
 		out.Mac = cmp.Or(p.PermanentMac, planned.Mac)
 	}
-	for _, name := range append(p.names(), p.past...) {
+	for _, name := range slices.Concat(p.names(), p.past) {
 		before := name == planned.Name || slices.Contains(planned.AltNames, name)
 		if name != out.Name && slices.ContainsFunc(claims, func(c claim) bool { return c.held && before || namesPF(&c.policy.Spec, name) }) {
 			out.AltNames = append(out.AltNames, name)
