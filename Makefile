@@ -9,14 +9,15 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 
 MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
 # Outside the workspace, for what only a release needs to compile.
-NESTED := e2e/publish
+NESTED := e2e/publish e2e/charts e2e/helm
 each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-nested = for m in $(NESTED); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
+# Helm takes many minutes to compile: only make test-helm does.
+nested = for m in $(filter-out e2e/helm,$(NESTED)); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: build
 build: ## Compile every module
@@ -74,8 +75,13 @@ vuln: ## Known vulnerabilities that the code can reach, where the database can b
 	@go run ./e2e/cmd/vuln -govulncheck bin/govulncheck $(MODULES)
 
 .PHONY: test-publish
-test-publish: ## Tests of push and bundle, against registries of their own
+test-publish: ## Tests of push, bundle and charts, against registries of their own
 	cd e2e/publish && GOWORK=off go test ./...
+	cd e2e/charts && GOWORK=off go test ./...
+
+.PHONY: test-helm
+test-helm: ## The charts tried with Helm (which takes 10 minutes to compile once)
+	cd e2e/helm && GOWORK=off SRIOVKIT_E2E=host go test -timeout 30m ./...
 
 .PHONY: artifacts
 artifacts: ## Build what nodes and clusters are made of (10 minutes once, then nothing)
@@ -118,9 +124,14 @@ sign = $(if $(UNSIGNED),-unsigned,$(if $(KEY),-key '$(KEY)') $(if $(CERT),-certi
 push: ## The images in bin/images, with SBOM, provenance and signatures, to REGISTRY= (KEY= CERT=, or UNSIGNED=1)
 	@$(publish) push -registry '$(REGISTRY)' $(sign) $(ARGS)
 
+.PHONY: charts
+charts: ## Helm charts from the kustomize trees, in bin/charts (VERSION=v0.1.0)
+	@GOWORK=off go -C e2e/charts run . $(if $(VERSION),-version '$(VERSION)')
+
 .PHONY: bundle
-bundle: ## One archive of images and manifests for places without a network (KEY= CERT=, or UNSIGNED=1)
+bundle: charts ## One archive of images, charts and manifests for places without a network (KEY= CERT=, or UNSIGNED=1)
 	@rm -rf bin/extra && mkdir -p bin/extra/manifests
+	@mkdir -p bin/extra/charts && cp bin/charts/*.tgz bin/extra/charts
 	@cp -r operator/config bin/extra/manifests/operator && cp -r multus-shim/deploy bin/extra/manifests/multus-shim
 	@$(publish) bundle -extra bin/extra $(sign) $(ARGS)
 

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// editOperator puts the values of the chart into the operator's Deployment.
+func editOperator(o *object) error {
+	spec, err := o.at("spec")
+	if err != nil {
+		return err
+	}
+	delete(spec, "replicas")
+	spec[o.block("replicas: {{ .Values.operator.replicas }}")] = ""
+	pod, err := o.at("spec", "template", "spec")
+	if err != nil {
+		return err
+	}
+	c, err := o.container()
+	if err != nil {
+		return err
+	}
+	c["image"] = o.value(`include "image" (list . "operator" .Values.images.operator)`)
+	for name, template := range map[string]string{
+		"RESOURCE_PREFIX":                   ".Values.operator.resourcePrefix",
+		"SRIOV_NETWORK_CONFIG_DAEMON_IMAGE": `include "image" (list . "operator" .Values.images.sriovConfigDaemon)`,
+		"SRIOV_DEVICE_PLUGIN_IMAGE":         `include "image" (list . "device-plugin" .Values.images.sriovDevicePlugin)`,
+		"SRIOV_CNI_IMAGE":                   `include "image" (list . "sriov-cni" .Values.images.sriovCni)`,
+		"SRIOV_CNI_BIN_PATH":                ".Values.operator.cniBinPath",
+		"CREATE_DEFAULT_CONFIG":             `ternary "false" "true" .Values.sriovOperatorConfig.deploy`,
+	} {
+		if err := o.setEnv(c, name, template); err != nil {
+			return err
+		}
+	}
+	c["env"] = append(c["env"].([]any), o.block(`{{- include "operator.env" . | nindent INDENT }}`))
+	if err := o.orDefault(c, "resources", ".Values.operator.resources"); err != nil {
+		return err
+	}
+	o.ifSet(pod, "nodeSelector", ".Values.operator.nodeSelector")
+	for _, key := range []string{"tolerations", "affinity"} {
+		if err := o.orDefault(pod, key, ".Values.operator."+key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pullSecrets lets pods of an account pull from registries that ask for a login.
+func pullSecrets(o *object) error {
+	o.fields[o.block("{{- with .Values.imagePullSecrets }}\nimagePullSecrets:\n{{- range . }}\n  - name: {{ . | quote }}\n{{- end }}\n{{- end }}")] = ""
+	return nil
+}
+
+// editMultus puts the values of the chart into the installer's DaemonSet.
+func editMultus(o *object) error {
+	pod, err := o.at("spec", "template", "spec")
+	if err != nil {
+		return err
+	}
+	c, err := o.container()
+	if err != nil {
+		return err
+	}
+	c["image"] = o.value(`include "image" .`)
+	for name, template := range map[string]string{"cni-bin": ".Values.cniBinPath", "cni-conf": ".Values.cniConfPath"} {
+		if err := o.setHostPath(pod, name, template); err != nil {
+			return err
+		}
+	}
+	args, ok := c["args"].([]any)
+	if !ok {
+		return fmt.Errorf("no arguments")
+	}
+	c["args"] = append(slices.Clone(args), o.block(`{{- include "multus.args" . | nindent INDENT }}`))
+	if err := o.orDefault(c, "resources", ".Values.resources"); err != nil {
+		return err
+	}
+	o.ifSet(pod, "nodeSelector", ".Values.nodeSelector")
+	o.ifSet(pod, "affinity", ".Values.affinity")
+	return o.orDefault(pod, "tolerations", ".Values.tolerations")
+}
+
+func (o *object) setHostPath(pod map[string]any, volume, template string) error {
+	for _, v := range pod["volumes"].([]any) {
+		if v := v.(map[string]any); v["name"] == volume {
+			v["hostPath"].(map[string]any)["path"] = o.value(template)
+			return nil
+		}
+	}
+	return fmt.Errorf("no volume %s", volume)
+}
+
+// optional is the template of an object that a value asks for: not every cluster can take it.
+func (o *object) optional(namespace string) (string, error) {
+	section := ".Values.operator.metricsExporter.prometheusOperator"
+	switch o.kind() {
+	case "ConfigMap":
+		section = ".Values.operator.dashboard"
+		delete(o.metadata(), "labels")
+		o.ifSet(o.metadata(), "labels", section+".labels")
+	case "NetworkPolicy":
+		section = ".Values.networkPolicy"
+	case "ServiceMonitor", "PrometheusRule":
+		o.ifSet(o.metadata(), "labels", section+".labels")
+	}
+	text, err := o.template(namespace)
+	return "{{- if " + section + ".enabled }}\n" + text + "{{- end }}\n", err
+}

@@ -1,0 +1,295 @@
+package helm
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	helmcmd "helm.sh/helm/v4/pkg/cmd"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sriovkit/sriovkit/e2e/controlplane"
+)
+
+// charts makes the charts of a version and returns their directory.
+func charts(t *testing.T, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	run(t, "go", "-C", "../charts", "run", ".", "-o", dir, "-version", version)
+	return dir
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, "%s %v: %s", name, args, stderr.String())
+	return string(out)
+}
+
+// helm runs Helm's command in this process. It keeps settings in the environment, so tests
+// do not run side by side.
+func helm(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	home := t.TempDir()
+	for _, name := range []string{"HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"} {
+		t.Setenv(name, home)
+	}
+	if args[0] == "template" || args[0] == "lint" {
+		args = append(slices.Clone(args), "--kube-version", "v1.37.2") // a test's build knows none
+	}
+	var out bytes.Buffer
+	cmd, err := helmcmd.NewRootCmd(&out, args, func(bool) { slog.SetDefault(slog.New(slog.DiscardHandler)) })
+	require.NoError(t, err)
+	cmd.SetArgs(args)
+	cmd.SetErr(&out)
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	err = cmd.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+// objects decodes YAML documents by kind and name.
+func objects(t *testing.T, text string) map[string]any {
+	t.Helper()
+	out := map[string]any{}
+	for doc := range strings.SplitSeq("\n"+text, "\n---") {
+		var o map[string]any
+		require.NoError(t, yaml.Unmarshal([]byte(doc), &o), doc)
+		if len(o) > 0 {
+			out[o["kind"].(string)+"/"+o["metadata"].(map[string]any)["name"].(string)] = o
+		}
+	}
+	return out
+}
+
+// With the default values a chart is its kustomize tree.
+func TestEqualToKustomize(t *testing.T) {
+	controlplane.Need(t)
+	programs, err := controlplane.Programs(t.Context(), io.Discard)
+	require.NoError(t, err)
+	dir := charts(t, "v0.0.0-dev")
+	kubectl := filepath.Join(programs, "kubectl")
+
+	want := objects(t, run(t, kubectl, "kustomize", "../../operator/config"))
+	delete(want, "Namespace/sriov-network-operator") // helm --create-namespace, and its NOTES
+	got, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "-n", "sriov-network-operator")
+	require.NoError(t, err, got)
+	kinds, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator-crds"))
+	require.NoError(t, err, kinds)
+	requireSame(t, want, objects(t, got+"\n---\n"+kinds))
+
+	want = objects(t, run(t, kubectl, "kustomize", "../../multus-shim/deploy"))
+	got, err = helm(t, "template", "r", filepath.Join(dir, "multus-shim"), "-n", "kube-system")
+	require.NoError(t, err, got)
+	requireSame(t, want, objects(t, got))
+}
+
+// requireSame compares object by object, but for the annotation by which Helm leaves kinds
+// alone, and a namespace that kubectl's kustomize gives kinds that have none.
+func requireSame(t *testing.T, want, got map[string]any) {
+	t.Helper()
+	for key, o := range got {
+		meta := o.(map[string]any)["metadata"].(map[string]any)
+		if a, ok := meta["annotations"].(map[string]any); ok && strings.HasPrefix(key, "CustomResourceDefinition/") {
+			require.Equal(t, "keep", a["helm.sh/resource-policy"], key)
+			delete(a, "helm.sh/resource-policy")
+			if len(a) == 0 {
+				delete(meta, "annotations")
+			}
+		}
+	}
+	for key, o := range want {
+		if strings.HasPrefix(key, "ValidatingAdmissionPolicy") {
+			delete(o.(map[string]any)["metadata"].(map[string]any), "namespace")
+		}
+		require.Equal(t, o, got[key], key)
+	}
+	require.Len(t, got, len(want))
+}
+
+func TestLintAndPresets(t *testing.T) {
+	dir := charts(t, "v1.2.3")
+	for _, chart := range []string{"sriov-network-operator", "sriov-network-operator-crds", "multus-shim"} {
+		out, err := helm(t, "lint", "--strict", filepath.Join(dir, chart))
+		require.NoError(t, err, out)
+	}
+	presets, err := filepath.Glob(filepath.Join(dir, "*", "presets", "*.yaml"))
+	require.NoError(t, err)
+	require.Len(t, presets, 12)
+	for _, preset := range presets {
+		chart := filepath.Dir(filepath.Dir(preset))
+		out, err := helm(t, "template", "r", chart, "-n", "ns", "-f", preset)
+		require.NoError(t, err, out)
+		var values struct {
+			CNIBinPath  string `json:"cniBinPath"`
+			CNIConfPath string `json:"cniConfPath"`
+			Operator    struct {
+				CNIBinPath string            `json:"cniBinPath"`
+				HostPaths  map[string]string `json:"hostPaths"`
+			} `json:"operator"`
+		}
+		text, err := os.ReadFile(preset)
+		require.NoError(t, err)
+		require.NoError(t, yaml.Unmarshal(text, &values))
+		paths := []string{values.CNIBinPath, values.CNIConfPath, values.Operator.CNIBinPath}
+		for _, path := range values.Operator.HostPaths {
+			paths = append(paths, path)
+		}
+		for _, path := range paths {
+			require.Contains(t, out, path, preset)
+		}
+	}
+}
+
+// Names of values that users of the upstream chart have in their files.
+func TestValues(t *testing.T) {
+	dir := charts(t, "v1.2.3")
+	out, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "-n", "elsewhere",
+		"--set", "images.sriovCni=registry.test/cni:v9,images.ibSriovCni=registry.test/ib:v1,imagePullSecrets={one,two}",
+		"--set", "operator.resourcePrefix=intel.com,operator.cniBinPath=/cni,operator.nodeSelector.a=b,operator.metricsExporter.port=9200",
+		"--set", "operator.tolerations[0].operator=Exists,operator.extraEnv[0].name=X,operator.extraEnv[0].value=Y",
+		"--set", "operator.externalDrainer=true,operator.clusterType=kubernetes,images.webhook=registry.test/unused:v1",
+		"--set", "sriovOperatorConfig.deploy=true,sriovOperatorConfig.featureGates.metricsExporter=true",
+		"--set", "networkPolicy.enabled=true,openshift.scc=true",
+		"--set", "operator.metricsExporter.prometheusOperator.enabled=true,operator.metricsExporter.prometheusOperator.labels.release=prom,operator.dashboard.enabled=true")
+	require.NoError(t, err, out)
+	all := objects(t, out)
+	require.NotContains(t, out, "sriov-network-operator\n  namespace: sriov-network-operator")
+	require.NotContains(t, out, "unused")
+	pod := all["Deployment/sriov-network-operator"].(map[string]any)["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
+	require.Equal(t, map[string]any{"a": "b"}, pod["nodeSelector"])
+	require.Equal(t, []any{map[string]any{"operator": "Exists"}}, pod["tolerations"])
+	container := pod["containers"].([]any)[0].(map[string]any)
+	require.Equal(t, "sriovkit/operator:v1.2.3", container["image"])
+	env := map[string]any{}
+	for _, e := range container["env"].([]any) {
+		env[e.(map[string]any)["name"].(string)] = e.(map[string]any)["value"]
+	}
+	for name, want := range map[string]string{
+		"SRIOV_CNI_IMAGE": "registry.test/cni:v9", "SRIOV_INFINIBAND_CNI_IMAGE": "registry.test/ib:v1", "SRIOV_DEVICE_PLUGIN_IMAGE": "sriovkit/device-plugin:v1.2.3",
+		"IMAGE_PULL_SECRETS": "one,two", "RESOURCE_PREFIX": "intel.com", "SRIOV_CNI_BIN_PATH": "/cni", "METRICS_EXPORTER_PORT": "9200",
+		"USE_EXTERNAL_DRAINER": "true", "CREATE_DEFAULT_CONFIG": "false", "X": "Y",
+	} {
+		require.Equal(t, want, env[name], name)
+	}
+	config := all["SriovOperatorConfig/default"].(map[string]any)
+	require.Equal(t, "elsewhere", config["metadata"].(map[string]any)["namespace"])
+	require.Equal(t, map[string]any{"metricsExporter": true}, config["spec"].(map[string]any)["featureGates"])
+	require.NotContains(t, config["spec"], "deploy")
+	require.Contains(t, all, "NetworkPolicy/sriov-network-operator")
+	for _, monitor := range []string{"ServiceMonitor/sriov-network-operator", "ServiceMonitor/sriov-network-metrics-exporter", "PrometheusRule/sriov-network-operator"} {
+		require.Contains(t, all, monitor)
+		require.Equal(t, map[string]any{"release": "prom"}, all[monitor].(map[string]any)["metadata"].(map[string]any)["labels"])
+	}
+	require.Contains(t, out, "policy {{ $labels.policy }} is not ready", "Prometheus' templates are left to it")
+	dashboard := all["ConfigMap/sriov-network-dashboard"].(map[string]any)["data"].(map[string]any)["sriov-network.json"].(string)
+	written, err := os.ReadFile("../../operator/config/components/monitoring/dashboard.json")
+	require.NoError(t, err)
+	require.Equal(t, string(written), dashboard)
+	require.Contains(t, all, "RoleBinding/sriov-network-privileged")
+}
+
+// A wrong value is refused with its place, before anything reaches a cluster.
+func TestSchema(t *testing.T) {
+	dir := charts(t, "v1.2.3")
+	for set, want := range map[string]string{
+		"operator.cniBinPath=opt/cni":                    "/operator/cniBinPath",
+		"operator.replicas=many":                         "/operator/replicas",
+		"operator.resourcePrefx=a":                       "resourcePrefx",
+		"images.operator=has a blank":                    "/images/operator",
+		"sriovOperatorConfig.featureGates.a=yes please":  "/sriovOperatorConfig/featureGates/a",
+		"operator.metricsExporter.port=70000":            "/operator/metricsExporter/port",
+		"operator.admissionControllers.url=http://a:443": "/operator/admissionControllers/url",
+		"operator.nameOverride=x":                        "/operator/nameOverride",
+	} {
+		out, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "--set", set)
+		require.ErrorContains(t, err, want, set+": "+out)
+	}
+	for set, want := range map[string]string{"cniConfPath=etc": "/cniConfPath", "extraArgs={cleanup}": "/extraArgs/0", "imgae=a": "imgae"} {
+		out, err := helm(t, "template", "r", filepath.Join(dir, "multus-shim"), "--set", set)
+		require.ErrorContains(t, err, want, set+": "+out)
+	}
+}
+
+// On an API server: refused without its kinds and over what is somebody else's, installed,
+// upgraded with its kinds, rolled back, uninstalled with nothing left but the kinds.
+func TestLifecycle(t *testing.T) {
+	controlplane.Need(t)
+	plane, err := controlplane.Start(t.Context(), controlplane.Config{Log: io.Discard, Controllers: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, plane.Close()) })
+	kubectl := func(args ...string) string {
+		t.Helper()
+		out, err := plane.Kubectl(t.Context(), nil, args...)
+		require.NoError(t, err, "%v: %s", args, out)
+		return out
+	}
+	older, newer := charts(t, "v1.0.0"), charts(t, "v1.1.0")
+	on := []string{"--kubeconfig", plane.Kubeconfig, "-n", "sriov-network-operator"}
+	do := func(args ...string) error {
+		out, err := helm(t, append(args, on...)...)
+		if err != nil {
+			err = errors.Join(err, errors.New(out))
+		}
+		return err
+	}
+	const chart, kinds = "sriov-network-operator", "sriov-network-operator-crds"
+	before := inventory(kubectl)
+
+	err = do("install", "op", filepath.Join(older, chart), "--create-namespace")
+	require.ErrorContains(t, err, "install the chart sriov-network-operator-crds of the same version first")
+	kubectl("create", "clusterrole", "sriov-network-operator", "--verb=get", "--resource=nodes")
+	require.NoError(t, do("install", "kinds", filepath.Join(older, kinds), "--create-namespace"))
+	kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+	err = do("install", "op", filepath.Join(older, chart))
+	require.ErrorContains(t, err, "sriov-network-operator", "somebody else's ClusterRole")
+	require.Empty(t, kubectl("-n", "sriov-network-operator", "get", "deployments", "-o", "name"), "nothing half-done")
+	kubectl("delete", "clusterrole", "sriov-network-operator")
+
+	require.NoError(t, do("upgrade", "--install", "op", filepath.Join(older, chart), "--set", "sriovOperatorConfig.deploy=true"))
+	kubectl("-n", "sriov-network-operator", "apply", "-f", "../../operator/config/samples/policy.yaml")
+	image := func() string {
+		return kubectl("-n", "sriov-network-operator", "get", "deployment", chart, "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	}
+	require.Equal(t, "sriovkit/operator:v1.0.0", image())
+
+	// A kind that lost a field since is whole again after an upgrade.
+	crd := "crd/sriovnetworknodepolicies.sriovnetwork.openshift.io"
+	priority := "jsonpath={.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.priority.type}"
+	kubectl("patch", crd, "--type=json", "-p", `[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/priority"}]`)
+	require.NoError(t, do("upgrade", "kinds", filepath.Join(newer, kinds), "--force-conflicts"))
+	require.Equal(t, "integer", kubectl("get", crd, "-o", priority))
+	require.NoError(t, do("upgrade", "op", filepath.Join(newer, chart), "--reuse-values"))
+	require.Equal(t, "sriovkit/operator:v1.1.0", image())
+	require.NoError(t, do("rollback", "op", "1"))
+	require.Equal(t, "sriovkit/operator:v1.0.0", image())
+
+	require.NoError(t, do("uninstall", "op"))
+	require.NoError(t, do("uninstall", "kinds"))
+	require.Contains(t, kubectl("-n", "sriov-network-operator", "get", "sriovnetworknodepolicies", "-o", "name"), "nics", "what users made is kept")
+	kubectl("delete", "crd", "-l", "app.kubernetes.io/managed-by=Helm")
+	require.Equal(t, before, inventory(kubectl))
+}
+
+// inventory lists the objects of the cluster's scope that a chart might leave.
+func inventory(kubectl func(...string) string) []string {
+	var out []string
+	for line := range strings.Lines(kubectl("get", "-o", "name",
+		"clusterroles,clusterrolebindings,crd,validatingadmissionpolicies,validatingadmissionpolicybindings,mutatingwebhookconfigurations,validatingwebhookconfigurations")) {
+		out = append(out, strings.TrimSpace(line))
+	}
+	sort.Strings(out)
+	return out
+}

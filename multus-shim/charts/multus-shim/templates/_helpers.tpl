@@ -1,0 +1,12 @@
+{{- define "image" -}}
+{{- .Values.image | default (printf "sriovkit/multus-shim:%s" .Chart.AppVersion) -}}
+{{- end -}}
+
+{{- define "multus.args" -}}
+{{- if ne .Values.cniConfPath "/etc/cni/net.d" }}
+- {{ printf "-cni-conf-dir-host=%s" .Values.cniConfPath | quote }}
+{{- end }}
+{{- range .Values.extraArgs }}
+- {{ . | quote }}
+{{- end }}
+{{- end -}}

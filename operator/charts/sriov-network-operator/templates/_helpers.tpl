@@ -1,0 +1,31 @@
+{{- define "image" -}}
+{{- $root := index . 0 -}}
+{{- index . 2 | default (printf "%s/%s:%s" $root.Values.images.registry (index . 1) $root.Chart.AppVersion) -}}
+{{- end -}}
+
+{{- define "operator.env" -}}
+{{- $o := .Values.operator -}}
+{{- $env := list
+  (list "SRIOV_INFINIBAND_CNI_IMAGE" .Values.images.ibSriovCni)
+  (list "OVS_CNI_IMAGE" .Values.images.ovsCni)
+  (list "RDMA_CNI_IMAGE" .Values.images.rdmaCni)
+  (list "IMAGE_PULL_SECRETS" (join "," .Values.imagePullSecrets))
+  (list "KUBELET_ROOT_DIR" $o.hostPaths.kubelet)
+  (list "HOST_STATE_DIR" $o.hostPaths.state)
+  (list "HOST_UDEV_DIR" $o.hostPaths.udev)
+  (list "HOST_MODPROBE_DIR" $o.hostPaths.modprobe)
+  (list "WEBHOOK_URL" $o.admissionControllers.url)
+  (list "USE_EXTERNAL_DRAINER" (ternary "true" "" $o.externalDrainer))
+  (list "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES" (ternary "" (toString $o.staleNodeStateCleanupDelayMinutes) (eq 30 (int $o.staleNodeStateCleanupDelayMinutes))))
+  (list "METRICS_EXPORTER_PORT" (ternary "" (toString $o.metricsExporter.port) (eq 9110 (int $o.metricsExporter.port))))
+-}}
+{{- range $env }}
+{{- if index . 1 }}
+- name: {{ index . 0 }}
+  value: {{ index . 1 | quote }}
+{{- end }}
+{{- end }}
+{{- with $o.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

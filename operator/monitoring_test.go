@@ -1,0 +1,127 @@
+package operator
+
+import (
+	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
+)
+
+var metricName = regexp.MustCompile(`\bsriov(?:kit|dp)?_[a-z0-9_]+\b`)
+
+// declared are the names of the metrics in the sources of the modules, read from the
+// declarations: a dashboard that asks for a metric that nobody has shows nothing for ever.
+func declared(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	whole := regexp.MustCompile(`"(sriov(?:kit|dp)?_[a-z0-9_]+)"`)
+	perVF := regexp.MustCompile(`vfDesc\("([a-z_]+)"`)
+	for _, dir := range []string{"internal", "../device-plugin"} {
+		require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, m := range whole.FindAllStringSubmatch(string(text), -1) {
+				names[m[1]] = true
+			}
+			for _, m := range perVF.FindAllStringSubmatch(string(text), -1) {
+				names["sriov_vf_"+m[1]] = true
+			}
+			return err
+		}))
+	}
+	require.Contains(t, names, "sriovkit_operator_nodes")
+	require.Contains(t, names, "sriov_vf_rx_bytes")
+	return names
+}
+
+func TestMonitoringAsksForWhatThereIs(t *testing.T) {
+	names := declared(t)
+	for _, file := range []string{"rules.yaml", "dashboard.json"} {
+		text, err := os.ReadFile(filepath.Join("config/components/monitoring", file))
+		require.NoError(t, err)
+		var asked []string
+		if file == "rules.yaml" {
+			var rule struct {
+				Spec struct {
+					Groups []struct {
+						Rules []struct {
+							Alert, Expr, For string
+							Labels           map[string]string
+							Annotations      map[string]string
+						}
+					}
+				}
+			}
+			require.NoError(t, yaml.Unmarshal(text, &rule))
+			for _, r := range rule.Spec.Groups[0].Rules {
+				require.NotEmpty(t, r.Expr)
+				require.NotEmpty(t, r.For, r.Alert)
+				require.NotEmpty(t, r.Labels["severity"], r.Alert)
+				require.NotEmpty(t, r.Annotations["summary"], r.Alert)
+				asked = append(asked, r.Expr)
+			}
+		} else {
+			var dashboard struct {
+				Panels []struct {
+					Title   string
+					Targets []struct{ Expr string }
+				}
+			}
+			require.NoError(t, json.Unmarshal(text, &dashboard))
+			for _, p := range dashboard.Panels {
+				require.NotEmpty(t, p.Targets, p.Title)
+				for _, target := range p.Targets {
+					asked = append(asked, target.Expr)
+				}
+			}
+		}
+		for _, expr := range asked {
+			found := metricName.FindAllString(expr, -1)
+			require.NotEmpty(t, found, expr)
+			for _, name := range found {
+				require.Contains(t, names, strings.TrimSuffix(name, "_bucket"), expr)
+			}
+		}
+	}
+}
+
+// Names follow Prometheus' rules, but for those that clusters know from upstream's exporter.
+func TestMetricNames(t *testing.T) {
+	for name := range declared(t) {
+		if strings.HasPrefix(name, "sriov_") {
+			continue
+		}
+		kind := dto.MetricType_GAUGE
+		if strings.HasSuffix(name, "_total") {
+			kind = dto.MetricType_COUNTER
+		}
+		if strings.HasSuffix(name, "_duration_seconds") || name == "sriovdp_allocate_seconds" {
+			kind = dto.MetricType_HISTOGRAM
+		}
+		help := "help"
+		problems, err := promlint.NewWithMetricFamilies([]*dto.MetricFamily{{Name: &name, Help: &help, Type: &kind, Metric: []*dto.Metric{metricOf(kind)}}}).Lint()
+		require.NoError(t, err)
+		require.Empty(t, problems)
+	}
+}
+
+func metricOf(kind dto.MetricType) *dto.Metric {
+	switch kind {
+	case dto.MetricType_COUNTER:
+		return &dto.Metric{Counter: &dto.Counter{}}
+	case dto.MetricType_HISTOGRAM:
+		return &dto.Metric{Histogram: &dto.Histogram{}}
+	}
+	return &dto.Metric{Gauge: &dto.Gauge{}}
+}
