@@ -53,6 +53,9 @@ var Suites = []Suite{
 	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{VirtioPFs: 1, Modules: []string{"rdma_rxe", "virtio_net"}}},
 	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{VirtioPFs: 1, Modules: simulators}},
 	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks}, simulators...)}},
+	{Name: "conformance", Dir: "e2e/conformance", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks, "bridge", "8021q"}, simulators...)}, Binaries: map[string]string{
+		"sriov-conformance": "../cmd/sriov-conformance", "sriov": "github.com/sriovkit/sriovkit/sriov-cni/cmd/sriov",
+	}},
 	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{VirtioPFs: 1, Modules: []string{"8021q", "bonding", "bridge", "virtio_net"}}},
 }
 

@@ -1,0 +1,304 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+)
+
+// Names of checks that others, or the row, refer to.
+const (
+	settingPrefix = "setting: "
+	vlansApart    = "VLANs keep VFs apart"
+	spoofCheck    = "spoof check drops frames"
+	vfio          = "vfio-pci and back"
+	pluginCycle   = "plugin: ADD, CHECK, DEL"
+	pluginKills   = "plugin: DEL after kills"
+)
+
+// checks is everything that is tried, in order.
+func (k *Kit) checks() []check {
+	all := []check{
+		{"VF count", 0, k.tryCount},
+		{"reports of VFs", k.VFs, k.tryReports},
+	}
+	for i, s := range settings {
+		vfs := 0
+		if i == 0 {
+			vfs = k.VFs
+		}
+		all = append(all, check{settingPrefix + s.name, vfs, func(ctx context.Context) error { return k.trySetting(ctx, s) }})
+	}
+	return append(all,
+		check{vlansApart, k.VFs, k.tryVLANs},
+		check{spoofCheck, k.VFs, k.trySpoofCheck},
+		check{"trust", k.VFs, k.tryTrust},
+		check{"MTU of a VF", k.VFs, k.tryMTU},
+		check{"moves", 0, k.tryMoves},
+		check{vfio, k.VFs, k.tryVFIO},
+		check{pluginCycle, k.VFs, k.tryPlugin},
+		check{"plugin: DEL after the namespace", 0, k.tryPluginNamespaceGone},
+		check{pluginKills, 0, k.tryPluginKills},
+	)
+}
+
+// tryCount makes as many VFs as the PF has, one more than it has, and none.
+func (k *Kit) tryCount(ctx context.Context) error {
+	if err := k.make(ctx, k.pf.TotalVFs); err != nil {
+		return err
+	}
+	for _, vf := range k.pf.VFs {
+		if vf.PF != k.PF {
+			return fmt.Errorf("VF %s belongs to %s", vf.Address, vf.PF)
+		}
+		if err := k.awaitInterface(ctx, vf.Address); err != nil {
+			return err
+		}
+	}
+	k.report.NIC.VFDriver = k.pf.VFs[0].Driver
+	if err := k.host.SetNumVFs(ctx, k.PF, 0); err != nil {
+		return err
+	}
+	if err := k.host.SetNumVFs(ctx, k.PF, k.pf.TotalVFs+1); !errors.Is(err, libsriov.ErrTooManyVFs) {
+		return fmt.Errorf("%d VFs, one too many: want an error, got %v", k.pf.TotalVFs+1, err)
+	}
+	return nil
+}
+
+// awaitInterface waits until a VF has its interface.
+func (k *Kit) awaitInterface(ctx context.Context, vf libsriov.Address) error {
+	return until(ctx, 20*time.Second, func() error {
+		_, err := k.links.ByParent(vf)
+		return err
+	})
+}
+
+// until tries again until there is no error, and returns the last one after a while.
+// There is no event for what a NIC has not done yet.
+func until(ctx context.Context, limit time.Duration, try func() error) error {
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-deadline.C:
+			return err
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		case <-again.C:
+		}
+	}
+}
+
+// tryReports wants every VF in the PF's report.
+func (k *Kit) tryReports(ctx context.Context) error {
+	err := until(ctx, 5*time.Second, func() error {
+		states, err := k.links.VFStates(k.uplink.Index)
+		switch {
+		case err != nil:
+			return err
+		case len(states) == 0:
+			return refusal{errors.New("the driver reports nothing of its VFs")}
+		case len(states) != k.VFs:
+			return fmt.Errorf("%d of %d VFs are in the PF's report", len(states), k.VFs)
+		}
+		return nil
+	})
+	return err
+}
+
+// setting is something that a PF sets for a VF.
+type setting struct {
+	name string
+	on   vfstate.State // to be found in the report after it was set
+	off  vfstate.State // to be set after that, for the checks that follow
+}
+
+var settings = []setting{
+	{"MAC", vfstate.State{MAC: net.HardwareAddr{2, 0, 0x88, 0xb5, 0, 1}}, vfstate.State{}},
+	{"VLAN", vfstate.State{VLAN: &vfstate.VLAN{ID: 100}}, vfstate.State{VLAN: &vfstate.VLAN{}}},
+	{"VLAN priority", vfstate.State{VLAN: &vfstate.VLAN{ID: 100, QoS: 3}}, vfstate.State{VLAN: &vfstate.VLAN{}}},
+	{"802.1ad", vfstate.State{VLAN: &vfstate.VLAN{ID: 100, Proto: vfstate.Proto8021AD}}, vfstate.State{VLAN: &vfstate.VLAN{}}},
+	{"spoof check off", vfstate.State{SpoofCheck: vfstate.Off}, vfstate.State{}},
+	{"spoof check on", vfstate.State{SpoofCheck: vfstate.On}, vfstate.State{}},
+	{"trust", vfstate.State{Trust: vfstate.On}, vfstate.State{Trust: vfstate.Off}},
+	{"max rate", vfstate.State{Rate: &vfstate.Rate{Max: 100}}, vfstate.State{Rate: &vfstate.Rate{}}},
+	{"min rate", vfstate.State{Rate: &vfstate.Rate{Min: 10, Max: 100}}, vfstate.State{Rate: &vfstate.Rate{}}},
+	{"link state", vfstate.State{LinkState: vfstate.LinkEnable}, vfstate.State{LinkState: vfstate.LinkAuto}},
+	{"RSS query", vfstate.State{QueryRSS: vfstate.On}, vfstate.State{QueryRSS: vfstate.Off}},
+}
+
+// trySetting sets something and wants it in the report.
+func (k *Kit) trySetting(ctx context.Context, s setting) error {
+	if err := k.set(ctx, 0, s.on); err != nil {
+		return err
+	}
+	err := until(ctx, 5*time.Second, func() error {
+		have, err := k.links.VFState(k.uplink.Index, 0)
+		if err != nil {
+			return err
+		}
+		for _, p := range vfstate.Diff(have, s.on).Split() {
+			return fmt.Errorf("the driver accepted %s %s and does not report it: not in force, or not told", p.Attr, p.Value)
+		}
+		return nil
+	})
+	return errors.Join(err, k.set(ctx, 0, s.off))
+}
+
+// set makes the PF's settings of a VF. It waits for a PF that is busy, as with a reset
+// of the VF.
+func (k *Kit) set(ctx context.Context, vf int, s vfstate.State) error {
+	err := until(ctx, 5*time.Second, func() error {
+		err := k.links.SetVF(k.uplink.Index, vf, s)
+		if err != nil && !isPassing(err) {
+			return refusal{err}
+		}
+		return err
+	})
+	return err
+}
+
+// isPassing tells an answer that says "not now" from one that says "no".
+func isPassing(err error) bool {
+	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EINTR)
+}
+
+// tryTrust sets a MAC for a VF, lets the VF try another, and then trusts it.
+func (k *Kit) tryTrust(ctx context.Context) error {
+	vf := k.pf.VFs[0].Address
+	given, other := net.HardwareAddr{2, 0, 0x88, 0xb5, 0, 2}, net.HardwareAddr{2, 0, 0x88, 0xb5, 0, 3}
+	if err := k.set(ctx, 0, vfstate.State{MAC: given, Trust: vfstate.Off}); err != nil {
+		return err
+	}
+	change := func(mac net.HardwareAddr) error {
+		return until(ctx, 5*time.Second, func() error {
+			l, err := k.links.ByParent(vf)
+			if err != nil {
+				return err
+			}
+			err = k.links.Set(l.Index, link.Update{MAC: mac})
+			if err != nil && !isPassing(err) {
+				return refusal{err}
+			}
+			return err
+		})
+	}
+	untrusted := change(other)
+	if err := k.set(ctx, 0, vfstate.State{Trust: vfstate.On}); err != nil {
+		return err
+	}
+	if err := change(net.HardwareAddr{2, 0, 0x88, 0xb5, 0, 4}); err != nil {
+		return fmt.Errorf("a trusted VF may not change its MAC: %w", err)
+	}
+	if untrusted == nil {
+		return notice("a VF that is not trusted may change the MAC its PF has set as well; only the spoof check holds it")
+	}
+	return nil
+}
+
+// tryMTU lowers the MTU of a VF and sets it back.
+func (k *Kit) tryMTU(ctx context.Context) error {
+	l, err := k.links.ByParent(k.pf.VFs[0].Address)
+	if err != nil {
+		return err
+	}
+	for _, mtu := range []int{1400, l.MTU} {
+		if err := k.links.Set(l.Index, link.Update{MTU: mtu}); err != nil {
+			return err
+		}
+		now, err := k.links.ByIndex(l.Index)
+		if err != nil {
+			return err
+		}
+		if now.MTU != mtu {
+			return fmt.Errorf("MTU is %d after it was set to %d", now.MTU, mtu)
+		}
+	}
+	return nil
+}
+
+// tryMoves sends a VF's interface to a namespace and back, and lets it come back by
+// itself when a namespace ends.
+func (k *Kit) tryMoves(ctx context.Context) error {
+	vf := k.pf.VFs[1].Address
+	was, err := k.links.ByParent(vf)
+	if err != nil {
+		return err
+	}
+	home, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	pod, err := newPod()
+	if err != nil {
+		return err
+	}
+	defer pod.close()
+	if err := k.links.Move(was, home, pod.links, link.Update{NetNS: pod.file, Name: "net1", MTU: 1400}); err != nil {
+		return err
+	}
+	there, err := pod.links.ByName("net1")
+	if err != nil {
+		return err
+	}
+	if there.MTU != 1400 {
+		return fmt.Errorf("MTU is %d after a move with MTU 1400", there.MTU)
+	}
+	if err := pod.links.Set(there.Index, link.Update{NetNS: home, Name: was.Name, MTU: was.MTU}); err != nil {
+		return err
+	}
+	if err := k.links.Move(was, home, pod.links, link.Update{NetNS: pod.file, Name: "net1"}); err != nil {
+		return fmt.Errorf("second move: %w", err)
+	}
+	pod.close()
+	if err := k.awaitInterface(ctx, vf); err != nil {
+		return fmt.Errorf("after its namespace has ended: %w", err)
+	}
+	return nil
+}
+
+// tryVFIO binds a VF to vfio-pci and gives it its driver back.
+func (k *Kit) tryVFIO(ctx context.Context) error {
+	const driver = "vfio-pci"
+	if _, err := os.Stat("/sys/bus/pci/drivers/" + driver); err != nil {
+		return skip("vfio-pci is not loaded: modprobe vfio-pci")
+	}
+	vf := k.pf.VFs[0]
+	if _, ok, err := k.host.IOMMUGroup(vf.Address); err != nil || !ok {
+		return errors.Join(err, skip("the VF has no IOMMU group: is the IOMMU on (intel_iommu=on, firmware)?"))
+	}
+	if err := k.host.BindDriver(ctx, vf.Address, driver); err != nil {
+		return err
+	}
+	node, err := k.host.VFIONode(vf.Address)
+	if err == nil {
+		_, err = os.Stat(node.Host)
+	}
+	err = errors.Join(err, k.host.ResetDriver(ctx, vf.Address))
+	if err != nil {
+		return err
+	}
+	now, err := k.host.Driver(vf.Address)
+	if err != nil {
+		return err
+	}
+	if now != vf.Driver {
+		return fmt.Errorf("driver is %q afterwards and was %q", now, vf.Driver)
+	}
+	return k.awaitInterface(ctx, vf.Address)
+}

@@ -1,0 +1,232 @@
+package conformance_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/conformance"
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
+)
+
+// kit runs the command and returns what it found out, and its exit status.
+func kit(t *testing.T, pf libsriov.Address, more ...string) (r conformance.Report, status int, said string) {
+	t.Helper()
+	sriov, err := exec.LookPath("sriov")
+	require.NoError(t, err)
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command("sriov-conformance", append([]string{"-pf", pf.String(), "-plugin", sriov, "-kills", "3"}, more...)...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	t.Logf("%s\n%s", strings.Join(cmd.Args, " "), &stderr)
+	if stdout.Len() > 0 {
+		require.NoError(t, json.Unmarshal(stdout.Bytes(), &r), "%s", &stdout)
+	}
+	return r, cmd.ProcessState.ExitCode(), stderr.String()
+}
+
+// pfOf is the first PF with a driver, without VFs and with its interface down.
+func pfOf(t *testing.T, driver string) libsriov.Address {
+	t.Helper()
+	sriovtest.NeedNode(t)
+	h, err := libsriov.Open("/")
+	require.NoError(t, err)
+	s, err := h.Snapshot()
+	require.NoError(t, err)
+	for _, pf := range s.PFs {
+		if pf.Driver == driver {
+			require.Zero(t, pf.NumVFs)
+			require.NoError(t, exec.Command("ip", "link", "set", pf.Netdevs[0], "down").Run())
+			return pf.Address
+		}
+	}
+	t.Fatalf("no PF has the driver %s", driver)
+	return libsriov.Address{}
+}
+
+// checks are the names of those that ended so.
+func checks(r conformance.Report, v conformance.Verdict) (names []string) {
+	for _, c := range r.Checks {
+		if c.Verdict == v {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// tree is everything that a run may change for good.
+func tree(t *testing.T, pf libsriov.Address) string {
+	t.Helper()
+	var b strings.Builder
+	for _, name := range []string{"sriov_numvfs", "sriov_drivers_autoprobe", "sriov_totalvfs"} {
+		text, err := os.ReadFile(filepath.Join("/sys/bus/pci/devices", pf.String(), name))
+		require.NoError(t, err)
+		b.WriteString(name + " " + string(text))
+	}
+	out, err := exec.Command("sh", "-c", "ip -br -d link; ip netns list; ls /var/lib/cni/sriov /var/lib/cni/sriov/pci 2>/dev/null | grep 0000: || true").CombinedOutput()
+	require.NoError(t, err)
+	return b.String() + string(out)
+}
+
+// TestNodeConformance runs the kit on every kind of NIC that the node has.
+func TestNodeConformance(t *testing.T) {
+	for name, tc := range map[string]struct {
+		driver, profile string
+		refused         []string
+		failed          []string
+	}{
+		"igb":  {driver: "igb", profile: quirk.Plain, refused: []string{"setting: 802.1ad", "setting: min rate", "setting: link state", "setting: RSS query"}},
+		"ice":  {driver: "igb", profile: "iavf-ice", refused: []string{"setting: RSS query"}},
+		"i40e": {driver: "igb", profile: "iavf-i40e", refused: []string{"setting: 802.1ad", "setting: min rate", "setting: RSS query"}},
+		"qede": {driver: "igb", profile: "qede", refused: []string{"setting: 802.1ad", "setting: RSS query"}, failed: []string{"setting: VLAN priority"}},
+		"virtio": {driver: "virtio-pci", profile: quirk.Plain, refused: []string{
+			"reports of VFs", "setting: MAC", "setting: VLAN", "setting: VLAN priority", "setting: 802.1ad", "setting: spoof check off",
+			"setting: spoof check on", "setting: trust", "setting: max rate", "setting: min rate", "setting: link state", "setting: RSS query",
+			"VLANs keep VFs apart", "spoof check drops frames", "trust",
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pf := pfOf(t, tc.driver)
+			quirk.Use(t, tc.profile)
+			before := tree(t, pf)
+			r, status, _ := kit(t, pf, "-yes")
+			require.Equal(t, tc.refused, checks(r, conformance.Refused))
+			require.Equal(t, tc.failed, checks(r, conformance.Fail))
+			require.Empty(t, checks(r, conformance.Skipped))
+			require.True(t, r.Restored)
+			require.Equal(t, before, tree(t, pf))
+			require.Equal(t, tc.failed != nil, status != 0)
+			t.Log("row: " + r.Row)
+		})
+	}
+}
+
+// TestNodeConformanceBrokenDriver breaks the driver, each time in another way, which the
+// kit has to notice.
+func TestNodeConformanceBrokenDriver(t *testing.T) {
+	for name, tc := range map[string]struct {
+		broken quirk.Settings
+		failed string
+	}{
+		"a VLAN that is reported and not in force":        {quirk.Settings{"pf_pretends": "vlan"}, "VLANs keep VFs apart"},
+		"a spoof check that is reported and not in force": {quirk.Settings{"pf_pretends": "spoofchk"}, "spoof check drops frames"},
+		"a MAC that is accepted and forgotten":            {quirk.Settings{"pf_ignores": "mac"}, "setting: MAC"},
+		"a rate that is accepted and forgotten":           {quirk.Settings{"pf_ignores": "max_rate"}, "setting: max rate"},
+		"VFs that are left out of the report":             {quirk.Settings{"pf_resets": "mac", "pf_reset_ms": "60000", "pf_report_errno": "2"}, "setting: MAC"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pf := pfOf(t, "igb")
+			quirk.Set(t, tc.broken)
+			r, status, _ := kit(t, pf, "-yes", "-kills", "0", "-plugin", "/nothing")
+			require.Equal(t, 1, status)
+			require.Equal(t, conformance.Fail, r.Verdict)
+			require.Contains(t, checks(r, conformance.Fail), tc.failed)
+			require.True(t, r.Restored)
+			require.Contains(t, r.Row, tc.failed)
+		})
+	}
+}
+
+// TestNodeConformanceRefuses wants nothing touched.
+func TestNodeConformanceRefuses(t *testing.T) {
+	pf := pfOf(t, "igb")
+	h, err := libsriov.Open("/")
+	require.NoError(t, err)
+	f, err := h.Function(pf)
+	require.NoError(t, err)
+	name := f.Netdevs[0]
+	ip := func(args ...string) {
+		out, err := exec.Command("ip", args...).CombinedOutput()
+		require.NoError(t, err, "ip %s: %s", strings.Join(args, " "), out)
+	}
+	for why, tc := range map[string]struct {
+		before, after func()
+		want          string
+	}{
+		"without -yes": {func() {}, func() {}, "Nothing was touched"},
+		"VFs": {func() {
+			ip("link", "set", name, "up")
+			require.NoError(t, h.SetNumVFs(t.Context(), pf, 1))
+		}, func() {
+			require.NoError(t, h.SetNumVFs(t.Context(), pf, 0))
+		}, "has 1 VFs, which pods"},
+		"default route": {func() {
+			ip("link", "set", name, "up")
+			ip("addr", "add", "192.0.2.1/24", "dev", name)
+			ip("route", "add", "default", "via", "192.0.2.2", "dev", name, "metric", "77")
+		}, func() { ip("addr", "flush", "dev", name) }, "carries the default route"},
+		"default route by a bridge": {func() {
+			ip("link", "add", "br9", "type", "bridge")
+			ip("link", "set", "br9", "up")
+			ip("link", "set", name, "master", "br9", "up")
+			ip("-6", "addr", "add", "2001:db8::1/64", "dev", "br9", "nodad")
+			ip("-6", "route", "add", "default", "via", "2001:db8::2", "dev", "br9", "metric", "77")
+		}, func() { ip("link", "del", "br9") }, "carries the default route: interface br9"},
+		"bridge": {func() {
+			ip("link", "add", "br9", "type", "bridge")
+			ip("link", "set", name, "master", "br9", "up")
+		}, func() { ip("link", "del", "br9") }, "is in a bridge or bond"},
+		"address": {func() { ip("addr", "add", "192.0.2.1/24", "dev", name) }, func() { ip("addr", "flush", "dev", name) }, "has the address 192.0.2.1/24"},
+		"VLAN":    {func() { ip("link", "add", "link", name, "name", "v9", "type", "vlan", "id", "9") }, func() { ip("link", "del", "v9") }, "interface v9 stands on"},
+		"operator": {func() {
+			require.NoError(t, os.MkdirAll("/etc/sriov-operator/pci", 0o755))
+			require.NoError(t, os.WriteFile("/etc/sriov-operator/pci/"+pf.String(), nil, 0o644))
+		}, func() { require.NoError(t, os.Remove("/etc/sriov-operator/pci/"+pf.String())) }, "is configured by the SR-IOV operator"},
+		"autoprobe": {func() { require.NoError(t, h.SetAutoprobe(t.Context(), pf, false)) }, func() {
+			require.NoError(t, h.SetAutoprobe(t.Context(), pf, true))
+		}, "sriov_drivers_autoprobe is 0"},
+	} {
+		t.Run(why, func(t *testing.T) {
+			tc.before()
+			defer tc.after()
+			before := tree(t, pf)
+			args := []string{"-yes"}
+			if why == "without -yes" {
+				args = nil
+			}
+			r, status, said := kit(t, pf, args...)
+			require.Equal(t, 2, status)
+			require.Empty(t, r.Checks)
+			require.Contains(t, said, tc.want)
+			require.Equal(t, before, tree(t, pf))
+		})
+	}
+	_, status, said := kit(t, libsriov.Address{Bus: 0xff})
+	require.Equal(t, 2, status)
+	require.Contains(t, said, "without -pf the command lists the PFs")
+}
+
+// TestNodeConformanceInterrupted stops the kit in the middle: the PF is as it was.
+func TestNodeConformanceInterrupted(t *testing.T) {
+	pf := pfOf(t, "igb")
+	before := tree(t, pf)
+	cmd := exec.Command("sriov-conformance", "-pf", pf.String(), "-yes")
+	stderr, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	var said bytes.Buffer
+	for !strings.Contains(said.String(), "VLANs keep") {
+		part := make([]byte, 512)
+		n, err := stderr.Read(part)
+		require.NoError(t, err, "%s", &said)
+		said.Write(part[:n])
+	}
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	_, _ = said.ReadFrom(stderr)
+	require.Error(t, cmd.Wait())
+	require.Equal(t, 1, cmd.ProcessState.ExitCode(), "%s", &said)
+	require.Equal(t, before, tree(t, pf))
+}
