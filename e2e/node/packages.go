@@ -112,7 +112,10 @@ func (s Suite) build(ctx context.Context, checkout, dir, pattern string, package
 			return nil, err
 		}
 	}
-	return matching, nil
+	if len(s.Programs) == 0 {
+		return matching, nil // none would be all
+	}
+	return matching, component.Programs(ctx, checkout, filepath.Join(dir, "bin"), s.Programs...)
 }
 
 // listTests asks the test binary in dir for its node tests that match pattern,

@@ -32,6 +32,8 @@ type Suite struct {
 	// Binaries are commands the tests run: name on the PATH to package, relative
 	// to Dir, such as "./cmd/sriov".
 	Binaries map[string]string
+	// Programs are programs of the components that the tests run, by name.
+	Programs []string
 	// Files are further files, relative to Dir, and their absolute paths on the node.
 	Files map[string]string
 	// Env names variables that the tests get from the caller's environment.
@@ -54,8 +56,8 @@ var Suites = []Suite{
 	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{VirtioPFs: 1, Modules: simulators}},
 	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks}, simulators...)}},
 	{Name: "conformance", Dir: "e2e/conformance", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks, "bridge", "8021q"}, simulators...)}, Binaries: map[string]string{
-		"sriov-conformance": "../cmd/sriov-conformance", "sriov": "github.com/sriovkit/sriovkit/sriov-cni/cmd/sriov",
-	}},
+		"sriov-conformance": "../cmd/sriov-conformance",
+	}, Programs: []string{"sriov"}},
 	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{VirtioPFs: 1, Modules: []string{"8021q", "bonding", "bridge", "virtio_net"}}},
 }
 

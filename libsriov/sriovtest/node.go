@@ -108,6 +108,7 @@ func VirtioVFs(t testing.TB, n int) (*libsriov.Host, libsriov.PF) {
 		t.Cleanup(func() {
 			require.NoError(t, h.SetNumVFs(context.WithoutCancel(t.Context()), pf.Address, 0))
 		})
+		require.NoError(t, h.SetNumVFs(t.Context(), pf.Address, 0)) // a suite may make VFs for all of its tests
 		require.NoError(t, h.SetNumVFs(t.Context(), pf.Address, n))
 		made, err := h.PF(pf.Address)
 		require.NoError(t, err)
