@@ -113,6 +113,10 @@ demo: ## sriovkit on a real cluster with an emulated node; stays until demo-down
 demo-down: ## Take the demo down, with everything it started
 	@go build -o bin/lab ./e2e/cmd/lab && bin/lab demo-down
 
+.PHONY: conformance
+conformance: ## bin/sriov-conformance, which tries a real NIC (see HARDWARE.md)
+	cd e2e && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o ../bin/sriov-conformance ./cmd/sriov-conformance
+
 .PHONY: images
 images: ## Container images of all components as OCI archives in bin/images (ARGS='-tag v1 -platforms linux/amd64')
 	@go run ./e2e/cmd/lab images $(ARGS)

@@ -13,12 +13,13 @@ const self = "github.com/sriovkit/sriovkit/libsriov"
 // What libsriov may not depend on, however indirectly, and why. Tests are not
 // looked at.
 var forbidden = map[string]string{
-	"github.com/sriovkit/":             "imports run downwards: libsriov knows no sibling",
-	"k8s.io/":                          "libsriov knows no Kubernetes",
-	"github.com/containernetworking/":  "libsriov knows no CNI",
-	"google.golang.org/grpc":           "libsriov speaks to the kernel only",
-	"github.com/k8snetworkplumbingwg/": "libsriov replaces these",
-	self + "/sriovtest":                "serves tests only",
+	"github.com/sriovkit/":                    "imports run downwards: libsriov knows no sibling",
+	"k8s.io/":                                 "libsriov knows no Kubernetes",
+	"github.com/containernetworking/":         "libsriov knows no CNI",
+	"google.golang.org/grpc":                  "libsriov speaks to the kernel only",
+	"github.com/k8snetworkplumbingwg/s":       "libsriov replaces sriovnet and sriov-*",
+	"github.com/k8snetworkplumbingwg/rdmamap": "package rdma replaces it",
+	self + "/sriovtest":                       "serves tests only",
 }
 
 // What its packages may not import themselves.

@@ -38,18 +38,41 @@ func (h *Host) VDPA(name string) (VDPA, error) {
 		return VDPA{}, err
 	}
 	for _, child := range children {
-		switch {
-		case isNumbered(child, "vhost-vdpa-"):
+		if isNumbered(child, "vhost-vdpa-") {
 			v.Node = "/dev/" + child
-		case isNumbered(child, "virtio"):
-			netdevs, err := h.fs.Names(dir + "/" + child + "/net")
-			if err != nil {
-				return VDPA{}, err
+		}
+	}
+	if v.Driver == VDPAVirtio {
+		v.Netdev, err = h.vdpaNetdev(dir)
+	}
+	return v, err
+}
+
+// vdpaNetdev finds the interface of a vDPA device that virtio_vdpa drives. Its virtio
+// device hangs below whatever does the DMA: the vDPA device for a simulated one, the
+// function it is made of for one in hardware.
+func (h *Host) vdpaNetdev(dir string) (string, error) {
+	for _, parent := range []string{dir, dir + "/.."} {
+		children, err := h.fs.Names(parent)
+		if err != nil {
+			return "", err
+		}
+		for _, child := range children {
+			if !isNumbered(child, "virtio") {
+				continue
 			}
-			if len(netdevs) > 0 {
-				v.Netdev = netdevs[0]
+			netdevs, err := h.fs.Names(parent + "/" + child + "/net")
+			if err != nil || len(netdevs) > 0 {
+				return first(netdevs), err
 			}
 		}
 	}
-	return v, nil
+	return "", nil
+}
+
+func first(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return names[0]
 }

@@ -262,6 +262,9 @@ func (k *Kit) tryMoves(ctx context.Context) error {
 	if err := pod.links.Set(there.Index, link.Update{NetNS: home, Name: was.Name, MTU: was.MTU}); err != nil {
 		return err
 	}
+	if was, err = k.links.ByParent(vf); err != nil { // its index may be another one
+		return err
+	}
 	if err := k.links.Move(was, home, pod.links, link.Update{NetNS: pod.file, Name: "net1"}); err != nil {
 		return fmt.Errorf("second move: %w", err)
 	}

@@ -39,6 +39,7 @@ type Kit struct {
 	pf        libsriov.PF
 	uplink    link.Link // as it was found
 	autoprobe bool      // as it was found
+	cable     bool      // the PF has a link partner
 	report    Report
 }
 
@@ -91,6 +92,7 @@ func (k *Kit) Run(ctx context.Context) (Report, error) {
 	k.report.Started = time.Now().UTC().Truncate(time.Second)
 	err := k.links.Set(k.uplink.Index, link.Update{Up: new(true)})
 	if err == nil {
+		k.cable = k.awaitCarrier(ctx) == nil
 		for _, c := range k.checks() {
 			if ctx.Err() != nil {
 				err = fmt.Errorf("stopped before %q: %w", c.name, context.Cause(ctx))
@@ -136,6 +138,11 @@ func (k *Kit) make(ctx context.Context, n int) error {
 	if err := k.host.SetNumVFs(ctx, k.PF, 0); err != nil {
 		return err
 	}
+	if k.cable {
+		if err := k.awaitCarrier(ctx); err != nil {
+			return err
+		}
+	}
 	if err := k.host.SetNumVFs(ctx, k.PF, n); err != nil {
 		return err
 	}
@@ -148,6 +155,18 @@ func (k *Kit) make(ctx context.Context, n int) error {
 	}
 	k.pf.VFs = pf.VFs
 	return nil
+}
+
+// awaitCarrier waits for the PF's link. Some drivers start the PF anew when its VFs come
+// or go, and VFs made meanwhile find no PF.
+func (k *Kit) awaitCarrier(ctx context.Context) error {
+	return until(ctx, 10*time.Second, func() error {
+		l, err := k.links.ByIndex(k.uplink.Index)
+		if err == nil && !l.Carrier() {
+			err = fmt.Errorf("interface %s of PF %s has no carrier", l.Name, k.PF)
+		}
+		return err
+	})
 }
 
 // restore makes the PF what it was when New looked at it, and looks again.

@@ -17,7 +17,7 @@ const operatorFile = "/etc/sriov-operator/pci/"
 func (k *Kit) inspect() error {
 	pf, err := k.host.PF(k.PF)
 	if err != nil {
-		return fmt.Errorf("%s: %w; without -pf the command lists the PFs", k.PF, err)
+		return fmt.Errorf("%w; without -pf the command lists the PFs", err)
 	}
 	k.pf = pf
 	switch {

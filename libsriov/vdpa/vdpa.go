@@ -1,25 +1,39 @@
-// Package vdpa creates and removes vDPA devices through generic netlink
-// (https://man7.org/linux/man-pages/man8/vdpa-dev.8.html). What sysfs tells of
-// them is in package libsriov.
+// Package vdpa lists, creates, binds and removes vDPA devices: virtio devices that a VF
+// serves in hardware (https://docs.kernel.org/driver-api/vdpa.html). It stands on govdpa,
+// which speaks the kernel's generic netlink family; what sysfs tells of a device is in
+// package libsriov.
 package vdpa
 
 import (
 	"errors"
 	"fmt"
-	"net"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
-	"github.com/vishvananda/netlink"
+	"github.com/k8snetworkplumbingwg/govdpa/pkg/kvdpa"
 	"golang.org/x/sys/unix"
+
+	"github.com/sriovkit/sriovkit/libsriov"
 )
 
 // ErrNotSupported: the kernel has no vDPA, or its module is not loaded.
 var ErrNotSupported = errors.New("no vDPA in this kernel; try: modprobe vdpa")
 
-// Parent is a device that vDPA devices are made of.
+// ErrExists: the parent has a device already. Drivers offer one for each VF; some
+// (vp_vdpa of Linux 6.12) accept a second one and crash when it is removed.
+var ErrExists = errors.New("it has a vDPA device already")
+
+// Parent is what vDPA devices are made of (a management device).
 type Parent struct {
 	Bus  string // "pci" for a VF; "" for vdpasim_net
 	Name string // PCI address of the VF
 }
+
+// Of is a VF as a parent. It is one as soon as a driver is bound that offers it: mlx5_core
+// in switchdev mode, vp-vdpa, and others.
+func Of(vf libsriov.Address) Parent { return Parent{Bus: "pci", Name: vf.String()} }
 
 func (p Parent) String() string {
 	if p.Bus == "" {
@@ -28,28 +42,101 @@ func (p Parent) String() string {
 	return p.Bus + "/" + p.Name
 }
 
+// Device is a vDPA device and what it was made of.
+type Device struct {
+	Name   string
+	Parent Parent
+	Driver string // libsriov.VDPAVhost, libsriov.VDPAVirtio or "" if bound to neither
+}
+
 // Parents lists the devices that vDPA devices can be made of.
 func Parents() ([]Parent, error) {
-	devices, err := netlink.VDPAGetMGMTDevList()
+	devices, err := kvdpa.ListVdpaMgmtDevices()
 	if err != nil {
 		return nil, wrap("list vDPA parents", err)
 	}
 	var parents []Parent
 	for _, d := range devices {
-		parents = append(parents, Parent{Bus: d.BusName, Name: d.DevName})
+		parents = append(parents, Parent{Bus: d.BusName(), Name: d.DevName()})
 	}
 	return parents, nil
 }
 
-// Add creates a vDPA network device. A nil mac leaves the choice to the driver.
-func Add(name string, parent Parent, mac net.HardwareAddr) error {
-	return wrap(fmt.Sprintf("add vDPA device %s on %s", name, parent),
-		netlink.VDPANewDev(name, parent.Bus, parent.Name, netlink.VDPANewDevParams{MACAddr: mac}))
+// Devices lists the vDPA devices.
+func Devices() ([]Device, error) {
+	all, err := kvdpa.ListVdpaDevices()
+	if err != nil {
+		return nil, wrap("list vDPA devices", err)
+	}
+	var devices []Device
+	for _, d := range all {
+		device := Device{Name: d.Name(), Driver: d.Driver()}
+		if m := d.MgmtDev(); m != nil {
+			device.Parent = Parent{Bus: m.BusName(), Name: m.DevName()}
+		}
+		devices = append(devices, device)
+	}
+	return devices, nil
+}
+
+// Add creates a vDPA network device, whose address and queues the driver chooses. A VF
+// has one at most: the error of a second is ErrExists.
+func Add(name string, parent Parent) error {
+	what := fmt.Sprintf("add vDPA device %s on %s", name, parent)
+	devices, err := Devices()
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	for _, d := range devices {
+		if d.Parent == parent && parent.Bus != "" {
+			return fmt.Errorf("%s: %w: %s", what, ErrExists, d.Name)
+		}
+	}
+	return wrap(what, kvdpa.AddVdpaDevice(parent.String(), name))
 }
 
 // Delete removes a vDPA device.
 func Delete(name string) error {
-	return wrap("delete vDPA device "+name, netlink.VDPADelDev(name))
+	return wrap("delete vDPA device "+name, kvdpa.DeleteVdpaDevice(name))
+}
+
+const bus = "/sys/bus/vdpa/"
+
+// Bind gives a vDPA device to a driver, now and whenever the kernel looks for one:
+// libsriov.VDPAVhost makes a character device of it, libsriov.VDPAVirtio a network
+// interface. Left alone, a new device goes to whichever of them was loaded first.
+func Bind(name, driver string) error {
+	if err := bind(name, driver); err != nil {
+		return fmt.Errorf("bind vDPA device %s to %s: %w", name, driver, err)
+	}
+	return nil
+}
+
+func bind(name, driver string) error {
+	if name == "" || strings.HasPrefix(name, ".") || strings.Contains(name, "/") {
+		return fmt.Errorf("%q is not the name of a device", name)
+	}
+	const bus = "/sys/bus/vdpa/"
+	device := bus + "devices/" + name
+	if _, err := os.Stat(bus + "drivers/" + driver); err != nil {
+		return fmt.Errorf("no such driver: %w; try: modprobe %s", err, driver)
+	}
+	if err := os.WriteFile(device+"/driver_override", []byte(driver), 0); err != nil {
+		return err
+	}
+	now, err := os.Readlink(device + "/driver")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case filepath.Base(now) == driver:
+		return nil
+	default:
+		if err := os.WriteFile(bus+"drivers/"+filepath.Base(now)+"/unbind", []byte(name), 0); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(bus+"drivers/"+driver+"/bind", []byte(name), 0)
 }
 
 func wrap(what string, err error) error {

@@ -176,7 +176,8 @@ func TestNodePFReportsNoVFs(t *testing.T) {
 // is the driver of that which decides what the pod gets.
 func TestNodeVDPA(t *testing.T) {
 	v := needVF(t, 0, 3)
-	require.NoError(t, vdpa.Add("vdpa9", vdpa.Parent{Name: "vdpasim_net"}, mustMAC("02:00:00:00:00:99")))
+	out, err := exec.Command("vdpa", "dev", "add", "name", "vdpa9", "mgmtdev", "vdpasim_net", "mac", "02:00:00:00:00:99").CombinedOutput()
+	require.NoError(t, err, "%s", out)
 	t.Cleanup(func() { require.NoError(t, vdpa.Delete("vdpa9")) })
 	bind := func(t *testing.T, driver string) libsriov.VDPA {
 		t.Helper()
