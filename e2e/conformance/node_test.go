@@ -81,6 +81,9 @@ func tree(t *testing.T, pf libsriov.Address) string {
 	return b.String() + string(out)
 }
 
+// enforced makes the emulated 82576 drop what its own spoof check lets pass.
+var enforced = quirk.Settings{"pf_enforces": "spoofchk"}
+
 // TestNodeConformance runs the kit on every kind of NIC that the node has.
 func TestNodeConformance(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -101,6 +104,7 @@ func TestNodeConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pf := pfOf(t, tc.driver)
 			quirk.Use(t, tc.profile)
+			quirk.Set(t, enforced)
 			before := tree(t, pf)
 			r, status, _ := kit(t, pf, "-yes")
 			require.Equal(t, tc.refused, checks(r, conformance.Refused))
@@ -125,10 +129,12 @@ func TestNodeConformanceBrokenDriver(t *testing.T) {
 		"a spoof check that is reported and not in force": {quirk.Settings{"pf_pretends": "spoofchk"}, "spoof check drops frames"},
 		"a MAC that is accepted and forgotten":            {quirk.Settings{"pf_ignores": "mac"}, "setting: MAC"},
 		"a rate that is accepted and forgotten":           {quirk.Settings{"pf_ignores": "max_rate"}, "setting: max rate"},
+		"a spoof check that is not there": {quirk.Settings{"pf_enforces": ""}, "spoof check drops frames"},
 		"VFs that are left out of the report":             {quirk.Settings{"pf_resets": "mac", "pf_reset_ms": "60000", "pf_report_errno": "2"}, "setting: MAC"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pf := pfOf(t, "igb")
+			quirk.Set(t, enforced)
 			quirk.Set(t, tc.broken)
 			r, status, _ := kit(t, pf, "-yes", "-kills", "0", "-plugin", "/nothing")
 			require.Equal(t, 1, status)

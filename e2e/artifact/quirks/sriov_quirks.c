@@ -95,6 +95,7 @@ NUMBER(pf_zero_mac_errno, 0, "error of a PF that is told to set the address zero
 SET_OF_ATTRIBUTES(pf_lacks, "attributes that the PF does not support");
 SET_OF_ATTRIBUTES(pf_adds, "attributes of 802.1ad, min_rate, state, rss that the PF supports, as far as one can see in its report");
 SET_OF_ATTRIBUTES(pf_ignores, "attributes that the PF accepts and does not set");
+SET_OF_ATTRIBUTES(pf_enforces, "spoofchk: drop what a VF sends from a foreign address while its check is on, which the emulated 82576 does not");
 SET_OF_ATTRIBUTES(pf_pretends, "attributes that the PF accepts, does not set, and reports as set");
 
 struct vf {
@@ -114,6 +115,7 @@ struct port {
 	struct pci_dev *pdev;
 	const struct net_device_ops *real;
 	struct net_device_ops ops;
+	bool spoofchk;			/* of a VF: its check is on */
 	int num_vfs;
 	struct vf vf[];
 };
@@ -404,8 +406,9 @@ static int pf_set_vf_vlan(struct net_device *dev, int i, u16 vlan, u8 qos, __be1
 
 static int pf_set_vf_spoofchk(struct net_device *dev, int i, bool on)
 {
-	struct port *pf = port_of(dev);
+	struct port *pf = port_of(dev), *p;
 	struct vf *vf = request(pf, i, SPOOFCHK);
+	int err;
 
 	if (IS_ERR(vf))
 		return PTR_ERR(vf);
@@ -414,7 +417,11 @@ static int pf_set_vf_spoofchk(struct net_device *dev, int i, bool on)
 		if (dropped(vf, SPOOFCHK))
 			return 0;
 	}
-	return pf->real->ndo_set_vf_spoofchk(dev, i, on);
+	err = pf->real->ndo_set_vf_spoofchk(dev, i, on);
+	p = port_of_vf(pf, i);
+	if (!err && p)
+		WRITE_ONCE(p->spoofchk, on);
+	return err;
 }
 
 static int pf_set_vf_trust(struct net_device *dev, int i, bool on)
@@ -536,6 +543,31 @@ static int vf_open(struct net_device *dev)
 	return p->real->ndo_open(dev);
 }
 
+/* Called without RTNL. */
+static netdev_tx_t vf_start_xmit(struct sk_buff *skb, struct net_device *dev)
+{
+	const struct net_device_ops *ops = READ_ONCE(dev->netdev_ops);
+	struct port *p = container_of(ops, struct port, ops);
+
+	if (ops->ndo_start_xmit != vf_start_xmit)
+		return ops->ndo_start_xmit(skb, dev); /* the module is going */
+	if ((READ_ONCE(pf_enforces) & BIT(SPOOFCHK)) && READ_ONCE(p->spoofchk) && skb_headlen(skb) >= ETH_HLEN &&
+	    !ether_addr_equal(((struct ethhdr *)skb->data)->h_source, dev->dev_addr)) {
+		dev_kfree_skb_any(skb);
+		return NETDEV_TX_OK;
+	}
+	return p->real->ndo_start_xmit(skb, dev);
+}
+
+/* Whether the spoof check of a VF is on, which igb has it when the VF is made. */
+static bool checks_spoof(struct pci_dev *vf)
+{
+	struct ifla_vf_info ivi = { .spoofchk = 1 };
+	struct port *pf = port_at(pci_physfn(vf));
+
+	return pf && !pf->real->ndo_get_vf_config(pf->dev, pci_iov_vf_id(vf), &ivi) && ivi.spoofchk;
+}
+
 static bool is_ours(struct net_device *dev)
 {
 	const char *driver;
@@ -566,6 +598,8 @@ static void attach(struct net_device *dev)
 	if (pdev->is_virtfn) {
 		p->ops.ndo_set_mac_address = vf_set_mac;
 		p->ops.ndo_open = vf_open;
+		p->ops.ndo_start_xmit = vf_start_xmit;
+		p->spoofchk = checks_spoof(pdev);
 	} else {
 		p->ops.ndo_get_vf_config = pf_get_vf_config;
 		p->ops.ndo_set_vf_mac = pf_set_vf_mac;

@@ -133,6 +133,25 @@ func TestNodeQuirkReset(t *testing.T) {
 	refused(t, "Resource temporarily unavailable", "link", "set", q.pf, "vf", "0", "vlan", "6")
 }
 
+// TestNodeQuirkSpoofCheck has a VF's foreign source addresses dropped while its spoof
+// check is on; QEMU's 82576 lets them pass.
+func TestNodeQuirkSpoofCheck(t *testing.T) {
+	q := newQuirky(t)
+	ping := connect(t, q.vfs...)
+	eventually(t, "ping from VF to VF", ping)
+	run(t, "ip", "netns", "exec", "traffic0", "ip", "link", "add", "link", q.vf0, "name", "mv0", "type", "macvlan")
+	run(t, "ip", "-n", "traffic0", "addr", "flush", "dev", q.vf0)
+	run(t, "ip", "-n", "traffic0", "addr", "add", "192.0.2.1/24", "dev", "mv0")
+	run(t, "ip", "-n", "traffic0", "link", "set", "mv0", "up")
+	heard := func() bool {
+		return exec.CommandContext(t.Context(), "sh", "-c", "ip netns exec traffic0 ping -qc1 -W1 192.0.2.2; ip -n traffic1 neigh | grep -q $(ip netns exec traffic0 cat /sys/class/net/mv0/address)").Run() == nil
+	}
+	quirk.Set(t, quirk.Settings{"pf_enforces": "spoofchk"})
+	require.False(t, heard(), "VF 1 has heard of an address that VF 0 has not")
+	q.setVF(t, "spoofchk", "off")
+	eventually(t, "a foreign address without the check", heard)
+}
+
 // TestNodeQuirkAttributes gives a VF what igb lacks and takes what it has.
 func TestNodeQuirkAttributes(t *testing.T) {
 	q := newQuirky(t)
