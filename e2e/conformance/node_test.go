@@ -129,7 +129,7 @@ func TestNodeConformanceBrokenDriver(t *testing.T) {
 		"a spoof check that is reported and not in force": {quirk.Settings{"pf_pretends": "spoofchk"}, "spoof check drops frames"},
 		"a MAC that is accepted and forgotten":            {quirk.Settings{"pf_ignores": "mac"}, "setting: MAC"},
 		"a rate that is accepted and forgotten":           {quirk.Settings{"pf_ignores": "max_rate"}, "setting: max rate"},
-		"a spoof check that is not there": {quirk.Settings{"pf_enforces": ""}, "spoof check drops frames"},
+		"a spoof check that is not there":                 {quirk.Settings{"pf_enforces": ""}, "spoof check drops frames"},
 		"VFs that are left out of the report":             {quirk.Settings{"pf_resets": "mac", "pf_reset_ms": "60000", "pf_report_errno": "2"}, "setting: MAC"},
 	} {
 		t.Run(name, func(t *testing.T) {
