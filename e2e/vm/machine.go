@@ -27,16 +27,10 @@ func (m *machine) inherit(f *os.File) int {
 
 // newMachine describes the whole computer. Everything QEMU talks through is a
 // descriptor, so that it leaves nothing in any file system.
-func newMachine(c Config, node artifact.Node, agent, monitor *os.File, fabric *fabricEnd) *machine {
+func newMachine(c Config, node artifact.Node, a accel, agent, monitor *os.File, fabric *fabricEnd) *machine {
 	m := &machine{}
-	accel, cpu := os.Getenv("SRIOVKIT_ACCEL"), "max" // "kvm" where /dev/kvm is a real one
-	if accel == "" {
-		// What makes a real processor fast makes an emulated one slow: string
-		// instructions go byte by byte, 256-bit vectors through function calls. Without
-		// them a program starts three times, a file is written twice as fast.
-		accel, cpu = "tcg,thread=multi,tb-size=512", "max,-erms,-fsrm,-avx2"
-	}
-	m.add("-M", "q35,i8042=off", "-accel", accel, "-cpu", cpu, "-smp", strconv.Itoa(c.CPUs))
+	m.add(a.args...)
+	m.add("-smp", strconv.Itoa(c.CPUs))
 	m.add("-m", strconv.Itoa(c.MemoryMiB)+"M")
 	m.add("-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio")
 	m.add("-kernel", node.Kernel, "-initrd", node.Initramfs)

@@ -57,7 +57,7 @@ func TestTopology(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			require.NoError(t, tc.config.complete())
-			m := newMachine(tc.config, artifact.Node{}, os.Stdin, os.Stdin, nil)
+			m := newMachine(tc.config, artifact.Node{}, emulated(""), os.Stdin, os.Stdin, nil)
 			ports := slices.DeleteFunc(slices.Clone(m.args), func(a string) bool { return !strings.HasPrefix(a, "pcie-root-port,") })
 			require.Len(t, ports, tc.ports)
 			require.Equal(t, tc.last, m.args[len(m.args)-1])

@@ -1,6 +1,6 @@
 // Package vm boots emulated nodes: machines with SR-IOV NICs (Intel 82576, igb),
 // an IOMMU with interrupt remapping, and Debian's kernel with its real drivers,
-// emulated by QEMU without KVM or any privilege.
+// made by QEMU, with KVM where that runs a guest and without any privilege elsewhere.
 //
 // A node has no network to the host unless asked for. The harness talks to the
 // agent in it (e2e/cmd/agent) through a virtio serial port whose other end is a
@@ -51,6 +51,7 @@ type VM struct {
 
 	config  Config
 	program artifact.Program
+	accel   accel
 	port    *net.UnixAddr // of the agent
 	client  *ssh.Client
 	scratch *process.Scratch
@@ -84,9 +85,14 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 			return nil, fmt.Errorf("node %s: a QEMU with virtio ports that have SR-IOV: %w", c.Name, err)
 		}
 	}
+	a, err := chooseAccel(ctx, cache, node, program)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(c.Log, "%s: %s\n", c.Name, a.why)
 	end := c.Fabric.end()
 	for attempt := 1; ; attempt++ {
-		v, err := bootOnce(ctx, c, cache, node, program, end)
+		v, err := bootOnce(ctx, c, cache, node, program, a, end)
 		if !errors.Is(err, errStuck) && !errors.Is(err, errCrashed) || attempt == bootAttempts {
 			return v, err
 		}
@@ -94,7 +100,7 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 	}
 }
 
-func bootOnce(ctx context.Context, c Config, cache *stage.Cache, node artifact.Node, program artifact.Program, end *fabricEnd) (*VM, error) {
+func bootOnce(ctx context.Context, c Config, cache *stage.Cache, node artifact.Node, program artifact.Program, a accel, end *fabricEnd) (*VM, error) {
 	scratch, err := process.NewScratch(filepath.Join(cache.Dir, "run"), c.Name)
 	if err != nil {
 		return nil, err
@@ -104,6 +110,7 @@ func bootOnce(ctx context.Context, c Config, cache *stage.Cache, node artifact.N
 		ConsolePath: filepath.Join(scratch.Dir, "console.log"),
 		config:      c,
 		program:     program,
+		accel:       a,
 		scratch:     scratch,
 		exited:      make(chan struct{}),
 	}
@@ -138,7 +145,7 @@ func (v *VM) boot(ctx context.Context, node artifact.Node, end *fabricEnd) (err 
 	if err != nil {
 		return err
 	}
-	if err := v.start(newMachine(v.config, node, agent, control[1], end)); err != nil {
+	if err := v.start(newMachine(v.config, node, v.accel, agent, control[1], end)); err != nil {
 		return err
 	}
 	if err := v.meet(ctx); err != nil {

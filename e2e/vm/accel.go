@@ -1,0 +1,134 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+	"github.com/sriovkit/sriovkit/e2e/process"
+	"github.com/sriovkit/sriovkit/e2e/stage"
+)
+
+// accel is how a node's processors are made.
+type accel struct {
+	args []string // of QEMU
+	why  string   // for people
+}
+
+// emulated works everywhere. What makes a real processor fast makes an emulated one slow:
+// string instructions go byte by byte, 256-bit vectors through function calls. Without
+// them a program starts three times, a file is written twice as fast.
+func emulated(why string) accel {
+	return accel{[]string{"-M", "q35,i8042=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-erms,-fsrm,-avx2"}, "emulated, " + why}
+}
+
+// virtual is ten times as fast. The IOMMU's interrupt remapping needs the split chip.
+func virtual(why string) accel {
+	return accel{[]string{"-M", "q35,i8042=off,kernel-irqchip=split", "-accel", "kvm", "-cpu", "max"}, "with KVM, " + why}
+}
+
+const (
+	// accelVariable overrules the choice: "kvm" or "tcg".
+	accelVariable = "SRIOVKIT_ACCEL"
+	// probeTimeout is ten times what a guest with KVM takes.
+	probeTimeout = 20 * time.Second
+	// probeAnswer is what the agent says on the console of a probe (e2e/cmd/agent).
+	probeAnswer = "agent: this is a probe"
+)
+
+// chooseAccel takes KVM where it runs a guest, which is found out by running one: some
+// machines have a /dev/kvm that does not. It is tried once in the time that this machine
+// is up, for each kernel and QEMU.
+func chooseAccel(ctx context.Context, cache *stage.Cache, node artifact.Node, program artifact.Program) (accel, error) {
+	switch choice := os.Getenv(accelVariable); choice {
+	case "kvm":
+		return virtual(accelVariable + " says so"), nil
+	case "tcg":
+		return emulated(accelVariable + " says so"), nil
+	case "":
+	default:
+		return accel{}, fmt.Errorf("%s is %q, want kvm or tcg", accelVariable, choice)
+	}
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return emulated("as this machine has no /dev/kvm"), nil
+	}
+	if err != nil {
+		return emulated(fmt.Sprintf("as /dev/kvm cannot be opened (%v); is this user in the group kvm?", errors.Unwrap(err))), nil
+	}
+	f.Close()
+	unlock, err := cache.Lock(ctx, "kvm")
+	if err != nil {
+		return accel{}, err
+	}
+	defer unlock()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return accel{}, err
+	}
+	path := filepath.Join(cache.Dir, "kvm")
+	key := strings.Join(append([]string{strings.TrimSpace(string(boot)), node.Kernel, node.Initramfs}, program...), " ")
+	if kept, err := os.ReadFile(path); err == nil {
+		if reason, ok := strings.CutPrefix(string(kept), key+"\n"); ok {
+			return accelFor(reason), nil
+		}
+	}
+	reason := probe(ctx, node, program)
+	if ctx.Err() != nil {
+		return accel{}, context.Cause(ctx)
+	}
+	return accelFor(reason), os.WriteFile(path, []byte(key+"\n"+reason), 0o644)
+}
+
+// accelFor is the choice for why a guest with KVM did not run; empty is that it did.
+func accelFor(reason string) accel {
+	if reason == "" {
+		return virtual("which runs a guest here")
+	}
+	return emulated("as a guest with KVM does not run here: " + reason)
+}
+
+// probe boots the node's kernel to its agent with KVM and says what went wrong.
+func probe(ctx context.Context, node artifact.Node, program artifact.Program) string {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	args := append(program[1:len(program):len(program)], virtual("").args...)
+	args = append(args, "-smp", "2", "-m", "512M", "-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
+		"-device", "intel-iommu,intremap=on", "-kernel", node.Kernel, "-initrd", node.Initramfs,
+		"-append", "console=ttyS0 panic=-1 intel_iommu=on iommu=pt node.probe=1")
+	cmd := exec.CommandContext(ctx, program[0], args...)
+	cmd.WaitDelay = time.Second
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := process.Start(cmd, nil)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	switch {
+	case strings.Contains(out.String(), probeAnswer):
+		return ""
+	case ctx.Err() != nil:
+		return fmt.Sprintf("nothing from it within %s", probeTimeout)
+	}
+	return fmt.Sprintf("%s, its last words: %s", ended(err), lastLine(out.String()))
+}
+
+// ended says how QEMU ended.
+func ended(err error) string {
+	if err == nil {
+		return "it ended by itself"
+	}
+	return err.Error()
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}

@@ -1,0 +1,66 @@
+package vm
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+	"github.com/sriovkit/sriovkit/e2e/stage"
+)
+
+func TestAccelBySetting(t *testing.T) {
+	cache := &stage.Cache{Dir: t.TempDir(), Log: t.Output()}
+	for setting, want := range map[string]string{"kvm": "with KVM, SRIOVKIT_ACCEL says so", "tcg": "emulated, SRIOVKIT_ACCEL says so"} {
+		t.Setenv(accelVariable, setting)
+		a, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.InstalledQEMU)
+		require.NoError(t, err)
+		require.Equal(t, want, a.why)
+	}
+	t.Setenv(accelVariable, "xen")
+	_, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.InstalledQEMU)
+	require.EqualError(t, err, `SRIOVKIT_ACCEL is "xen", want kvm or tcg`)
+}
+
+// TestAccelByProbe has a QEMU that fails, hangs or brings a guest up, each where there is
+// a /dev/kvm to open.
+func TestAccelByProbe(t *testing.T) {
+	t.Setenv(accelVariable, "")
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		a, err := chooseAccel(t.Context(), &stage.Cache{Dir: t.TempDir()}, artifact.Node{}, nil)
+		require.NoError(t, err)
+		require.Contains(t, a.why, "emulated, as ")
+		return
+	}
+	f.Close()
+	for name, tc := range map[string]struct{ script, want string }{
+		"fails": {"echo 'error: failed to set MSR 0x10a' >&2; kill -ABRT $$", "emulated, as a guest with KVM does not run here: signal: aborted, its last words: error: failed to set MSR 0x10a"},
+		"runs":  {"echo 'Run /init as init process'; echo 'agent: this is a probe, and programs run'", "with KVM, which runs a guest here"},
+		"ends":  {"echo 'Kernel panic'", "emulated, as a guest with KVM does not run here: it ended by itself, its last words: Kernel panic"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cache := &stage.Cache{Dir: t.TempDir(), Log: t.Output()}
+			require.NoError(t, os.Mkdir(filepath.Join(cache.Dir, "locks"), 0o755))
+			qemu := filepath.Join(t.TempDir(), "qemu")
+			runs := qemu + "-runs"
+			require.NoError(t, os.WriteFile(qemu, []byte("#!/bin/sh\necho x >> "+runs+"\n"+tc.script+"\n"), 0o755))
+			for range 2 {
+				a, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.Program{qemu})
+				require.NoError(t, err)
+				require.Equal(t, tc.want, a.why)
+			}
+			tried, err := os.ReadFile(runs)
+			require.NoError(t, err)
+			require.Equal(t, 1, strings.Count(string(tried), "x"), "it is tried once")
+			_, err = chooseAccel(t.Context(), cache, artifact.Node{Kernel: "another"}, artifact.Program{qemu})
+			require.NoError(t, err)
+			tried, err = os.ReadFile(runs)
+			require.NoError(t, err)
+			require.Equal(t, 2, strings.Count(string(tried), "x"), "and again with another kernel")
+		})
+	}
+}
