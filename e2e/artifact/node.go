@@ -139,7 +139,7 @@ func installModules(ctx context.Context, b *stage.Build, k kernel, simulators, q
 		{"cp", "-a", "--reflink=auto", filepath.Join(k.Tree, modules), filepath.Join(tree, modules)},
 		{"cp", "-aT", filepath.Join(simulators, "extra"), filepath.Join(tree, modules, "extra")},
 		{"cp", "-a", filepath.Join(quirks, "sriov_quirks.ko"), filepath.Join(tree, modules, "extra")},
-		{"install", "-D", "-m", "644", filepath.Join(simulators, "vfio.ko"), filepath.Join(root, noIOMMUModule)},
+		{"install", "-D", "-m", "644", filepath.Join(simulators, "vfio.ko"), filepath.Join(root, NoIOMMUModule)},
 		{"depmod", "-b", tree, k.Release},
 	} {
 		if _, err := b.Run(ctx, stage.Command{Args: args}); err != nil {

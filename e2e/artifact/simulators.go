@@ -27,9 +27,9 @@ const (
 	noIOMMUKbuild = "obj-m := vfio.o\nvfio-y := vfio_main.o group.o container.o virqfd.o\nccflags-y := -DCONFIG_VFIO_NOIOMMU=1\n"
 )
 
-// noIOMMUModule is where the node has the vfio module with no-IOMMU mode, beside
+// NoIOMMUModule is where the node has the vfio module with no-IOMMU mode, beside
 // Debian's, which is the one that modprobe takes.
-const noIOMMUModule = "usr/lib/sriovkit/vfio.ko"
+const NoIOMMUModule = "usr/lib/sriovkit/vfio.ko"
 
 // buildSimulators compiles netdevsim, vringh, vdpa_sim, vdpa_sim_net and vp_vdpa, and
 // vfio with no-IOMMU mode, for k. It returns the directory with extra/, the modules that

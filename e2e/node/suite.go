@@ -58,6 +58,7 @@ var Suites = []Suite{
 	{Name: "conformance", Dir: "e2e/conformance", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks, "bridge", "8021q"}, simulators...)}, Binaries: map[string]string{
 		"sriov-conformance": "../cmd/sriov-conformance",
 	}, Programs: []string{"sriov"}},
+	{Name: "noiommu", Dir: "e2e/node/noiommu", Node: vm.Config{NoIOMMU: true, VFIONoIOMMU: true}},
 	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{VirtioPFs: 1, Modules: []string{"8021q", "bonding", "bridge", "virtio_net"}}},
 }
 

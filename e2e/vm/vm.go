@@ -253,7 +253,11 @@ func (v *VM) await(ctx context.Context, done <-chan error) error {
 
 // settle loads the drivers and brings the management network up.
 func (v *VM) settle(ctx context.Context) error {
-	script := "ip link set lo up; modprobe -a igb igbvf vfio-pci"
+	script := "ip link set lo up; "
+	if v.config.VFIONoIOMMU {
+		script += "insmod /" + artifact.NoIOMMUModule + "; "
+	}
+	script += "modprobe -a igb igbvf vfio-pci"
 	for _, m := range v.config.Modules {
 		script += " " + quote(m)
 	}
