@@ -27,16 +27,16 @@ const (
 
 // Config describes an emulated node. The zero value is a node with two igb NICs.
 type Config struct {
-	Name      string // host name; empty is "node1"
-	PFs       int    // emulated Intel 82576 ports, 1 to 16; 0 is 2. Beyond 8 they share dual-port cards
-	DualPort  bool   // put two PFs on each card, as function 0 and 1, for fewer than 9 as well
-	NoIOMMU   bool   // as on machines that have none, or have it off
+	Name     string // host name; empty is "node1"
+	PFs      int    // emulated Intel 82576 ports, 1 to 16; 0 is 2. Beyond 8 they share dual-port cards
+	DualPort bool   // put two PFs on each card, as function 0 and 1, for fewer than 9 as well
+	NoIOMMU  bool   // as on machines that have none, or have it off
 	// VFIONoIOMMU loads a vfio module with no-IOMMU mode, which Debian's lacks and other
 	// distributions' have; the mode is off until enable_unsafe_noiommu_mode is set.
 	VFIONoIOMMU bool
-	NUMA      bool   // two NUMA nodes; odd-numbered cards are attached to node 1
-	MemoryMiB int    // 512 to 2800; 0 is 2048
-	CPUs      int    // 0 is 2
+	NUMA        bool // two NUMA nodes; odd-numbered cards are attached to node 1
+	MemoryMiB   int  // 512 to 2800; 0 is 2048
+	CPUs        int  // 0 is 2
 
 	// VirtualNICs are virtio-net functions, at 0000:00:10.0, 0000:00:11.0 and on:
 	// what virtual machines get in place of NICs, without a PF in sight. They are
