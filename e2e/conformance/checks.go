@@ -27,26 +27,26 @@ const (
 // checks is everything that is tried, in order.
 func (k *Kit) checks() []check {
 	all := []check{
-		{"VF count", 0, k.tryCount},
-		{"reports of VFs", k.VFs, k.tryReports},
+		{"VF count", own, k.tryCount},
+		{"reports of VFs", fresh, k.tryReports},
 	}
 	for i, s := range settings {
-		vfs := 0
+		vfs := usable
 		if i == 0 {
-			vfs = k.VFs
+			vfs = fresh
 		}
 		all = append(all, check{settingPrefix + s.name, vfs, func(ctx context.Context) error { return k.trySetting(ctx, s) }})
 	}
 	return append(all,
-		check{vlansApart, k.VFs, k.tryVLANs},
-		check{spoofCheck, k.VFs, k.trySpoofCheck},
-		check{"trust", k.VFs, k.tryTrust},
-		check{"MTU of a VF", k.VFs, k.tryMTU},
-		check{"moves", 0, k.tryMoves},
-		check{vfio, k.VFs, k.tryVFIO},
-		check{pluginCycle, k.VFs, k.tryPlugin},
-		check{"plugin: DEL after the namespace", 0, k.tryPluginNamespaceGone},
-		check{pluginKills, 0, k.tryPluginKills},
+		check{vlansApart, fresh, k.tryVLANs},
+		check{spoofCheck, fresh, k.trySpoofCheck},
+		check{"trust", fresh, k.tryTrust},
+		check{"MTU of a VF", fresh, k.tryMTU},
+		check{"moves", usable, k.tryMoves},
+		check{vfio, fresh, k.tryVFIO},
+		check{pluginCycle, fresh, k.tryPlugin},
+		check{"plugin: DEL after the namespace", usable, k.tryPluginNamespaceGone},
+		check{pluginKills, usable, k.tryPluginKills},
 	)
 }
 
@@ -63,7 +63,6 @@ func (k *Kit) tryCount(ctx context.Context) error {
 			return err
 		}
 	}
-	k.report.NIC.VFDriver = k.pf.VFs[0].Driver
 	if err := k.host.SetNumVFs(ctx, k.PF, 0); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type Options struct {
 	VFs    int    // to make for most checks
 	Plugin string // path of the CNI plugin
 	Kills  int    // of the plugin, in the middle of an ADD
+	Only   string // regular expression of the checks to run; empty is all
 	Log    io.Writer
 }
 
@@ -40,6 +42,7 @@ type Kit struct {
 	uplink    link.Link // as it was found
 	autoprobe bool      // as it was found
 	cable     bool      // the PF has a link partner
+	only      *regexp.Regexp
 	report    Report
 }
 
@@ -51,6 +54,10 @@ func New(o Options) (*Kit, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("this needs root: it makes VFs and network namespaces")
 	}
+	only, err := regexp.Compile(o.Only)
+	if err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
 	host, err := libsriov.Open("/")
 	if err != nil {
 		return nil, err
@@ -59,7 +66,7 @@ func New(o Options) (*Kit, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kit{Options: o, host: host, links: links}
+	k := &Kit{Options: o, host: host, links: links, only: only}
 	if err := k.inspect(); err != nil {
 		links.Close()
 		return nil, err
@@ -98,7 +105,9 @@ func (k *Kit) Run(ctx context.Context) (Report, error) {
 				err = fmt.Errorf("stopped before %q: %w", c.name, context.Cause(ctx))
 				break
 			}
-			k.try(ctx, c)
+			if k.only.MatchString(c.name) {
+				k.try(ctx, c)
+			}
 		}
 	}
 	restore := k.restore(context.WithoutCancel(ctx))
@@ -110,9 +119,18 @@ func (k *Kit) Run(ctx context.Context) (Report, error) {
 // check is something to try.
 type check struct {
 	name string
-	vfs  int // to make for it; 0 leaves those of the check before
+	vfs  vfsNeed
 	try  func(ctx context.Context) error
 }
+
+// vfsNeed is what VFs a check wants to find.
+type vfsNeed int
+
+const (
+	own    vfsNeed = iota // it makes them itself
+	fresh                 // new ones
+	usable                // those of the check before, or new ones
+)
 
 // checkTimeout is many times what any check takes on slow hardware.
 const checkTimeout = 5 * time.Minute
@@ -122,9 +140,9 @@ func (k *Kit) try(ctx context.Context, c check) {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, fmt.Errorf("not done within %s", checkTimeout))
 	defer cancel()
-	err := error(nil)
-	if c.vfs > 0 {
-		err = k.make(ctx, c.vfs)
+	n, err := k.host.NumVFs(k.PF)
+	if err == nil && (c.vfs == fresh || c.vfs == usable && n == 0) {
+		err = k.make(ctx, k.VFs)
 	}
 	if err == nil {
 		err = c.try(ctx)
@@ -154,6 +172,7 @@ func (k *Kit) make(ctx context.Context, n int) error {
 		return fmt.Errorf("asked for %d VFs, the PF has %d", n, len(pf.VFs))
 	}
 	k.pf.VFs = pf.VFs
+	k.report.NIC.VFDriver = pf.VFs[0].Driver
 	return nil
 }
 

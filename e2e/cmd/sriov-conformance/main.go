@@ -43,6 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&o.VFs, "vfs", 2, "VFs to make for most checks, at least 2")
 	flags.StringVar(&o.Plugin, "plugin", "/opt/cni/bin/sriov", "CNI plugin to try; its checks are skipped where there is none")
 	flags.IntVar(&o.Kills, "kills", 10, "how often to kill the plugin in the middle of an ADD")
+	flags.StringVar(&o.Only, "only", "", "regular `expression` of the checks to run; empty is all")
 	yes := flags.Bool("yes", false, "begin; without it the command only says what it would touch")
 	out := flags.String("o", "", "`file` for the JSON document; empty is standard output")
 	flags.Usage = func() {
