@@ -85,6 +85,9 @@ func (r *Report) add(name string, err error, took time.Duration) Check {
 		var errno syscall.Errno
 		if errors.As(refused.err, &errno) {
 			c.Errno = unix.ErrnoName(errno)
+			if errno == syscall.EOPNOTSUPP { // which has another name too
+				c.Errno = "EOPNOTSUPP"
+			}
 		}
 	case errors.As(err, &skipped):
 		c.Verdict = Skipped
