@@ -122,10 +122,12 @@ func TestNodeIPAMSeesTheInterface(t *testing.T) {
 { echo $CNI_COMMAND; nsenter --net=$CNI_NETNS ip link show $CNI_IFNAME; ip link show `+ifnameOf(t, c, pf)+` | grep "vf `+itoa(v.Index)+` "; } >> `+seen+` 2>&1
 [ $CNI_COMMAND = ADD ] && echo '{"cniVersion":"1.0.0","ips":[{"address":"192.0.2.7/24"}]}'
 exit 0`)
-	add, del := attach(t, v, newPod(t), map[string]any{"ipam": map[string]any{"type": "looking"}, "vlan": 100, "mac": "ca:fe:c0:ff:ee:52"})
-	add.path, del.path = dir, dir
+	add := call{command: "ADD", pod: newPod(t), path: dir, conf: map[string]any{
+		"deviceID": v.Address.String(), "ipam": map[string]any{"type": "looking"}, "vlan": 100, "mac": "ca:fe:c0:ff:ee:52",
+	}}
+	t.Cleanup(func() { add.as("DEL").ok(t) })
 	add.ok(t)
-	del.ok(t)
+	add.as("DEL").ok(t)
 	b, err := os.ReadFile(seen)
 	require.NoError(t, err)
 	atADD, atDEL, _ := strings.Cut(string(b), "DEL\n")
@@ -142,9 +144,8 @@ exit 0`)
 func TestNodeIPAMDies(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)
-	add, _ := attach(t, v, newPod(t), map[string]any{"ipam": map[string]any{"type": "dying"}})
-	add.path = script(t, "dying", `[ $CNI_COMMAND = ADD ] && kill -9 $$; exit 0`)
-	add.fails(t, 105, "killed")
+	dir := script(t, "dying", `[ $CNI_COMMAND = ADD ] && kill -9 $$; exit 0`)
+	call{command: "ADD", pod: newPod(t), path: dir, conf: map[string]any{"deviceID": v.Address.String(), "ipam": map[string]any{"type": "dying"}}}.fails(t, 105, "killed")
 }
 
 // A later plugin of the chain gave the trusted VF another MAC.
