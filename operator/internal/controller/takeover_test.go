@@ -31,6 +31,7 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 	require.NoError(t, err)
 	theirs := string(manifests)
 	chart := strings.ReplaceAll(theirs, "metadata: {name", "metadata: {labels: {app.kubernetes.io/managed-by: Helm}, annotations: {meta.helm.sh/release-name: sriov}, name")
+	plain := strings.Replace(theirs, "  strategy: {type: Recreate}\n", "", 1)
 	clientSide, serverSide := []string{"apply", "-f", "-"}, []string{"apply", "--server-side", "--force-conflicts", "-f", "-"}
 	ours := []string{"apply", "-k", "../../config"}
 	oursServerSide := []string{"apply", "--server-side", "--force-conflicts", "-k", "../../config"}
@@ -38,11 +39,11 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 		manifests            string
 		install, over, again []string
 	}{
-		"kustomize":                    {theirs, clientSide, ours, clientSide},
-		"kustomize, ours server-side":  {theirs, clientSide, oursServerSide, serverSide},
+		"kustomize":                    {plain, clientSide, ours, clientSide},
+		"kustomize, ours server-side":  {plain, clientSide, oursServerSide, serverSide},
 		"chart":                        {chart, []string{"create", "--field-manager=helm", "-f", "-"}, ours, nil}, // nobody installs a chart over what is not its own
 		"chart, ours server-side":      {chart, []string{"create", "--field-manager=helm", "-f", "-"}, oursServerSide, nil},
-		"server-side":                  {theirs, serverSide, ours, serverSide},
+		"server-side":                  {theirs, serverSide, ours, nil}, // two field managers: the strategy of ours stays
 		"server-side, ours the same":   {theirs, serverSide, oursServerSide, serverSide},
 		"a chart's server-side apply":  {chart, append(serverSide, "--field-manager=helm"), ours, nil},
 		"another tool's, ours forcing": {theirs, append(serverSide, "--field-manager=argocd-controller"), oursServerSide, nil},

@@ -166,12 +166,14 @@ func installers(img Images) []corev1.Container {
 }
 
 // unprivileged is root, for the directories of the node belong to root, without any
-// capability.
+// capability. Where SELinux enforces, containers may touch those directories with the label
+// spc_t alone, which gives nothing else.
 func unprivileged() *corev1.SecurityContext {
 	return &corev1.SecurityContext{
 		RunAsUser: new(int64(0)), AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
 		Capabilities:   &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		SELinuxOptions: &corev1.SELinuxOptions{Type: "spc_t"},
 	}
 }
 
