@@ -310,11 +310,15 @@ func TestCDIDefinesADeviceOnce(t *testing.T) {
 				dir = allocation.OpenCDI(path)
 			}
 			renamed := cdiPool(all, "z", dir, testhost.VF2, testhost.VF3)
+			// Also while nobody knows who holds what.
+			_, err := dir.Update([]allocation.CDIPool{renamed}, func(config.Resource, string) bool { return true })
+			require.NoError(t, err)
+			require.ElementsMatch(t, qualified(testhost.VF1, testhost.VF2, testhost.VF3), defined(t, path).ListDevices())
 			update(t, dir, map[string]string{testhost.VF1: "a", testhost.VF2: "z"}, renamed)
 			require.ElementsMatch(t, qualified(testhost.VF1, testhost.VF2, testhost.VF3), defined(t, path).ListDevices())
 			require.True(t, dir.Leftovers([]allocation.CDIPool{renamed}))
 			// A container that was being given a device of the old pool defines no other again.
-			_, err := old.Allocate([]string{testhost.VF1})
+			_, err = old.Allocate([]string{testhost.VF1})
 			require.NoError(t, err)
 			require.ElementsMatch(t, qualified(testhost.VF1, testhost.VF2, testhost.VF3), defined(t, path).ListDevices())
 			update(t, dir, nil, renamed)

@@ -192,7 +192,7 @@ func TestCDIDirectoryThatCannotBeWritten(t *testing.T) {
 	k := n.kubelet()
 	n.start()
 	k.AwaitDevices(a, testhost.VF0+"!")
-	require.ErrorContains(t, n.plugin.Ready(), "example.com/a: CDI specification")
+	n.eventually(func() bool { err := n.plugin.Ready(); return err != nil && strings.Contains(err.Error(), "example.com/a: CDI specification") }, "nobody says so")
 	require.Equal(t, 1.0, testutil.ToFloat64(n.metrics.CDIErrors))
 	require.NoError(t, os.Remove(filepath.Join(n.root, "run/cdi")))
 	k.AwaitDevices(a, testhost.VF0)
@@ -214,4 +214,16 @@ func TestUnreadableConfiguration(t *testing.T) {
 	}, "nobody says so")
 	require.Zero(t, testutil.ToFloat64(n.metrics.ConfigGood))
 	k.AwaitDevices(a, testhost.VF0)
+}
+
+// Where nobody can be asked, nothing is removed: pods of an earlier process may need it.
+func TestFilesStayWhereNobodyCanBeAsked(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0"]`))
+	n.options.PodResources = filepath.Join(t.TempDir(), "unmounted/pod-resources/kubelet.sock")
+	testhost.Write(t, "/", n.info("a", testhost.VF0), "{}")
+	k := n.kubelet()
+	n.start()
+	k.AwaitCount(a, 4)
+	n.rescans()
+	require.FileExists(t, n.info("a", testhost.VF0))
 }
