@@ -192,7 +192,10 @@ func TestCDIDirectoryThatCannotBeWritten(t *testing.T) {
 	k := n.kubelet()
 	n.start()
 	k.AwaitDevices(a, testhost.VF0+"!")
-	n.eventually(func() bool { err := n.plugin.Ready(); return err != nil && strings.Contains(err.Error(), "example.com/a: CDI specification") }, "nobody says so")
+	n.eventually(func() bool {
+		err := n.plugin.Ready()
+		return err != nil && strings.Contains(err.Error(), "example.com/a: CDI specification")
+	}, "nobody says so")
 	require.Equal(t, 1.0, testutil.ToFloat64(n.metrics.CDIErrors))
 	require.NoError(t, os.Remove(filepath.Join(n.root, "run/cdi")))
 	k.AwaitDevices(a, testhost.VF0)
