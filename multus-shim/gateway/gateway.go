@@ -145,25 +145,29 @@ func anywhere(family int) *net.IPNet {
 	return &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
 }
 
-// Taken returns those of the names that an interface in the namespace has.
-func Taken(netnsPath string, names []string) ([]string, error) {
+// Interfaces lists the names of all interfaces in the namespace, alternative ones
+// included.
+func Interfaces(netnsPath string) ([]string, error) {
 	h, err := open(netnsPath)
 	if err != nil {
 		return nil, err
 	}
 	defer h.Close()
-	var taken []string
-	for _, name := range names {
-		_, err := h.LinkByName(name)
-		var none netlink.LinkNotFoundError
-		switch {
-		case err == nil:
-			taken = append(taken, name)
-		case !errors.As(err, &none):
-			return nil, fmt.Errorf("interface %s: %w", name, err)
+	const attempts = 5
+	for i := 1; ; i++ {
+		links, err := h.LinkList()
+		if errors.Is(err, netlink.ErrDumpInterrupted) && i < attempts {
+			continue
 		}
+		if err != nil {
+			return nil, fmt.Errorf("list interfaces: %w", err)
+		}
+		var names []string
+		for _, l := range links {
+			names = append(append(names, l.Attrs().Name), l.Attrs().AltNames...)
+		}
+		return names, nil
 	}
-	return taken, nil
 }
 
 // open returns a netlink socket that lives in the namespace; the calling thread

@@ -39,7 +39,8 @@ func (n Network) Label() string {
 // Input is everything the plan depends on.
 type Input struct {
 	ContainerID   string
-	Ifname        string // CNI_IFNAME, of the default network
+	Ifname        string   // CNI_IFNAME, of the default network
+	Existing      []string // interfaces that the pod has already
 	Args          conf.Args
 	RuntimeConfig map[string]json.RawMessage // from the runtime, for the default network
 	Networks      []Network                  // in order, the default network first
@@ -60,7 +61,7 @@ type Attachment struct {
 
 // Make plans all attachments. Warnings are requests that had no effect.
 func Make(in Input) (attachments []Attachment, warnings []string, err error) {
-	names, err := interfaces(in.Ifname, in.Networks)
+	names, err := interfaces(in.Ifname, in.Existing, in.Networks)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,8 +105,10 @@ func Make(in Input) (attachments []Attachment, warnings []string, err error) {
 }
 
 // interfaces names every network's interface: as requested, CNI_IFNAME for the
-// default network, else net<index> or the next number that is free.
-func interfaces(ifname string, networks []Network) ([]string, error) {
+// default network, else net<index> or the next number that is free. An interface
+// that the pod has already keeps its name; that of the default network is left to
+// its plugin.
+func interfaces(ifname string, existing []string, networks []Network) ([]string, error) {
 	names := make([]string, len(networks))
 	owner := map[string]string{}
 	for i, n := range networks {
@@ -119,11 +122,14 @@ func interfaces(ifname string, networks []Network) ([]string, error) {
 		if other, taken := owner[name]; taken {
 			return nil, fmt.Errorf("network %s: interface %q is already that of network %s", n.Label(), name, other)
 		}
+		if i > 0 && slices.Contains(existing, name) {
+			return nil, fmt.Errorf("network %s: interface %s exists in the pod already", n.Label(), name)
+		}
 		names[i], owner[name] = name, n.Label()
 	}
 	for i, n := range networks {
 		for number := i; names[i] == ""; number++ {
-			if name := fmt.Sprintf("net%d", number); owner[name] == "" {
+			if name := fmt.Sprintf("net%d", number); owner[name] == "" && !slices.Contains(existing, name) {
 				names[i], owner[name] = name, n.Label()
 			}
 		}

@@ -28,16 +28,19 @@ func network(t *testing.T, config, selection string) Network {
 func TestInterfaces(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
+		existing []string
 		requests []string // of the networks after the default one
 		want     []string
 		err      string
 	}{
-		"none":                {nil, []string{"eth0"}, ""},
-		"by index":            {[]string{"", ""}, []string{"eth0", "net1", "net2"}, ""},
-		"request before auto": {[]string{"net2", ""}, []string{"eth0", "net2", "net3"}, ""},
-		"request after auto":  {[]string{"", "net1"}, []string{"eth0", "net2", "net1"}, ""},
-		"requested twice":     {[]string{"a", "a"}, nil, `interface "a" is already that of network`},
-		"that of the default": {[]string{"eth0"}, nil, `interface "eth0" is already that of network dflt`},
+		"none":                {nil, nil, []string{"eth0"}, ""},
+		"by index":            {nil, []string{"", ""}, []string{"eth0", "net1", "net2"}, ""},
+		"request before auto": {nil, []string{"net2", ""}, []string{"eth0", "net2", "net3"}, ""},
+		"request after auto":  {nil, []string{"", "net1"}, []string{"eth0", "net2", "net1"}, ""},
+		"requested twice":     {nil, []string{"a", "a"}, nil, `interface "a" is already that of network`},
+		"that of the default": {nil, []string{"eth0"}, nil, `interface "eth0" is already that of network dflt`},
+		"exists":              {[]string{"lo", "eth0", "net1"}, []string{"", "a", ""}, []string{"eth0", "net2", "a", "net3"}, ""},
+		"requested, exists":   {[]string{"lo"}, []string{"lo"}, nil, "interface lo exists in the pod already"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +48,7 @@ func TestInterfaces(t *testing.T) {
 			for _, r := range tc.requests {
 				networks = append(networks, Network{NAD: "ns/n", Selection: annotation.Selection{Interface: r}})
 			}
-			got, err := interfaces("eth0", networks)
+			got, err := interfaces("eth0", tc.existing, networks)
 			if tc.err != "" {
 				require.ErrorContains(t, err, tc.err)
 			}

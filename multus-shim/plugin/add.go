@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/types/create"
@@ -65,8 +64,14 @@ func (c *call) prepare(ctx context.Context) (*pod, []plan.Attachment, error) {
 	if err != nil {
 		return p, nil, err
 	}
+	var existing []string
+	if len(networks) > 1 { // the default network's plugin looks for itself
+		if existing, err = gateway.Interfaces(c.Netns); err != nil {
+			return p, nil, coded(types.ErrInvalidNetNS, err)
+		}
+	}
 	attachments, warnings, err := plan.Make(plan.Input{
-		ContainerID: c.ContainerID, Ifname: c.IfName, Args: c.args, RuntimeConfig: c.conf.RuntimeConfig,
+		ContainerID: c.ContainerID, Ifname: c.IfName, Existing: existing, Args: c.args, RuntimeConfig: c.conf.RuntimeConfig,
 		Networks: networks, Devices: devices, DeviceInfoDir: c.conf.DeviceInfoDir,
 		Lenient: c.conf.Policy.Lenient, AnyDevice: c.conf.Policy.AnyDevice,
 	})
@@ -76,27 +81,7 @@ func (c *call) prepare(ctx context.Context) (*pod, []plan.Attachment, error) {
 	if err != nil {
 		return p, nil, coded(types.ErrInvalidNetworkConfig, err)
 	}
-	return p, attachments, c.namesFree(attachments)
-}
-
-// namesFree refuses interfaces that the pod already has. That of the default
-// network is left to its plugin.
-func (c *call) namesFree(attachments []plan.Attachment) error {
-	var names []string
-	for _, a := range attachments[1:] {
-		names = append(names, a.Ifname)
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	taken, err := gateway.Taken(c.Netns, names)
-	switch {
-	case err != nil:
-		return coded(types.ErrInvalidNetNS, err)
-	case len(taken) > 0:
-		return coded(types.ErrInvalidNetworkConfig, fmt.Errorf("interface %s exists in the pod already", strings.Join(taken, ", ")))
-	}
-	return nil
+	return p, attachments, nil
 }
 
 // attach runs the plan and returns what the runtime reads. What it started it

@@ -10,6 +10,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 )
 
 func TestAddWithoutSelection(t *testing.T) {
@@ -142,6 +144,19 @@ func TestInterfaceNames(t *testing.T) {
 		e.networks("neta@lo")
 		e.mustFail("ADD", types.ErrInvalidNetworkConfig, "interface lo exists in the pod already")
 		assert.Empty(t, e.calls())
+	})
+	t.Run("automatic names avoid those of the pod", func(t *testing.T) {
+		t.Parallel()
+		e := newEnv(t)
+		ns, err := netns.GetFromPath(e.netns)
+		require.NoError(t, err)
+		h, err := netlink.NewHandleAt(ns)
+		require.NoError(t, err)
+		require.NoError(t, h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "net1"}, PeerName: "net3"}))
+		e.nad("neta", "")
+		e.networks("neta,neta,neta")
+		e.must("ADD")
+		assert.Equal(t, []string{"ADD eth0", "ADD net2", "ADD net4", "ADD net5"}, names(e.calls()))
 	})
 	t.Run("one network twice", func(t *testing.T) {
 		t.Parallel()

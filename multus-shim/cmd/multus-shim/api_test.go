@@ -140,7 +140,7 @@ func TestAPIThatRecovers(t *testing.T) {
 func TestAPIThatStaysAway(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	e.conf["apiTimeout"] = "2s"
+	e.conf["apiTimeout"] = "6s"
 	e.networks("neta")
 	e.api.Fault(func(w http.ResponseWriter, _ *http.Request) bool {
 		apitest.Fail(w, http.StatusInternalServerError, "etcd is lost")
@@ -154,7 +154,7 @@ func TestAPIThatStaysAway(t *testing.T) {
 func TestAPIThatFallsSilent(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	e.conf["apiTimeout"] = "2s"
+	e.conf["apiTimeout"] = "6s"
 	e.networks("neta")
 	var asked atomic.Int32
 	e.api.Fault(func(w http.ResponseWriter, r *http.Request) bool {
@@ -256,7 +256,7 @@ func TestStatusThatCannotBeWritten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := twoNetworks(t)
-			e.conf["statusFailure"], e.conf["apiTimeout"] = policy, "1s"
+			e.conf["statusFailure"], e.conf["apiTimeout"] = policy, "4s"
 			e.api.Fault(failPatch)
 			if policy == "warn" {
 				out := e.must("ADD")
@@ -288,7 +288,7 @@ func TestStatusThatIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t)
-			e.conf["statusFailure"], e.conf["apiTimeout"] = "strict", "1s"
+			e.conf["statusFailure"], e.conf["apiTimeout"] = "strict", "4s"
 			e.api.Fault(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Method == http.MethodPatch {
 					apitest.Fail(w, tc.code, tc.message)

@@ -340,7 +340,7 @@ func TestStatusOfOurOwn(t *testing.T) {
 func TestStatusMayDependOnTheAPI(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	e.conf["apiTimeout"] = "2s"
+	e.conf["apiTimeout"] = "6s"
 	e.api.Fault(func(w http.ResponseWriter, _ *http.Request) bool {
 		apitest.Fail(w, http.StatusServiceUnavailable, "no")
 		return true

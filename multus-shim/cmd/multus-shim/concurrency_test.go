@@ -147,8 +147,8 @@ func TestDeadlineKillsTheGroup(t *testing.T) {
 	e := newEnv(t)
 	pidFile := filepath.Join(e.dir, "pid")
 	e.shell("spawner", `[ $CNI_COMMAND = DEL ] && exit 0; sleep 1000 & echo $! >`+pidFile+`; wait`)
-	e.conf["delegateTimeout"] = "1s"
-	e.mustFail("ADD", types.ErrInternal, "killed at the deadline of 1s")
+	e.conf["delegateTimeout"] = deadline
+	e.mustFail("ADD", types.ErrInternal, "killed at the deadline of "+deadline)
 	pid, err := os.ReadFile(pidFile)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return !alive(strings.TrimSpace(string(pid))) }, waitFor, tick)

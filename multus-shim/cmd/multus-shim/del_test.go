@@ -224,9 +224,9 @@ func TestDelOfAContainerFromBeforeTheUpgrade(t *testing.T) {
 func TestHangingDelegate(t *testing.T) {
 	t.Parallel()
 	e := twoNetworks(t)
-	e.conf["delegateTimeout"] = "300ms"
+	e.conf["delegateTimeout"] = deadline
 	e.nad("neta", `"test":{"hang":"ADD","stderr":"about to hang"}`)
-	e.mustFail("ADD", types.ErrInternal, "plugin recorder: killed at the deadline of 300ms; stderr: about to hang")
+	e.mustFail("ADD", types.ErrInternal, "plugin recorder: killed at the deadline of "+deadline+"; stderr: about to hang")
 	assert.Equal(t, []string{"ADD eth0", "ADD net1", "DEL net1", "DEL eth0"}, names(e.calls()))
 	assert.Empty(t, e.leftovers())
 }

@@ -42,7 +42,10 @@ const (
 	podUID  = "uid-1"
 	waitFor = 30 * time.Second // for what must happen, never for what must not
 	tick    = 5 * time.Millisecond
-	allCaps = `"capabilities":{"ips":true,"mac":true,"portMappings":true,"bandwidth":true,"infinibandGUID":true,"deviceID":true,"CNIDeviceInfoFile":true}`
+	// deadline of delegates that hang: the others of the test, and the start of the
+	// one that hangs, are done by then on a machine that is busy with other things.
+	deadline = "6s"
+	allCaps  = `"capabilities":{"ips":true,"mac":true,"portMappings":true,"bandwidth":true,"infinibandGUID":true,"deviceID":true,"CNIDeviceInfoFile":true}`
 )
 
 // env is a node with one pod: an API server, a state directory, a network
