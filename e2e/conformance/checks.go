@@ -89,8 +89,9 @@ func until(ctx context.Context, limit time.Duration, try func() error) error {
 	defer again.Stop()
 	for {
 		err := try()
-		if err == nil {
-			return nil
+		var last final
+		if err == nil || errors.As(err, &last) {
+			return err
 		}
 		select {
 		case <-deadline.C:
@@ -102,6 +103,11 @@ func until(ctx context.Context, limit time.Duration, try func() error) error {
 	}
 }
 
+// final is an error that no further try will change.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
 // tryReports wants every VF in the PF's report.
 func (k *Kit) tryReports(ctx context.Context) error {
 	err := until(ctx, 5*time.Second, func() error {
@@ -110,7 +116,7 @@ func (k *Kit) tryReports(ctx context.Context) error {
 		case err != nil:
 			return err
 		case len(states) == 0:
-			return refusal{errors.New("the driver reports nothing of its VFs")}
+			return final{refusal{errors.New("the driver reports nothing of its VFs")}}
 		case len(states) != k.VFs:
 			return fmt.Errorf("%d of %d VFs are in the PF's report", len(states), k.VFs)
 		}
@@ -158,17 +164,23 @@ func (k *Kit) trySetting(ctx context.Context, s setting) error {
 	return errors.Join(err, k.set(ctx, 0, s.off))
 }
 
-// set makes the PF's settings of a VF. It waits for a PF that is busy, as with a reset
-// of the VF.
+// set makes the PF's settings of a VF, each by itself: it waits for a PF that is busy, as
+// with a reset of the VF, and a setting that was made must not be made again, which would
+// reset the VF once more.
 func (k *Kit) set(ctx context.Context, vf int, s vfstate.State) error {
-	err := until(ctx, 5*time.Second, func() error {
-		err := k.links.SetVF(k.uplink.Index, vf, s)
-		if err != nil && !isPassing(err) {
-			return refusal{err}
+	for _, part := range s.Split() {
+		err := until(ctx, 5*time.Second, func() error {
+			err := k.links.SetVF(k.uplink.Index, vf, part.State)
+			if err != nil && !isPassing(err) {
+				return final{refusal{err}}
+			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
-		return err
-	})
-	return err
+	}
+	return nil
 }
 
 // isPassing tells an answer that says "not now" from one that says "no".
@@ -191,7 +203,7 @@ func (k *Kit) tryTrust(ctx context.Context) error {
 			}
 			err = k.links.Set(l.Index, link.Update{MAC: mac})
 			if err != nil && !isPassing(err) {
-				return refusal{err}
+				return final{refusal{err}}
 			}
 			return err
 		})

@@ -110,6 +110,15 @@ func (k *Kit) look() (picture, error) {
 	return p, err
 }
 
+// lookNow waits for a VF that a reset has out of sight.
+func (k *Kit) lookNow(ctx context.Context) (p picture, err error) {
+	err = until(ctx, 5*time.Second, func() error {
+		p, err = k.look()
+		return err
+	})
+	return p, err
+}
+
 // same waits until the VF is as it was: a reset may still be going on.
 func (k *Kit) same(ctx context.Context, was picture) error {
 	return until(ctx, 5*time.Second, func() error {
@@ -141,7 +150,7 @@ func (k *Kit) tryPlugin(ctx context.Context) error {
 		return err
 	}
 	defer a.pod.close()
-	was, err := k.look()
+	was, err := k.lookNow(ctx)
 	if err != nil {
 		return err
 	}
@@ -169,7 +178,7 @@ func (k *Kit) tryPluginNamespaceGone(ctx context.Context) error {
 		return err
 	}
 	defer a.pod.close()
-	was, err := k.look()
+	was, err := k.lookNow(ctx)
 	if err != nil {
 		return err
 	}
@@ -196,7 +205,7 @@ func (k *Kit) tryPluginKills(ctx context.Context) error {
 		return err
 	}
 	defer a.pod.close()
-	was, err := k.look()
+	was, err := k.lookNow(ctx)
 	if err != nil {
 		return err
 	}
