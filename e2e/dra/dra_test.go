@@ -163,9 +163,9 @@ func (e *env) slices(node string, devices int) (out []slice) {
 
 func TestPublishes(t *testing.T) {
 	e := newEnv(t)
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", e.program, "github.com/sriovkit/sriovkit/device-plugin/cmd/sriovdra")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	checkout, err := component.Checkout(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, component.Programs(t.Context(), checkout, filepath.Dir(e.program), filepath.Base(e.program)))
 	for node, vfs := range map[string]int{"a": 150, "b": 512} {
 		begun := time.Now()
 		p := e.start(node, 2, vfs)

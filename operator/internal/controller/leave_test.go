@@ -2,8 +2,6 @@ package controller_test
 
 import (
 	"context"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,9 +20,7 @@ import (
 // NetworkAttachmentDefinition, nothing on a Node, no cordon of a drain that was under way.
 func TestNothingIsLeftBehind(t *testing.T) {
 	controlplane.Need(t)
-	program := filepath.Join(t.TempDir(), "operator")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sriovkit-operator").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	program := buildOperator(t)
 	c, err := startPlane(t.Context(), controlplane.Config{Controllers: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })

@@ -2,8 +2,6 @@ package controller_test
 
 import (
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,9 +22,7 @@ import (
 // one, is taken over by applying ours, and ours by applying it again.
 func TestUpstreamIsTakenOver(t *testing.T) {
 	controlplane.Need(t)
-	program := filepath.Join(t.TempDir(), "operator")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sriovkit-operator").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	program := buildOperator(t)
 	manifests, err := os.ReadFile("testdata/upstream/installation.yaml")
 	require.NoError(t, err)
 	theirs := string(manifests)

@@ -52,6 +52,17 @@ func (c *cluster) run(t *testing.T, program string, env ...string) (stop func())
 	return stop
 }
 
+// buildOperator builds the program as it is shipped.
+func buildOperator(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "operator")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../cmd/sriovkit-operator")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off") // as it is shipped
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return program
+}
+
 // podAddress is where the operator listens as a pod would. An endpoint is not allowed to
 // be on 127.0.0.0/8, so it is an address of a network namespace of the test's own.
 const podAddress = "10.244.0.2"
@@ -110,11 +121,7 @@ func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
 	c.serve(t)
-	program := filepath.Join(t.TempDir(), "operator")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "../../cmd/sriovkit-operator")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off") // as it is shipped
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	program := buildOperator(t)
 	gone := func() {
 		t.Helper()
 		c.eventually(t, func(t *assert.CollectT) { require.Empty(t, c.hooks(t)) })
