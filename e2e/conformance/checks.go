@@ -67,9 +67,17 @@ func (k *Kit) tryCount(ctx context.Context) error {
 		return err
 	}
 	if err := k.host.SetNumVFs(ctx, k.PF, k.pf.TotalVFs+1); !errors.Is(err, libsriov.ErrTooManyVFs) {
-		return fmt.Errorf("%d VFs, one too many: want an error, got %v", k.pf.TotalVFs+1, err)
+		return fmt.Errorf("%d VFs, one too many, want %w; got: %w", k.pf.TotalVFs+1, libsriov.ErrTooManyVFs, orNothing(err))
 	}
 	return nil
+}
+
+// orNothing says that there was no error.
+func orNothing(err error) error {
+	if err == nil {
+		return errors.New("no error")
+	}
+	return err
 }
 
 // awaitInterface waits until a VF has its interface.
@@ -222,7 +230,7 @@ func (k *Kit) tryTrust(ctx context.Context) error {
 }
 
 // tryMTU lowers the MTU of a VF and sets it back.
-func (k *Kit) tryMTU(ctx context.Context) error {
+func (k *Kit) tryMTU(context.Context) error {
 	l, err := k.links.ByParent(k.pf.VFs[0].Address)
 	if err != nil {
 		return err

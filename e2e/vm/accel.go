@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,10 +100,9 @@ func accelFor(reason string) accel {
 func probe(ctx context.Context, node artifact.Node, program artifact.Program) string {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	args := append(program[1:len(program):len(program)], virtual("").args...)
-	args = append(args, "-smp", "2", "-m", "512M", "-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
+	args := slices.Concat(program[1:], virtual("").args, []string{"-smp", "2", "-m", "512M", "-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
 		"-device", "intel-iommu,intremap=on", "-kernel", node.Kernel, "-initrd", node.Initramfs,
-		"-append", "console=ttyS0 panic=-1 intel_iommu=on iommu=pt node.probe=1")
+		"-append", "console=ttyS0 panic=-1 intel_iommu=on iommu=pt node.probe=1"})
 	cmd := exec.CommandContext(ctx, program[0], args...)
 	cmd.WaitDelay = time.Second
 	var out strings.Builder

@@ -100,8 +100,6 @@ func Delete(name string) error {
 	return wrap("delete vDPA device "+name, kvdpa.DeleteVdpaDevice(name))
 }
 
-const bus = "/sys/bus/vdpa/"
-
 // Bind gives a vDPA device to a driver, now and whenever the kernel looks for one:
 // libsriov.VDPAVhost makes a character device of it, libsriov.VDPAVirtio a network
 // interface. Left alone, a new device goes to whichever of them was loaded first.
