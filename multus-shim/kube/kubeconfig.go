@@ -109,8 +109,8 @@ func parse(data []byte, dir string) (*Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := url.Parse(c.Server)
-	if err != nil || server.Host == "" || server.Scheme != "https" && server.Scheme != "http" {
+	server, err := url.Parse(unbracket(c.Server))
+	if err != nil || server.Hostname() == "" || server.Scheme != "https" && server.Scheme != "http" {
 		return nil, fmt.Errorf("server %q: want a URL such as https://10.96.0.1:443", c.Server)
 	}
 	if u.Exec != nil || u.AuthProvider != nil {
@@ -129,6 +129,21 @@ func parse(data []byte, dir string) (*Credentials, error) {
 		out.Proxy = http.ProxyURL(proxy)
 	}
 	return out, nil
+}
+
+// unbracket takes the brackets off a host that is no IPv6 address: older installers put
+// them around whatever KUBERNETES_SERVICE_HOST held, and Go's URL parser refuses
+// that since 1.25.2 (CVE-2025-47912).
+func unbracket(server string) string {
+	scheme, rest, bracketed := strings.Cut(server, "://[")
+	host, tail, closed := strings.Cut(rest, "]")
+	switch {
+	case !bracketed || !closed || strings.Contains(scheme, "/") || host == "" || strings.ContainsAny(host, ":/?#@[%"):
+		return server
+	case tail != "" && tail[0] != ':' && tail[0] != '/':
+		return server
+	}
+	return scheme + "://" + host + tail
 }
 
 // current finds cluster and user of the current context; with a single context

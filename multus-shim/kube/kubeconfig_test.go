@@ -58,6 +58,36 @@ func TestKubeconfigNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Brackets belong around IPv6 addresses; older installers wrote them around any host.
+func TestKubeconfigServer(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"https://[10.43.0.1]:443":            "https://10.43.0.1:443",
+		"https://[10.43.0.1]":                "https://10.43.0.1",
+		"https://[10.43.0.1]/":               "https://10.43.0.1/",
+		"https://[10.43.0.1]:443/prefix":     "https://10.43.0.1:443/prefix",
+		"https://[api.example.com]:443":      "https://api.example.com:443",
+		"http://[localhost]:8080":            "http://localhost:8080",
+		"https://[fd00::1]:443":              "https://[fd00::1]:443",
+		"https://[::ffff:10.43.0.1]:443":     "https://[::ffff:10.43.0.1]:443",
+		"https://[fe80::1%25eth0]:443":       "https://[fe80::1%25eth0]:443",
+		"https://10.43.0.1:443":              "https://10.43.0.1:443",
+		"https://example.com/x?u=http://[a]": "https://example.com/x?u=http://[a]",
+	} {
+		c, err := parse([]byte(doc("server: '"+given+"'", "token: t")), "/")
+		if assert.NoError(t, err, given) {
+			assert.Equal(t, want, c.Server.String(), given)
+		}
+	}
+	for _, given := range []string{
+		"https://[]:443", "https://:443", "https://[10.43.0.1]443", "https://[10.43.0.1", "https://[[10.43.0.1]]:443", "https://[a@b]:443",
+		"https://[10.43.0.1]:x", "[10.43.0.1]:443",
+	} {
+		_, err := parse([]byte(doc("server: '"+given+"'", "token: t")), "/")
+		assert.ErrorContains(t, err, "server ", given)
+	}
+}
+
 func TestInCluster(t *testing.T) {
 	t.Parallel()
 	_, ok, err := InCluster(func(string) string { return "" })
