@@ -56,13 +56,13 @@ func (c *call) release(ctx context.Context, who repair.Claimant, recordPath stri
 // takeBack restores the VF that an attachment has, if it has it. The caller
 // holds the VF's lock.
 func (c *call) takeBack(ctx context.Context, device libsriov.Address, rec state.Record, who repair.Claimant) error {
-	if err := c.store.DropOutdated(device); err != nil {
-		return cnierr.IO(err)
-	}
 	r := c.repairer()
 	j, held, err := r.Held(device, rec, who)
-	if err != nil || !held {
+	if err != nil {
 		return err
+	}
+	if !held {
+		return cnierr.IO(c.store.DropOutdated(device))
 	}
 	if err := r.Restore(ctx, j); err != nil {
 		return err

@@ -72,6 +72,12 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 	if err != nil {
 		return j, false, cnierr.IO(err)
 	}
+	// Without record and marker the journal looks like what the other plugin's DEL
+	// leaves. But the pod has the VF: both were lost.
+	if marker == "" && rec.Device == "" && state.Load(r.Store.JournalPath(a), &j) == nil && j.Owner == c.Attachment && c.hasInPod(a) {
+		return j, true, nil
+	}
+	j = state.Journal{}
 	err = r.Store.LoadJournal(a, marker, &j)
 	switch {
 	case err == nil:

@@ -190,11 +190,12 @@ func (w *work) adjust(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// settleMAC has the interface show its MAC. Where the PF enforces the same, the
-// driver takes it when the interface is next opened.
+// settleMAC has the interface show its MAC. Where the PF enforces one, which by
+// now it does again, a refusal is no failure: the driver takes the PF's when the
+// interface is next opened.
 func (w *work) settleMAC(ctx context.Context, mac net.HardwareAddr) error {
 	err := vf.SettleMAC(ctx, w.home, nil, *w.Link, mac)
-	if err == nil || w.journal.PF == nil || !slices.Equal(w.journal.Before.MAC, mac) {
+	if err == nil || w.journal.PF == nil || isZero(w.journal.Before.MAC) {
 		return err
 	}
 	slog.Warn("the VF's interface does not show the MAC that its PF enforces", "pci", w.device.Address, "err", err)
