@@ -6,12 +6,12 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov/value"
 )
 
-// Addresses and ranges are values of package value, which programs that touch
-// no kernel may import alone.
-type (
-	Address = value.Address
-	Range   = value.Range
-)
+// Address is a PCI address. It is a value of package value, which programs that
+// touch no kernel may import alone; so is Range.
+type Address = value.Address
+
+// Range is a range of VF indexes.
+type Range = value.Range
 
 // Errors of the parsers.
 var (

@@ -58,7 +58,8 @@ func (inv *Inventory) followDevices(ctx context.Context, devices *event.Devices,
 		if err != nil {
 			return err
 		}
-		if e.Action == event.Missed || concerns(e) && !(e.Subsystem == "net" && inv.settled.has(e.Function.String())) {
+		isSettled := e.Subsystem == "net" && inv.settled.has(e.Function.String())
+		if e.Action == event.Missed || concerns(e) && !isSettled {
 			send(ctx, causes, causeDevice)
 		}
 	}

@@ -102,7 +102,7 @@ func (h *holders) unknown(text string, err error) {
 // say logs once that something is not as it should be.
 func (h *holders) say(text string, args ...any) {
 	if h.mocked != text {
-		h.log.Warn(text, args...)
+		h.log.Warn("holders of devices", append([]any{"state", text}, args...)...)
 	}
 	h.mocked = text
 }

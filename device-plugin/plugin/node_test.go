@@ -198,7 +198,7 @@ func TestNodeDefaultRoute(t *testing.T) {
 			}
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(*testing.T) {
 			undo := setUp(first)
 			k.AwaitDevices(a, rest...) // the kernel tells
 			undo()

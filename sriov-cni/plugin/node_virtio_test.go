@@ -56,7 +56,7 @@ func TestNodeVirtio(t *testing.T) {
 		add, del := attach(t, v, pod, asRendered(map[string]any{"mac": "ca:fe:c0:ff:ee:42"}))
 		add.ok(t)
 		pod.end(t)
-		waitFor(t, "", before.Index, func(l link.Link) bool { return true })
+		waitFor(t, "", before.Index, func(link.Link) bool { return true })
 		del.ok(t)
 		home(t)
 	})

@@ -72,7 +72,7 @@ func planRepair(j state.Journal, s situation) repair {
 		}
 	}
 	r.Move, r.Index = !s.AtHome, was.Index
-	if is.Name != was.Name && !(j.Guessed && s.AtHome) { // a name of the kernel's choice it has by then
+	if is.Name != was.Name && (!j.Guessed || !s.AtHome) { // a name of the kernel's choice it has by then
 		r.Update.Name = was.Name
 	}
 	if !slices.Equal(is.MAC, was.MAC) && len(was.MAC) > 0 {

@@ -2,6 +2,7 @@ package request
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,8 +39,8 @@ func TestBadValuesOfEveryKey(t *testing.T) {
 						name = path
 					}
 				}
-				if kind == "object" && (known[key] != nil || strings.Contains("dns args capabilities prevResult disableCheck disableGC", key)) ||
-					kind == "list" && strings.Contains("args prevResult disableCheck disableGC", key) {
+				if kind == "object" && (known[key] != nil || slices.Contains(strings.Fields("dns args capabilities prevResult disableCheck disableGC"), key)) ||
+					kind == "list" && slices.Contains(strings.Fields("args prevResult disableCheck disableGC"), key) {
 					continue // what is in it is another key's matter, or the runtime's
 				}
 				start := time.Now()
@@ -65,7 +66,7 @@ func TestMembers(t *testing.T) {
 	for text, want := range map[string][]member{
 		`{}`:                                 nil,
 		`[{"a":1}]`:                          nil,
-		` {"a":1 , "b":"x,}"}`:               {{"a", []byte("1")}, {"b", []byte(`"x,}"`)}},
+		"\t{\"a\":1 , \"b\":\"x,}\"}":        {{"a", []byte("1")}, {"b", []byte(`"x,}"`)}},
 		`{"a":{"b":[1,{"c":2}]},"d\"":"\\"}`: {{"a", []byte(`{"b":[1,{"c":2}]}`)}, {`d"`, []byte(`"\\"`)}},
 		`{"device\u0049D":null}`:             {{"deviceID", []byte("null")}},
 	} {

@@ -145,10 +145,9 @@ func newDriver(f *flags, log *slog.Logger, give func(config.Resource, []string) 
 	}
 	facts := &driver.Facts{Host: host, Root: f.inventory.SysfsRoot}
 	if !f.inventory.Captured {
-		switch conn, err := devlink.Open(); {
-		case err == nil:
+		if conn, err := devlink.Open(); err == nil {
 			facts.EswitchMode = driver.DevlinkMode(conn)
-		default:
+		} else {
 			log.Info("devlink cannot be asked, so modes of embedded switches are not published", "err", err)
 		}
 	}

@@ -282,7 +282,7 @@ func (d *Driver) UnprepareResourceClaims(ctx context.Context, claims []kubeletpl
 func (d *Driver) HandleError(ctx context.Context, err error, msg string) {
 	var dropped *resourceslice.DroppedFieldsError
 	if !errors.As(err, &dropped) || !slices.Contains(dropped.DisabledFeatures(), "DRADeviceTaints") {
-		d.log.Error(msg, "err", err)
+		d.log.Error("kubelet plugin", "doing", msg, "err", err)
 		return
 	}
 	d.mu.Lock()

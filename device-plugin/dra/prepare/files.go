@@ -74,7 +74,7 @@ func (p *Preparer) metadata(d record.Device) map[string]resourceapi.DeviceAttrib
 // the same.
 func (p *Preparer) writeFiles(c record.Claim) error {
 	spec := specs.Spec{Version: cdiVersion, Kind: p.Driver + "/" + class}
-	whole, err := p.variables(c, c.Requests) // and device-info files
+	whole, err := p.variables(c.Requests) // and device-info files
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (p *Preparer) writeFiles(c record.Claim) error {
 		if r.AdminAccess {
 			continue
 		}
-		own, err := p.variables(c, []record.Request{r})
+		own, err := p.variables([]record.Request{r})
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ type grant struct {
 
 // variables composes, resource by resource, what the device plugin would answer for the
 // devices of some requests.
-func (p *Preparer) variables(c record.Claim, requests []record.Request) (grant, error) {
+func (p *Preparer) variables(requests []record.Request) (grant, error) {
 	type group struct {
 		pool    config.Pool
 		ids     []string

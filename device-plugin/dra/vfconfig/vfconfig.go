@@ -125,7 +125,7 @@ func Parse(raw []byte) (Config, error) {
 	case doc.Kind != Kind:
 		return Config{}, fmt.Errorf("kind %.80q; want %q", doc.Kind, Kind)
 	case len(strict) > 0:
-		return Config{}, fmt.Errorf("%.120s; known keys are driver, ifName, netAttachDefName, netAttachDefNamespace, addVhostMount", strict[0])
+		return Config{}, fmt.Errorf("%.120s; known keys are driver, ifName, netAttachDefName, netAttachDefNamespace, addVhostMount", strict[0].Error())
 	}
 	if err := doc.validate(); err != nil {
 		return Config{}, err
