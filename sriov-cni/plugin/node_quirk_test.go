@@ -117,7 +117,9 @@ func TestNodeQuirkNotReported(t *testing.T) {
 		}, 20*time.Second, 100*time.Millisecond)
 	})
 	quirk.Set(t, quirk.Settings{"only": v.Address.String(), "pf_resets": "trust", "pf_reset_ms": "9000", "pf_report_errno": "2", "pf_busy_errno": "11", "pf_wait_ms": "0", "pf_report_wait_ms": "0"})
-	require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{Trust: vfstate.On}))
+	require.EventuallyWithT(t, func(ct *assert.CollectT) { // the VLAN may have reset it
+		require.NoError(ct, c.SetVF(pf, v.Index, vfstate.State{Trust: vfstate.On}))
+	}, 10*time.Second, 20*time.Millisecond)
 	add := call{command: "ADD", pod: newPod(t), conf: map[string]any{"deviceID": v.Address.String(), "vlan": 0}}
 	a := add.fails(t, 11, "failed to get VF information")
 	assert.Contains(t, a.Details, "resets")

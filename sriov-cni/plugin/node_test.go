@@ -24,6 +24,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -126,8 +127,10 @@ func (v vf) picture(t *testing.T) picture {
 	pf, err := c.ByParent(v.PF)
 	require.NoError(t, err)
 	p := picture{PFFlags: pf.Flags & settableFlags}
-	p.Admin, err = c.VFState(pf.Index, v.Index)
-	require.NoError(t, err)
+	require.EventuallyWithT(t, func(ct *assert.CollectT) { // a VF that resets is not reported by every PF
+		p.Admin, err = c.VFState(pf.Index, v.Index)
+		require.NoError(ct, err)
+	}, 10*time.Second, 20*time.Millisecond)
 	p.Driver, err = v.host.Driver(v.Address)
 	require.NoError(t, err)
 	if l, err := c.ByParent(v.Address); err == nil {
