@@ -258,7 +258,7 @@ func (k *Kit) tryMoves(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	home, err := os.Open("/proc/self/ns/net")
+	home, err := os.Open("/proc/thread-self/ns/net") // the first thread may be in a namespace that newPod made
 	if err != nil {
 		return err
 	}

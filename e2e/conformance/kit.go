@@ -171,6 +171,11 @@ func (k *Kit) make(ctx context.Context, n int) error {
 	if len(pf.VFs) != n {
 		return fmt.Errorf("asked for %d VFs, the PF has %d", n, len(pf.VFs))
 	}
+	if k.cable { // without which some take no rate
+		if err := k.awaitCarrier(ctx); err != nil {
+			return err
+		}
+	}
 	k.pf.VFs = pf.VFs
 	k.report.NIC.VFDriver = pf.VFs[0].Driver
 	return nil
