@@ -111,7 +111,7 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 		case errors.As(err, &untrusted):
 			return err
 		case r.once || ctx.Err() != nil || status != nil && !passing(status.Code) &&
-			!(r.conflict && status.Code == http.StatusConflict && !status.otherUID()):
+			(!r.conflict || status.Code != http.StatusConflict || status.otherUID()):
 			return err
 		}
 		wait := max(after, pause/2+rand.N(pause))

@@ -82,7 +82,10 @@ func TestManyNetworks(t *testing.T) {
 			}
 			n := now.Add(1)
 			defer now.Add(-1)
-			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+			for m := most.Load(); n > m; m = most.Load() {
+				if most.CompareAndSwap(m, n) {
+					break
+				}
 			}
 			apitest.Fail(w, http.StatusNotFound, strings.Repeat("no such network ", 100))
 			return true

@@ -36,28 +36,28 @@ type Config struct {
 // Reconcile applies the DaemonSets and webhook configurations. Deleting the configuration
 // deletes the former through their owner reference, and the latter here.
 func (r *Config) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	return orAgain(r.reconcile(ctx, req))
+	return orAgain(ctrl.Result{}, r.reconcile(ctx, req))
 }
 
-func (r *Config) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *Config) reconcile(ctx context.Context, req ctrl.Request) error {
 	if req.Name != v1.DefaultConfigName || req.Namespace != r.Namespace {
-		return ctrl.Result{}, nil
+		return nil
 	}
 	var cfg v1.SriovOperatorConfig
 	err := r.Get(ctx, req.NamespacedName, &cfg)
 	if client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, err
+		return err
 	}
 	if err != nil {
-		return ctrl.Result{}, r.webhooks(ctx, &v1.SriovOperatorConfigSpec{})
+		return r.webhooks(ctx, &v1.SriovOperatorConfigSpec{})
 	}
 	if old := cfg.DeepCopy(); controllerutil.RemoveFinalizer(&cfg, v1.FinalizerConfig) {
 		if err := r.Patch(ctx, &cfg, client.MergeFrom(old), FieldOwner); err != nil {
-			return ctrl.Result{}, client.IgnoreNotFound(err)
+			return client.IgnoreNotFound(err)
 		}
 	}
 	if !cfg.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, r.webhooks(ctx, &v1.SriovOperatorConfigSpec{})
+		return r.webhooks(ctx, &v1.SriovOperatorConfigSpec{})
 	}
 	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonConfigReady, ObservedGeneration: cfg.Generation}
 	if cfg.Spec.ConfigurationMode == "systemd" {
@@ -73,9 +73,9 @@ func (r *Config) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	if perr := r.patchConditions(ctx, &cfg, &cfg.Status.Conditions, ready, r.honoured(ctx, &cfg)); perr != nil {
-		return ctrl.Result{}, perr
+		return perr
 	}
-	return ctrl.Result{}, err
+	return err
 }
 
 // create makes the configuration of a fresh installation, once at start: whoever

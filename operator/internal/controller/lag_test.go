@@ -483,7 +483,9 @@ func (p *planning) step(random *rand.Rand, names []string) {
 	case 8, 9:
 		p.deliver(random.IntN(100))
 	default:
-		for random.IntN(4) > 0 && p.deliver(random.IntN(100)) {
+		more := true
+		for more && random.IntN(4) > 0 {
+			more = p.deliver(random.IntN(100))
 		}
 		if len(p.queued) > 0 {
 			all := slices.Sorted(maps.Keys(p.queued))

@@ -79,33 +79,33 @@ func (e *notReadyError) Error() string { return e.message }
 
 // Reconcile makes one network's NAD.
 func (r *Network) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	return orAgain(r.reconcile(ctx, req))
+	return orAgain(ctrl.Result{}, r.reconcile(ctx, req))
 }
 
-func (r *Network) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *Network) reconcile(ctx context.Context, req ctrl.Request) error {
 	n := r.empty()
 	err := r.Get(ctx, req.NamespacedName, n.Object)
 	if apierrors.IsNotFound(err) { // or the cache does not have it yet
 		err = r.Live.Get(ctx, req.NamespacedName, n.Object)
 	}
 	if client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, err
+		return err
 	}
 	if err != nil || !n.GetDeletionTimestamp().IsZero() {
 		if err := r.remove(ctx, req.NamespacedName, ""); err != nil {
-			return ctrl.Result{}, err
+			return err
 		}
 	}
 	if err != nil {
-		return ctrl.Result{}, nil
+		return nil
 	}
 	if old := n.DeepCopyObject().(client.Object); controllerutil.RemoveFinalizer(n.Object, v1.FinalizerNetwork) {
 		if err := r.Patch(ctx, n.Object, client.MergeFrom(old), FieldOwner); err != nil {
-			return ctrl.Result{}, client.IgnoreNotFound(err)
+			return client.IgnoreNotFound(err)
 		}
 	}
 	if !n.GetDeletionTimestamp().IsZero() {
-		return ctrl.Result{}, nil
+		return nil
 	}
 	ready := metav1.Condition{Type: v1.ConditionReady, Status: metav1.ConditionTrue, Reason: v1.ReasonNetworkReady, ObservedGeneration: n.GetGeneration()}
 	var not *notReadyError
@@ -115,11 +115,11 @@ func (r *Network) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, not.reason, not.message
 		err = nil
 	case apierrors.IsConflict(err):
-		return ctrl.Result{}, err
+		return err
 	case err != nil: // it may never pass: a quota, another admission webhook
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonNADNotWritten, err.Error()
 	}
-	return ctrl.Result{}, errors.Join(err, r.patchConditions(ctx, n.Object, &n.status.Conditions, ready))
+	return errors.Join(err, r.patchConditions(ctx, n.Object, &n.status.Conditions, ready))
 }
 
 // provide brings the NAD to where and what the network says. What is left out of it is

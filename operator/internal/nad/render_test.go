@@ -129,11 +129,11 @@ func TestTextsAreBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			got, err := Sriov("n", &v1.SriovNetworkSpec{IPAM: tc.text, MetaPluginsConfig: `{"type":"tuning","x":` + tc.text + "}", Capabilities: tc.text})
+			_, err := Sriov("n", &v1.SriovNetworkSpec{IPAM: tc.text, MetaPluginsConfig: `{"type":"tuning","x":` + tc.text + "}", Capabilities: tc.text})
 			runtime.ReadMemStats(&after)
 			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
 			require.Error(t, err) // no text is capabilities
-			got, err = Sriov("n", &v1.SriovNetworkSpec{IPAM: tc.text})
+			got, err := Sriov("n", &v1.SriovNetworkSpec{IPAM: tc.text})
 			if tc.want == "" {
 				require.NoError(t, err)
 				require.Less(t, len(got), 64<<10)

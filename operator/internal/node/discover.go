@@ -43,7 +43,7 @@ func (f *Found) broken(device string, err error) {
 
 // take sorts the errors of a snapshot by the devices they are about.
 func (f *Found) take(err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // this list, not one inside of an error
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
 			f.take(e)
 		}

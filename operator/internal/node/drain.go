@@ -156,7 +156,7 @@ func (d *Daemon) annotate(ctx context.Context, state *v1.SriovNetworkNodeState, 
 		state.Annotations = map[string]string{}
 	}
 	maps.Copy(state.Annotations, annotations)
-	maps.DeleteFunc(state.Annotations, func(k, v string) bool { ours, ok := annotations[k]; return ok && ours == "" })
+	maps.DeleteFunc(state.Annotations, func(k, _ string) bool { ours, ok := annotations[k]; return ok && ours == "" })
 	return d.Client.Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}))
 }
 

@@ -165,17 +165,16 @@ func TestNameThatChangesWithTheMode(t *testing.T) {
 
 func TestAnotherDeviceAtTheAddress(t *testing.T) {
 	byName, byKind := pol("a", "r1", 2, []string{"ens1"}), pol("a", "r1", 2, nil, byVendor)
-	swap := func(change func(*v1.InterfaceExt)) func(*v1.SriovNetworkNodeState) { return onPF(change) }
 	for name, tc := range map[string]struct {
 		policy *v1.SriovNetworkNodePolicy
 		look   func(*v1.SriovNetworkNodeState)
 		want   []string
 	}{
-		"of another kind, that nothing selects": {byKind, swap(func(i *v1.InterfaceExt) { i.Vendor, i.DeviceID, i.PermanentMac = "15b3", "101d", "52:54:00:00:00:99" }), []string{"ens2 2: 0-1=r1/a"}},
-		"of the same kind, by another name":     {byName, swap(func(i *v1.InterfaceExt) { i.Name, i.AltNames, i.PermanentMac = "ens5", nil, "52:54:00:00:00:99" }), nil},
-		"that the policy selects too":           {byName, swap(func(i *v1.InterfaceExt) { i.PermanentMac = "52:54:00:00:00:99" }), []string{"ens1 2: 0-1=r1/a"}},
-		"it is at another now":                  {byName, swap(func(i *v1.InterfaceExt) { i.PciAddress = "0000:07:00.0" }), []string{"ens1 2: 0-1=r1/a"}},
-		"its successor is at another": {byName, swap(func(i *v1.InterfaceExt) { i.PciAddress, i.PermanentMac = "0000:07:00.0", "52:54:00:00:00:99" }),
+		"of another kind, that nothing selects": {byKind, onPF(func(i *v1.InterfaceExt) { i.Vendor, i.DeviceID, i.PermanentMac = "15b3", "101d", "52:54:00:00:00:99" }), []string{"ens2 2: 0-1=r1/a"}},
+		"of the same kind, by another name":     {byName, onPF(func(i *v1.InterfaceExt) { i.Name, i.AltNames, i.PermanentMac = "ens5", nil, "52:54:00:00:00:99" }), nil},
+		"that the policy selects too":           {byName, onPF(func(i *v1.InterfaceExt) { i.PermanentMac = "52:54:00:00:00:99" }), []string{"ens1 2: 0-1=r1/a"}},
+		"it is at another now":                  {byName, onPF(func(i *v1.InterfaceExt) { i.PciAddress = "0000:07:00.0" }), []string{"ens1 2: 0-1=r1/a"}},
+		"its successor is at another": {byName, onPF(func(i *v1.InterfaceExt) { i.PciAddress, i.PermanentMac = "0000:07:00.0", "52:54:00:00:00:99" }),
 			[]string{"ens1 2: 0-1=r1/a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
