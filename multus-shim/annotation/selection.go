@@ -75,6 +75,17 @@ type Bandwidth struct {
 // Ref is "namespace/name", as users write it.
 func (s Selection) Ref() string { return s.Namespace + "/" + s.Name }
 
+// New is a selection from parts; ifname may be "".
+func New(namespace, name, ifname string) (Selection, error) {
+	s := Selection{Namespace: namespace, Name: name, Interface: ifname}
+	if ifname != "" {
+		if err := checkInterface(ifname); err != nil {
+			return Selection{}, fmt.Errorf("interface: %w", err)
+		}
+	}
+	return s, s.checkRef()
+}
+
 // Parse reads a value of either form with up to limit networks; namespace is that
 // of the pod. The empty value and the empty list select nothing.
 func Parse(value, namespace string, limit int) ([]Selection, error) {

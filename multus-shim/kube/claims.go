@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,23 +13,45 @@ import (
 const (
 	attrDeviceID     = "k8s.cni.cncf.io/deviceID"
 	attrResourceName = "k8s.cni.cncf.io/resourceName"
+	attrPCI          = "resource.kubernetes.io/pciBusID" // of drivers that know nothing of the former
 )
 
-// allocated is a device of a claim. Admin access looks at a device that somebody
-// else has: it is not the pod's.
-type allocated struct {
-	Driver, Pool, Device string
-	AdminAccess          bool
-}
+// DeviceIDAttributes are those that tell a device's ID, for errors.
+const DeviceIDAttributes = attrDeviceID + " or " + attrPCI
 
-type claim struct {
-	Status struct {
+// Claim is a resource claim and what was allocated for it.
+type Claim struct {
+	Metadata Metadata `json:"metadata"`
+	Status   struct {
 		Allocation struct {
 			Devices struct {
-				Results []allocated `json:"results"`
+				Results []Allocated   `json:"results"`
+				Config  []ClaimConfig `json:"config"`
 			} `json:"devices"`
 		} `json:"allocation"`
 	} `json:"status"`
+}
+
+// Allocated is a device of a claim. Admin access looks at a device that somebody
+// else has: it is not the pod's.
+type Allocated struct {
+	Request, Driver, Pool, Device string
+	AdminAccess                   bool
+}
+
+// ClaimConfig is what a claim or its DeviceClass says to the driver of some requests.
+type ClaimConfig struct {
+	Requests []string `json:"requests"` // none: all
+	Opaque   *struct {
+		Driver     string          `json:"driver"`
+		Parameters json.RawMessage `json:"parameters"`
+	} `json:"opaque"`
+}
+
+// Published is what the driver of a device says of it to networks.
+type Published struct {
+	ID       string // "" if it says none
+	Resource string // name of the device-plugin resource that it stands for, "" if none
 }
 
 type slices struct {
@@ -47,67 +71,55 @@ type device struct {
 	} `json:"attributes"`
 }
 
-// ClaimedDevices returns device IDs by resource name out of resource claims of a
-// namespace (dynamic resource allocation, resource.k8s.io/v1), in the order of the
-// claims and of the devices in each. A device without the two attributes is not
-// meant for a network. node tells the name of the pod's node; it is called only if
-// it is not that of the devices' pool.
-func (c *Client) ClaimedDevices(ctx context.Context, namespace string, claims []string, node func() (string, error)) (map[string][]string, error) {
-	var devices []allocated
-	for _, name := range claims {
-		var cl claim
-		path := "apis/resource.k8s.io/v1/namespaces/" + url.PathEscape(namespace) + "/resourceclaims/" + url.PathEscape(name)
-		if err := c.do(ctx, request{method: http.MethodGet, path: path}, &cl); err != nil {
-			return nil, fmt.Errorf("resourceclaim %s/%s: %w", namespace, name, err)
-		}
-		for _, d := range cl.Status.Allocation.Devices.Results {
-			if !d.AdminAccess {
-				devices = append(devices, d)
-			}
-		}
+// Claim reads a resource claim.
+func (c *Client) Claim(ctx context.Context, namespace, name string) (*Claim, error) {
+	var claim Claim
+	path := "apis/resource.k8s.io/v1/namespaces/" + url.PathEscape(namespace) + "/resourceclaims/" + url.PathEscape(name)
+	if err := c.do(ctx, request{method: http.MethodGet, path: path}, &claim); err != nil {
+		return nil, fmt.Errorf("resourceclaim %s/%s: %w", namespace, name, err)
 	}
-	out := map[string][]string{}
-	lists := map[string]*slices{} // by driver and node
-	for _, d := range devices {
-		published, err := c.published(ctx, d, node, lists)
-		if err != nil {
-			return nil, err
-		}
-		resource, id := published.text(attrResourceName), published.text(attrDeviceID)
-		if resource != "" && id != "" {
-			out[resource] = append(out[resource], id)
-		}
-	}
-	return out, nil
+	claim.Metadata.Namespace, claim.Metadata.Name = namespace, name
+	return &claim, nil
 }
 
-// published finds a device in the slices of its driver, nil if it is not there.
-func (c *Client) published(ctx context.Context, d allocated, node func() (string, error), lists map[string]*slices) (*device, error) {
+// Slices looks up devices in what their drivers publish (ResourceSlices), and lists each
+// driver's once.
+type Slices struct {
+	client *Client
+	node   func() (string, error)
+	lists  map[string]*slices // by driver and node
+}
+
+// Slices returns an empty look-up. node tells the name of the pod's node; it is called
+// only if it is not that of a device's pool.
+func (c *Client) Slices(node func() (string, error)) *Slices {
+	return &Slices{client: c, node: node, lists: map[string]*slices{}}
+}
+
+// Device finds an allocated device; false if it is not published.
+func (s *Slices) Device(ctx context.Context, d Allocated) (Published, bool, error) {
 	name := d.Pool // what drivers call the pool of a node
 	for attempt := range 2 {
 		if attempt == 1 {
-			other, err := node()
-			if err != nil {
-				return nil, err
-			}
-			if other == "" || other == name {
-				return nil, nil
+			other, err := s.node()
+			if err != nil || other == "" || other == name {
+				return Published{}, false, err
 			}
 			name = other
 		}
 		key := d.Driver + "\x00" + name
-		if lists[key] == nil {
-			list, err := c.driverSlices(ctx, d.Driver, name)
+		if s.lists[key] == nil {
+			list, err := s.client.driverSlices(ctx, d.Driver, name)
 			if err != nil {
-				return nil, err
+				return Published{}, false, err
 			}
-			lists[key] = list
+			s.lists[key] = list
 		}
-		if found := lists[key].find(d); found != nil {
-			return found, nil
+		if found := s.lists[key].find(d); found != nil {
+			return Published{ID: cmp.Or(found.text(attrDeviceID), found.text(attrPCI)), Resource: found.text(attrResourceName)}, true, nil
 		}
 	}
-	return nil, nil
+	return Published{}, false, nil
 }
 
 func (c *Client) driverSlices(ctx context.Context, driver, node string) (*slices, error) {
@@ -120,7 +132,7 @@ func (c *Client) driverSlices(ctx context.Context, driver, node string) (*slices
 	return &list, nil
 }
 
-func (s *slices) find(a allocated) *device {
+func (s *slices) find(a Allocated) *device {
 	for _, slice := range s.Items {
 		if slice.Spec.Driver != a.Driver || slice.Spec.Pool.Name != a.Pool {
 			continue
@@ -136,7 +148,7 @@ func (s *slices) find(a allocated) *device {
 
 // text is a string attribute of a device, "" if it has none.
 func (d *device) text(attribute string) string {
-	if d == nil || d.Attributes[attribute].String == nil {
+	if d.Attributes[attribute].String == nil {
 		return ""
 	}
 	return *d.Attributes[attribute].String

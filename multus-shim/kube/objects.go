@@ -35,6 +35,9 @@ type Pod struct {
 	Metadata Metadata `json:"metadata"`
 	Spec     struct {
 		NodeName string `json:"nodeName"`
+		Claims   []struct {
+			ClaimName *string `json:"resourceClaimName"` // nil where it is made from a template
+		} `json:"resourceClaims"`
 	} `json:"spec"`
 	Status struct {
 		ResourceClaims []struct {
@@ -47,10 +50,15 @@ type Pod struct {
 	} `json:"status"`
 }
 
-// Claims are the names of the pod's resource claims: those it names, and the one
-// that was made for extended resources that a driver backs.
+// Claims are the names of the pod's resource claims: those it names, those made from
+// its templates, and the one that was made for extended resources that a driver backs.
 func (p *Pod) Claims() []string {
 	var names []string
+	for _, ref := range p.Spec.Claims {
+		if ref.ClaimName != nil {
+			names = append(names, *ref.ClaimName)
+		}
+	}
 	for _, ref := range p.Status.ResourceClaims {
 		if ref.ClaimName != nil { // else the claim was not needed
 			names = append(names, *ref.ClaimName)

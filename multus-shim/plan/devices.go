@@ -22,25 +22,35 @@ func (d Devices) Holds(id string) bool {
 }
 
 // share hands out the devices of each resource in the order of the networks; "" is
-// no device. A pod without any device of a resource is one whose resource nobody
-// plugs devices for: KubeVirt's bridge marker and ovs-cni publish names that
-// schedule pods to nodes. A pod with fewer devices than networks is a mistake.
+// no device. A network keeps the device that a claim gives to it. A pod without any
+// device of a resource is one whose resource nobody plugs devices for: KubeVirt's bridge
+// marker and ovs-cni publish names that schedule pods to nodes. A pod with fewer devices
+// than networks is a mistake.
 func (in Input) share() ([]string, error) {
-	users := map[string]int{}
+	users, given := map[string]int{}, map[string][]string{}
 	for _, n := range in.Networks {
-		if n.Resource != "" {
+		switch {
+		case n.Device != "":
+			given[n.Resource] = append(given[n.Resource], n.Device)
+		case n.Resource != "":
 			users[n.Resource]++
 		}
+	}
+	left := Devices{}
+	for resource, ids := range in.Devices {
+		left[resource] = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(given[resource], id) })
 	}
 	out := make([]string, len(in.Networks))
 	next := map[string]int{}
 	for i, n := range in.Networks {
-		ids := in.Devices[n.Resource]
+		ids, others := left[n.Resource], len(given[n.Resource])
 		switch {
-		case n.Resource == "" || len(ids) == 0:
+		case n.Device != "":
+			out[i] = n.Device
+		case n.Resource == "" || len(ids)+others == 0:
 		case len(ids) < users[n.Resource]:
 			return nil, fmt.Errorf("network %s: no device of resource %q is left for it: the pod has %d and must request one for each of the %d networks that use the resource",
-				in.without(n.Resource, len(ids)), n.Resource, len(ids), users[n.Resource])
+				in.without(n.Resource, len(ids)), n.Resource, len(ids)+others, users[n.Resource]+others)
 		default:
 			out[i] = ids[next[n.Resource]]
 			next[n.Resource]++
@@ -52,7 +62,7 @@ func (in Input) share() ([]string, error) {
 // without names the network for which no device of a resource is left.
 func (in Input) without(resource string, devices int) string {
 	for _, n := range in.Networks {
-		if n.Resource != resource {
+		if n.Resource != resource || n.Device != "" {
 			continue
 		}
 		if devices == 0 {

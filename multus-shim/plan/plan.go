@@ -25,6 +25,7 @@ type Network struct {
 	Config    nad.Config
 	NAD       string               // "namespace/name"; "" when no NAD is behind it
 	Resource  string               // that its NAD asks for, "" if none
+	Device    string               // that a claim gives to this network, "" leaves it to Input.Devices
 	Selection annotation.Selection // what the pod asked for; zero for the administrator's networks
 }
 

@@ -19,6 +19,9 @@ import (
 func (c *call) devices(ctx context.Context, p *pod, networks []plan.Network) (plan.Devices, error) {
 	need, named := map[string]int{}, []string{}
 	for _, n := range networks {
+		if n.Device != "" {
+			continue // a claim gives it
+		}
 		if n.Resource != "" {
 			need[n.Resource]++
 		} else if id := n.Selection.DeviceID; id != "" && !c.conf.Policy.AnyDevice {
@@ -46,7 +49,7 @@ func (c *call) devices(ctx context.Context, p *pod, networks []plan.Network) (pl
 	if !short() {
 		return devices, nil
 	}
-	claimed, err := c.claimed(ctx, p, found.Claims)
+	claimed, err := c.claimedDevices(ctx, p, found.Claims)
 	if err != nil {
 		return nil, coded(types.ErrTryAgainLater, fmt.Errorf("resource claims: %w", err))
 	}
@@ -61,25 +64,4 @@ func (c *call) devices(ctx context.Context, p *pod, networks []plan.Network) (pl
 		return nil, coded(types.ErrTryAgainLater, kubeletErr)
 	}
 	return devices, nil // plan names the network that goes without
-}
-
-// claimed returns the devices of the pod's claims: those that the kubelet has
-// prepared, else those that the pod's status names.
-func (c *call) claimed(ctx context.Context, p *pod, claims []string) (map[string][]string, error) {
-	if len(claims) == 0 {
-		if err := c.readPod(ctx, p); err != nil || p.object == nil {
-			return nil, err
-		}
-		claims = p.object.Claims()
-	}
-	client, err := c.api()
-	if err != nil || client == nil || len(claims) == 0 {
-		return nil, err
-	}
-	return client.ClaimedDevices(ctx, p.Namespace, claims, func() (string, error) {
-		if err := c.readPod(ctx, p); err != nil || p.object == nil {
-			return "", err
-		}
-		return p.object.Spec.NodeName, nil
-	})
 }

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,17 +30,22 @@ type pod struct {
 	conf.Pod
 	annotations map[string]string
 	object      *kube.Pod // nil until it was read from the API server
+	claims      *claims   // nil until they were read
+	claimed     bool      // a claim asks for a network
 }
 
 // static pods exist on the node only.
 func (p *pod) static() bool {
 	source := p.annotations[configSource]
+	if source == "" && p.object != nil {
+		source = p.object.Metadata.Annotations[configSource]
+	}
 	return source != "" && source != "api"
 }
 
 // annotated: the pod asks for something.
 func (p *pod) annotated() bool {
-	return p.annotations[annotation.Networks] != "" || p.annotations[annotation.DefaultNetwork] != ""
+	return p.annotations[annotation.Networks] != "" || p.annotations[annotation.DefaultNetwork] != "" || p.claimed
 }
 
 // lookupPod takes the annotations from the runtime when it hands them over:
@@ -56,10 +62,6 @@ func (c *call) lookupPod(ctx context.Context) (*pod, error) {
 		return p, nil // no API server: the configuration alone decides
 	}
 	p.annotations = p.object.Metadata.Annotations
-	if uid := p.object.Metadata.UID; p.UID != "" && p.UID != uid && !p.static() {
-		return nil, coded(types.ErrTryAgainLater,
-			fmt.Errorf("pod %s has UID %s, the sandbox is for %s: the pod was replaced", p.Pod, uid, p.UID))
-	}
 	return p, nil
 }
 
@@ -72,28 +74,41 @@ func (c *call) readPod(ctx context.Context, p *pod) error {
 	if err != nil || client == nil {
 		return err
 	}
-	p.object, err = client.Pod(ctx, p.Namespace, p.Name)
-	return coded(types.ErrTryAgainLater, err)
+	if p.object, err = client.Pod(ctx, p.Namespace, p.Name); err != nil {
+		return coded(types.ErrTryAgainLater, err)
+	}
+	if uid := p.object.Metadata.UID; p.UID != "" && p.UID != uid && !p.static() {
+		p.object = nil
+		return coded(types.ErrTryAgainLater,
+			fmt.Errorf("pod %s has UID %s, the sandbox is for %s: the pod was replaced", p.Pod, uid, p.UID))
+	}
+	return nil
 }
 
 // want is a network before its configuration is known: by selection, or with
 // it when no NAD is involved.
 type want struct {
 	network plan.Network
-	load    bool // network.Selection names a NAD or a file
-	orFile  bool // an administrator's choice: a file of that name does as well
+	load    bool            // network.Selection names a NAD or a file
+	orFile  bool            // an administrator's choice: a file of that name does as well
+	claimed *claimedNetwork // the claim that asks for it and gives its device; nil if none
 }
 
 // networks returns all networks of the pod in order, the default one first.
 func (c *call) networks(ctx context.Context, p *pod) ([]plan.Network, error) {
-	wants, err := c.wants(p)
+	claimed, err := c.claimedNetworks(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	p.claimed = len(claimed) > 0
+	wants, err := c.wants(p, claimed)
 	if err != nil {
 		return nil, coded(types.ErrInvalidNetworkConfig, err)
 	}
 	return c.load(ctx, wants)
 }
 
-func (c *call) wants(p *pod) ([]want, error) {
+func (c *call) wants(p *pod, claimed []claimedNetwork) ([]want, error) {
 	wants, err := c.defaultNetwork(p)
 	if err != nil {
 		return nil, err
@@ -116,6 +131,9 @@ func (c *call) wants(p *pod) ([]want, error) {
 			return nil, err
 		}
 		wants = append(wants, want{network: plan.Network{Selection: s}, load: true})
+	}
+	if wants, err = c.addClaimed(wants, p, claimed); err != nil {
+		return nil, err
 	}
 	if name := c.conf.AuxiliaryChain; name != "" {
 		chain, ok, err := nad.Chain(filepath.Dir(c.conf.ClusterNetwork), name, c.conf.CNIVersion)
@@ -209,7 +227,11 @@ func (c *call) load(ctx context.Context, wants []want) ([]plan.Network, error) {
 			if errors.Is(f.err, errStopped) {
 				continue
 			}
-			if n, err = c.resolve(w, f); err != nil {
+			n, err = c.resolve(w, f)
+			if w.claimed != nil {
+				n.Device, n.Resource, err = w.claimed.device.ID, cmp.Or(w.claimed.device.Resource, n.Resource), w.claimed.Wrap(err)
+			}
+			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
