@@ -119,7 +119,7 @@ func (e *env) start(node string, pfs, vfs int) *process {
 	p.Cmd = exec.Command(e.program, "-kubeconfig", e.kubeconfig(node), "-node-name", node, "-config-file", config, "-resource-prefix", "example.com",
 		"-sysfs-root", tree, "-captured", "-kubelet-dir", filepath.Join(dir, "kubelet"), "-cdi-dir", filepath.Join(dir, "cdi"),
 		"-device-info-dir", filepath.Join(dir, "devinfo"), "-attachments-dir", filepath.Join(dir, "attachments"))
-	p.Cmd.Stderr = log
+	p.Stderr = log
 	require.NoError(e, p.Start())
 	e.Cleanup(func() {
 		_ = p.Process.Signal(os.Interrupt)

@@ -262,19 +262,15 @@ func (s *source) link(in scope, name string, decl ast.Node, imports map[string]s
 			ast.Inspect(n.X, visit)
 			return false
 		case *ast.Ident:
-			if n.Obj == nil || n.Obj.Kind == ast.Fun || isGlobal(n.Obj) {
+			if n.Obj == nil || n.Obj.Kind == ast.Fun {
+				add(in.sees(n.Name)...)
+			} else if _, isSpec := n.Obj.Decl.(*ast.ValueSpec); isSpec && n.Obj.Kind == ast.Var { // perhaps the package's
 				add(in.sees(n.Name)...)
 			}
 		}
 		return true
 	}
 	ast.Inspect(decl, visit)
-}
-
-// isGlobal reports whether an object may be a package's variable, not a local one.
-func isGlobal(o *ast.Object) bool {
-	_, isSpec := o.Decl.(*ast.ValueSpec)
-	return o.Kind == ast.Var && isSpec
 }
 
 // guardsOf are the guards that a function reaches.
