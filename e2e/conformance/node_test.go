@@ -77,7 +77,7 @@ func tree(t *testing.T, pf libsriov.Address) string {
 		require.NoError(t, err)
 		b.WriteString(name + " " + string(text))
 	}
-	out, err := exec.Command("sh", "-c", `ip -br link | sed -E 's/ +(UP|DOWN|UNKNOWN) +/ /; s/NO-CARRIER,|,LOWER_UP//g'` + "; ip netns list; ls /var/lib/cni/sriov /var/lib/cni/sriov/pci 2>/dev/null | grep 0000: || true").CombinedOutput()
+	out, err := exec.Command("sh", "-c", `ip -br link | sed -E 's/ +(UP|DOWN|UNKNOWN) +/ /; s/NO-CARRIER,|,LOWER_UP//g'`+"; ip netns list; ls /var/lib/cni/sriov /var/lib/cni/sriov/pci 2>/dev/null | grep 0000: || true").CombinedOutput()
 	require.NoError(t, err)
 	return b.String() + string(out)
 }
