@@ -3,6 +3,7 @@
 package noiommu_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +39,7 @@ func TestNodeNoIOMMU(t *testing.T) {
 	require.NoError(t, os.WriteFile(mode, []byte("Y"), 0))
 	t.Cleanup(func() { require.NoError(t, os.WriteFile(mode, []byte("N"), 0)) })
 	require.NoError(t, h.BindDriver(t.Context(), vf, "vfio-pci"))
-	t.Cleanup(func() { require.NoError(t, h.ResetDriver(t.Context(), vf)) })
+	t.Cleanup(func() { require.NoError(t, h.ResetDriver(context.WithoutCancel(t.Context()), vf)) })
 	node, err := h.VFIONode(vf)
 	require.NoError(t, err)
 	assert.True(t, strings.HasPrefix(filepath.Base(node.Host), "noiommu-"), node.Host)
