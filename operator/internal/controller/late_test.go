@@ -105,9 +105,7 @@ func TestChangedAndChangedBackBehindALateWatch(t *testing.T) {
 		return otherwise
 	}
 	rounds, nodes := number("ROUNDS", 2), number("NODES", 30)
-	program := filepath.Join(t.TempDir(), "operator")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/sriovkit-operator").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	program := buildOperator(t)
 	c, err := startPlane(t.Context(), controlplane.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
