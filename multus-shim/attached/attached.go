@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -69,7 +70,8 @@ func Of(network, deviceID, ifname string, result json.RawMessage) (Attachment, e
 	return a, nil
 }
 
-// Write replaces the file of a pod.
+// Write adds attachments to the file of a pod: its sandbox may be attached more than once,
+// with other interfaces. What the file tells of another sandbox goes.
 func Write(dir string, f File) error {
 	path, err := path(dir, f.PodUID)
 	if err != nil {
@@ -78,6 +80,13 @@ func Write(dir string, f File) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	if old, err := read(path); err == nil && old.ContainerID == f.ContainerID {
+		f.Attachments = append(old.without(interfaces(f.Attachments)), f.Attachments...)
+	}
+	return write(path, f)
+}
+
+func write(path string, f File) error {
 	f.Version = Version
 	data, err := json.Marshal(f)
 	if err != nil {
@@ -86,22 +95,46 @@ func Write(dir string, f File) error {
 	return atomicwriter.WriteFile(path, data, 0o644)
 }
 
-// Remove removes the file of a pod unless it tells of another sandbox. What does
-// not exist is no error.
-func Remove(dir, podUID, containerID string) error {
+func read(path string) (File, error) {
+	var f File
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return f, err
+	}
+	return f, json.Unmarshal(data, &f)
+}
+
+func interfaces(attachments []Attachment) []string {
+	var names []string
+	for _, a := range attachments {
+		names = append(names, a.Interface)
+	}
+	return names
+}
+
+// without are the attachments of other interfaces.
+func (f File) without(interfaces []string) []Attachment {
+	return slices.DeleteFunc(slices.Clone(f.Attachments), func(a Attachment) bool { return slices.Contains(interfaces, a.Interface) })
+}
+
+// Remove takes attachments of a sandbox out of the file of its pod, and the file with the
+// last of them. A file that tells of another sandbox stays; what does not exist is no
+// error.
+func Remove(dir, podUID, containerID string, interfaces []string) error {
 	path, err := path(dir, podUID)
 	if err != nil {
 		return nil //nolint:nilerr // it was never written
 	}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := read(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && f.ContainerID != containerID:
 		return nil
+	case err == nil:
+		if f.Attachments = f.without(interfaces); len(f.Attachments) > 0 {
+			return write(path, f)
+		}
 	}
-	var f File
-	if err == nil && json.Unmarshal(data, &f) == nil && f.ContainerID != containerID {
-		return nil
-	}
-	return os.Remove(path)
+	return os.Remove(path) // also where it cannot be read
 }
 
 func path(dir, podUID string) (string, error) {

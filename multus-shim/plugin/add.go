@@ -69,6 +69,11 @@ func (c *call) prepare(ctx context.Context) (*pod, []plan.Attachment, error) {
 		if existing, err = gateway.Interfaces(c.Netns); err != nil {
 			return p, nil, coded(types.ErrInvalidNetNS, err)
 		}
+		others, err := c.recordedInterfaces()
+		if err != nil {
+			return p, nil, coded(types.ErrIOFailure, err)
+		}
+		existing = append(existing, others...)
 	}
 	attachments, warnings, err := plan.Make(plan.Input{
 		ContainerID: c.ContainerID, Ifname: c.IfName, Existing: existing, Args: c.args, RuntimeConfig: c.conf.RuntimeConfig,
@@ -127,7 +132,7 @@ func (c *call) attachOne(ctx context.Context, r *record.Record, i int, a plan.At
 			return coded(types.ErrIOFailure, err)
 		}
 	}
-	if err := c.store.SaveResult(c.ContainerID, c.Netns, *e); err != nil {
+	if err := c.store.SaveResult(c.key(), c.Netns, *e); err != nil {
 		return coded(types.ErrIOFailure, err)
 	}
 	result, err := c.runner.Add(ctx, c.container(), e.Attachment)
@@ -141,7 +146,7 @@ func (c *call) attachOne(ctx context.Context, r *record.Record, i int, a plan.At
 // remember writes what ADD changed about an attachment to both sources of DEL.
 func (c *call) remember(r *record.Record, changed ...int) error {
 	for _, i := range changed {
-		if err := c.store.SaveResult(c.ContainerID, c.Netns, r.Entries[i]); err != nil {
+		if err := c.store.SaveResult(c.key(), c.Netns, r.Entries[i]); err != nil {
 			return coded(types.ErrIOFailure, err)
 		}
 	}
@@ -156,29 +161,48 @@ func (c *call) undo(ctx context.Context, r *record.Record) error {
 	return nil
 }
 
+// recordedInterfaces are those of the container's attachments under other CNI_IFNAMEs,
+// network devices or not. eth0 comes first and needs no look.
+func (c *call) recordedInterfaces() ([]string, error) {
+	if c.key() == c.ContainerID {
+		return nil, nil
+	}
+	keys, err := c.store.Records(c.ContainerID)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, key := range keys {
+		r, err := c.store.Load(key)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range r.Entries {
+			names = append(names, e.Ifname)
+		}
+	}
+	return names, nil
+}
+
 // clean deletes what an earlier ADD for the same container left when it was
 // killed and the runtime came back without a DEL in between. Nothing that our
 // ADD leaves lacks a record, so only a damaged one makes it look further.
 func (c *call) clean(ctx context.Context) error {
-	r, err := c.store.Load(c.ContainerID)
+	r, err := c.store.Load(c.key())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if errors.Is(err, record.ErrCorrupt) {
-		r, err = c.store.Find(c.ContainerID, c.IfName, c.args)
+		r, err = c.store.Find(c.key(), c.IfName, c.args)
 	}
 	if err != nil {
 		return coded(types.ErrIOFailure, err)
-	}
-	if r.Ifname != c.IfName {
-		return coded(types.ErrInvalidEnvironmentVariables,
-			fmt.Errorf("CNI_IFNAME %s: the container is attached with %s already", c.IfName, r.Ifname))
 	}
 	if !slices.ContainsFunc(r.Entries, func(e record.Entry) bool { return !e.Added }) {
 		return coded(types.ErrInvalidEnvironmentVariables,
 			fmt.Errorf("CNI_CONTAINERID %s: the container is attached with %s already, DEL comes before another ADD", c.ContainerID, r.Ifname))
 	}
-	c.log.Warn("cleaning up after an ADD that did not finish", "record", c.store.Path(c.ContainerID))
+	c.log.Warn("cleaning up after an ADD that did not finish", "record", c.store.Path(c.key()))
 	return c.detach(ctx, r, c.Netns)
 }
 

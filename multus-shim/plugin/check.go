@@ -15,15 +15,12 @@ func check(ctx context.Context, c *call) error {
 		return err
 	}
 	defer release()
-	r, err := c.store.Find(c.ContainerID, c.IfName, c.args)
+	r, err := c.store.Find(c.key(), c.IfName, c.args)
 	if err != nil {
 		return coded(types.ErrIOFailure, err)
 	}
 	if r == nil {
 		return c.checkUnrecorded(ctx)
-	}
-	if r.Ifname != c.IfName {
-		return coded(types.ErrUnknownContainer, fmt.Errorf("nothing is recorded for container %s, interface %s", c.ContainerID, c.IfName))
 	}
 	var errs []error
 	for _, e := range r.Entries {
@@ -41,6 +38,10 @@ func check(ctx context.Context, c *call) error {
 // checkUnrecorded checks the default network of a container from before we were
 // installed, with the result that the runtime remembers.
 func (c *call) checkUnrecorded(ctx context.Context) error {
+	if others, err := c.attachedOtherwise(); err != nil || len(others) > 0 {
+		return errors.Join(err, coded(types.ErrUnknownContainer,
+			fmt.Errorf("nothing is recorded for container %s, interface %s", c.ContainerID, c.IfName)))
+	}
 	attachments, err := c.configuredAttachments(ctx)
 	if err != nil {
 		return err

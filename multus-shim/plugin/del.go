@@ -24,16 +24,13 @@ func del(ctx context.Context, c *call) error {
 		return err
 	}
 	defer release()
-	r, err := c.store.Find(c.ContainerID, c.IfName, c.args)
+	r, err := c.store.Find(c.key(), c.IfName, c.args)
 	switch {
 	case err != nil:
 		return errors.Join(c.detachKnown(ctx, r, c.Netns), coded(types.ErrIOFailure, fmt.Errorf(
 			"not all that this container is attached to can be read; detach the rest by hand and remove the file: %w", err)))
 	case r == nil:
 		return c.delUnrecorded(ctx)
-	case r.Ifname != c.IfName:
-		c.log.Warn("nothing is recorded for this interface of the container, nothing was detached", "ifname", c.IfName, "recorded", r.Ifname)
-		return nil
 	}
 	return c.detach(ctx, r, c.Netns)
 }
@@ -42,6 +39,10 @@ func del(ctx context.Context, c *call) error {
 // may have been attached before we were installed, or the state directory was lost:
 // what the configuration names is detached. Plugins allow a DEL of what is not there.
 func (c *call) delUnrecorded(ctx context.Context) error {
+	if others, err := c.attachedOtherwise(); err != nil || len(others) > 0 {
+		c.log.Warn("nothing is recorded for this interface of the container, nothing was detached", "ifname", c.IfName, "recorded", others)
+		return err
+	}
 	c.log.Warn("nothing is recorded for the container, the default network of the configuration is detached", "ifname", c.IfName)
 	if selected := c.conf.Annotations[annotation.Networks]; selected != "" {
 		c.log.Warn("networks of the pod's annotation are not detached if they were attached: nothing tells how", "annotation", brief.Text(selected))
@@ -59,16 +60,30 @@ func (c *call) delUnrecorded(ctx context.Context) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return coded(types.ErrIOFailure, c.store.Remove(c.ContainerID)) // a killed first write may have left a file
+	return coded(types.ErrIOFailure, c.store.Remove(c.key())) // a killed first write may have left a file
+}
+
+// attachedOtherwise are the records of a container of which an interface other than eth0
+// is not recorded: that is none from before we were installed.
+func (c *call) attachedOtherwise() ([]string, error) {
+	if c.key() == c.ContainerID {
+		return nil, nil
+	}
+	keys, err := c.store.Records(c.ContainerID)
+	return keys, coded(types.ErrIOFailure, err)
 }
 
 // detach runs DEL for every attachment that may have been started, newest
 // first. One that fails stays recorded, so that the next DEL tries it alone.
 func (c *call) detach(ctx context.Context, r *record.Record, netns string) error {
+	var interfaces []string
+	for _, e := range r.Entries {
+		interfaces = append(interfaces, e.Ifname)
+	}
 	left, err := c.detachEntries(ctx, r, netns)
 	if len(left) == 0 {
 		return coded(types.ErrIOFailure, errors.Join(
-			attached.Remove(c.attachedDir(), r.Pod.UID, r.ContainerID), c.store.Remove(r.ContainerID)))
+			attached.Remove(c.attachedDir(), r.Pod.UID, r.ContainerID, interfaces), c.store.Remove(r.Key())))
 	}
 	r.Entries = left
 	return errors.Join(err, c.store.Create(r))

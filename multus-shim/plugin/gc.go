@@ -48,7 +48,7 @@ func gc(ctx context.Context, c *call) error {
 type sweep struct {
 	*call
 	live    map[string]*liveNetwork
-	dead    []string // containers that no runtime can have
+	dead    []string // records of containers that no runtime can have
 	unknown bool     // there may be attachments that no list has
 	absent  bool     // the runtime lists a container of which nothing is recorded
 	errs    []error
@@ -78,22 +78,23 @@ func (s *sweep) network(a delegate.Attachment) *liveNetwork {
 // survey reads what is known about all containers and tells the living from the
 // dead. A record of another configuration is alive: its runtime was not asked.
 func (s *sweep) survey() error {
-	ids, err := s.store.Containers()
+	keys, err := s.store.Keys()
 	if err != nil {
 		return err
 	}
-	listed := map[string]string{} // interface by container
+	listed := map[string]bool{} // containers
 	for _, a := range s.conf.ValidAttachments {
-		listed[a.ContainerID] = a.IfName
+		listed[a.ContainerID] = true
+		keys = append(keys, record.Key(a.ContainerID, a.IfName))
 	}
-	ids = slices.Concat(ids, slices.Collect(maps.Keys(listed)))
-	slices.Sort(ids)
-	for _, id := range slices.Compact(ids) {
-		ifname, isListed := listed[id]
-		r, err := s.store.Find(id, cmp.Or(ifname, "eth0"), nil)
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		id, ifname := record.Split(key)
+		isListed := listed[id]
+		r, err := s.store.Find(key, ifname, nil)
 		alive := isListed || err != nil || r != nil && r.Network != "" && r.Network != s.conf.Name
 		switch {
-		case err != nil && !isListed && r == nil && s.store.Foreign(id):
+		case err != nil && !isListed && r == nil && s.store.Foreign(key):
 			s.log.Warn("a file of the state directory is passed over: no container of that name, and no record", "err", err)
 			continue
 		case err != nil:
@@ -105,7 +106,7 @@ func (s *sweep) survey() error {
 			s.absent = s.absent || isListed
 			continue
 		case !alive:
-			s.dead = append(s.dead, id)
+			s.dead = append(s.dead, key)
 		}
 		s.count(r, alive)
 	}
@@ -126,19 +127,20 @@ func (s *sweep) count(r *record.Record, alive bool) {
 // next GC finds the others.
 func (s *sweep) detachDead(ctx context.Context) {
 	end := time.Now().Add(s.conf.Timeout.Delegate)
-	for i, id := range s.dead {
+	for i, key := range s.dead {
 		if time.Now().After(end) || ctx.Err() != nil {
 			s.log.Warn("stale containers are left for the next GC", "count", len(s.dead)-i)
 			return
 		}
-		if err := s.detachContainer(ctx, id); err != nil {
-			s.errs = append(s.errs, fmt.Errorf("container %s: %w", id, err))
+		if err := s.detachContainer(ctx, key); err != nil {
+			s.errs = append(s.errs, fmt.Errorf("container %s: %w", key, err))
 		}
 	}
 }
 
 // detachContainer leaves alone what another command works on: it is alive.
-func (s *sweep) detachContainer(ctx context.Context, id string) error {
+func (s *sweep) detachContainer(ctx context.Context, key string) error {
+	id, ifname := record.Split(key)
 	now, cancel := context.WithCancel(ctx)
 	cancel() // try the lock, do not wait
 	release, err := s.store.Lock(now, id)
@@ -149,7 +151,7 @@ func (s *sweep) detachContainer(ctx context.Context, id string) error {
 	if !locked {
 		defer release()
 	}
-	r, err := s.store.Find(id, "eth0", nil) // it may have changed since
+	r, err := s.store.Find(key, ifname, nil) // it may have changed since
 	if err != nil || r == nil {
 		s.unknown = s.unknown || err != nil
 		return err

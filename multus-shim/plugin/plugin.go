@@ -165,6 +165,9 @@ func (c *call) lock(ctx context.Context) (release func(), err error) {
 	return release, nil
 }
 
+// key names the record of this command's attachment.
+func (c *call) key() string { return record.Key(c.ContainerID, c.IfName) }
+
 func (c *call) container() delegate.Container {
 	return delegate.Container{ID: c.ContainerID, Netns: c.Netns}
 }

@@ -1,9 +1,9 @@
 // Package record keeps what ADD ran for each container, so that DEL, CHECK and
 // GC replay exactly that: without the API server, after a reboot, and after the
-// NADs changed. One file per container under the state directory:
+// NADs changed. One file per container and CNI_IFNAME under the state directory:
 //
-//	records/<container>.json   our record, renamed into place
-//	records/<container>.first  the same before anything ran, synced; for the next boot
+//	records/<key>.json         our record, renamed into place; see Key
+//	records/<key>.first        the same before anything ran, synced; for the next boot
 //	locks/<container>          held while a command works on the container
 //	results/<network>-<container>-<ifname>   libcni's format, one per attachment
 //	<container>                the scratch file of upstream Multus, read only
@@ -12,6 +12,7 @@
 package record
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,7 +35,25 @@ const Version = 1
 // ErrCorrupt: a record exists and cannot be read.
 var ErrCorrupt = errors.New("record is damaged")
 
-// Record is one container.
+// mainIfname is the interface that the runtimes of Kubernetes ask for.
+const mainIfname = "eth0"
+
+// Key names the record of a container under a CNI_IFNAME: the container's ID, which no
+// "@" is part of (CNI specification, "Parameters"), and the interface unless it is eth0.
+func Key(containerID, ifname string) string {
+	if ifname == "" || ifname == mainIfname {
+		return containerID
+	}
+	return containerID + "@" + ifname
+}
+
+// Split takes a key apart.
+func Split(key string) (containerID, ifname string) {
+	containerID, ifname, _ = strings.Cut(key, "@")
+	return containerID, cmp.Or(ifname, mainIfname)
+}
+
+// Record is one container under one CNI_IFNAME.
 type Record struct {
 	Version     int      `json:"version"`
 	Network     string   `json:"network"` // CNI name of the multus network
@@ -55,6 +74,9 @@ type Entry struct {
 	Result json.RawMessage `json:"result,omitempty"` // of ADD, as printed
 }
 
+// Key is the name of the record.
+func (r *Record) Key() string { return Key(r.ContainerID, r.Ifname) }
+
 // Started are the entries whose plugins may have run: all that were added and
 // the first that was not. The record is written after each, so no later one
 // can have begun, unless the machine went down and took an update with it.
@@ -72,20 +94,18 @@ type Store struct {
 	Dir  string
 	Boot string // identifies this boot of the machine (/proc/sys/kernel/random/boot_id)
 
-	// results are the files in results/ by container, once Index has read them;
+	// results are the files in results/ by key, once Index has read them;
 	// nil lists the directory for every look-up.
 	results    map[string][]string
 	unreadable []string // and those whose content does not tell a container
 }
 
-// Path is where the record of a container is.
-func (s Store) Path(containerID string) string {
-	return filepath.Join(s.Dir, "records", containerID+".json")
-}
+// Path is where the record of a key is.
+func (s Store) Path(key string) string { return filepath.Join(s.Dir, "records", key+".json") }
 
-// Create saves the first record of a container and returns when it is on disk.
+// Create saves the first record of an attachment and returns when it is on disk.
 func (s Store) Create(r *Record) error {
-	path, first := s.Path(r.ContainerID), s.firstPath(r.ContainerID)
+	path, first := s.Path(r.Key()), s.firstPath(r.Key())
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -105,7 +125,7 @@ func (s Store) Create(r *Record) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// Save replaces the record of its container. A process that reads it sees all
+// Save replaces a record. A process that reads it sees all
 // of the old one or all of the new one. Nothing is synced, which is most of the
 // time of an ADD on a busy disk: the machine may go down and take the update
 // with it. Then the first record stands in, and Started allows for it.
@@ -114,11 +134,11 @@ func (s Store) Save(r *Record) error {
 	if err != nil {
 		return err
 	}
-	temporary := filepath.Join(filepath.Dir(s.Path(r.ContainerID)), temporaryPrefix(r.ContainerID))
+	temporary := filepath.Join(filepath.Dir(s.Path(r.Key())), temporaryPrefix(r.Key()))
 	if err := os.WriteFile(temporary, data, 0o600); err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	return os.Rename(temporary, s.Path(r.ContainerID))
+	return os.Rename(temporary, s.Path(r.Key()))
 }
 
 func (s Store) stamp(r *Record) ([]byte, error) {
@@ -126,35 +146,33 @@ func (s Store) stamp(r *Record) ([]byte, error) {
 	return marshal(r)
 }
 
-func (s Store) firstPath(containerID string) string {
-	return filepath.Join(s.Dir, "records", containerID+".first")
-}
+func (s Store) firstPath(key string) string { return filepath.Join(s.Dir, "records", key+".first") }
 
 // temporaryPrefix begins the names of files that are renamed to a record;
 // atomicwriter appends a number.
-func temporaryPrefix(containerID string) string { return ".tmp-" + containerID + ".json" }
+func temporaryPrefix(key string) string { return ".tmp-" + key + ".json" }
 
-// Load reads the record of a container. The error is fs.ErrNotExist when there
+// Load reads the record of a key. The error is fs.ErrNotExist when there
 // is none and ErrCorrupt when it is unusable. An update that the last boot did not
 // write whole leaves the first record.
-func (s Store) Load(containerID string) (*Record, error) {
-	r, err := s.load(s.Path(containerID), containerID)
+func (s Store) Load(key string) (*Record, error) {
+	r, err := s.load(s.Path(key), key)
 	if errors.Is(err, ErrCorrupt) {
-		if first, firstErr := s.load(s.firstPath(containerID), containerID); firstErr == nil && first.rebooted {
+		if first, firstErr := s.load(s.firstPath(key), key); firstErr == nil && first.rebooted {
 			return first, nil
 		}
 	}
 	return r, err
 }
 
-func (s Store) load(path, containerID string) (*Record, error) {
+func (s Store) load(path, key string) (*Record, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	r, err := parse(data)
-	if err == nil && r.ContainerID != containerID {
-		err = fmt.Errorf("container %q, want %q", r.ContainerID, containerID)
+	if err == nil && r.Key() != key {
+		err = fmt.Errorf("container %q and interface %q, want %q", r.ContainerID, r.Ifname, key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
@@ -163,16 +181,19 @@ func (s Store) load(path, containerID string) (*Record, error) {
 	return r, nil
 }
 
-// Remove forgets a container: its record, what a killed Save left of one, and
-// its scratch file. What does not exist is no error.
-func (s Store) Remove(containerID string) error {
+// Remove forgets an attachment: its record, what a killed Save left of one, and
+// the scratch file that it was read from. What does not exist is no error.
+func (s Store) Remove(key string) error {
 	names, err := readNames(filepath.Join(s.Dir, "records"))
 	if err != nil {
 		return err
 	}
-	paths := []string{s.firstPath(containerID), s.Path(containerID), s.scratchPath(containerID)}
+	paths := []string{s.firstPath(key), s.Path(key)}
+	if container := s.scratchOf(key); container != "" {
+		paths = append(paths, s.scratchPath(container))
+	}
 	for _, name := range names {
-		if strings.HasPrefix(name, temporaryPrefix(containerID)) {
+		if strings.HasPrefix(name, temporaryPrefix(key)) {
 			paths = append(paths, filepath.Join(s.Dir, "records", name))
 		}
 	}
@@ -185,17 +206,30 @@ func (s Store) Remove(containerID string) error {
 	return errors.Join(errs...)
 }
 
-// Foreign tells whether nothing but a file in the state directory itself, where
-// upstream keeps one per container and people keep notes, has the name.
-func (s Store) Foreign(containerID string) bool {
-	_, err := os.Stat(s.Path(containerID))
-	return errors.Is(err, fs.ErrNotExist) && len(s.results[containerID]) == 0 &&
-		!slices.ContainsFunc(s.unreadable, func(name string) bool { return strings.Contains(name, "-"+containerID+"-") })
+// Records lists the keys of a container's records.
+func (s Store) Records(containerID string) ([]string, error) {
+	names, err := readNames(filepath.Join(s.Dir, "records"))
+	var keys []string
+	for _, name := range names {
+		key, isRecord := strings.CutSuffix(name, ".json")
+		if id, _ := Split(key); isRecord && id == containerID {
+			keys = append(keys, key)
+		}
+	}
+	return keys, err
 }
 
-// Containers lists the containers that have a record, a scratch file or, in a
-// store with an index, libcni entries; sorted.
-func (s Store) Containers() ([]string, error) {
+// Foreign tells whether nothing but a file in the state directory itself, where
+// upstream keeps one per container and people keep notes, has the name.
+func (s Store) Foreign(key string) bool {
+	_, err := os.Stat(s.Path(key))
+	return errors.Is(err, fs.ErrNotExist) && len(s.results[key]) == 0 &&
+		!slices.ContainsFunc(s.unreadable, func(name string) bool { return strings.Contains(name, "-"+key+"-") })
+}
+
+// Keys lists the keys that have a record, a scratch file or, in a store with an
+// index, libcni entries; sorted.
+func (s Store) Keys() ([]string, error) {
 	ids := slices.Collect(maps.Keys(s.results))
 	for _, source := range []struct{ dir, suffix string }{{filepath.Join(s.Dir, "records"), ".json"}, {s.Dir, ""}} {
 		entries, err := os.ReadDir(source.dir)

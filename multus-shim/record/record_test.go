@@ -61,7 +61,7 @@ func TestSaveLoadRemove(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
 
-	ids, err := s.Containers()
+	ids, err := s.Keys()
 	require.NoError(t, err)
 	assert.Equal(t, []string{"c"}, ids)
 	require.NoError(t, s.Remove("c"))
@@ -195,7 +195,7 @@ func TestScratchFileOfUpstream(t *testing.T) {
 	assert.Equal(t, e.Plugins, r.Entries[1].Plugins)
 	assert.Equal(t, e.Result, r.Entries[1].Result)
 
-	ids, err := s.Containers()
+	ids, err := s.Keys()
 	require.NoError(t, err)
 	assert.Equal(t, []string{"c"}, ids)
 
@@ -280,4 +280,37 @@ func FuzzParse(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, string(printed), string(reprinted))
 	})
+}
+
+// Upstream keeps one attachment per container, whatever its interface; we keep more.
+func TestAnotherInterfaceThanEth0(t *testing.T) {
+	t.Parallel()
+	s := Store{Dir: t.TempDir()}
+	require.NoError(t, os.WriteFile(filepath.Join(s.Dir, "c"), []byte(`[{"Name":"n","Bytes":"eyJuYW1lIjoibiIsInR5cGUiOiJhIn0="}]`), 0o600))
+	r, err := s.Find(Key("c", "foo"), "foo", nil)
+	require.NoError(t, err)
+	require.Len(t, r.Entries, 1, "upstream's file")
+	require.NoError(t, s.Remove(r.Key()))
+	require.NoFileExists(t, filepath.Join(s.Dir, "c"))
+
+	require.NoError(t, s.SaveResult("c", "/n", entry("net1", true)))
+	r, err = s.Find(Key("c", "foo"), "foo", nil)
+	require.NoError(t, err)
+	require.Len(t, r.Entries, 1, "and its results")
+	require.NoError(t, s.Create(&Record{ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("net1", true)}}))
+	r, err = s.Find(Key("c", "foo"), "foo", nil)
+	require.NoError(t, err)
+	require.Nil(t, r, "those are of eth0")
+	require.NoError(t, s.SaveResult(Key("c", "foo"), "/n", entry("net2", true)))
+	indexed, err := s.Index()
+	require.NoError(t, err)
+	for _, s := range []Store{s, indexed} {
+		r, err = s.Find(Key("c", "foo"), "foo", nil)
+		require.NoError(t, err)
+		require.Len(t, r.Entries, 1)
+		require.Equal(t, "net2", r.Entries[0].Ifname)
+	}
+	keys, err := indexed.Keys()
+	require.NoError(t, err)
+	require.Equal(t, []string{"c", "c@foo"}, keys)
 }

@@ -28,6 +28,9 @@ type cached struct {
 	Args           conf.Args                  `json:"cniArgs,omitempty"`
 	CapabilityArgs map[string]json.RawMessage `json:"capabilityArgs,omitempty"`
 	Result         json.RawMessage            `json:"result,omitempty"`
+	// Owner is the CNI_IFNAME under which the container got the attachment, "" for eth0
+	// and in entries of others. libcni does not read it.
+	Owner string `json:"multusIfname,omitempty"`
 }
 
 const cacheKind = "cniCacheV1"
@@ -38,9 +41,14 @@ func (s Store) resultPath(containerID string, a delegate.Attachment) string {
 
 // SaveResult writes the libcni entry of an attachment: before its ADD without
 // a result, after it with one.
-func (s Store) SaveResult(containerID, netns string, e Entry) error {
+func (s Store) SaveResult(key, netns string, e Entry) error {
+	containerID, owner := Split(key)
+	if key == containerID {
+		owner = ""
+	}
 	data, err := marshal(cached{
-		Kind: cacheKind, ContainerID: containerID, Config: e.List(), IfName: e.Ifname, NetworkName: e.Name,
+		Owner: owner,
+		Kind:  cacheKind, ContainerID: containerID, Config: e.List(), IfName: e.Ifname, NetworkName: e.Name,
 		Netns: netns, Args: e.Args, CapabilityArgs: e.CapabilityArgs, Result: e.Result,
 	})
 	if err != nil {
@@ -61,13 +69,17 @@ func (s Store) RemoveResult(containerID string, a delegate.Attachment) error {
 	return nil
 }
 
-// FromResults rebuilds a record from libcni's entries for a container, the
+// FromResults rebuilds a record from libcni's entries for an attachment, the
 // default interface first. It returns nil when there are none. An entry that
 // cannot be read is an attachment all the same, its name says so: the error is
 // ErrCorrupt and names the files.
-func (s Store) FromResults(containerID, ifname string) (*Record, error) {
+func (s Store) FromResults(key, ifname string) (*Record, error) {
 	dir := filepath.Join(s.Dir, "results")
-	names := slices.Concat(s.results[containerID], s.unreadable)
+	containerID, owner := Split(key)
+	names := slices.Concat(s.results[key], s.unreadable)
+	if key != containerID {
+		names = slices.Concat(s.results[containerID], names)
+	}
 	if s.results == nil {
 		var err error
 		if names, err = readNames(dir); err != nil {
@@ -76,6 +88,7 @@ func (s Store) FromResults(containerID, ifname string) (*Record, error) {
 	}
 	r := &Record{Version: Version, ContainerID: containerID, Ifname: ifname}
 	var unreadable []error
+	unowned := &Record{} // for another interface than eth0: upstream's
 	for _, name := range names {
 		if !strings.Contains(name, "-"+containerID+"-") {
 			continue
@@ -88,20 +101,23 @@ func (s Store) FromResults(containerID, ifname string) (*Record, error) {
 		if err != nil {
 			return nil, err
 		}
-		entry, netns, err := parseCached(data, containerID)
+		entry, of, netns, err := parseCached(data, containerID)
 		switch {
-		case errors.Is(err, errOther):
+		case errors.Is(err, errOther), err == nil && of != "" && of != owner:
+			continue
+		case err == nil && of == "" && key != containerID:
+			unowned.Netns = netns
+			unowned.add(entry, ifname)
 			continue
 		case err != nil:
 			unreadable = append(unreadable, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err))
 			continue
 		}
 		r.Netns = netns
-		if entry.Ifname == ifname {
-			r.Entries = append([]Entry{entry}, r.Entries...)
-			continue
-		}
-		r.Entries = append(r.Entries, entry)
+		r.add(entry, ifname)
+	}
+	if len(r.Entries) == 0 && s.scratchOf(key) != "" {
+		r.Netns, r.Entries = unowned.Netns, unowned.Entries
 	}
 	if len(r.Entries) == 0 {
 		r = nil
@@ -109,28 +125,37 @@ func (s Store) FromResults(containerID, ifname string) (*Record, error) {
 	return r, errors.Join(unreadable...)
 }
 
+// add puts the default interface first.
+func (r *Record) add(e Entry, ifname string) {
+	if e.Ifname == ifname {
+		r.Entries = append([]Entry{e}, r.Entries...)
+		return
+	}
+	r.Entries = append(r.Entries, e)
+}
+
 // errOther: the entry is that of another container, whose ID contains ours.
 var errOther = errors.New("another container")
 
-func parseCached(data []byte, containerID string) (Entry, string, error) {
+func parseCached(data []byte, containerID string) (e Entry, owner, netns string, err error) {
 	var c cached
 	switch err := json.Unmarshal(data, &c); {
 	case err != nil:
-		return Entry{}, "", err
+		return Entry{}, "", "", err
 	case c.ContainerID != "" && c.ContainerID != containerID:
-		return Entry{}, "", errOther
+		return Entry{}, "", "", errOther
 	case c.Kind != cacheKind || c.ContainerID == "" || c.IfName == "":
-		return Entry{}, "", fmt.Errorf("kind %q, container %q, interface %q: not an entry of libcni", c.Kind, c.ContainerID, c.IfName)
+		return Entry{}, "", "", fmt.Errorf("kind %q, container %q, interface %q: not an entry of libcni", c.Kind, c.ContainerID, c.IfName)
 	}
 	network, err := nad.ParseRecorded(c.Config, c.NetworkName)
 	if err != nil {
-		return Entry{}, "", err
+		return Entry{}, "", "", err
 	}
 	if bytes.Equal(c.Result, []byte("null")) {
 		c.Result = nil
 	}
 	// Whether or not it was added, its plugins may have run.
-	return Entry{Attachment: fromConfig(network, c), Added: true, Result: c.Result}, c.Netns, nil
+	return Entry{Attachment: fromConfig(network, c), Added: true, Result: c.Result}, c.Owner, c.Netns, nil
 }
 
 func fromConfig(network nad.Config, c cached) delegate.Attachment {
@@ -164,7 +189,8 @@ func (s Store) Index() (Store, error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err == nil && json.Unmarshal(data, &c) == nil && c.Kind == cacheKind && c.ContainerID != "":
-			s.results[c.ContainerID] = append(s.results[c.ContainerID], name)
+			key := Key(c.ContainerID, c.Owner)
+			s.results[key] = append(s.results[key], name)
 		default:
 			s.unreadable = append(s.unreadable, name)
 		}

@@ -30,23 +30,36 @@ type scratch struct {
 
 func (s Store) scratchPath(containerID string) string { return filepath.Join(s.Dir, containerID) }
 
-// Find returns what is known about a container from the best source there is:
+// scratchOf is the container whose scratch file, and whose libcni entries that name no
+// CNI_IFNAME, are those of the key: upstream keeps one attachment per container, whatever
+// its interface. "" where they are those of another attachment, which has a record.
+func (s Store) scratchOf(key string) string {
+	container, _ := Split(key)
+	if container != key {
+		if _, err := os.Stat(s.Path(container)); err == nil {
+			return ""
+		}
+	}
+	return container
+}
+
+// Find returns what is known about an attachment from the best source there is:
 // our record, then upstream's scratch file completed from libcni's results,
 // then these alone. It returns nil when nothing is known. The error is ErrCorrupt
 // when there is more than the sources can tell: what they tell is returned with
 // it, for it has to be detached in any case, and files that are named are all that
 // remains of the rest. Arguments are those of the command, for sources that do
 // not hold their own.
-func (s Store) Find(containerID, ifname string, args conf.Args) (*Record, error) {
-	r, recordErr := s.Load(containerID)
+func (s Store) Find(key, ifname string, args conf.Args) (*Record, error) {
+	r, recordErr := s.Load(key)
 	if recordErr == nil {
 		return r, nil
 	}
-	r, scratchErr := s.fromScratch(containerID, ifname, args)
+	r, scratchErr := s.fromScratch(key, ifname, args)
 	if scratchErr == nil {
 		return r, nil
 	}
-	r, err := s.FromResults(containerID, ifname)
+	r, err := s.FromResults(key, ifname)
 	if err != nil || r != nil {
 		return r, err
 	}
@@ -58,7 +71,11 @@ func (s Store) Find(containerID, ifname string, args conf.Args) (*Record, error)
 	return nil, nil
 }
 
-func (s Store) fromScratch(containerID, ifname string, args conf.Args) (*Record, error) {
+func (s Store) fromScratch(key, ifname string, args conf.Args) (*Record, error) {
+	containerID := s.scratchOf(key)
+	if containerID == "" {
+		return nil, fs.ErrNotExist
+	}
 	path := s.scratchPath(containerID)
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -69,7 +86,7 @@ func (s Store) fromScratch(containerID, ifname string, args conf.Args) (*Record,
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 	}
 	r := &Record{Version: Version, ContainerID: containerID, Ifname: ifname, Entries: entries}
-	results, err := s.FromResults(containerID, ifname)
+	results, err := s.FromResults(key, ifname)
 	if err != nil && !errors.Is(err, ErrCorrupt) { // this file tells of all attachments, too
 		return nil, err
 	}
