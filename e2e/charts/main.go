@@ -51,6 +51,7 @@ var sources = []source{
 			"ServiceAccount/sriov-network-operator":      pullSecrets,
 			"ServiceAccount/sriov-network-config-daemon": pullSecrets,
 			"ServiceAccount/sriov-device-plugin":         pullSecrets,
+			"ServiceAccount/sriov-dra-driver":            pullSecrets,
 		},
 	},
 	{

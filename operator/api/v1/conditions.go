@@ -14,6 +14,10 @@ const (
 	// ConditionComplete of an operator config: False names the fields that are set
 	// and that this operator does not act on.
 	ConditionComplete = "AllFieldsHonoured"
+	// ConditionDRA of an operator config, absent while nothing asks for dynamic resource
+	// allocation: False names what it lacks. With ReasonDRANotServed every node stays with
+	// the device plugin.
+	ConditionDRA = "DynamicResourceAllocation"
 )
 
 // Reasons of conditions.
@@ -30,6 +34,11 @@ const (
 	ReasonConfigReady       = "OperatorConfigReady"
 	ReasonConfigSyncFailed  = "OperatorConfigSyncFailed"
 	ReasonConfigUnsupported = "UnsupportedConfiguration"
+
+	// ConditionDRA.
+	ReasonDRAReady      = "DeviceClassesReady"
+	ReasonDRAIncomplete = "DeviceClassesIncomplete"
+	ReasonDRANotServed  = "APINotServed"
 
 	// Policies, and ConditionPlanned of node states.
 	ReasonMatched    = "Matched"

@@ -11,6 +11,16 @@ const (
 	// DevicePluginDisabled: the node takes part but no policy gives it VFs.
 	DevicePluginDisabled = "Disabled"
 
+	// LabelResourceMode on a Node chooses who offers its VFs: ResourceModeDRA is the DRA
+	// driver, anything else, and no label, the device plugin. As an annotation of a
+	// SriovNetworkPoolConfig it says so for the pool's nodes, whatever the default is.
+	LabelResourceMode        = "sriovkit.io/resource-mode"
+	ResourceModeDRA          = "dra"
+	ResourceModeDevicePlugin = "device-plugin"
+	// AnnotationModeSet on a Node ("true"): the operator set LabelResourceMode and takes it
+	// away again; without it an admin did.
+	AnnotationModeSet = "sriovkit.io/resource-mode-by-operator"
+
 	// AnnotationNodeState on a Node mirrors what its daemon asks for.
 	AnnotationNodeState = "sriovnetwork.openshift.io/state"
 	// AnnotationDesiredState on a NodeState is the daemon's request (DrainIdle,

@@ -26,11 +26,11 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/nad"
 )
 
-// Register serves the webhooks of an operator in namespace.
-func Register(mgr ctrl.Manager, namespace string) error {
+// Register serves the webhooks of an operator in namespace whose resources have prefix.
+func Register(mgr ctrl.Manager, namespace, prefix string) error {
 	decoder := admission.NewDecoder(mgr.GetScheme())
 	for path, handler := range map[string]admission.Handler{
-		deploy.ValidatePath: &validator{cluster: cluster{mgr.GetClient(), namespace}, decoder: decoder},
+		deploy.ValidatePath: &validator{cluster: cluster{mgr.GetClient(), namespace}, prefix: prefix, decoder: decoder},
 		deploy.MutatePath:   admission.HandlerFunc(defaults),
 		deploy.InjectPath:   &injector{cached: mgr.GetClient(), live: mgr.GetAPIReader(), decoder: decoder},
 	} {

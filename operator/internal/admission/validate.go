@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 	"github.com/sriovkit/sriovkit/operator/internal/nad"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
@@ -23,6 +24,7 @@ import (
 // not: objects may arrive before what they refer to.
 type validator struct {
 	cluster
+	prefix  string // of resources
 	decoder admission.Decoder
 }
 
@@ -48,6 +50,11 @@ func (v *validator) Handle(ctx context.Context, req admission.Request) admission
 	}
 	if err := v.refuse(obj); err != nil {
 		return admission.Denied(strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	if p, ok := obj.(*v1.SriovNetworkNodePolicy); ok && p.Namespace == v.namespace {
+		if err := v.draName(ctx, p); err != nil {
+			return admission.Denied(err.Error())
+		}
 	}
 	warnings, err := v.warn(ctx, obj)
 	if err != nil {
@@ -115,4 +122,14 @@ func (v *validator) warn(ctx context.Context, obj client.Object) ([]string, erro
 		err = v.config(ctx, o, &w)
 	}
 	return w.list(), err
+}
+
+// draName refuses a resource whose name does not fit what DRA publishes, while the gate is on.
+func (v *validator) draName(ctx context.Context, p *v1.SriovNetworkNodePolicy) error {
+	var cfg v1.SriovOperatorConfig
+	key := client.ObjectKey{Namespace: v.namespace, Name: v1.DefaultConfigName}
+	if err := v.Get(ctx, key, &cfg, client.UnsafeDisableDeepCopy); err != nil || !cfg.Spec.FeatureGates[deploy.GateDRA] {
+		return nil // an unknown gate refuses nothing; the reconciler says the same later
+	}
+	return plan.CheckDRAName(v.prefix, p.Spec.ResourceName)
 }

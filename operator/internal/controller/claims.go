@@ -9,12 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 )
 
 // DRADriver is the name under which VFs are published for dynamic resource allocation
 // (https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/).
 // Devices of it are named by PCI address, with dashes: 0000-01-10-0.
-const DRADriver = "sriovnetwork.k8snetworkplumbingwg.io"
+const DRADriver = deploy.DRADriver
 
 // holdsClaim reports whether a pod holds, through a resource claim, a VF of the node. If
 // disturbed names VFs, only they count. A claim that cannot be read is an error: its pod

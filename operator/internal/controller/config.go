@@ -93,7 +93,7 @@ func (r *Config) create(ctx context.Context) error {
 func (r *Config) deploy(ctx context.Context, cfg *v1.SriovOperatorConfig) error {
 	o := deploy.Options{
 		Namespace: r.Namespace, ResourcePrefix: r.ResourcePrefix, CNIBinDir: r.CNIBinDir, Host: r.Host, NodeSelector: deploy.NodeSelector(&cfg.Spec),
-		MetricsPort: r.MetricsPort,
+		MetricsPort: r.MetricsPort, DRA: draServed(cfg),
 	}
 	if r.Images.Daemon == "" {
 		return fmt.Errorf("no image for the daemon: set SRIOV_NETWORK_CONFIG_DAEMON_IMAGE on the operator")
@@ -110,15 +110,22 @@ func (r *Config) deploy(ctx context.Context, cfg *v1.SriovOperatorConfig) error 
 	if err := r.own(ctx, cfg, deploy.DevicePlugin(o, r.Images, &cfg.Spec)); err != nil {
 		return err
 	}
-	service := deploy.MetricsService(o)
-	if cfg.Spec.FeatureGates[deploy.GateMetrics] {
-		return r.own(ctx, cfg, service)
+	return errors.Join(
+		r.ownIf(ctx, cfg, o.DRA, deploy.DRA(o, r.Images)),
+		r.ownIf(ctx, cfg, cfg.Spec.FeatureGates[deploy.GateMetrics], deploy.MetricsService(o)),
+	)
+}
+
+// ownIf applies an object, or deletes the one that was applied before.
+func (r *Config) ownIf(ctx context.Context, cfg *v1.SriovOperatorConfig, wanted bool, obj client.Object) error {
+	if wanted {
+		return r.own(ctx, cfg, obj)
 	}
-	have, err := r.find(ctx, r, service)
+	have, err := r.find(ctx, r, obj)
 	if err != nil || have == nil || !metav1.IsControlledBy(have, cfg) {
 		return err
 	}
-	return client.IgnoreNotFound(r.Delete(ctx, have))
+	return client.IgnoreNotFound(r.Delete(ctx, have, client.PropagationPolicy(metav1.DeletePropagationBackground)))
 }
 
 // own applies an object of the operator's namespace, for garbage collection to take along

@@ -106,7 +106,7 @@ func (r *NodePlanner) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 	case !state.DeletionTimestamp.IsZero():
 		return ctrl.Result{}, nil // its deletion is an event
 	}
-	return ctrl.Result{}, r.plan(ctx, node, state)
+	return ctrl.Result{}, r.plan(ctx, cfg, node, state)
 }
 
 // create makes the state of a new node, with an empty spec: what to plan from comes
@@ -143,18 +143,25 @@ func (r *NodePlanner) adorn(state *v1.SriovNetworkNodeState) {
 }
 
 // plan writes the node's spec if it has to change: one patch, and none if not.
-func (r *NodePlanner) plan(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) error {
+func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) error {
 	old := &v1.SriovNetworkNodeState{Spec: state.Spec} // the spec is replaced whole
 	old.Annotations = maps.Clone(state.Annotations)
 	r.adorn(state)
-	if state.Status.SyncStatus == "" && len(state.Status.Interfaces) == 0 {
-		return r.patch(ctx, old, state) // the daemon has not reported yet
-	}
-	policies, err := r.policies(ctx)
+	pools, err := poolsOf(ctx, r, r.Namespace, node.Labels)
 	if err != nil {
 		return err
 	}
-	pools, err := poolsOf(ctx, r, r.Namespace, node.Labels)
+	mode, err := r.mode(ctx, cfg, node, pools)
+	if err != nil {
+		return err
+	}
+	if state.Status.SyncStatus == "" && len(state.Status.Interfaces) == 0 { // the daemon has not reported yet
+		if err := r.patch(ctx, old, state); err != nil {
+			return err
+		}
+		return r.label(ctx, node, node.Labels[v1.LabelDevicePlugin], mode)
+	}
+	policies, err := r.policies(ctx)
 	if err != nil {
 		return err
 	}
@@ -172,7 +179,7 @@ func (r *NodePlanner) plan(ctx context.Context, node *metav1.PartialObjectMetada
 	if len(result.Spec.Interfaces) > 0 {
 		enabled = v1.DevicePluginEnabled
 	}
-	if err := r.label(ctx, node, enabled); err != nil {
+	if err := r.label(ctx, node, enabled, mode); err != nil {
 		return err
 	}
 	r.Board.Set(node.Name, state, result.Verdicts)
@@ -245,12 +252,17 @@ func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeStat
 	return r.patchConditions(ctx, state, &state.Status.Conditions, planned)
 }
 
-// label says on the Node whether it offers resources.
-func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetadata, value string) error {
-	if node.Labels[v1.LabelDevicePlugin] == value {
+// label says on the Node whether it offers resources, and by whom.
+func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetadata, enabled string, mode modeChange) error {
+	labels, annotations := map[string]any{}, map[string]any{}
+	if node.Labels[v1.LabelDevicePlugin] != enabled {
+		labels[v1.LabelDevicePlugin] = enabled
+	}
+	mode.add(labels, annotations)
+	if len(labels) == 0 && len(annotations) == 0 {
 		return nil
 	}
-	return r.mark(ctx, node, map[string]any{"labels": map[string]any{v1.LabelDevicePlugin: value}})
+	return r.mark(ctx, node, map[string]any{"labels": labels, "annotations": annotations})
 }
 
 // strip takes from a Node that takes no part (any more) what the operator wrote on it; the
@@ -258,12 +270,13 @@ func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetad
 func (r *NodePlanner) strip(ctx context.Context, node *metav1.PartialObjectMetadata) error {
 	_, labelled := node.Labels[v1.LabelDevicePlugin]
 	_, mirrored := node.Annotations[v1.AnnotationNodeState]
-	if !labelled && !mirrored {
+	mode := modeOff(node, false)
+	if !labelled && !mirrored && mode == modeKept {
 		return nil
 	}
-	return r.mark(ctx, node, map[string]any{
-		"labels": map[string]any{v1.LabelDevicePlugin: nil}, "annotations": map[string]any{v1.AnnotationNodeState: nil},
-	})
+	labels, annotations := map[string]any{v1.LabelDevicePlugin: nil}, map[string]any{v1.AnnotationNodeState: nil}
+	mode.add(labels, annotations)
+	return r.mark(ctx, node, map[string]any{"labels": labels, "annotations": annotations})
 }
 
 func (r *NodePlanner) mark(ctx context.Context, node *metav1.PartialObjectMetadata, metadata map[string]any) error {

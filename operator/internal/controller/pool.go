@@ -59,6 +59,9 @@ func (r *PoolStatus) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if _, err := plan.PoolLimit(p.Spec.MaxUnavailable, len(nodes.Items)); err != nil {
 		fault(v1.ReasonInvalid, "%v", err)
 	}
+	if _, err := plan.PoolMode(&p); err != nil {
+		fault(v1.ReasonInvalid, "%v", err)
+	}
 	others, err := r.others(ctx, p.Name)
 	if err != nil {
 		return ctrl.Result{}, err

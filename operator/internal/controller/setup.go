@@ -95,7 +95,7 @@ func setup(mgr ctrl.Manager, o Operator, images deploy.Images, certificate *Cert
 	for _, err := range []error{
 		mgr.GetFieldIndexer().IndexField(context.Background(), &nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner),
 		mgr.Add(&standings{Reader: mgr.GetClient(), namespace: o.Namespace}),
-		setupNodes(mgr, c, o), setupDrain(mgr, c, o), setupNetworks(mgr, c, o), setupConfig(mgr, c, o, images), setupWebhooks(mgr, o, certificate),
+		setupNodes(mgr, c, o), setupDrain(mgr, c, o), setupNetworks(mgr, c, o), setupConfig(mgr, c, o, images), setupClasses(mgr, c, o), setupWebhooks(mgr, o, certificate),
 	} {
 		if err != nil {
 			return err
@@ -136,7 +136,7 @@ func setupWebhooks(mgr ctrl.Manager, o Operator, c *Certificate) error {
 			Watches(&corev1.Secret{}, toConfig).
 			WithOptions(controller.Options{NeedLeaderElection: new(false)}).
 			Complete(c),
-		admission.Register(mgr, o.Namespace),
+		admission.Register(mgr, o.Namespace, o.ResourcePrefix),
 	)
 }
 
@@ -169,8 +169,8 @@ func setupNodes(mgr ctrl.Manager, c *Client, o Operator) error {
 			WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(nodes.NodeNews())).
 			Watches(&v1.SriovNetworkNodeState{}, handler.EnqueueRequestsFromMapFunc(o.toNode), builder.WithPredicates(nodes.News())).
 			Watches(&v1.SriovNetworkNodePolicy{}, w.policies(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-			Watches(&v1.SriovNetworkPoolConfig{}, w.everyNode(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-			Watches(&v1.SriovOperatorConfig{}, w.everyNode(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			Watches(&v1.SriovNetworkPoolConfig{}, w.everyNode(), builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, modeNews))).
+			Watches(&v1.SriovOperatorConfig{}, w.everyNode(), builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, servedNews))).
 			Watches(&corev1.Namespace{}, w.everyNode(), builder.WithPredicates(o.leaves())).
 			WithOptions(controller.Options{MaxConcurrentReconciles: parallel}).
 			Complete(nodes),

@@ -26,7 +26,7 @@ func Selected(s *v1.SriovOperatorConfigSpec, labels map[string]string) bool {
 
 // gates that are acted on. blockDevicePluginUntilConfigured and parallelNicConfig are how
 // the device plugin and the daemon always work.
-var gates = []string{GateMetrics, GateInjectorMatch, "blockDevicePluginUntilConfigured", "parallelNicConfig"}
+var gates = []string{GateMetrics, GateInjectorMatch, GateDRA, "blockDevicePluginUntilConfigured", "parallelNicConfig"}
 
 // Ignored names the fields that are set and that nothing here acts on, sorted.
 func Ignored(s *v1.SriovOperatorConfigSpec) []string {

@@ -1,6 +1,6 @@
 // Package deploy describes what the operator keeps in the cluster as its configuration
 // asks: the DaemonSets on the selected nodes (its own daemon, which also installs the CNI
-// plugins, and the device plugin), the webhook configurations, the Service of metrics.
+// plugins, the device plugin, the DRA driver), the webhook configurations, the Service of metrics.
 // It is pure; what they may do is granted by the manifests under config/rbac.
 package deploy
 
@@ -42,6 +42,8 @@ type Options struct {
 	Host           HostPaths
 	NodeSelector   map[string]string
 	MetricsPort    int // of the device plugin on the nodes, if the gate for it is on
+	// DRA keeps the device plugin off the nodes that the DRA driver serves.
+	DRA bool
 }
 
 // HostPaths are directories of the nodes that distributions keep elsewhere. The zero value
@@ -212,6 +214,9 @@ func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv
 	}
 	if cfg.FeatureGates[GateMetrics] {
 		serveMetrics(&c, o)
+	}
+	if o.DRA {
+		pod.Affinity = notInDRAMode()
 	}
 	pod.Containers = []corev1.Container{c}
 	return ds

@@ -13,7 +13,7 @@ import (
 func TestIgnoredFields(t *testing.T) {
 	require.Empty(t, Ignored(&v1.SriovOperatorConfigSpec{
 		EnableInjector: true, EnableOperatorWebhook: true, UseCDI: true,
-		FeatureGates: map[string]bool{GateMetrics: true, GateInjectorMatch: true, "blockDevicePluginUntilConfigured": true, "mellanoxFirmwareReset": false},
+		FeatureGates: map[string]bool{GateMetrics: true, GateInjectorMatch: true, GateDRA: true, "blockDevicePluginUntilConfigured": true, "mellanoxFirmwareReset": false},
 	}))
 	require.Equal(t, []string{"disablePlugins: there are no vendor plugins", "featureGates: unheardOf"}, Ignored(&v1.SriovOperatorConfigSpec{
 		DisablePlugins: []string{"mellanox"}, FeatureGates: map[string]bool{"unheardOf": true},

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
@@ -18,17 +20,84 @@ import (
 // one is allowed, sees of the node, and is limited to, so is the other.
 func TestDevicePluginAsInItsOwnManifest(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("../../../device-plugin/deploy/daemonset.yaml")
+	theirs := manifest(t, "../../../device-plugin/deploy/daemonset.yaml", "sriovdp")
+	ours := DevicePlugin(Options{Namespace: "n", ResourcePrefix: "p", MetricsPort: 9809}, Images{DevicePlugin: "i"},
+		&v1.SriovOperatorConfigSpec{FeatureGates: map[string]bool{GateMetrics: true}})
+	alike(t, theirs, ours)
+	c, d := theirs.Spec.Template.Spec.Containers[0], ours.Spec.Template.Spec.Containers[0]
+	require.Equal(t, c.LivenessProbe.HTTPGet.Path, d.LivenessProbe.HTTPGet.Path)
+	require.Equal(t, c.ReadinessProbe.HTTPGet.Path, d.ReadinessProbe.HTTPGet.Path)
+}
+
+func TestDRADriverAsInItsOwnManifest(t *testing.T) {
+	t.Parallel()
+	theirs := manifest(t, "../../../device-plugin/deploy/dra/daemonset.yaml", "sriovdra")
+	ours := DRA(Options{Namespace: "n", ResourcePrefix: "p", NodeSelector: map[string]string{"kubernetes.io/os": "linux"}}, Images{DevicePlugin: "i"})
+	alike(t, theirs, ours)
+	require.Equal(t, theirs.Spec.UpdateStrategy.RollingUpdate, ours.Spec.UpdateStrategy.RollingUpdate)
+	c, d := theirs.Spec.Template.Spec.Containers[0], ours.Spec.Template.Spec.Containers[0]
+	require.Equal(t, c.Command, d.Command)
+	require.Equal(t, "i", d.Image)
+	var env []corev1.EnvVar
+	for _, e := range d.Env {
+		e.ValueFrom.FieldRef.APIVersion = "" // a default
+		env = append(env, e)
+	}
+	require.Equal(t, c.Env, env)
+	require.Equal(t, v1.ResourceModeDRA, theirs.Spec.Template.Spec.NodeSelector[v1.LabelResourceMode])
+}
+
+// Each node has one of the two. While nobody asks for DRA the device plugin's DaemonSet is
+// what it was: with a label of that name on a node or without.
+func TestOneOfTheTwoOnEachNode(t *testing.T) {
+	t.Parallel()
+	s := &v1.SriovOperatorConfigSpec{}
+	require.Nil(t, DevicePlugin(Options{}, Images{}, s).Spec.Template.Spec.Affinity)
+	terms := func(ds *appsv1.DaemonSet) corev1.NodeSelectorRequirement {
+		n := ds.Spec.Template.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+		require.Len(t, n.NodeSelectorTerms, 1)
+		require.Len(t, n.NodeSelectorTerms[0].MatchExpressions, 1)
+		return n.NodeSelectorTerms[0].MatchExpressions[0]
+	}
+	plugin, driver := terms(DevicePlugin(Options{DRA: true}, Images{}, s)), terms(DRA(Options{DRA: true}, Images{}))
+	require.Equal(t, corev1.NodeSelectorRequirement{Key: "sriovkit.io/resource-mode", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"dra"}}, plugin)
+	plugin.Operator = corev1.NodeSelectorOpIn
+	require.Equal(t, plugin, driver)
+}
+
+// A class has the name of a DNS subdomain whatever the resource is called, and one of its own.
+func TestNamesOfDeviceClasses(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, name := range []string{"vfs", "intel_nics", "intel-nics", "Intel_nics", "INTEL_NICS", "a_", "_a", "a", "_", "x.y", "1"} {
+		class := DeviceClass("openshift.io", name, metav1.OwnerReference{})
+		require.Empty(t, validation.IsDNS1123Subdomain(class.Name), class.Name)
+		require.False(t, seen[class.Name], class.Name)
+		seen[class.Name] = true
+		require.Equal(t, "openshift.io/"+name, *class.Spec.ExtendedResourceName)
+		require.Contains(t, class.Spec.Selectors[0].CEL.Expression, `"openshift.io/`+name+`"`)
+	}
+	require.True(t, seen["vfs.openshift.io"])
+}
+
+// manifest reads a DaemonSet from a file of several objects.
+func manifest(t *testing.T, path, name string) *appsv1.DaemonSet {
+	t.Helper()
+	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	var theirs appsv1.DaemonSet
 	for doc := range bytes.SplitSeq(content, []byte("\n---\n")) {
-		if bytes.Contains(doc, []byte("kind: DaemonSet\n")) && bytes.Contains(doc, []byte("name: sriovdp\n")) {
+		if bytes.Contains(doc, []byte("kind: DaemonSet\n")) && bytes.Contains(doc, []byte("name: "+name+"\n")) {
 			require.NoError(t, yaml.UnmarshalStrict(doc, &theirs))
 		}
 	}
 	require.NotEmpty(t, theirs.Name)
-	ours := DevicePlugin(Options{Namespace: "n", ResourcePrefix: "p", MetricsPort: 9809}, Images{DevicePlugin: "i"},
-		&v1.SriovOperatorConfigSpec{FeatureGates: map[string]bool{GateMetrics: true}})
+	return &theirs
+}
+
+// alike compares what two DaemonSets are allowed, see of the node, and are limited to.
+func alike(t *testing.T, theirs, ours *appsv1.DaemonSet) {
+	t.Helper()
 	a, b := theirs.Spec.Template.Spec, ours.Spec.Template.Spec
 	require.Equal(t, a.HostNetwork, b.HostNetwork)
 	require.Equal(t, a.HostPID, b.HostPID)
@@ -38,32 +107,34 @@ func TestDevicePluginAsInItsOwnManifest(t *testing.T) {
 	c, d := a.Containers[0], b.Containers[0]
 	require.Equal(t, c.SecurityContext, d.SecurityContext)
 	require.True(t, c.Resources.Requests.Cpu().Equal(*d.Resources.Requests.Cpu()))
+	require.True(t, c.Resources.Requests.Memory().Equal(*d.Resources.Requests.Memory()))
 	require.True(t, c.Resources.Limits.Memory().Equal(*d.Resources.Limits.Memory()))
 	require.Equal(t, c.TerminationMessagePolicy, d.TerminationMessagePolicy)
-	require.Equal(t, c.LivenessProbe.HTTPGet.Path, d.LivenessProbe.HTTPGet.Path)
-	require.Equal(t, c.ReadinessProbe.HTTPGet.Path, d.ReadinessProbe.HTTPGet.Path)
-	mounts := func(s corev1.PodSpec, name string) (out []string) {
-		volumes := map[string]string{}
-		for _, v := range s.Volumes {
-			if v.HostPath != nil {
-				volumes[v.Name] = v.HostPath.Path
-			}
-		}
-		for _, m := range s.Containers[0].VolumeMounts {
-			if m.Name == "config" { // a file of the node's daemon here, a ConfigMap there
-				require.True(t, m.ReadOnly, name)
-				continue
-			}
-			mode := " rw"
-			if m.ReadOnly {
-				mode = " ro"
-			}
-			out = append(out, volumes[m.Name]+" at "+m.MountPath+mode)
-		}
-		return out
-	}
-	require.ElementsMatch(t, mounts(a, "theirs"), mounts(b, "ours"))
+	require.ElementsMatch(t, mounts(t, a), mounts(t, b))
 	require.Contains(t, d.Args, "--dev-root=/host")
+}
+
+// mounts of the first container that are of the node, but for the configuration's.
+func mounts(t *testing.T, s corev1.PodSpec) (out []string) {
+	t.Helper()
+	volumes := map[string]string{}
+	for _, v := range s.Volumes {
+		if v.HostPath != nil {
+			volumes[v.Name] = v.HostPath.Path
+		}
+	}
+	for _, m := range s.Containers[0].VolumeMounts {
+		if m.Name == "config" { // a file of the node's daemon here, a ConfigMap there
+			require.True(t, m.ReadOnly)
+			continue
+		}
+		mode := " rw"
+		if m.ReadOnly {
+			mode = " ro"
+		}
+		out = append(out, volumes[m.Name]+" at "+m.MountPath+mode)
+	}
+	return out
 }
 
 // Nothing mounts the whole host, and what moved on the host is found where it is.
@@ -73,7 +144,10 @@ func TestHostPaths(t *testing.T) {
 	img := Images{Daemon: "d", DevicePlugin: "p", CNI: map[string]string{"sriov": "s"}}
 	daemon, plugin := Daemon(o, img, &v1.SriovOperatorConfigSpec{}), DevicePlugin(o, img, &v1.SriovOperatorConfigSpec{})
 	paths := map[string]string{}
-	for _, ds := range []*appsv1.DaemonSet{daemon, plugin} {
+	driver := DRA(o, img)
+	require.Contains(t, driver.Spec.Template.Spec.Containers[0].Args, "--kubelet-dir=/var/lib/k0s/kubelet")
+	require.Contains(t, mounts(t, driver.Spec.Template.Spec), "/var/lib/k0s/kubelet/plugins at /var/lib/k0s/kubelet/plugins rw", "kubelet is told the path of the socket")
+	for _, ds := range []*appsv1.DaemonSet{daemon, plugin, driver} {
 		for _, v := range ds.Spec.Template.Spec.Volumes {
 			if v.HostPath == nil {
 				continue
