@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,9 +93,9 @@ func (r *DeviceClasses) reconcile(ctx context.Context) (ctrl.Result, error) {
 	cond := metav1.Condition{Type: v1.ConditionDRA, Status: metav1.ConditionTrue, Reason: v1.ReasonDRAReady, ObservedGeneration: cfg.Generation}
 	faults, err := r.sync(ctx)
 	switch {
-	case meta.IsNoMatchError(err) || apierrors.IsNotFound(err):
+	case errors.Is(err, errNotServed):
 		cond.Status, cond.Reason = metav1.ConditionFalse, v1.ReasonDRANotServed
-		cond.Message = "the API server does not serve resource.k8s.io/v1: nodes stay with the device plugin. Use Kubernetes 1.34 or newer, or turn " + deploy.GateDRA + " off"
+		cond.Message = err.Error() + ": nodes stay with the device plugin. Use Kubernetes 1.34 or newer, or turn " + deploy.GateDRA + " off"
 		return ctrl.Result{RequeueAfter: notServedAgain}, r.patchConditions(ctx, cfg, &cfg.Status.Conditions, cond)
 	case err != nil:
 		return ctrl.Result{}, err
@@ -136,7 +137,7 @@ func (r *DeviceClasses) clear(ctx context.Context) error {
 		return nil
 	}
 	have, err := r.classes(ctx)
-	if err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
+	if err != nil && !errors.Is(err, errNotServed) {
 		return err
 	}
 	for i := range have {
@@ -158,9 +159,14 @@ func (r *DeviceClasses) remove(ctx context.Context, c *resourcev1.DeviceClass) e
 	return nil
 }
 
+var errNotServed = errors.New("the API server does not serve resource.k8s.io/v1")
+
 func (r *DeviceClasses) classes(ctx context.Context) ([]resourcev1.DeviceClass, error) {
 	var list resourcev1.DeviceClassList
 	err := r.Live.List(ctx, &list)
+	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+		return nil, errNotServed
+	}
 	return list.Items, err
 }
 
@@ -169,7 +175,7 @@ func (r *DeviceClasses) classes(ctx context.Context) ([]resourcev1.DeviceClass, 
 func (r *DeviceClasses) sync(ctx context.Context) (faults []string, err error) {
 	var ns corev1.Namespace
 	if err := r.Get(ctx, client.ObjectKey{Name: r.Namespace}, &ns); err != nil {
-		return nil, fmt.Errorf("the operator's namespace: %v", err) // not an API that is missing
+		return nil, fmt.Errorf("the operator's namespace: %w", err)
 	}
 	names, faults, err := r.resources(ctx)
 	if err != nil {

@@ -93,7 +93,9 @@ func TestNothingOfDRAUnlessAskedFor(t *testing.T) {
 	c.create(t, modePool("dra-none", "dra-none", "device-plugin"))
 	c.create(t, policy("dra-none", "dra-none"))
 	c.eventually(t, func(t *assert.CollectT) { require.Equal(t, "ens1 0-3=nics", groups(c.state(t, "dra-none"))) })
-	c.configure(t, func(s *v1.SriovOperatorConfigSpec) { s.FeatureGates = map[string]bool{"dynamicResourceAllocation": false} })
+	c.configure(t, func(s *v1.SriovOperatorConfigSpec) {
+		s.FeatureGates = map[string]bool{"dynamicResourceAllocation": false}
+	})
 	require.Equal(t, []string{foreign.Name}, c.classes(t))
 	require.Equal(t, "dra", c.mode(t, "dra-none"))
 	require.Nil(t, c.dra(t))
@@ -312,7 +314,7 @@ func TestDRAOfOlderAPIServers(t *testing.T) {
 		mode          string
 		reason, words string
 	}{
-		"not served":            {[]string{"--emulated-version=1.34", "--feature-gates=AllBeta=false,DynamicResourceAllocation=false"}, "", v1.ReasonDRANotServed, "does not serve resource.k8s.io/v1"},
+		"not served":            {[]string{"--emulated-version=1.34", "--feature-gates=AllBeta=false,DynamicResourceAllocation=false", "--runtime-config=resource.k8s.io/v1=false"}, "", v1.ReasonDRANotServed, "does not serve resource.k8s.io/v1"},
 		"no extended resources": {[]string{"--emulated-version=1.35"}, "dra", v1.ReasonDRAIncomplete, "drops extendedResourceName: on nodes in mode dra, pods get openshift.io/nics by claims only"},
 	} {
 		t.Run(name, func(t *testing.T) {

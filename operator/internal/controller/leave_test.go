@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
@@ -44,6 +45,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				_ = cmd.Process.Kill()
 				_ = cmd.Wait()
 			})
+			c.configureOnce(t, draGate)
 			nodes := []string{"left-a", "left-b", "left-c"}
 			for _, n := range nodes {
 				c.node(t, n, nil)
@@ -59,6 +61,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 					require.NoError(t, c.Get(ctx, client.ObjectKey{Name: n}, &node))
 					require.NotEmpty(t, node.Labels[v1.LabelDevicePlugin])
 					require.NotEmpty(t, node.Annotations[v1.AnnotationNodeState])
+					require.Equal(t, v1.ResourceModeDRA, node.Labels[v1.LabelResourceMode])
+					require.NotEmpty(t, c.classes(t))
 				}
 				c.nad(t, "left-app", "left-over")
 			})
@@ -72,6 +76,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 					require.NoError(t, c.Get(ctx, client.ObjectKey{Name: n}, &node))
 					require.NotContains(t, node.Labels, v1.LabelDevicePlugin, n)
 					require.NotContains(t, node.Annotations, v1.AnnotationNodeState, n)
+					require.NotContains(t, node.Labels, v1.LabelResourceMode, n)
+					require.NotContains(t, node.Annotations, v1.AnnotationModeSet, n)
 					require.NotContains(t, node.Annotations, v1.AnnotationCordoned, n)
 					require.False(t, node.Spec.Unschedulable, n)
 				}
@@ -79,8 +85,16 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			// Garbage collection looks for new kinds every half minute.
 			require.Eventually(t, func() bool {
 				err := c.Get(ctx, client.ObjectKey{Namespace: "left-app", Name: "left-over"}, &nad.NetworkAttachmentDefinition{})
-				return apierrors.IsNotFound(err)
+				return apierrors.IsNotFound(err) && len(c.classes(t)) == 0
 			}, 90*time.Second, 100*time.Millisecond)
 		})
 	}
+}
+
+// configureOnce changes the configuration that the operator makes at its start.
+func (c *cluster) configureOnce(t *testing.T, change func(*v1.SriovOperatorConfigSpec)) {
+	t.Helper()
+	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
+	c.eventually(t, func(t *assert.CollectT) { require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(cfg), cfg)) })
+	c.edit(t, cfg, func() { change(&cfg.Spec) })
 }
