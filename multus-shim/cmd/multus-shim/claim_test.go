@@ -82,6 +82,7 @@ func TestNetworksOfClaims(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t)
 			e.kubelet(&kubelet{claims: []string{"c"}})
+			e.conf["statusFailure"] = "strict" // else nobody waits for it longer than two seconds
 			e.claims(tc.results, tc.config)
 			e.withResource(podNS, "blue")
 			e.withResource(podNS, "green")
@@ -128,6 +129,7 @@ func TestPodsWithoutClaimsCostNothingMore(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t)
 			prepare(e)
+			e.conf["statusFailure"] = "strict" // else nobody waits for it longer than two seconds
 			e.must("ADD")
 			assert.Equal(t, []string{"PATCH status"}, e.asked())
 			e.must("DEL")

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -139,19 +138,6 @@ func (e *env) shell(name, script string) {
 func alive(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	return err == nil && !strings.Contains(string(stat), ") Z ")
-}
-
-// What a delegate started goes with it at the deadline.
-func TestDeadlineKillsTheGroup(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t)
-	pidFile := filepath.Join(e.dir, "pid")
-	e.shell("spawner", `[ $CNI_COMMAND = DEL ] && exit 0; sleep 1000 & echo $! >`+pidFile+`; wait`)
-	e.conf["delegateTimeout"] = deadline
-	e.mustFail("ADD", types.ErrInternal, "killed at the deadline of "+deadline)
-	pid, err := os.ReadFile(pidFile)
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return !alive(strings.TrimSpace(string(pid))) }, waitFor, tick)
 }
 
 // A process that a delegate leaves behind, its stdout open, is not waited for.

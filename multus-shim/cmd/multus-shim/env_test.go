@@ -42,10 +42,7 @@ const (
 	podUID  = "uid-1"
 	waitFor = 30 * time.Second // for what must happen, never for what must not
 	tick    = 5 * time.Millisecond
-	// deadline of delegates that hang: the others of the test, and the start of the
-	// one that hangs, are done by then on a machine that is busy with other things.
-	deadline = "6s"
-	allCaps  = `"capabilities":{"ips":true,"mac":true,"portMappings":true,"bandwidth":true,"infinibandGUID":true,"deviceID":true,"CNIDeviceInfoFile":true}`
+	allCaps = `"capabilities":{"ips":true,"mac":true,"portMappings":true,"bandwidth":true,"infinibandGUID":true,"deviceID":true,"CNIDeviceInfoFile":true}`
 )
 
 // env is a node with one pod: an API server, a state directory, a network
