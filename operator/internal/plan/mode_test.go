@@ -9,7 +9,7 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-func TestNodeMode(t *testing.T) {
+func TestModeOfNodes(t *testing.T) {
 	t.Parallel()
 	pool := func(mode string) *v1.SriovNetworkPoolConfig {
 		p := &v1.SriovNetworkPoolConfig{}
