@@ -142,3 +142,19 @@ func FuzzParse(f *testing.F) {
 		require.Equal(t, want, got)
 	})
 }
+
+// Keys are quoted as encoding/json does it.
+func TestBytesQuotesKeys(t *testing.T) {
+	t.Parallel()
+	for r := rune(0); r < 0x2100; r++ {
+		key := "a" + string(r) + "b"
+		want, err := json.Marshal(key)
+		require.NoError(t, err)
+		got := Object{{key, json.RawMessage("1")}}.Bytes()
+		if strings.ContainsRune("<>&", r) { // not for HTML
+			want = []byte(`"` + key + `"`)
+		}
+		require.Equal(t, `{`+string(want)+`:1}`, string(got))
+	}
+	require.Equal(t, `{"a\ufffdb":1}`, string(Object{{"a\xffb", json.RawMessage("1")}}.Bytes()), "no UTF-8")
+}

@@ -235,6 +235,7 @@ var attachmentRules = []rule{
 func statusOf(t *testing.T, result string) map[string]any {
 	e := newEnv(t)
 	e.delegate(`{"name":"dflt","type":"recorder","cniVersion":"1.0.0","test":{"result":` + result + `}}`)
+	e.conf["statusFailure"] = "strict" // else nobody waits for it longer than two seconds
 	e.must("ADD")
 	return e.status()[0]
 }

@@ -102,7 +102,10 @@ func TestManyNetworks(t *testing.T) {
 	})
 }
 
-// The process has to read and to print what it got; that is all it takes.
+// The process has to read and to print what it got; that is all it takes. "flat" and
+// "unknown keys" are accepted and so cost most: about 1 µs of CPU per key, linear in their
+// number, with 45 000 keys some 40 ms more than without. Half is reading and merging them,
+// half writing the record and libcni's entries, before and after ADD.
 func TestNestedInput(t *testing.T) {
 	t.Parallel()
 	const size = 256<<10 - 100
