@@ -16,6 +16,9 @@ func (v *validator) pool(ctx context.Context, p *v1.SriovNetworkPoolConfig, w *w
 	if err != nil || p.Spec.OvsHardwareOffloadConfig.Name != "" {
 		return err
 	}
+	if _, err := plan.PoolMode(p); err != nil {
+		w.add("%v", err)
+	}
 	var pools v1.SriovNetworkPoolConfigList
 	if err := v.List(ctx, &pools, client.InNamespace(v.namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return err

@@ -48,7 +48,7 @@ func (o *Operator) draWanted(ctx context.Context, c client.Reader, cfg *v1.Sriov
 	err := c.List(ctx, &pools, client.InNamespace(o.Namespace), client.UnsafeDisableDeepCopy)
 	return slices.ContainsFunc(pools.Items, func(p v1.SriovNetworkPoolConfig) bool {
 		mode, err := plan.PoolMode(&p)
-		return err == nil && mode == v1.ResourceModeDRA && p.DeletionTimestamp.IsZero()
+		return err == nil && mode == v1.ResourceModeDRA && p.DeletionTimestamp.IsZero() && p.Spec.OvsHardwareOffloadConfig.Name == ""
 	}), err
 }
 
@@ -114,21 +114,26 @@ func (r *DeviceClasses) reconcile(ctx context.Context) (ctrl.Result, error) {
 
 // end takes everything away once no node is in mode dra by the operator's doing.
 func (r *DeviceClasses) end(ctx context.Context, cfg *v1.SriovOperatorConfig) error {
-	if meta.FindStatusCondition(cfg.Status.Conditions, v1.ConditionDRA) != nil {
-		nodes := nodeMetaList()
-		if err := r.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
-			return err
+	if meta.FindStatusCondition(cfg.Status.Conditions, v1.ConditionDRA) == nil {
+		err := r.clear(ctx) // a configuration that is gone may have left some
+		if apierrors.IsForbidden(err) {
+			return nil // rights of before there were any: nor have classes been made
 		}
-		if slices.ContainsFunc(nodes.Items, func(n metav1.PartialObjectMetadata) bool { return n.Annotations[v1.AnnotationModeSet] != "" }) {
-			return nil // its event wakes us
-		}
-		r.cleared = false
+		return err
 	}
+	nodes := nodeMetaList()
+	if err := r.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(nodes.Items, func(n metav1.PartialObjectMetadata) bool { return n.Annotations[v1.AnnotationModeSet] != "" }) {
+		return nil // its event wakes us
+	}
+	r.cleared = false
 	if err := r.clear(ctx); err != nil {
 		return err
 	}
-	changed := meta.RemoveStatusCondition(&cfg.Status.Conditions, v1.ConditionDRA)
-	return r.patchStatus(ctx, cfg, &cfg.Status.Conditions, map[string]any{}, changed)
+	meta.RemoveStatusCondition(&cfg.Status.Conditions, v1.ConditionDRA)
+	return r.patchStatus(ctx, cfg, &cfg.Status.Conditions, map[string]any{}, true)
 }
 
 // clear deletes the classes that the operator made.
@@ -192,7 +197,10 @@ func (r *DeviceClasses) sync(ctx context.Context) (faults []string, err error) {
 		full := *class.Spec.ExtendedResourceName
 		if other := foreign(have, class); other != "" {
 			faults = append(faults, fmt.Sprintf("resource %s: DeviceClass %s is somebody else's and is left as it is: delete it, or rename the resource", full, other))
-			continue
+			// Ours may have been there before, and claims name it.
+			if !slices.ContainsFunc(have, func(c resourcev1.DeviceClass) bool { return c.Name == class.Name && applied(&c) }) {
+				continue
+			}
 		}
 		wanted[class.Name] = true
 		switch kept, err := r.write(ctx, have, class); {

@@ -253,6 +253,16 @@ func TestDRASaysWhatItLacks(t *testing.T) {
 	c.eventually(t, func(t *assert.CollectT) {
 		require.Equal(t, []string{"dpdk.openshift.io", "nics.openshift.io", long[1:] + ".openshift.io"}, c.classes(t))
 	})
+	t.Log("theirs comes later: ours stays, for claims name it")
+	ours := class("dpdk.openshift.io", "")
+	require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(ours), ours))
+	c.create(t, class("later", "openshift.io/dpdk"))
+	c.eventually(t, func(t *assert.CollectT) {
+		require.Contains(t, c.dra(t).Message, "DeviceClass later is somebody else's")
+	})
+	now := class("dpdk.openshift.io", "")
+	require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(now), now))
+	require.Equal(t, ours.UID, now.UID)
 }
 
 // A name that is too long is refused where the policy is written, while the gate is on.
@@ -271,6 +281,9 @@ func TestDRANamesAreJudged(t *testing.T) {
 	p.Spec.ResourceName = p.Spec.ResourceName[1:]
 	_, err = l.try(p.DeepCopy())
 	require.NoError(t, err)
+	said, err := l.try(modePool("dra-said", "nowhere", "yes"))
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(said, "\n"), `annotation sriovkit.io/resource-mode "yes"`)
 }
 
 // The token of one node writes the slices of that node alone, and nobody else's.
@@ -302,6 +315,30 @@ func TestDRADriverWritesOfItsOwnNode(t *testing.T) {
 	require.ErrorContains(t, on("b").Delete(ctx, own.DeepCopy()), "the token is of node b")
 	require.NoError(t, on("a").Get(ctx, client.ObjectKeyFromObject(own), own))
 	require.True(t, apierrors.IsForbidden(on("a").Create(ctx, class("x", ""))))
+
+	t.Log("and the status of that node's devices")
+	claim := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "dra-status"}}
+	claim.Spec.Devices.Requests = []resourcev1.DeviceRequest{{Name: "vf", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "any"}}}
+	c.create(t, claim)
+	claim.Status.Allocation = &resourcev1.AllocationResult{Devices: resourcev1.DeviceAllocationResult{Results: []resourcev1.DeviceRequestAllocationResult{
+		{Request: "vf", Driver: ours, Pool: "a", Device: "0000-01-10-0"},
+	}}, NodeSelector: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{
+		{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{"a"}},
+	}}}}}
+	require.NoError(t, c.Status().Update(ctx, claim))
+	status := claim.DeepCopy()
+	status.Status.Devices = []resourcev1.AllocatedDeviceStatus{{Driver: ours, Pool: "a", Device: "0000-01-10-0"}}
+	require.Error(t, on("b").Status().Update(ctx, status.DeepCopy()))
+	require.NoError(t, on("a").Status().Update(ctx, status))
+	status.Status.Devices = nil
+	require.Error(t, on("b").Status().Update(ctx, status.DeepCopy()))
+	freed := status.DeepCopy()
+	freed.Status.Allocation = nil
+	require.Error(t, on("a").Status().Update(ctx, freed), "allocation is the scheduler's")
+	require.NoError(t, on("a").Status().Update(ctx, status))
+	claim.ResourceVersion = status.ResourceVersion
+	claim.Status = resourcev1.ResourceClaimStatus{}
+	require.NoError(t, c.Status().Update(ctx, claim)) // its finalizer goes with the allocation
 }
 
 // API servers that cannot: nodes stay with the device plugin if there is no such API, and
