@@ -178,7 +178,7 @@ func TestPushToRegistryThatFails(t *testing.T) {
 		"refuses manifests": {func(w http.ResponseWriter, q *http.Request) bool {
 			return q.Method == http.MethodPut && strings.Contains(q.URL.Path, "/second/manifests/") && deny(w, http.StatusRequestEntityTooLarge, "too large")
 		}, "too large", []string{}},
-		"refuses the login": {func(w http.ResponseWriter, q *http.Request) bool {
+		"refuses the login": {func(w http.ResponseWriter, _ *http.Request) bool {
 			return deny(w, http.StatusUnauthorized, "authentication required")
 		}, "401", []string{}},
 		"refuses a tag": {func(w http.ResponseWriter, q *http.Request) bool {
