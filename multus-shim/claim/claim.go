@@ -117,12 +117,15 @@ func (c *config) override(parameters json.RawMessage) error {
 	if err != nil {
 		return fmt.Errorf("parameters of kind %s: %w", kind, err)
 	}
-	for key, target := range map[string]*string{"netAttachDefName": &c.NAD, "netAttachDefNamespace": &c.Namespace, "ifName": &c.Interface} {
-		value, err := text(object, key)
+	for _, member := range []struct {
+		key    string
+		target *string
+	}{{"netAttachDefName", &c.NAD}, {"netAttachDefNamespace", &c.Namespace}, {"ifName", &c.Interface}} {
+		value, err := text(object, member.key)
 		if err != nil {
 			return fmt.Errorf("parameters of kind %s: %w", kind, err)
 		}
-		*target = cmp.Or(value, *target)
+		*member.target = cmp.Or(value, *member.target)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,8 @@ func (c *call) mayHaveClaims(p *pod) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return bytes.Contains(data, []byte(p.UID)), err
+	// A runtime that passes no UID leaves the question whether any pod has claims.
+	return bytes.Contains(data, []byte(cmp.Or(p.UID, "PodUIDs"))), err
 }
 
 // claimedNetworks returns the networks that the pod's claims ask for.

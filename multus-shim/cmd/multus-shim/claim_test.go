@@ -105,6 +105,17 @@ func TestNetworksOfClaims(t *testing.T) {
 	}
 }
 
+// A runtime that passes no UID: any pod may be the one with claims.
+func TestNetworksOfClaimsWithoutUID(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.claims(result("r", "vf-3"), vfConfig("r", `"netAttachDefName":"blue"`))
+	e.nad("blue", "")
+	e.args = strings.TrimSuffix(e.args, ";K8S_POD_UID="+podUID)
+	e.must("ADD")
+	assert.Equal(t, []string{"eth0 dflt", "net1 blue 0000:01:00.3"}, attached(t, e.calls()))
+}
+
 // Runtimes that pass no annotations: the pod is read anyway.
 func TestNetworksOfClaimsWithoutAnnotationsOfTheRuntime(t *testing.T) {
 	t.Parallel()
@@ -124,6 +135,12 @@ func TestPodsWithoutClaimsCostNothingMore(t *testing.T) {
 	for name, prepare := range map[string]func(e *env){
 		"no kubelet with claims": func(*env) {},
 		"claims of another pod":  func(e *env) { e.prepared("uid-2") },
+		"no claim, no UID": func(e *env) {
+			e.prepared("uid-2")
+			state := filepath.Join(e.conf["kubeletDir"].(string), "dra_manager_state")
+			require.NoError(e.t, os.WriteFile(state, []byte(`{"Data":"{\"kind\":\"DRACheckpoint\",\"ClaimInfoStateList\":[]}","Checksum":1}`), 0o600))
+			e.args = strings.TrimSuffix(e.args, ";K8S_POD_UID="+podUID)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
