@@ -12,9 +12,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// settled is a picture of the VF once its driver is done with what a reset left.
+// settled compares the VF with a picture once it is done with resets, and its driver
+// with what they left.
 func (v vf) settled(t *testing.T, want picture) {
 	t.Helper()
+	quirk.Settled(t)
 	assert.EventuallyWithT(t, func(c *assert.CollectT) {
 		conn, err := link.Open(nil)
 		require.NoError(c, err)

@@ -98,9 +98,13 @@ SET_OF_ATTRIBUTES(pf_ignores, "attributes that the PF accepts and does not set")
 SET_OF_ATTRIBUTES(pf_enforces, "spoofchk: drop what a VF sends from a foreign address while its check is on, which the emulated 82576 does not");
 SET_OF_ATTRIBUTES(pf_pretends, "attributes that the PF accepts, does not set, and reports as set");
 
+static int resetting;
+module_param(resetting, int, 0444);
+MODULE_PARM_DESC(resetting, "1: something that a reset or a change on a PF leads to is still to come");
+
 struct vf {
 	bool mac_by_pf;
-	u8 mac[ETH_ALEN];		/* which the PF has set */
+	u8 mac[ETH_ALEN];		/* which the PF has set, or the trusted VF since */
 	bool pf_busy, vf_busy, push, carrier;
 	unsigned long pf_ready, vf_ready, push_at; /* in jiffies */
 	unsigned int overlay;		/* attributes reported from shown */
@@ -181,6 +185,34 @@ static struct vf *quirky(struct port *pf, int i)
 	return !*skip_spaces(only) || is_meant(pf, i) ? &pf->vf[i] : NULL;
 }
 
+static bool trusted(struct port *pf, int i)
+{
+	struct ifla_vf_info ivi = { .trusted = -1 };
+
+	return !pf->real->ndo_get_vf_config(pf->dev, i, &ivi) && ivi.trusted == 1;
+}
+
+/*
+ * Has the VF's driver take the address that its PF has set, as if it had been told. It
+ * has to be the driver itself: igbvf keeps a copy besides dev_addr, and from a trusted
+ * VF igb takes that one at the next reset. For the time of this the VF is trusted, or
+ * igb would refuse.
+ */
+static int take_mac(struct port *p, struct port *pf, int i)
+{
+	struct sockaddr address = { .sa_family = p->dev->type };
+	bool was_trusted = trusted(pf, i);
+	int err;
+
+	ether_addr_copy(address.sa_data, pf->vf[i].mac);
+	if (!was_trusted)
+		pf->real->ndo_set_vf_trust(pf->dev, i, true);
+	err = p->real->ndo_set_mac_address(p->dev, &address);
+	if (!was_trusted)
+		pf->real->ndo_set_vf_trust(pf->dev, i, false);
+	return err;
+}
+
 /* Ends what is due of a VF's reset. */
 static bool settle(struct port *pf, int i)
 {
@@ -192,8 +224,8 @@ static bool settle(struct port *pf, int i)
 	if (vf->push && time_after_eq(jiffies, vf->push_at)) {
 		vf->push = false;
 		p = port_of_vf(pf, i);
-		if (p && vf->mac_by_pf && !ether_addr_equal(p->dev->dev_addr, vf->mac))
-			eth_hw_addr_set(p->dev, vf->mac); /* silently, as those drivers do */
+		if (p && vf->mac_by_pf)
+			take_mac(p, pf, i); /* nobody is notified, as with those drivers */
 	}
 	if (vf->vf_busy && time_after_eq(jiffies, vf->vf_ready)) {
 		vf->vf_busy = false;
@@ -217,6 +249,7 @@ static void settle_all(struct work_struct *work)
 	list_for_each_entry(p, &ports, list)
 		for (i = 0; i < p->num_vfs; i++)
 			pending |= settle(p, i);
+	WRITE_ONCE(resetting, pending);
 	rtnl_unlock();
 	if (pending)
 		schedule_delayed_work(&settling, msecs_to_jiffies(5));
@@ -260,6 +293,7 @@ static void follow(struct port *pf, int i, enum setting a, bool changed)
 		vf->push = true;
 		vf->push_at = at + msecs_to_jiffies(pf_push_ms);
 	}
+	WRITE_ONCE(resetting, 1);
 	mod_delayed_work(system_wq, &settling, 0);
 }
 
@@ -296,13 +330,6 @@ static int report(struct port *pf, int i, struct ifla_vf_info *ivi)
 	if (pf_lacks & BIT(TRUST))
 		ivi->trusted = -1;
 	return 0;
-}
-
-static bool trusted(struct port *pf, int i)
-{
-	struct ifla_vf_info ivi = { .trusted = -1 };
-
-	return !pf->real->ndo_get_vf_config(pf->dev, i, &ivi) && ivi.trusted == 1;
 }
 
 /*
@@ -517,7 +544,7 @@ static int vf_set_mac(struct net_device *dev, void *address)
 	const u8 *mac = (const u8 *)((struct sockaddr *)address)->sa_data;
 	struct port *p = port_of(dev), *pf;
 	struct vf *vf;
-	int i;
+	int i, err;
 
 	vf = vf_of(p, &pf, &i);
 	if (vf && vf->vf_busy && vf_busy_errno)
@@ -525,10 +552,12 @@ static int vf_set_mac(struct net_device *dev, void *address)
 	if (vf && vf_mac_errno && vf->mac_by_pf && !trusted(pf, i)) {
 		if (vf_mac_refuse_same || !ether_addr_equal(mac, vf->mac))
 			return -vf_mac_errno;
-		eth_hw_addr_set(dev, mac); /* the PF has let it in already */
-		return 0;
+		return take_mac(p, pf, i);
 	}
-	return p->real->ndo_set_mac_address(dev, address);
+	err = p->real->ndo_set_mac_address(dev, address);
+	if (!err && vf && vf->mac_by_pf)
+		ether_addr_copy(vf->mac, mac); /* its PF takes over what a trusted VF chooses */
+	return err;
 }
 
 static int vf_open(struct net_device *dev)

@@ -1,9 +1,11 @@
 package hardware_test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +63,7 @@ func TestNodeQuirkProfiles(t *testing.T) {
 	const dir = "/sys/module/sriov_quirks/parameters"
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "resetting" }) // which only tells
 	for _, p := range quirk.Profiles {
 		t.Run(p.Name, func(t *testing.T) {
 			quirk.Use(t, p.Name)
@@ -131,6 +134,30 @@ func TestNodeQuirkReset(t *testing.T) {
 	quirk.Set(t, quirk.Settings{"pf_reset_same_mac": "1"})
 	q.setVF(t, "mac", macB)
 	refused(t, "Resource temporarily unavailable", "link", "set", q.pf, "vf", "0", "vlan", "6")
+}
+
+// TestNodeQuirkPushedMACStays: what the driver of a VF was told of its MAC outlasts the
+// next reset, although igb believes a trusted VF's driver.
+func TestNodeQuirkPushedMACStays(t *testing.T) {
+	q := newQuirky(t)
+	shown := func() string { return read(t, q.vfs[0], "net", q.vf0, "address") }
+	quirk.Set(t, quirk.Settings{"pf_resets": "mac,vlan,trust", "vf_mac_errno": "13", "pf_push_ms": "0"})
+	q.setVF(t, "mac", macA)
+	quirk.Settled(t)
+	require.Equal(t, macA, shown())
+	q.setVF(t, "trust", "on")
+	run(t, "ip", "link", "set", q.vf0, "up")
+	run(t, "ip", "link", "set", q.vf0, "down") // resets it, and igbvf tells igb its MAC
+	require.Equal(t, macA, shown())
+	require.Contains(t, q.shows(t, "0"), macA)
+	run(t, "ip", "link", "set", q.vf0, "address", macB)
+	q.setVF(t, "vlan", "5")
+	quirk.Settled(t)
+	require.Equal(t, macB, shown(), "a trusted VF's own choice outlasts a reset")
+	require.Contains(t, q.shows(t, "0"), macB)
+	q.setVF(t, "trust", "off")
+	quirk.Settled(t)
+	require.Equal(t, macB, shown())
 }
 
 // TestNodeQuirkSpoofCheck has a VF's foreign source addresses dropped while its spoof

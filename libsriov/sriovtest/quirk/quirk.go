@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -59,6 +60,16 @@ func Use(t testing.TB, name string) {
 func Set(t testing.TB, s Settings) {
 	t.Helper()
 	change(t, s)
+}
+
+// Settled waits until no VF resets, and nothing of what a change on a PF leads to is
+// still to come.
+func Settled(t testing.TB) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(filepath.Join(parameters, "resetting"))
+		return err == nil && string(text) == "0\n"
+	}, 30*time.Second, 5*time.Millisecond, "a VF resets for ever, or the module sriov_quirks is not loaded")
 }
 
 // Parameters is every parameter of the module and its value in the profile.
