@@ -82,6 +82,27 @@ func TestNodeNamespaceEnded(t *testing.T) {
 	})
 }
 
+// An administrator set the VF's MAC and its driver was not started again, so the
+// interface showed another, which the PF does not let it have again: DEL does not
+// wait for that.
+func TestNodeMACChangedOnThePF(t *testing.T) {
+	v := needVF(t, 0, 0)
+	v.setAdminMAC(t, "02:00:00:00:20:01")
+	c, pf := pfOf(t, v)
+	require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{MAC: mustMAC("02:00:00:00:20:02")}))
+	before := v.picture(t)
+	require.Equal(t, "02:00:00:00:20:01", before.Link.MAC)
+	pod := newPod(t)
+	add, del := attach(t, v, pod, map[string]any{"mac": "ca:fe:c0:ff:ee:53", "trust": "on"})
+	add.ok(t)
+	pod.end(t)
+	a := del.ok(t)
+	assert.NotContains(t, a.stderr, "waiting for a VF that resets")
+	assert.Contains(t, a.stderr, "does not get back its MAC")
+	before.Link.MAC = "02:00:00:00:20:02"
+	v.is(t, before)
+}
+
 // Each state file is whole, empty, cut off, garbage or gone, in every mix: DEL
 // leaves nothing of the pod's on the VF, and all as it was where one file tells.
 func TestNodeDamagedState(t *testing.T) {

@@ -192,12 +192,23 @@ func (w *work) adjust(ctx context.Context) error {
 
 // settleMAC has the interface show its MAC. Where the PF enforces one, which by
 // now it does again, a refusal is no failure: the driver takes the PF's when the
-// interface is next opened.
+// interface is next opened. An interface that showed another, as igb's do between
+// a change on the PF and the next start of the VF's driver, gets that one back if
+// its driver lets it, and the PF's if not.
 func (w *work) settleMAC(ctx context.Context, mac net.HardwareAddr) error {
-	err := vf.SettleMAC(ctx, w.home, nil, *w.Link, mac)
-	if err == nil || w.journal.PF == nil || isZero(w.journal.Before.MAC) {
-		return err
+	enforced := w.journal.Before.MAC
+	if w.journal.PF == nil || isZero(enforced) {
+		return vf.SettleMAC(ctx, w.home, nil, *w.Link, mac)
 	}
-	slog.Warn("the VF's interface does not show the MAC that its PF enforces", "pci", w.device.Address, "err", err)
+	if !slices.Equal(mac, enforced) {
+		err := vf.Patiently(ctx, nil, vf.IsBusy, func() error { return w.home.Set(w.Link.Index, link.Update{MAC: mac}) })
+		if err == nil {
+			return nil
+		}
+		slog.Warn("the VF's interface does not get back its MAC, its PF enforces another", "pci", w.device.Address, "mac", enforced, "err", err)
+	}
+	if err := vf.SettleMAC(ctx, w.home, nil, *w.Link, enforced); err != nil {
+		slog.Warn("the VF's interface does not show the MAC that its PF enforces", "pci", w.device.Address, "err", err)
+	}
 	return nil
 }
