@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -373,4 +374,48 @@ func TestDRAOfOlderAPIServers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// While a node is still in mode dra its driver stays, whatever the gate says.
+func TestDRADriverStaysForTheLastNode(t *testing.T) {
+	c := newCluster(t)
+	c.draOff(t)
+	for _, n := range []string{"dra-stuck", "dra-free"} {
+		c.node(t, n, nil)
+	}
+	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
+	c.edit(t, cfg, func() { draGate(&cfg.Spec) })
+	t.Cleanup(func() { c.draOff(t) })
+	c.eventually(t, func(t *assert.CollectT) {
+		require.Equal(t, "dra", c.mode(t, "dra-stuck"))
+		require.Equal(t, "dra", c.mode(t, "dra-free"))
+	})
+	guard := &admissionv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "stuck"}}
+	guard.Spec.MatchConstraints = &admissionv1.MatchResources{ResourceRules: []admissionv1.NamedRuleWithOperations{{RuleWithOperations: admissionv1.RuleWithOperations{
+		Operations: []admissionv1.OperationType{admissionv1.Update},
+		Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"nodes"}},
+	}}}}
+	guard.Spec.Validations = []admissionv1.Validation{{Expression: `object.metadata.name != "dra-stuck" || "` + modeLabel + `" in object.metadata.labels`}}
+	c.create(t, guard)
+	binding := &admissionv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "stuck"}}
+	binding.Spec.PolicyName, binding.Spec.ValidationActions = "stuck", []admissionv1.ValidationAction{admissionv1.Deny}
+	c.create(t, binding)
+	stuck := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "dra-stuck"}}
+	c.eventually(t, func(t *assert.CollectT) {
+		patch := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"`+modeLabel+`":null}}}`))
+		require.Error(t, c.Patch(ctx, stuck.DeepCopy(), patch, client.DryRunAll))
+	})
+
+	c.edit(t, cfg, func() { cfg.Spec.FeatureGates = nil })
+	c.settled(t, cfg)
+	c.eventually(t, func(t *assert.CollectT) { require.Empty(t, c.mode(t, "dra-free")) })
+	// Events of the other node and of a policy wake the reconciler meanwhile.
+	c.create(t, policy("dra-stuck", "dra-free"))
+	c.eventually(t, func(t *assert.CollectT) { require.Equal(t, "ens1 0-3=nics", groups(c.state(t, "dra-free"))) })
+	require.NotNil(t, c.dra(t))
+	require.NotNil(t, c.daemonSet(t, "sriov-dra-driver"))
+	require.NotNil(t, c.daemonSet(t, "sriov-device-plugin").Spec.Template.Spec.Affinity)
+	c.drop(t, binding)
+	c.draOff(t)
+	require.Empty(t, c.mode(t, "dra-stuck"))
 }
