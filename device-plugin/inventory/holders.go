@@ -39,6 +39,7 @@ type holders struct {
 	socket     string
 	checkpoint string
 	claims     func() (map[string]pool.Holder, error) // as in Options
+	driver     string                                 // as in Options
 	log        *slog.Logger
 
 	known  knowledge
@@ -47,7 +48,7 @@ type holders struct {
 
 func newHolders(opts Options, log *slog.Logger) *holders {
 	return &holders{
-		socket: opts.PodResources, claims: opts.Claims, log: log,
+		socket: opts.PodResources, claims: opts.Claims, driver: opts.Driver, log: log,
 		checkpoint: filepath.Join(kubelet.Dirs(opts.KubeletDir).Plugins(), "kubelet_internal_checkpoint"),
 	}
 }
@@ -112,6 +113,9 @@ func (h *holders) say(text string, args ...any) {
 func (h *holders) holders(list []kubelet.Holder, claims map[string]pool.Holder) map[string]pool.Holder {
 	held := maps.Clone(claims)
 	for _, l := range list {
+		if h.claims != nil && l.Claim != "" && l.Driver == h.driver {
+			continue // its records say so, and which devices are only looked at
+		}
 		was := held[l.Device]
 		if l.Claim != "" {
 			was.Claim = l.Claim

@@ -41,6 +41,8 @@ type Options struct {
 	// then in use by somebody else. Nil serves kubelet's device manager, and it is the other
 	// way round.
 	Claims func() (map[string]pool.Holder, error)
+	// Driver is the name of the DRA driver whose claims Claims lists.
+	Driver string
 
 	// Rescan is how often to look at the host though nothing was heard.
 	Rescan time.Duration

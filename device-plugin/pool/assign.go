@@ -16,6 +16,8 @@ type Member struct {
 	Selector config.Selector // the one that took it
 	// Unhealthy says why no new container may get it; "" is healthy.
 	Unhealthy string
+	// Gone: the host does not have it, and only a pod that holds it keeps it here.
+	Gone bool
 }
 
 // Holder says as what a pod has a device.
@@ -191,7 +193,8 @@ func remember(id string, p config.Pool, devices []Device, before []Member) Membe
 	if i := slices.IndexFunc(before, func(b Member) bool { return b.ID == id }); i >= 0 {
 		m = before[i]
 	}
-	if i := slices.IndexFunc(devices, func(d Device) bool { return d.ID == id }); i >= 0 {
+	i := slices.IndexFunc(devices, func(d Device) bool { return d.ID == id })
+	if m.Gone = i < 0; !m.Gone {
 		m.Device = devices[i]
 	}
 	if m.ID == "" {

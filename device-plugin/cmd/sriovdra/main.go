@@ -87,13 +87,21 @@ func serve(ctx context.Context, f *flags, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	f.inventory.Claims = d.Claims
+	f.inventory.Claims, f.inventory.Driver = d.Claims, f.driverName
 	if inv, err = inventory.New(f.inventory, metrics.New(version), log); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.WatchAttachments(ctx) })
 	group.Go(func() error { return follow(ctx, inv, d) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-d.Failed():
+			return err
+		}
+	})
 	return group.Wait()
 }
 
@@ -119,7 +127,7 @@ func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) err
 		if err != nil {
 			fail(err)
 		}
-		return false
+		return othersHold(s)
 	})
 	if started {
 		d.Stop()
@@ -128,6 +136,17 @@ func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) err
 		return cause
 	}
 	return err
+}
+
+// othersHold reports whether pods have devices through kubelet's device manager. Nothing
+// tells when they are free, so it is looked for.
+func othersHold(s inventory.State) bool {
+	for _, h := range s.Held {
+		if h.Claim == "" {
+			return true
+		}
+	}
+	return false
 }
 
 func newDriver(f *flags, log *slog.Logger, give func(config.Resource, []string) (func(), error), giveBack func([]string)) (*driver.Driver, error) {
@@ -193,6 +212,7 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("API server: %w; give -kubeconfig outside of a pod", err)
 	}
 	cfg.UserAgent = "sriovdra/" + version
+	cfg.QPS, cfg.Burst = 50, 100 // as kubelet's; with the default of 5 a second claims wait for slices
 	cfg.ContentType, cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"
 	return kubernetes.NewForConfig(cfg)
 }

@@ -7,15 +7,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	resourceapi "k8s.io/api/resource/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
@@ -58,52 +61,71 @@ func (d *Driver) WatchAttachments(ctx context.Context) error {
 	if err := w.Add(dir); err != nil {
 		return err
 	}
-	existing, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	if err != nil {
-		return err
+	again := map[string]bool{} // files that could not be reported
+	report := func(paths ...string) {
+		for _, path := range paths {
+			delete(again, path)
+			if !d.attached(ctx, path) {
+				again[path] = true
+			}
+		}
 	}
-	for _, path := range existing {
-		d.attached(ctx, path)
+	all := func() []string {
+		paths, _ := filepath.Glob(filepath.Join(dir, "*.json")) // fails for a bad pattern only
+		return paths
 	}
+	report(all()...)
+	ticker := time.NewTicker(reportAgain)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case e := <-w.Events:
 			if e.Has(fsnotify.Create) || e.Has(fsnotify.Write) {
-				d.attached(ctx, e.Name)
+				report(e.Name)
 			}
-		case err := <-w.Errors:
+		case <-ticker.C:
+			report(slices.Collect(maps.Keys(again))...)
+		case err := <-w.Errors: // events were lost
 			d.log.Warn("watch attachments of pods", "dir", dir, "err", err)
+			report(all()...)
 		}
 	}
 }
 
-// attached writes one pod's file into its claims.
-func (d *Driver) attached(ctx context.Context, path string) {
+// reportAgain is how often what could not be written into a claim's status is tried.
+const reportAgain = 5 * time.Second
+
+// attached writes one pod's file into its claims. It returns false if it has to be tried
+// again.
+func (d *Driver) attached(ctx context.Context, path string) (done bool) {
 	if !strings.HasSuffix(path, ".json") {
-		return // a replacement in the making
+		return true // a replacement in the making
 	}
 	a, err := readAttachments(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return
+		return true
 	}
 	if err != nil {
 		d.log.Warn("attachments of a pod are not readable", "err", err)
-		return
+		return true
 	}
 	claims, err := d.preparer.Store.All()
 	if err != nil {
 		d.log.Warn("attachments of a pod", "err", err)
 	}
+	done = err == nil
 	for _, c := range claims {
 		if c.Pod.UID != a.PodUID || !c.Prepared {
 			continue
 		}
 		if err := d.report(ctx, c, a); err != nil {
 			d.log.Error("network of a claim's device is not in its status", "claim", c.Namespace+"/"+c.Name, "pod", c.Pod.Name, "err", err)
+			done = false
 		}
 	}
+	return done
 }
 
 func readAttachments(path string) (attachments, error) {
@@ -147,7 +169,8 @@ func (d *Driver) report(ctx context.Context, c record.Claim, a attachments) erro
 	if len(networks) == 0 {
 		return nil
 	}
-	return errors.Join(d.updateStatus(ctx, c, networks), d.updateMetadata(ctx, c, networks))
+	// The files first: a container that has started keeps those that it was given.
+	return errors.Join(d.updateMetadata(ctx, c, networks), d.updateStatus(ctx, c, networks))
 }
 
 // maxIPs is the API's limit of addresses a device.
@@ -169,6 +192,9 @@ func (d *Driver) updateStatus(ctx context.Context, c record.Claim, networks map[
 	api := d.opts.Client.ResourceV1().ResourceClaims(c.Namespace)
 	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		claim, err := api.Get(ctx, c.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -237,11 +263,12 @@ func (d *Driver) updateMetadata(ctx context.Context, c record.Claim, networks ma
 	d.mu.Lock()
 	helper := d.helper
 	d.mu.Unlock()
+	if helper == nil && len(touched) > 0 {
+		return errors.New("not registered with kubelet yet")
+	}
 	var errs []error
 	for r := range touched {
-		if helper != nil {
-			errs = append(errs, helper.UpdateRequestMetadata(ctx, c.Namespace, c.Name, c.UID, r, byRequest[r]))
-		}
+		errs = append(errs, helper.UpdateRequestMetadata(ctx, c.Namespace, c.Name, c.UID, r, byRequest[r]))
 	}
 	return errors.Join(errs...)
 }

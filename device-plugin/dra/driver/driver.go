@@ -55,6 +55,8 @@ type Driver struct {
 	helper   *kubeletplugin.Helper
 	preparer prepare.Preparer
 
+	failed chan error // what the process cannot go on after
+
 	calls sync.Mutex // one of Prepare, Unprepare and Restore at a time, see lock
 
 	mu       sync.Mutex
@@ -74,7 +76,7 @@ type place struct {
 // New makes a driver.
 func New(o Options, log *slog.Logger) *Driver {
 	d := &Driver{
-		opts: o, log: log, changed: make(chan struct{}),
+		opts: o, log: log, changed: make(chan struct{}), failed: make(chan error, 1),
 		pending: true, // until the first look
 	}
 	d.preparer = o.Prepare
@@ -128,6 +130,9 @@ func (d *Driver) Start(ctx context.Context) error {
 	d.mu.Unlock()
 	return d.publish(ctx)
 }
+
+// Failed tells of an error in the background that the process cannot go on after.
+func (d *Driver) Failed() <-chan error { return d.failed }
 
 // Stop ends what Start began. Slices stay: pods run on without the driver.
 func (d *Driver) Stop() { d.helper.Stop() }
@@ -193,16 +198,17 @@ func (d *Driver) publish(ctx context.Context) error {
 	return d.helper.PublishResources(ctx, out.Resources)
 }
 
-// asGiven knows the drivers that devices were given to claims with. Where records cannot
-// be read, devices count as they were: nobody is evicted for that.
-func (d *Driver) asGiven() func(pool.Device) bool {
+// asGiven knows the records of claims: a device is as it was given if it is there with the
+// driver that the claim got. Where records cannot be read, devices count as they were:
+// nobody is evicted for that.
+func (d *Driver) asGiven() func(*pool.Member) bool {
 	claims, err := d.preparer.Store.All()
-	return func(device pool.Device) bool {
+	return func(m *pool.Member) bool {
 		for _, c := range claims {
 			for _, r := range c.Requests {
 				for _, given := range r.Devices {
-					if given.ID == device.ID && !r.AdminAccess {
-						return given.Driver == device.Driver
+					if given.ID == m.ID && !r.AdminAccess {
+						return d.serves(c, given, m)
 					}
 				}
 			}
@@ -211,11 +217,22 @@ func (d *Driver) asGiven() func(pool.Device) bool {
 	}
 }
 
+// serves reports whether a device of a claim is as the claim's pod got it.
+func (d *Driver) serves(c record.Claim, given record.Device, m *pool.Member) bool {
+	switch {
+	case !c.Prepared: // its driver changes hands, and no container runs
+		return true
+	case m.Gone: // after a boot VFs are made anew, which takes its time
+		return c.BootID != d.preparer.BootID
+	}
+	return given.Driver == "" || given.Driver == m.Driver // "": on the auxiliary bus
+}
+
 func (d *Driver) lookup(id string) (config.Pool, pool.Member, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p, ok := d.byID[id]
-	return p.pool, p.member, ok
+	return p.pool, p.member, ok && !p.member.Gone
 }
 
 // lock keeps calls apart, those of another instance of the driver too. A process that
@@ -283,6 +300,12 @@ func (d *Driver) HandleError(ctx context.Context, err error, msg string) {
 	var dropped *resourceslice.DroppedFieldsError
 	if !errors.As(err, &dropped) || !slices.Contains(dropped.DisabledFeatures(), "DRADeviceTaints") {
 		d.log.Error("kubelet plugin", "doing", msg, "err", err)
+		if !errors.Is(err, kubeletplugin.ErrRecoverable) {
+			select {
+			case d.failed <- fmt.Errorf("%s: %w", msg, err):
+			default: // one is enough
+			}
+		}
 		return
 	}
 	d.mu.Lock()

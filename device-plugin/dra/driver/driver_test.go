@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/dra/driver"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -26,8 +29,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/dynamic-resource-allocation/resourceslice"
 	health "k8s.io/kubelet/pkg/apis/dra-health/v1alpha1"
 	dra "k8s.io/kubelet/pkg/apis/dra/v1"
@@ -107,7 +112,7 @@ func (n *node) published(want map[string]string) {
 			for _, d := range s.Spec.Devices {
 				got[d.Name] = ""
 				for _, taint := range d.Taints {
-					got[d.Name] += taint.Key
+					got[d.Name] += taint.Key + ":" + string(taint.Effect)
 				}
 			}
 		}
@@ -159,7 +164,7 @@ func TestHealth(t *testing.T) {
 	require.Equal(t, map[string]health.HealthStatus{vf0: health.HealthStatus_HEALTHY, vf1: health.HealthStatus_HEALTHY, vf2: health.HealthStatus_HEALTHY}, next())
 	require.NoError(t, n.Update(t.Context(), n.noCarrier()))
 	require.Equal(t, map[string]health.HealthStatus{vf0: health.HealthStatus_HEALTHY, vf1: health.HealthStatus_UNHEALTHY, vf2: health.HealthStatus_HEALTHY}, next())
-	n.published(map[string]string{vf0: "", vf1: "sriovkit.io/no-carrier", vf2: ""})
+	n.published(map[string]string{vf0: "", vf1: "sriovkit.io/no-carrier:NoSchedule", vf2: ""})
 }
 
 // An API server before 1.36 drops taints; what should have one is then not offered.
@@ -256,6 +261,67 @@ func TestClaim(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, r.Claims[c.Uid].Error)
 	require.Empty(t, n.files())
+}
+
+// What becomes of a device that a claim has decides whether its pod may stay.
+func TestTaintsOfDevicesInUse(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	c := n.claim(vf0)
+	r, err := dra.NewDRAPluginClient(n.kube).NodePrepareResources(t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
+	require.NoError(t, err)
+	require.Empty(t, r.Claims[c.Uid].Error)
+	store := record.Store{Dir: filepath.Join(n.dir, "plugin/claims")}
+	prepared, err := store.Load(uid)
+	require.NoError(t, err)
+	for name, tc := range map[string]struct {
+		change func(m *pool.Member, c *record.Claim)
+		taint  string
+	}{
+		"not selected any more":         {func(*pool.Member, *record.Claim) {}, "sriovkit.io/unusable:NoSchedule"},
+		"another driver":                {func(m *pool.Member, _ *record.Claim) { m.Driver = "vfio-pci" }, "sriovkit.io/unusable:NoExecute"},
+		"gone":                          {func(m *pool.Member, _ *record.Claim) { m.Gone = true }, "sriovkit.io/unusable:NoExecute"},
+		"not made yet after a reboot":   {func(m *pool.Member, c *record.Claim) { m.Gone, m.Driver, c.BootID = true, "", "another" }, "sriovkit.io/unusable:NoSchedule"},
+		"its driver is being changed":   {func(m *pool.Member, c *record.Claim) { m.Driver, c.Prepared = "vfio-pci", false }, "sriovkit.io/unusable:NoSchedule"},
+		"driver of an auxiliary device": {func(_ *pool.Member, c *record.Claim) { c.Requests[0].Devices[0].Driver = "" }, "sriovkit.io/unusable:NoSchedule"},
+	} {
+		v, kept := n.view(nil), *prepared
+		kept.Requests = []record.Request{prepared.Requests[0]}
+		kept.Requests[0].Devices = slices.Clone(prepared.Requests[0].Devices)
+		v[0].Members[0].Unhealthy = "in use"
+		tc.change(&v[0].Members[0], &kept)
+		require.NoError(t, store.Save(kept))
+		require.NoError(t, n.Update(t.Context(), v), name)
+		n.published(map[string]string{vf0: tc.taint, vf1: "", vf2: ""})
+	}
+	require.NoError(t, store.Save(*prepared))
+}
+
+// A claim's network is told again when the API server was away.
+func TestAttachmentIsToldAgain(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	c := n.claim(vf0)
+	r, err := dra.NewDRAPluginClient(n.kube).NodePrepareResources(t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
+	require.NoError(t, err)
+	require.Empty(t, r.Claims[c.Uid].Error)
+	var refused atomic.Int32
+	n.api.PrependReactor("update", "resourceclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return refused.Add(1) == 1, nil, errors.New("away")
+	})
+	require.NoError(t, os.MkdirAll(filepath.Join(n.dir, "attachments"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(n.dir, "attachments/p1.json"),
+		[]byte(`{"version": 1, "podUID": "p1", "attachments": [{"deviceID": "`+testhost.VF0+`", "interface": "net1"}]}`), 0o644))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.WatchAttachments(ctx) }()
+	require.Eventually(t, func() bool {
+		claim, err := n.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "vf", metav1.GetOptions{})
+		require.NoError(t, err)
+		return len(claim.Status.Devices) > 0
+	}, 30*time.Second, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, <-ended)
 }
 
 func TestClaimThatCannotBe(t *testing.T) {

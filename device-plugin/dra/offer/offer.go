@@ -60,10 +60,10 @@ type Options struct {
 	// EvictOnNoCarrier makes the taint of a lost carrier one that evicts pods
 	// (NoExecute) instead of one that keeps new ones away (NoSchedule).
 	EvictOnNoCarrier bool
-	// AsGiven reports whether an unhealthy device still is as it was given to a claim: it
-	// is there with the driver that the claim got, and only its pool would not take it any
-	// more. New pods are kept away from it, and the one that has it stays. Nil knows none.
-	AsGiven func(d pool.Device) bool
+	// AsGiven reports whether an unhealthy device still serves the claim that has it, and
+	// only its pool would not take it any more. New pods are kept away from it, and the one
+	// that has it stays. Nil knows none.
+	AsGiven func(m *pool.Member) bool
 	// Facts of a device; nil knows none.
 	Facts func(d pool.Device) Facts
 }
@@ -138,7 +138,7 @@ func (o Options) taints(m *pool.Member) []resourceapi.DeviceTaint {
 		return []resourceapi.DeviceTaint{{Key: TaintNoCarrier, Effect: effect}}
 	}
 	effect := resourceapi.DeviceTaintEffectNoExecute
-	if o.AsGiven != nil && o.AsGiven(m.Device) {
+	if o.AsGiven != nil && o.AsGiven(m) {
 		effect = resourceapi.DeviceTaintEffectNoSchedule
 	}
 	return []resourceapi.DeviceTaint{{Key: TaintUnusable, Effect: effect}}

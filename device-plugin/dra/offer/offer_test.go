@@ -133,7 +133,7 @@ func TestHealth(t *testing.T) {
 	}{
 		"taints":   {func(*offer.Options) {}, map[string]string{"0000-01-10-0": "", "0000-01-10-1": "sriovkit.io/no-carrier:NoSchedule", "0000-01-10-2": "sriovkit.io/unusable:NoExecute"}},
 		"eviction": {func(o *offer.Options) { o.EvictOnNoCarrier = true }, map[string]string{"0000-01-10-0": "", "0000-01-10-1": "sriovkit.io/no-carrier:NoExecute", "0000-01-10-2": "sriovkit.io/unusable:NoExecute"}},
-		"not selected any more": {func(o *offer.Options) { o.AsGiven = func(d pool.Device) bool { return d.Driver == "iavf" } },
+		"not selected any more": {func(o *offer.Options) { o.AsGiven = func(m *pool.Member) bool { return m.Driver == "iavf" } },
 			map[string]string{"0000-01-10-0": "", "0000-01-10-1": "sriovkit.io/no-carrier:NoSchedule", "0000-01-10-2": "sriovkit.io/unusable:NoSchedule"}},
 		"without taints": {func(o *offer.Options) { o.NoTaints = true }, map[string]string{"0000-01-10-0": ""}},
 	} {

@@ -227,13 +227,20 @@ func (p *Preparer) undo(ctx context.Context, c record.Claim) error {
 			return err
 		}
 	}
-	if err := p.removeFiles(c); err != nil {
+	// The device manager may have given devices away while this driver was not there: what
+	// pods have through it is theirs.
+	held, err := p.Holders(ctx)
+	if err != nil {
+		return fmt.Errorf("it is not known which devices pods hold: %w", err)
+	}
+	mine := without(c, held)
+	if err := p.removeFiles(mine); err != nil {
 		return err
 	}
 	if err := p.at("files removed"); err != nil {
 		return err
 	}
-	if err := p.unbind(ctx, c); err != nil {
+	if err := p.unbind(ctx, mine); err != nil {
 		return err
 	}
 	if err := p.Store.Remove(c.UID); err != nil {
@@ -247,6 +254,18 @@ func (p *Preparer) undo(ctx context.Context, c record.Claim) error {
 		}
 	}
 	return p.at("record removed")
+}
+
+// without is a claim without the devices that pods have through the device manager.
+func without(c record.Claim, held map[string]config.Resource) record.Claim {
+	c.Requests = slices.Clone(c.Requests)
+	for i := range c.Requests {
+		c.Requests[i].Devices = slices.DeleteFunc(slices.Clone(c.Requests[i].Devices), func(d record.Device) bool {
+			_, taken := held[d.ID]
+			return taken
+		})
+	}
+	return c
 }
 
 // Restore makes what is missing of prepared claims after a restart or a reboot, when

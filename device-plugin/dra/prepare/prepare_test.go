@@ -349,6 +349,29 @@ func TestPrepareRefuses(t *testing.T) {
 	}
 }
 
+// While the driver was away the device manager gave a device of a claim to a pod. What is
+// taken back leaves that pod its file and its driver.
+func TestUnprepareLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	testhost.Link(t, n.root, "sys/bus/pci/devices/"+testhost.VF0+"/iommu_group", "../../../../kernel/iommu_groups/20")
+	require.NoError(t, n.Prepare(t.Context(), with(claim("a: "+testhost.VF0), `"driver": "vfio-pci"`)).Err)
+	in, _, _ := n.Lookup(testhost.VF0)
+	info := filepath.Join(n.DeviceInfoDir, allocation.DeviceInfoName(in.Resource, testhost.VF0))
+	n.held[testhost.VF0] = in.Resource
+	require.NoError(t, n.Unprepare(t.Context(), uid))
+	require.Equal(t, "vfio-pci", n.state(t)[testhost.VF0])
+	require.FileExists(t, info)
+	none, err := n.Store.Load(uid)
+	require.NoError(t, err)
+	require.Nil(t, none)
+
+	n.Holders = func(context.Context) (map[string]config.Resource, error) { return nil, errors.New("no answer") }
+	n.held = map[string]config.Resource{}
+	require.NoError(t, n.Store.Save(record.Claim{UID: uid, Prepared: true}))
+	require.ErrorContains(t, n.Unprepare(t.Context(), uid), "it is not known which devices pods hold: no answer")
+}
+
 func TestForeignDevicesAreIgnored(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
