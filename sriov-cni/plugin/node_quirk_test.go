@@ -107,6 +107,36 @@ func TestNodeQuirkResets(t *testing.T) {
 	}
 }
 
+// ADD is killed when the PF has set the pod's MAC, which the VF's driver takes over
+// while DEL already waits for the PF to take its own: the interface that DEL leaves
+// shows that one.
+func TestNodeQuirkMACTakenLate(t *testing.T) {
+	v := needVF(t, 0, 5)
+	v.setAdminMAC(t, "02:00:00:00:30:05")
+	quirk.Settled(t)
+	before := v.picture(t)
+	quirk.Set(t, quirk.Settings{
+		"pf_resets": "mac", "pf_reset_ms": "6000", "pf_push_ms": "4000", "vf_reset_ms": "0", "vf_busy_errno": "0", "vf_mac_errno": "22", "vf_mac_refuse_same": "1",
+		"pf_report_errno": "0", "pf_wait_ms": "0", "pf_busy_errno": "11",
+	})
+	const mac = "ca:fe:c0:ff:ee:65"
+	add, del := attach(t, v, newPod(t), map[string]any{"mac": mac, "vlan": 100}) // the VLAN has to wait
+	cmd := add.cmd()
+	require.NoError(t, cmd.Start())
+	c, pf := pfOf(t, v)
+	assert.EventuallyWithT(t, func(ct *assert.CollectT) {
+		s, err := c.VFState(pf, v.Index)
+		require.NoError(ct, err)
+		assert.Equal(ct, mac, s.MAC.String())
+	}, 20*time.Second, 5*time.Millisecond)
+	require.NoError(t, cmd.Process.Kill())
+	require.Error(t, cmd.Wait())
+	quirk.Set(t, quirk.Settings{"pf_wait_ms": "20000"})
+	del.ok(t)
+	v.is(t, before)
+	v.settled(t, before)
+}
+
 // A VF that its PF leaves out of its report is not one without settings.
 func TestNodeQuirkNotReported(t *testing.T) {
 	v := needVF(t, 0, 5)

@@ -139,6 +139,14 @@ func (w *work) do(ctx context.Context) error {
 	case w.Link == nil:
 		return errors.Join(errs...)
 	}
+	// That takes a while on some PFs, and until then the VF's driver may still have
+	// been taking over what ADD had set.
+	if l, err := w.from.ByIndex(w.Link.Index); err == nil && l.Parent == w.Link.Parent && !r.Admin.IsZero() {
+		w.Link = &l
+		verify := r.VerifyMAC
+		r = planRepair(w.journal, w.situation)
+		r.VerifyMAC = verify
+	}
 	if err := w.restoreLink(ctx, r); err != nil {
 		errs = append(errs, w.failed(err))
 	}
