@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -106,7 +108,7 @@ func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver stri
 		return err
 	}
 	if virtual {
-		if err := hostUses(f); err != nil {
+		if err := m.hostUses(f); err != nil {
 			return err
 		}
 	}
@@ -151,9 +153,19 @@ func (m *Machine) allowNoIOMMU(ctx context.Context, driver string) error {
 	return errors.Join(err, f.Close())
 }
 
-// hostUses refuses to take from the host a function that carries its addresses.
-func hostUses(f libsriov.Function) error {
+// hostUses refuses to take from the host a function that it uses: one that carries its
+// addresses, or that is a port or the lower device of another one (bond, bridge, OVS,
+// VRF, VLAN, macvlan), which then carries them.
+func (m *Machine) hostUses(f libsriov.Function) error {
 	for _, name := range f.Netdevs {
+		above, err := m.above(name)
+		if err != nil {
+			return fmt.Errorf("%s: not known what stands on %s, so it is not taken from the host: %w", f.Address, name, err)
+		}
+		if len(above) > 0 {
+			return fmt.Errorf("%s has %s on top of %s: not taken from the host; take %s out of it first, if it is to be given to pods",
+				f.Address, strings.Join(above, ", "), name, name)
+		}
 		i, err := net.InterfaceByName(name)
 		if err != nil {
 			continue // renamed or gone meanwhile: then the driver change settles it
@@ -169,6 +181,33 @@ func hostUses(f libsriov.Function) error {
 		}
 	}
 	return nil
+}
+
+// above lists the netdevs that stand on one: sysfs has a link upper_NAME for each in the
+// same network namespace, and a link master if one of them owns it.
+func (m *Machine) above(name string) ([]string, error) {
+	dir := filepath.Join(m.Files.Root, "sys/class/net", name)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // renamed or gone meanwhile
+	} else if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if upper, ok := strings.CutPrefix(e.Name(), "upper_"); ok {
+			out = append(out, upper)
+		}
+	}
+	switch master, err := os.Readlink(filepath.Join(dir, "master")); {
+	case err == nil:
+		if master = filepath.Base(master); !slices.Contains(out, master) {
+			out = append(out, master)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	return out, nil
 }
 
 // errNoNetdev: the netdev of a VF did not come.
