@@ -225,8 +225,9 @@ func (r *Network) write(ctx context.Context, n *network, want *nad.NetworkAttach
 	return r.Patch(ctx, have, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner)
 }
 
-// remove deletes the network's NADs in all namespaces but one. If there is to be none at
-// all, their owners have to show that they were made by this installation.
+// remove deletes the network's NADs in all namespaces but one. Their owners have to show
+// that they were made by this installation: annotation and name alone are also those of a
+// copy that somebody made in another namespace, or of one that a backup brought.
 func (r *Network) remove(ctx context.Context, key client.ObjectKey, except string) error {
 	var ns corev1.Namespace
 	if err := r.Get(ctx, client.ObjectKey{Name: r.Namespace}, &ns, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
@@ -238,7 +239,7 @@ func (r *Network) remove(ctx context.Context, key client.ObjectKey, except strin
 	}
 	for i := range list.Items {
 		n := &list.Items[i]
-		if n.Namespace == except || n.Name != key.Name || except == "" && !r.made(n, ns.UID) {
+		if n.Namespace == except || n.Name != key.Name || !r.made(n, ns.UID) {
 			continue
 		}
 		if err := r.Delete(ctx, n, client.Preconditions{UID: &n.UID}); client.IgnoreNotFound(err) != nil {

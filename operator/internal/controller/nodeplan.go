@@ -124,10 +124,16 @@ func (r *NodePlanner) create(ctx context.Context, cfg *v1.SriovOperatorConfig, n
 	return nil
 }
 
-// adorn adds the annotations that both sides of the drain handshake start from.
+// adorn adds the annotations that both sides of the drain handshake start from. The wish of
+// a daemon whose node was away is not granted to the one that comes back: it asks itself,
+// if it still wants a drain.
 func (r *NodePlanner) adorn(state *v1.SriovNetworkNodeState) {
 	if state.Annotations == nil {
 		state.Annotations = map[string]string{}
+	}
+	if state.Annotations[v1.AnnotationKeepUntil] != "" {
+		state.Annotations[v1.AnnotationDesiredState] = v1.DrainIdle
+		delete(state.Annotations, v1.AnnotationDrainVFs)
 	}
 	for _, k := range []string{v1.AnnotationDesiredState, v1.AnnotationCurrentState} {
 		if state.Annotations[k] == "" {

@@ -150,7 +150,7 @@ func (d *Daemon) fail(ctx context.Context, state *v1.SriovNetworkNodeState, foun
 
 // warn makes an event of an error that the object does not tell of yet.
 func (d *Daemon) warn(state *v1.SriovNetworkNodeState, err error) {
-	if err == nil || failed("", err).message == state.Status.LastSyncError {
+	if err == nil || firstBytes(failed("", err).message, messageBytes) == state.Status.LastSyncError {
 		return
 	}
 	d.Events.Eventf(state, nil, corev1.EventTypeWarning, v1.ReasonApplyFailed, "Apply", "%s", firstBytes(err.Error(), 900))

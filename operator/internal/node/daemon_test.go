@@ -13,6 +13,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
 func TestDrainIsAskedForOnce(t *testing.T) {
@@ -103,6 +104,34 @@ func TestPermanentFailureIsReportedOnce(t *testing.T) {
 	require.Equal(t, before, s.writes)
 	require.Len(t, s.events.Events, said)
 	require.Equal(t, v1.SyncFailed, s.state().Status.SyncStatus)
+}
+
+// That goes for the failures of many VFs too, which are tried side by side, and for a text
+// that is cut.
+func TestManyFailuresAreReportedOnce(t *testing.T) {
+	s := newStand(t)
+	addr, err := libsriov.ParseAddress(treePF)
+	require.NoError(t, err)
+	perVF := map[int][]plan.Step{}
+	for i := 10; i < 90; i++ { // none of them is there
+		perVF[i] = []plan.Step{{Op: plan.OpBind, VF: i, Driver: v1.DeviceTypeVFIO}}
+	}
+	first := s.Machine.applyVFs(t.Context(), addr, perVF, &v1.InterfaceExt{PciAddress: treePF})
+	require.ErrorContains(t, first, "VF 10 of "+treePF)
+	require.Greater(t, len(first.Error()), messageBytes)
+	for range 20 {
+		require.EqualError(t, s.Machine.applyVFs(t.Context(), addr, perVF, &v1.InterfaceExt{PciAddress: treePF}), first.Error())
+	}
+
+	state := s.state()
+	s.warn(state, first)
+	require.NoError(t, s.report(t.Context(), state, Found{}, failed(v1.ReasonApplyFailed, first)))
+	require.Len(t, s.events.Events, 1)
+	writes := s.writes
+	s.warn(s.state(), first)
+	require.NoError(t, s.report(t.Context(), s.state(), Found{}, failed(v1.ReasonApplyFailed, first)))
+	require.Len(t, s.events.Events, 1)
+	require.Equal(t, writes, s.writes)
 }
 
 func TestNoDrainForWhatCannotBeDone(t *testing.T) {

@@ -167,8 +167,8 @@ func (d *Daemon) keepsDrain(state *v1.SriovNetworkNodeState, found Found, failur
 		return true, nil
 	}
 	var errs []error
-	for pf, err := range failures {
-		errs = append(errs, d.Machine.Files.noteFailure(pf, failure{Premise: premise(state, found, pf), Error: err.Error()}))
+	for _, pf := range slices.Sorted(maps.Keys(failures)) {
+		errs = append(errs, d.Machine.Files.noteFailure(pf, failure{Premise: premise(state, found, pf), Error: failures[pf].Error()}))
 	}
 	return false, errors.Join(errs...)
 }

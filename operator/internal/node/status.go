@@ -15,6 +15,9 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
+// messageBytes of what is told in a condition and in lastSyncError; more is cut.
+const messageBytes = 4096
+
 // outcome is how far the node got.
 type outcome struct {
 	sync    string // v1.SyncSucceeded, SyncInProgress or SyncFailed
@@ -38,7 +41,7 @@ func (d *Daemon) report(ctx context.Context, state *v1.SriovNetworkNodeState, fo
 	old := state.DeepCopy()
 	s := &state.Status
 	ready := metav1.Condition{
-		Type: v1.ConditionReady, Status: metav1.ConditionFalse, Reason: o.reason, Message: firstBytes(o.message, 4096),
+		Type: v1.ConditionReady, Status: metav1.ConditionFalse, Reason: o.reason, Message: firstBytes(o.message, messageBytes),
 		ObservedGeneration: state.Generation,
 	}
 	s.SyncStatus, s.LastSyncError = o.sync, ""

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,11 +46,12 @@ func (m *Machine) applyVFs(ctx context.Context, addr libsriov.Address, perVF map
 			vfs[vf.Index] = vf.Address
 		}
 	}
-	var mu sync.Mutex
-	var errs []error
+	indices := slices.Sorted(maps.Keys(perVF))
+	errs := make([]error, len(indices)) // in their order, so that the same failures make the same text
 	var g errgroup.Group
 	g.SetLimit(parallelVFs)
-	for i, steps := range perVF {
+	for at, i := range indices {
+		steps := perVF[i]
 		g.Go(func() error {
 			vf, ok := vfs[i]
 			var err error
@@ -68,9 +69,7 @@ func (m *Machine) applyVFs(ctx context.Context, addr libsriov.Address, perVF map
 				}
 			}
 			if err != nil {
-				mu.Lock()
-				errs = append(errs, fmt.Errorf("VF %d of %s: %w", i, addr, err))
-				mu.Unlock()
+				errs[at] = fmt.Errorf("VF %d of %s: %w", i, addr, err)
 			}
 			return nil
 		})

@@ -1,0 +1,77 @@
+package controller
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/nad"
+)
+
+// A NAD that somebody copied into another namespace, with its annotation and name, is theirs;
+// one that the operator made there goes.
+func TestCopiedNADStays(t *testing.T) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1.AddToScheme, nad.AddToScheme} {
+		require.NoError(t, add(scheme))
+	}
+	r := &Network{Operator: Operator{Namespace: "ns"}, Kind: "SriovNetwork"}
+	key := client.ObjectKey{Namespace: "ns", Name: "net"}
+	in := func(namespace string, owners ...metav1.OwnerReference) *nad.NetworkAttachmentDefinition {
+		return &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: key.Name, OwnerReferences: owners, Annotations: map[string]string{v1.AnnotationOwnerRef: r.ownerRef(key)},
+		}}
+	}
+	ours := metav1.OwnerReference{APIVersion: "v1", Kind: "Namespace", Name: "ns", UID: "ns-uid"}
+	theirs := metav1.OwnerReference{APIVersion: "v1", Kind: "ConfigMap", Name: "x", UID: "x"}
+	for _, except := range []string{"now", ""} {
+		t.Run("all but "+except, func(t *testing.T) {
+			r.Client = &Client{Client: fake.NewClientBuilder().WithScheme(scheme).
+				WithIndex(&nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner).
+				WithObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", UID: "ns-uid"}},
+					in("now", ours), in("before", ours), in("copy"), in("owned", theirs)).Build()}
+			require.NoError(t, r.remove(t.Context(), key, except))
+			var left nad.NetworkAttachmentDefinitionList
+			require.NoError(t, r.List(t.Context(), &left))
+			var where []string
+			for _, n := range left.Items {
+				where = append(where, n.Namespace)
+			}
+			want := []string{"copy", "owned"}
+			if except != "" {
+				want = []string{"copy", "now", "owned"}
+			}
+			require.ElementsMatch(t, want, where)
+		})
+	}
+}
+
+// What the daemon of a node wished before the node went away is not granted when it is back.
+func TestWishOfAGoneDaemonIsDropped(t *testing.T) {
+	r := &NodePlanner{}
+	state := &v1.SriovNetworkNodeState{}
+	wish := map[string]string{
+		v1.AnnotationDesiredState: v1.DrainRequired, v1.AnnotationCurrentState: v1.Draining, v1.AnnotationDrainRequest: "7", v1.AnnotationDrainVFs: "0000:01:10.0",
+	}
+	state.Annotations = map[string]string{v1.AnnotationKeepUntil: "2026-01-01T00:00:00Z"}
+	for k, v := range wish {
+		state.Annotations[k] = v
+	}
+	r.adorn(state)
+	require.Equal(t, map[string]string{
+		v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationCurrentState: v1.Draining, v1.AnnotationDrainRequest: "7",
+	}, state.Annotations, "the number stays: the next wish has another")
+
+	t.Log("that of a daemon that is there stays")
+	state.Annotations = wish
+	r.adorn(state)
+	require.Equal(t, v1.DrainRequired, state.Annotations[v1.AnnotationDesiredState])
+	require.Equal(t, "0000:01:10.0", state.Annotations[v1.AnnotationDrainVFs])
+}
