@@ -132,6 +132,11 @@ func (r Runner) GC(ctx context.Context, a Attachment, valid []conf.Attachment) e
 	return errors.Join(errs...)
 }
 
+// Nested is set in the environment of every plugin that multus-shim runs, and so of
+// whatever that runs in turn. A network's configuration is a tenant's text: a plugin that
+// delegates would hand it to multus-shim as if it were the node's own.
+const Nested = "MULTUS_SHIM_DELEGATE"
+
 func (r Runner) exec(ctx context.Context, command string, c Container, a Attachment, p plugin, stdin json.RawMessage) ([]byte, error) {
 	path, err := r.find(p)
 	if err != nil {
@@ -139,7 +144,7 @@ func (r Runner) exec(ctx context.Context, command string, c Container, a Attachm
 	}
 	// Of a variable that is set twice, os/exec keeps the last.
 	env := append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID="+c.ID, "CNI_NETNS="+c.Netns,
-		"CNI_IFNAME="+a.Ifname, "CNI_ARGS="+a.Args.String(), "CNI_PATH="+strings.Join(r.Path, ":"))
+		"CNI_IFNAME="+a.Ifname, "CNI_ARGS="+a.Args.String(), "CNI_PATH="+strings.Join(r.Path, ":"), Nested+"=1")
 	return run(ctx, path, stdin, env)
 }
 

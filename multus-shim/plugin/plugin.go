@@ -37,6 +37,9 @@ type Plugin struct {
 func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 	bind := func(command func(context.Context, *call) error) func(*skel.CmdArgs) error {
 		return func(cmd *skel.CmdArgs) error {
+			if p.Getenv(delegate.Nested) != "" {
+				return nested(p.Getenv("CNI_COMMAND"))
+			}
 			c, err := p.begin(cmd)
 			if err != nil {
 				return cniError(err)
@@ -59,6 +62,16 @@ func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 			return e
 		},
 	}
+}
+
+// nested answers a plugin that multus-shim runs and that was told to run multus-shim, by a
+// network's configuration: before anything of it is read, for it is a tenant's. Nothing is
+// ever attached like that, so there is nothing to take back.
+func nested(command string) error {
+	if command == "DEL" || command == "GC" {
+		return nil
+	}
+	return cniError(coded(types.ErrInvalidNetworkConfig, errors.New("a network leads back to the meta plugin: no plugin of a network may run it, as its ipam.type or otherwise")))
 }
 
 // call is one command.

@@ -18,13 +18,16 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/delegate"
 	"github.com/sriovkit/sriovkit/sriov-cni/repair"
 	"github.com/sriovkit/sriovkit/sriov-cni/request"
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
@@ -60,6 +63,9 @@ type call struct {
 func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 	wrap := func(command string, do func(*call, context.Context) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
+			if os.Getenv(delegate.Nested) != "" {
+				return nested(command)
+			}
 			c, err := p.begin(command, args)
 			if err == nil {
 				if err = do(c, ctx); err != nil {
@@ -73,6 +79,16 @@ func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 		Add: wrap("ADD", (*call).add), Del: wrap("DEL", (*call).del), Check: wrap("CHECK", (*call).check),
 		GC: wrap("GC", (*call).gc), Status: wrap("STATUS", (*call).status),
 	}
+}
+
+// nested answers a call that this plugin made itself. It never gives anything in one,
+// so there is nothing to take back.
+func nested(command string) error {
+	if command == "DEL" || command == "GC" {
+		return nil
+	}
+	return cnierr.ToCNI(cnierr.New(types.ErrInvalidNetworkConfig, errors.New("invalid ipam.type: sriov is no IPAM plugin"),
+		"name the plugin that hands out addresses, such as host-local"))
 }
 
 // begin reads what every command needs, and opens the log.

@@ -73,6 +73,10 @@ func (r Repairer) former(a libsriov.Address) (j state.Journal, recordPath string
 		}
 	case !errors.Is(err, state.ErrDamaged):
 		return j, "", cnierr.IO(err)
+	case marker != "":
+		if err := r.markerHolds(a, marker); err != nil {
+			return j, "", err
+		}
 	}
 	j, recordPath, err = r.fromRecords(a, marker)
 	if err != nil {

@@ -89,6 +89,10 @@ func (w *work) readAdmin(ctx context.Context) (err error) {
 		return nil
 	case w.device.PF != nil:
 		w.Have, err = w.device.Admin(ctx, w.home)
+		if errors.Is(err, link.ErrNoVFSettings) && j.Before.MAC == nil {
+			j.PF = nil // whoever configured the VF had nothing of it to read either
+			return nil
+		}
 		if j.Guessed {
 			j.Before = j.Before.Restrict(w.Have)
 		}

@@ -101,11 +101,23 @@ func (h *Host) RefuseForeign(a libsriov.Address, podUID string) error {
 		return nil // who asks is not known
 	}
 	k, err := h.readKubelet(a)
+	k.pods = slices.DeleteFunc(k.pods, h.ended)
 	if err != nil || len(k.pods) == 0 || slices.Contains(k.pods, podUID) {
 		return nil
 	}
 	return cnierr.New(cnierr.Device, fmt.Errorf("device %s was given to pod %s, not to this one, %s", a, k.pods[0], podUID),
 		"leave deviceID out of the network's configuration: the runtime fills in the device that kubelet gave to the pod")
+}
+
+// ended reports whether a pod is certainly gone. Kubelet has a directory for each of its
+// pods, while its record of devices lists those that ended until it is next written.
+func (h *Host) ended(podUID string) bool {
+	pods := h.path(filepath.Join(h.Node.KubeletDirectory, "pods"))
+	if _, err := os.Stat(pods); err != nil {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(pods, filepath.Base(podUID)))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // kubeletDevice is what kubelet knows of one device.

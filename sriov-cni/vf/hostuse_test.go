@@ -59,6 +59,23 @@ func TestAnotherPodsDeviceIsRefused(t *testing.T) {
 	}
 }
 
+// Kubelet's record lists pods that have ended until it is written again, which without a
+// device plugin may be never.
+func TestEndedPodKeepsNoDevice(t *testing.T) {
+	t.Parallel()
+	h := &Host{Root: t.TempDir()}
+	var err error
+	h.Node, err = ReadNodeConfig(h.Root)
+	require.NoError(t, err)
+	put(t, h.Root, "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", checkpoint)
+	a := libsriov.Address{Bus: 0xaf, Device: 6}
+	require.Error(t, h.RefuseForeign(a, "bbb"), "whether its pod has ended is not known")
+	put(t, h.Root, "var/lib/kubelet/pods/bbb/etc-hosts", "")
+	require.NoError(t, h.RefuseForeign(a, "bbb"), "its pod aaa has ended")
+	put(t, h.Root, "var/lib/kubelet/pods/aaa/etc-hosts", "")
+	require.Error(t, h.RefuseForeign(a, "bbb"))
+}
+
 func TestFunctionWithoutPhysfn(t *testing.T) {
 	t.Parallel()
 	a := libsriov.Address{Bus: 0xaf, Device: 6, Function: 3}

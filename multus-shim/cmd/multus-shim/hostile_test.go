@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -251,4 +253,24 @@ func TestUnauthorized(t *testing.T) {
 	e.api.RotateServer("another")
 	e.mustFail("ADD", types.ErrTryAgainLater, "401 Unauthorized")
 	assert.NotContains(t, e.asked(), "POST events")
+}
+
+// A plugin that delegates is told by a tenant's network to run multus-shim, with the
+// tenant's configuration as the node's own: a log file anywhere, programs of any directory.
+func TestNetworkThatLeadsBack(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	evil := filepath.Join(e.dir, "evil")
+	require.NoError(t, os.Mkdir(evil, 0o755))
+	ran := filepath.Join(evil, "ran")
+	require.NoError(t, os.WriteFile(filepath.Join(evil, "evil"), []byte("#!/bin/sh\ntouch "+ran+"\n"), 0o755))
+	e.nad("back", fmt.Sprintf(`"test":{"Runs":"multus-shim"},"ipam":{"type":"multus-shim"},"binDir":%q,"logFile":%q,"cniDir":%q,"delegates":[{"cniVersion":"1.0.0","name":"x","type":"evil"}]`,
+		evil, filepath.Join(evil, "log"), filepath.Join(evil, "state")))
+	e.networks("back")
+	e.mustFail("ADD", 7, "leads back to the meta plugin")
+	e.must("DEL")
+	for _, name := range []string{"ran", "log", "state"} {
+		require.NoFileExists(t, filepath.Join(evil, name))
+		require.NoDirExists(t, filepath.Join(evil, name))
+	}
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,6 +29,7 @@ type script struct {
 	Fail   map[string]uint // command -> CNI error code it answers with
 	Crash  string          // command at which it kills itself
 	Hang   string          // command at which it waits for its end
+	Runs   string          // plugin that it hands its own stdin to, as to an IPAM plugin
 	Stdout map[string]string
 	Stderr string
 	Result json.RawMessage
@@ -79,6 +83,13 @@ func recorderMain() error {
 	case s.Fail[call.Command] != 0:
 		fmt.Printf(`{"cniVersion":%q,"code":%d,"msg":"told to fail"}`, conf.CNIVersion, s.Fail[call.Command])
 		os.Exit(1)
+	}
+	if s.Runs != "" {
+		plugin := exec.Command(filepath.Join(filepath.SplitList(call.Path)[0], s.Runs))
+		plugin.Stdin, plugin.Stdout, plugin.Stderr = bytes.NewReader(stdin), os.Stdout, os.Stderr
+		if plugin.Run() != nil {
+			os.Exit(1)
+		}
 	}
 	if out, ok := s.Stdout[call.Command]; ok {
 		fmt.Print(out)

@@ -54,6 +54,10 @@ func Find(plugin string) (string, error) {
 	return "", fmt.Errorf("failed to find plugin %q in path %q", plugin, path)
 }
 
+// Nested is set in the environment of every plugin that this one runs. By it a
+// configuration that names this plugin as its own IPAM plugin is noticed.
+const Nested = "SRIOV_CNI_DELEGATE"
+
 // Run runs a plugin of CNI_PATH for a command and returns what it printed. It gets the
 // environment of this call with CNI_COMMAND, and the further variables, replaced. An
 // error that the plugin reported is a *types.Error.
@@ -65,7 +69,7 @@ func Run(ctx context.Context, plugin, command string, conf []byte, env ...string
 	for {
 		var stdout, stderr bytes.Buffer
 		cmd := exec.CommandContext(ctx, path)
-		cmd.Env = append(append(os.Environ(), "CNI_COMMAND="+command), env...)
+		cmd.Env = append(append(os.Environ(), "CNI_COMMAND="+command, Nested+"=1"), env...)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(conf), &stdout, &stderr
 		cmd.WaitDelay = outputDelay
 		err := cmd.Run()
