@@ -49,7 +49,7 @@ func TestBadValuesOfEveryKey(t *testing.T) {
 					stdin = `{"deviceID":"0000:af:06.0",` + text + "}"
 				}
 				_, err := Parse([]byte(stdin), "")
-				assert.Less(t, time.Since(start), 500*time.Millisecond, "%s as %s", name, kind)
+				assert.Less(t, time.Since(start), 30*time.Second, "%s as %s: quadratic work takes minutes", name, kind)
 				var f *cnierr.Error
 				if assert.ErrorAs(t, err, &f, "%s as %s", name, kind) {
 					assert.Equal(t, types.ErrInvalidNetworkConfig, f.Code, "%s as %s: %s", name, kind, err)
