@@ -48,6 +48,10 @@ const (
 	// this node's daemon reported, so an empty spec means "no VFs wanted" and not
 	// "not looked at yet". Without it the daemon takes nothing away.
 	AnnotationPlanned = "sriovnetwork.openshift.io/planned"
+	// AnnotationPlannedPFs on a NodeState: PCI addresses, separated by commas, of the network
+	// functions that the daemon had reported when the operator planned. That a plan says
+	// nothing of another one means that nobody has looked at it, not that it is not wanted.
+	AnnotationPlannedPFs = "sriovnetwork.openshift.io/planned-pfs"
 	// AnnotationCordoned on a Node: the operator cordoned it and will undo just that.
 	AnnotationCordoned = "sriovnetwork.openshift.io/cordoned-by-operator"
 

@@ -75,3 +75,37 @@ func TestWishOfAGoneDaemonIsDropped(t *testing.T) {
 	require.Equal(t, v1.DrainRequired, state.Annotations[v1.AnnotationDesiredState])
 	require.Equal(t, "0000:01:10.0", state.Annotations[v1.AnnotationDrainVFs])
 }
+
+// A first look that failed is not taken for a node without PFs.
+func TestFailedFirstLookIsNotPlanned(t *testing.T) {
+	p := newPlanning(t)
+	p.put(p.node("a", nil))
+	p.put(p.policy("x", 4, nil))
+	p.settle()
+	state := func() *v1.SriovNetworkNodeState {
+		return p.stored["SriovNetworkNodeState/a"].(*v1.SriovNetworkNodeState)
+	}
+	failed := state().DeepCopy()
+	failed.Status.SyncStatus, failed.Status.LastSyncError = v1.SyncFailed, "read /sys/bus/pci/devices: input/output error"
+	p.put(failed)
+	p.settle()
+	require.NotContains(t, state().Annotations, v1.AnnotationPlanned)
+	require.NotContains(t, state().Annotations, v1.AnnotationPlannedPFs)
+
+	p.report("a", "ens1", "ens2")
+	p.settle()
+	require.Equal(t, "true", state().Annotations[v1.AnnotationPlanned])
+	require.Equal(t, "0000:01:00.0,0000:02:00.0", state().Annotations[v1.AnnotationPlannedPFs])
+	require.Len(t, state().Spec.Interfaces, 1)
+	p.check()
+
+	t.Log("a node without PFs is planned, and also while something else fails later")
+	p.put(p.node("b", nil))
+	p.settle()
+	p.report("b")
+	p.settle()
+	b := p.stored["SriovNetworkNodeState/b"].(*v1.SriovNetworkNodeState).DeepCopy()
+	require.Equal(t, "true", b.Annotations[v1.AnnotationPlanned])
+	b.Status.SyncStatus = v1.SyncFailed
+	require.True(t, reported(b))
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -161,7 +163,7 @@ func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, nod
 	if err != nil {
 		return err
 	}
-	if state.Status.SyncStatus == "" && len(state.Status.Interfaces) == 0 { // the daemon has not reported yet
+	if !reported(state) {
 		if err := r.patch(ctx, old, state); err != nil {
 			return err
 		}
@@ -178,6 +180,7 @@ func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, nod
 	result := plan.Node(in)
 	state.Spec = result.Spec
 	state.Annotations[v1.AnnotationPlanned] = "true"
+	state.Annotations[v1.AnnotationPlannedPFs] = functions(state)
 	if err := r.patch(ctx, old, state); err != nil {
 		return err
 	}
@@ -190,6 +193,28 @@ func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, nod
 	}
 	r.Board.Set(node.Name, state, result.Verdicts)
 	return r.object(ctx, state, result.Verdicts)
+}
+
+// reported tells whether the daemon has said what the node has. A first look that failed
+// names no function, which is not to say that there is none.
+func reported(state *v1.SriovNetworkNodeState) bool {
+	switch {
+	case len(state.Status.Interfaces) > 0:
+		return true
+	case state.Status.SyncStatus == v1.SyncFailed:
+		return state.Annotations[v1.AnnotationPlanned] == "true" // there were none once; something else fails now
+	}
+	return state.Status.SyncStatus != ""
+}
+
+// functions lists what the daemon has reported, for AnnotationPlannedPFs.
+func functions(state *v1.SriovNetworkNodeState) string {
+	out := make([]string, len(state.Status.Interfaces))
+	for i := range out {
+		out[i] = state.Status.Interfaces[i].PciAddress
+	}
+	slices.Sort(out)
+	return strings.Join(out, ",")
 }
 
 // policies lists all of them, shared with the cache: planning does not change them.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -199,8 +200,28 @@ func (d *Daemon) steps(state *v1.SriovNetworkNodeState, s sight) ([]plan.Work, [
 	return plan.Steps(plan.Have{
 		Interfaces: s.Interfaces, RdmaMode: s.RdmaMode, RdmaOption: option, Owned: s.owned,
 		NoMAC: d.Machine.Files.noMAC(s.Found), NoOffload: s.NoOffload, Unread: s.Unread, Partial: s.Partial,
-		Planned: state.Annotations[v1.AnnotationPlanned] == "true", GUIDs: d.Machine.Files.GUIDs(),
+		Planned: state.Annotations[v1.AnnotationPlanned] == "true", GUIDs: d.Machine.Files.GUIDs(), Unreported: unreported(state, s.Interfaces),
 	}, state.Spec)
+}
+
+// unreported finds what the operator did not know of when it planned. The status alone does
+// not tell: the daemon may have written it after the plan.
+func unreported(state *v1.SriovNetworkNodeState, found []v1.InterfaceExt) map[string]bool {
+	var known []string
+	if list, ok := state.Annotations[v1.AnnotationPlannedPFs]; ok {
+		known = strings.Split(list, ",")
+	} else { // planned by an operator that did not note it
+		for i := range state.Status.Interfaces {
+			known = append(known, state.Status.Interfaces[i].PciAddress)
+		}
+	}
+	out := map[string]bool{}
+	for i := range found {
+		if addr := found[i].PciAddress; !slices.Contains(known, addr) {
+			out[addr] = true
+		}
+	}
+	return out
 }
 
 // holders asks who holds the VFs that the works would disturb, if there are any.

@@ -307,6 +307,40 @@ func TestPartialLookTouchesNothing(t *testing.T) {
 	}
 }
 
+// What the operator did not know of when it planned is not released, also not between the
+// report of it and the next plan.
+func TestUnreportedPFIsNotReleased(t *testing.T) {
+	for name, noted := range map[string]bool{"operator notes what it knew": true, "older operator": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			addr, err := libsriov.ParseAddress(treePF)
+			require.NoError(t, err)
+			owned := s.state().Spec.Interfaces[0]
+			owned.NumVfs = 2
+			require.NoError(t, s.Machine.Files.Own(t.Context(), addr, ownedBy(owned)))
+			s.change(func(n *v1.SriovNetworkNodeState) {
+				n.Spec = v1.SriovNetworkNodeStateSpec{}
+				if delete(n.Annotations, v1.AnnotationPlannedPFs); noted {
+					n.Annotations[v1.AnnotationPlannedPFs] = "0000:7f:00.0"
+				}
+			})
+			_, err = s.pass()
+			require.NoError(t, err)
+			require.Empty(t, s.wrote)
+			require.Equal(t, treePF, s.state().Status.Interfaces[0].PciAddress)
+			if noted {
+				_, err = s.pass()
+				require.NoError(t, err)
+				require.Empty(t, s.wrote, "reported, but not planned since")
+				s.change(func(n *v1.SriovNetworkNodeState) { n.Annotations[v1.AnnotationPlannedPFs] = "0000:7f:00.0," + treePF })
+			}
+			_, err = s.pass()
+			require.NoError(t, err)
+			require.Equal(t, []string{"sriov_numvfs=0"}, s.wrote)
+		})
+	}
+}
+
 // spoil makes an attribute unreadable.
 func (s *stand) spoil(attribute, device string) {
 	path := filepath.Join(s.root, "sys/devices/pci0000:00", device, attribute)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func (b *bench) run(policies ...*v1.SriovNetworkNodePolicy) {
 	require.NoError(b.t, v1.AddToScheme(scheme))
 	state := &v1.SriovNetworkNodeState{}
 	state.Namespace, state.Name = "ns", "node"
-	state.Annotations = map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationCurrentState: v1.DrainIdle, v1.AnnotationPlanned: "true"}
+	state.Annotations = map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationCurrentState: v1.DrainIdle, v1.AnnotationPlanned: "true", v1.AnnotationPlannedPFs: strings.Join(b.pfs, ",")}
 	state.Spec, _ = b.spec(policies...)
 	d := &Daemon{
 		Client: fake.NewClientBuilder().WithScheme(scheme).WithObjects(state).WithStatusSubresource(state).Build(),

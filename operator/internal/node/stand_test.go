@@ -118,7 +118,7 @@ func newStand(t *testing.T) *stand {
 	require.NoError(t, v1.AddToScheme(scheme))
 	state := &v1.SriovNetworkNodeState{}
 	state.Namespace, state.Name, state.Generation = "ns", "node", 1
-	state.Annotations = map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationCurrentState: v1.DrainIdle, v1.AnnotationPlanned: "true"}
+	state.Annotations = map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationCurrentState: v1.DrainIdle, v1.AnnotationPlanned: "true", v1.AnnotationPlannedPFs: treePF}
 	state.Spec.Interfaces = []v1.Interface{{
 		PciAddress: treePF, Vendor: "8086", DeviceID: "159b", NumVfs: 1,
 		VfGroups: []v1.VfGroup{{ResourceName: "r", PolicyName: "p", VfRange: "0-0", DeviceType: v1.DeviceTypeVFIO}},

@@ -81,7 +81,10 @@ type Have struct {
 	// Planned: the spec is the operator's answer to this node. If not, nothing is
 	// taken away: an empty spec may only mean that nobody has looked yet.
 	Planned bool
-	GUIDs   *GUIDPool // nil if there is none
+	// Unreported are the PFs, by PCI address, that the operator did not know of when it
+	// planned: that the spec says nothing of them is no wish to release them.
+	Unreported map[string]bool
+	GUIDs      *GUIDPool // nil if there is none
 	// NoMAC are the VFs, by PCI address, that have no administrative MAC as their PF says.
 	NoMAC map[string]bool
 	// NoOffload are the PFs in switchdev mode, by PCI address, with hw-tc-offload off.
@@ -139,7 +142,7 @@ func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 		add(configure(have, pf, w, before, owned))
 	}
 	for addr, before := range have.Owned {
-		if !wanted[addr] && have.Planned {
+		if !wanted[addr] && have.Planned && (!have.Unreported[addr] || before.Unreadable != nil) {
 			add(release(have, addr, found[addr], before))
 		}
 	}

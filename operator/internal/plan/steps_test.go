@@ -189,6 +189,17 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// A PF that the operator did not know of when it planned is not released.
+func TestUnreportedPFIsNotReleased(t *testing.T) {
+	have := Have{
+		Interfaces: []v1.InterfaceExt{pfWith(nil, "vfio-pci", "igbvf")}, Planned: true,
+		Owned: map[string]Owned{pf0: {Interface: want(2, grp("0-1", "vfio-pci", 0))}}, Unreported: map[string]bool{pf0: true},
+	}
+	require.Empty(t, write(Steps(have, v1.SriovNetworkNodeStateSpec{})))
+	have.Unreported = map[string]bool{"0000:7f:00.0": true}
+	require.NotEmpty(t, write(Steps(have, v1.SriovNetworkNodeStateSpec{})))
+}
+
 func TestMissingPFAndRdmaMode(t *testing.T) {
 	spec := v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(1, grp("0-0", "netdevice", 0))}, System: v1.System{RdmaMode: "exclusive"}}
 	require.Equal(t, []string{"problem: RDMA mode exclusive: the node has no RDMA subsystem", "problem: the PF is not there; if it was taken out for good, delete this SriovNetworkNodeState, and it is planned anew"}, write(Steps(Have{}, spec)))
