@@ -327,7 +327,7 @@ func (r *Drainer) empty(ctx context.Context, state *v1.SriovNetworkNodeState, al
 	if err := cordon(ctx, r, &node); err != nil {
 		return remains{}, fmt.Errorf("cordon the node: %w", err)
 	}
-	pods, err := r.occupants(ctx, state.Name, all, state.Annotations[v1.AnnotationDrainVFs])
+	pods, err := r.occupants(ctx, state, all)
 	if err != nil {
 		return remains{}, err
 	}

@@ -60,9 +60,13 @@ type occupants struct {
 	unknown []string     // cannot be judged, with the reason
 }
 
-// occupants sorts the pods of a node: those that hold a VF of ours, or all, have to leave.
-// Pods of DaemonSets and static pods would come back at once; finished ones hold nothing.
-func (r *Drainer) occupants(ctx context.Context, node string, all bool, disturbed string) (occupants, error) {
+// occupants sorts the pods of a node: those that hold a VF of ours, or all, have to leave. A
+// VF is held by a resource of ours, by a claim, or because the node's daemon says so: it
+// may have been handed out by another prefix. Pods of DaemonSets and static pods would come
+// back at once; finished ones hold nothing.
+func (r *Drainer) occupants(ctx context.Context, state *v1.SriovNetworkNodeState, all bool) (occupants, error) {
+	node, disturbed := state.Name, state.Annotations[v1.AnnotationDrainVFs]
+	named := strings.Split(state.Annotations[v1.AnnotationDrainPods], ",")
 	var list corev1.PodList
 	var out occupants
 	if err := r.Live.List(ctx, &list, client.MatchingFields{"spec.nodeName": node}); err != nil {
@@ -72,7 +76,7 @@ func (r *Drainer) occupants(ctx context.Context, node string, all bool, disturbe
 		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 			continue
 		}
-		holder := holds(&p, r.ResourcePrefix+"/")
+		holder := holds(&p, r.ResourcePrefix+"/") || slices.Contains(named, p.Namespace+"/"+p.Name)
 		if !holder {
 			claimed, err := r.holdsClaim(ctx, &p, node, disturbed)
 			if err != nil && !all {

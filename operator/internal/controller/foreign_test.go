@@ -58,7 +58,7 @@ func TestWishOfAGoneDaemonIsDropped(t *testing.T) {
 	r := &NodePlanner{}
 	state := &v1.SriovNetworkNodeState{}
 	wish := map[string]string{
-		v1.AnnotationDesiredState: v1.DrainRequired, v1.AnnotationCurrentState: v1.Draining, v1.AnnotationDrainRequest: "7", v1.AnnotationDrainVFs: "0000:01:10.0",
+		v1.AnnotationDesiredState: v1.DrainRequired, v1.AnnotationCurrentState: v1.Draining, v1.AnnotationDrainRequest: "7", v1.AnnotationDrainVFs: "0000:01:10.0", v1.AnnotationDrainPods: "default/user",
 	}
 	state.Annotations = map[string]string{v1.AnnotationKeepUntil: "2026-01-01T00:00:00Z"}
 	for k, v := range wish {
@@ -108,4 +108,28 @@ func TestFailedFirstLookIsNotPlanned(t *testing.T) {
 	require.Equal(t, "true", b.Annotations[v1.AnnotationPlanned])
 	b.Status.SyncStatus = v1.SyncFailed
 	require.True(t, reported(b))
+}
+
+// Pods that the node's daemon names hold VFs, by whatever resource; those of other nodes and
+// those that it does not name do not.
+func TestPodsThatTheDaemonNamesLeave(t *testing.T) {
+	pod := func(name, node string, owners ...metav1.OwnerReference) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, OwnerReferences: owners}, Spec: corev1.PodSpec{NodeName: node}}
+	}
+	scheme := runtime.NewScheme()
+	require.NoError(t, clientgoscheme.AddToScheme(scheme))
+	r := &Drainer{Operator: Operator{ResourcePrefix: "openshift.io"}}
+	r.Live = fake.NewClientBuilder().WithScheme(scheme).
+		WithIndex(&corev1.Pod{}, "spec.nodeName", func(o client.Object) []string { return []string{o.(*corev1.Pod).Spec.NodeName} }).
+		WithObjects(pod("named", "a"), pod("other", "a"), pod("elsewhere", "b"),
+			pod("agent", "a", metav1.OwnerReference{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "d", UID: "u", Controller: new(true)})).Build()
+	state := &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: map[string]string{
+		v1.AnnotationDrainPods: "default/agent,default/elsewhere,default/named,kube-system/other",
+	}}}
+	got, err := r.occupants(t.Context(), state, false)
+	require.NoError(t, err)
+	require.Empty(t, got.unknown)
+	require.Len(t, got.leave, 1)
+	require.Equal(t, "named", got.leave[0].Name)
+	require.Equal(t, []string{"pod default/agent holds VFs: DaemonSet d would put it back at once"}, got.stay)
 }

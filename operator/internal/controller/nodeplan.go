@@ -136,6 +136,7 @@ func (r *NodePlanner) adorn(state *v1.SriovNetworkNodeState) {
 	if state.Annotations[v1.AnnotationKeepUntil] != "" {
 		state.Annotations[v1.AnnotationDesiredState] = v1.DrainIdle
 		delete(state.Annotations, v1.AnnotationDrainVFs)
+		delete(state.Annotations, v1.AnnotationDrainPods)
 	}
 	for _, k := range []string{v1.AnnotationDesiredState, v1.AnnotationCurrentState} {
 		if state.Annotations[k] == "" {

@@ -115,8 +115,8 @@ func TestDaemonWritesToItsOwnNodeOnly(t *testing.T) {
 	} {
 		require.ErrorContains(t, merge("mine", patch, false), "finalizers, labels or owner references")
 	}
-	require.NoError(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/drain-request":"1","sriovnetwork.openshift.io/drain-vfs":"0000:01:10.0"}}}`, false))
-	require.NoError(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/drain-request":null,"sriovnetwork.openshift.io/drain-vfs":null}}}`, false))
+	require.NoError(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/drain-request":"1","sriovnetwork.openshift.io/drain-vfs":"0000:01:10.0","sriovnetwork.openshift.io/drain-pods":"default/user"}}}`, false))
+	require.NoError(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/drain-request":null,"sriovnetwork.openshift.io/drain-vfs":null,"sriovnetwork.openshift.io/drain-pods":null}}}`, false))
 	require.True(t, apierrors.IsForbidden(daemon.Patch(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "mine"}},
 		client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"a":"b"}}}`)))))
 }

@@ -34,18 +34,19 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 		all(err)
 		return p, nil
 	}
-	still := "" // in use on the drained node: pods that a drain leaves, as those of DaemonSets
+	still := "" // in use on the drained node
 	if vfs := disturbs(works); len(vfs) > 0 {
 		held, err := kubelet{d.PodResources}.awaitWithdrawn(ctx, vfs, s.Interfaces)
 		if err != nil {
 			all(err)
 			return p, nil
 		}
-		if works = spare(works, held); !drained(state) {
+		works = spare(works, held)
+		if taken := heldByAny(works, held); !mayDisturb(state, taken) {
 			before := len(works)
 			works = slices.DeleteFunc(works, func(w plan.Work) bool { return len(heldBy(w, held)) > 0 })
 			p.late = len(works) < before
-		} else if taken := heldByAny(works, held); len(taken) > 0 {
+		} else if len(taken) > 0 {
 			still = "; still in use: " + holders(taken)
 		}
 	}

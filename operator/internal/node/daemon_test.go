@@ -22,8 +22,8 @@ func TestDrainIsAskedForOnce(t *testing.T) {
 	s.refuse = unix.EBUSY
 	_, err := s.pass()
 	require.NoError(t, err)
-	require.Equal(t, []string{v1.DrainRequired, "1", treeVF0},
-		[]string{s.annotation(v1.AnnotationDesiredState), s.annotation(v1.AnnotationDrainRequest), s.annotation(v1.AnnotationDrainVFs)})
+	require.Equal(t, []string{v1.DrainRequired, "1", treeVF0, "ns/user"}, []string{s.annotation(v1.AnnotationDesiredState),
+		s.annotation(v1.AnnotationDrainRequest), s.annotation(v1.AnnotationDrainVFs), s.annotation(v1.AnnotationDrainPods)})
 	require.Contains(t, s.state().Status.Conditions[0].Message, treeVF0+" (pod ns/user)")
 	require.Empty(t, s.wrote)
 
@@ -46,6 +46,7 @@ func TestDrainIsAskedForOnce(t *testing.T) {
 	require.ErrorIs(t, err, unix.EBUSY)
 	require.Equal(t, v1.DrainIdle, s.annotation(v1.AnnotationDesiredState))
 	require.NotContains(t, s.state().Annotations, v1.AnnotationDrainVFs)
+	require.NotContains(t, s.state().Annotations, v1.AnnotationDrainPods)
 	require.Len(t, s.wrote, drainTries)
 
 	t.Log("the next wish waits for the end of the last drain")
@@ -206,9 +207,36 @@ func TestWithdrawThenAskThenAct(t *testing.T) {
 	require.Equal(t, v1.DrainRequired, s.annotation(v1.AnnotationDesiredState), "and a drain is asked for")
 	require.Empty(t, s.wrote)
 
-	t.Log("drained")
+	t.Log("drained, but a pod holds a VF that the drain was not about: it is asked for anew")
 	s.answer(v1.DrainComplete, "1")
 	s.kubelet.hold(treeVF0, "agent-of-a-daemonset")
+	s.kubelet.hold(treeVF1, "late")
+	_, err = s.pass()
+	require.NoError(t, err)
+	require.Empty(t, s.wrote)
+	require.Equal(t, []string{v1.DrainRequired, "2", "ns/agent-of-a-daemonset,ns/late"},
+		[]string{s.annotation(v1.AnnotationDesiredState), s.annotation(v1.AnnotationDrainRequest), s.annotation(v1.AnnotationDrainPods)})
+	_, err = s.pass()
+	require.NoError(t, err)
+	require.Empty(t, s.wrote, "the answer is to the wish before")
+
+	t.Log("one that comes after the look is spared as well")
+	s.answer(v1.DrainComplete, "2")
+	s.kubelet.hold(treeVF1, "")
+	s.kubelet.offered = []string{treeVF1}
+	s.kubelet.asked = func(k *fakeKubelet) { k.holders[treeVF1], k.offered = "later", nil }
+	result, err = s.pass()
+	require.NoError(t, err)
+	require.Equal(t, settle, result.RequeueAfter)
+	require.Empty(t, s.wrote)
+	s.kubelet.asked = nil
+	_, err = s.pass()
+	require.NoError(t, err)
+	require.Equal(t, []string{"3", "ns/agent-of-a-daemonset,ns/later"}, []string{s.annotation(v1.AnnotationDrainRequest), s.annotation(v1.AnnotationDrainPods)})
+
+	t.Log("what is left after its answer are pods that no drain removes")
+	s.answer(v1.DrainComplete, "3")
+	s.kubelet.hold(treeVF1, "")
 	_, err = s.pass()
 	require.ErrorContains(t, err, "create VFs", "these files do not follow what is written to them")
 	require.Equal(t, "sriov_numvfs=0", s.wrote[0])

@@ -35,6 +35,29 @@ func drained(state *v1.SriovNetworkNodeState) bool {
 	return a[v1.AnnotationExternalDrainer] == "true" || a[v1.AnnotationDrainAnswer] == a[v1.AnnotationDrainRequest]
 }
 
+// mayDisturb reports whether these VFs in use may be taken from their pods: the node is
+// drained, and the drain was about these pods. Those that are left of them are pods that no
+// drain removes, as those of DaemonSets. One that nobody was told of has yet to be asked to
+// leave. A holder without a name cannot be.
+func mayDisturb(state *v1.SriovNetworkNodeState, taken map[string]string) bool {
+	if !drained(state) {
+		return false
+	}
+	named := strings.Split(state.Annotations[v1.AnnotationDrainPods], ",")
+	for _, pod := range taken {
+		if pod != "" && !slices.Contains(named, pod) {
+			return false
+		}
+	}
+	return true
+}
+
+// podsOf lists the holders that are known, each once, for AnnotationDrainPods.
+func podsOf(vfs map[string]string) string {
+	pods := slices.Compact(slices.Sorted(maps.Values(vfs)))
+	return strings.Join(slices.DeleteFunc(pods, func(pod string) bool { return pod == "" }), ",")
+}
+
 // permission is which works may be done now.
 type permission struct {
 	now     []plan.Work
@@ -45,7 +68,7 @@ type permission struct {
 // permit sorts out the works that would disturb VFs in use.
 func (d *Daemon) permit(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, works []plan.Work, held map[string]string) permission {
 	var p permission
-	if drained(state) {
+	if mayDisturb(state, heldByAny(works, held)) {
 		p.now = works
 		return p
 	}
@@ -116,22 +139,23 @@ func spare(works []plan.Work, held map[string]string) []plan.Work {
 }
 
 // askDrain asks the operator to drain the node. A new wish has a new number and is only
-// made while the operator has none before it, so that no old answer can be taken for its.
+// made while the operator has none before it, or has answered it, so that no old answer can
+// be taken for its.
 func (d *Daemon) askDrain(ctx context.Context, state *v1.SriovNetworkNodeState, vfs map[string]string) error {
 	a := state.Annotations
-	list := strings.Join(slices.Sorted(maps.Keys(vfs)), ",")
-	switch {
-	case a[v1.AnnotationDesiredState] == v1.DrainRequired: // asked already
-		if a[v1.AnnotationDrainVFs] == list {
-			return nil
-		}
-		return d.annotate(ctx, state, map[string]string{v1.AnnotationDrainVFs: list})
-	case a[v1.AnnotationCurrentState] != v1.DrainIdle:
-		return nil // the operator is still ending the last one: its Idle is an event
+	wish := map[string]string{
+		v1.AnnotationDesiredState: v1.DrainRequired,
+		v1.AnnotationDrainVFs:     strings.Join(slices.Sorted(maps.Keys(vfs)), ","), v1.AnnotationDrainPods: podsOf(vfs),
 	}
-	return d.annotate(ctx, state, map[string]string{
-		v1.AnnotationDesiredState: v1.DrainRequired, v1.AnnotationDrainRequest: nextNumber(a[v1.AnnotationDrainRequest]), v1.AnnotationDrainVFs: list,
-	})
+	switch {
+	case a[v1.AnnotationDesiredState] != v1.DrainRequired && a[v1.AnnotationCurrentState] != v1.DrainIdle:
+		return nil // the operator is still ending the last one: its Idle is an event
+	case a[v1.AnnotationDesiredState] != v1.DrainRequired || drained(state): // also for pods that the last one was not about
+		wish[v1.AnnotationDrainRequest] = nextNumber(a[v1.AnnotationDrainRequest])
+	case a[v1.AnnotationDrainVFs] == wish[v1.AnnotationDrainVFs] && a[v1.AnnotationDrainPods] == wish[v1.AnnotationDrainPods]:
+		return nil // asked already
+	}
+	return d.annotate(ctx, state, wish)
 }
 
 func nextNumber(s string) string {
@@ -145,7 +169,7 @@ func (d *Daemon) endDrain(ctx context.Context, state *v1.SriovNetworkNodeState) 
 	if state.Annotations[v1.AnnotationDesiredState] == v1.DrainIdle {
 		return nil
 	}
-	return d.annotate(ctx, state, map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationDrainVFs: ""})
+	return d.annotate(ctx, state, map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationDrainVFs: "", v1.AnnotationDrainPods: ""})
 }
 
 // annotate writes the daemon's side of the handshake, if nobody wrote meanwhile; "" takes
