@@ -125,7 +125,8 @@ func TestClusterDRA(t *testing.T) {
 	}
 	assert.Equal(t, 2, strings.Count(pf("ip link show dev $(ls net)"), "vlan 100"))
 	assert.Contains(t, e.exec("claims", "ping", "-c2", "-W5", e.address("extended")), " 0% packet loss")
-	assert.Contains(t, e.exec("claims", "find", "/var/run/kubernetes.io/dra-device-attributes", "-name", "metadata.json", "-exec", "cat", "{}", ";"), vf)
+	assert.Contains(t, e.exec("claims", "cat",
+		"/var/run/kubernetes.io/dra-device-attributes/resourceclaimtemplates/nic/vf/sriovnetwork.k8snetworkplumbingwg.io-metadata.json"), vf)
 	claim := e.kubectl("get", "pod", "claims", "-o", "jsonpath={.status.resourceClaimStatuses[0].resourceClaimName}")
 	e.until("the claim says what its network is", func() bool {
 		status := e.get("resourceclaim", claim, "-o", "jsonpath={.status.devices[0]}")
