@@ -53,8 +53,10 @@ versions: ## Bring the modules to one set of versions, the workspace's
 	@export GOWORK=off; $(call each,go mod tidy); $(call nested,go mod tidy)
 
 .PHONY: test-host
+# A program under the race detector waits a second before it ends unless it is told not to,
+# and tests start thousands.
 test-host: compiler ## Tests that need no emulated hardware, under the race detector
-	SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -timeout 30m -json work | go run ./e2e/cmd/tier report -tier host -all
+	SRIOVKIT_E2E=host CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 go test -race -timeout 30m -json work | go run ./e2e/cmd/tier report -tier host -all
 
 # The race detector is C, and nothing else is.
 .PHONY: compiler
