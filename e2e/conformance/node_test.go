@@ -87,6 +87,7 @@ var enforced = quirk.Settings{"pf_enforces": "spoofchk"}
 
 // TestNodeConformance runs the kit on every kind of NIC that the node has.
 func TestNodeConformance(t *testing.T) {
+	sriovtest.NeedNode(t)
 	for name, tc := range map[string]struct {
 		driver, profile string
 		refused         []string
@@ -122,6 +123,7 @@ func TestNodeConformance(t *testing.T) {
 // TestNodeConformanceBrokenDriver breaks the driver, each time in another way, which the
 // kit has to notice.
 func TestNodeConformanceBrokenDriver(t *testing.T) {
+	sriovtest.NeedNode(t)
 	for name, tc := range map[string]struct {
 		broken quirk.Settings
 		failed string

@@ -128,6 +128,7 @@ func (c closer) Write(p []byte) (int, error) {
 
 // TestNodeHardware asks the kernel for the machines the configurations promise.
 func TestNodeHardware(t *testing.T) {
+	vm.Need(t)
 	t.Parallel()
 	const addresses = "cd /sys/bus/pci/devices; for f in */sriov_totalvfs; do echo ${f%/*}; done"
 	t.Run("sixteen PFs", func(t *testing.T) {

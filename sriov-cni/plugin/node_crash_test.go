@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -99,6 +100,7 @@ func counts(regs unix.PtraceRegs) bool {
 // TestNodeKilled kills ADD and DEL before each system call that counts and has DEL, GC or the
 // next pod's ADD find what is left. Whatever that is, the VF is as it was then.
 func TestNodeKilled(t *testing.T) {
+	sriovtest.NeedNode(t)
 	for i, tc := range []struct {
 		name          string
 		before        string // the one that is killed, if any

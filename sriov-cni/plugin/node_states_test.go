@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,7 @@ import (
 // administrator set through the PF, as operators do.
 func inBothStates(t *testing.T, pf, index int, test func(t *testing.T, v vf)) {
 	t.Helper()
+	sriovtest.NeedNode(t)
 	t.Run("as the driver made it", func(t *testing.T) { test(t, needVF(t, pf, index)) })
 	t.Run("with an administrative MAC", func(t *testing.T) {
 		v := needVF(t, pf, index)

@@ -19,6 +19,7 @@ func ping(pod podNS, to string, seconds string) bool {
 }
 
 func TestNodePodsReachEachOther(t *testing.T) {
+	sriovtest.NeedNode(t)
 	for name, tc := range map[string]struct {
 		pf, index    int
 		vlanA, vlanB int
