@@ -188,8 +188,9 @@ func (r *Drainer) begin(ctx context.Context, node *metav1.PartialObjectMetadata,
 	if why != "" {
 		return ctrl.Result{}, r.say(ctx, state, metav1.ConditionFalse, v1.ReasonDrainQueued, why)
 	}
+	// The slot stays taken if this fails: the node may be Draining already, by a pass whose
+	// echo the cache does not have yet. If it is not, the next pass takes it up or gives it back.
 	if err := r.set(ctx, state, v1.Draining); err != nil {
-		r.Wake(r.slots.free(state.Name))
 		return ctrl.Result{}, err
 	}
 	drains.Inc()
