@@ -30,7 +30,7 @@ programs: ## The components' programs in bin, as they are shipped
 .PHONY: generate
 generate: ## Regenerate what is derived from the operator's API types
 	GOWORK=off go -C .tools build -o ../bin/ sigs.k8s.io/controller-tools/cmd/controller-gen
-	cd operator && GOWORK=off ../bin/controller-gen object paths=./api/... crd:crdVersions=v1,maxDescLen=300 output:crd:dir=config/crd
+	cd operator && GOWORK=off ../bin/controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/... crd:crdVersions=v1,maxDescLen=300 output:crd:dir=config/crd
 
 .PHONY: check-generated
 check-generated: generate ## Fail when generated files are not what their sources say

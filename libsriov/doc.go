@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package libsriov knows the PCI functions of a host that carry network or
 // accelerator traffic: physical functions (PFs), their virtual functions (VFs),
 // and functions without SR-IOV. It reads and writes sysfs

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package allocation composes what a container gets with its devices:
 // environment variables, device nodes, device-info files for the CNI plugins
 // (k8snetworkplumbingwg device-info specification 1.1.0) and CDI specifications

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package config reads the file that says which devices go into which resource
 // pool. The format is that of the SR-IOV network device plugin: a JSON object
 // with a resourceList. Reading is pure and strict: an unknown key, a value that

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package device describes what a container can be given: a PCI function or an auxiliary
 // device, with the facts that selectors of resource pools ask for.
 package device

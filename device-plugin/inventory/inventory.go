@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package inventory follows the hardware, the configuration file and what pods hold, and
 // hands out the resource pools that follow from them: which device is in which pool, and
 // why the others are not. Whoever gives devices to containers serves the pools: package

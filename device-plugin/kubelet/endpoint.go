@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kubelet offers resource pools to kubelet: the device plugin API
 // v1beta1 (https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/)
 // on one socket a pool, registered in either of the two ways that kubelet

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package metrics counts what the plugin does. All of it lives in a registry of
 // its own; nothing is global.
 package metrics

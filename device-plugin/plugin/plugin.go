@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plugin serves resource pools to kubelet's device manager: an endpoint for each
 // pool, its CDI specification, and the device-info files of what was given out. Which
 // device is in which pool it is told by package inventory.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pool decides which device goes into which resource pool. [Read]
 // lists the devices of a host with the facts that selectors ask for; [Assign],
 // which is pure, gives each device to at most one pool and keeps a reason for

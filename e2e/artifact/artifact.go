@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package artifact builds what an emulated node and a control plane are made of,
 // from Debian packages and public Go modules, each once (see package stage):
 //

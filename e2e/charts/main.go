@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The charts command makes the Helm charts. Their templates are the kustomize trees with
 // values put in at named places, so that a manifest is described once; what only charts have
 // (values, their schema, objects that kustomize leaves to the user) is in the directories

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cluster runs a Kubernetes cluster of emulated nodes: a real control
 // plane on this machine (package controlplane) and one or two machines with
 // SR-IOV NICs (package vm) that join it with containerd and kubelet.

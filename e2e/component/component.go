@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package component knows the parts of sriovkit that run in a cluster: it builds
 // their container images without a container daemon and installs them the way an
 // administrator does, with kubectl.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package conformance tries one SR-IOV NIC and its drivers: that VFs come and go, that
 // every setting a PF can make of a VF is in force or refused with a reason, that VLANs
 // and the spoof check keep VFs apart, that VFs can be moved and handed to userspace, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controlplane runs a real Kubernetes control plane as plain processes:
 // etcd and kube-apiserver, ready in about three seconds, and on request the
 // controller manager and the scheduler. It listens on loopback only, needs no

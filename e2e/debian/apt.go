@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package debian gets things from the Debian archive this machine is configured
 // for: packages to install, packages to unpack, and the sources list a new root
 // file system is made from.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package demo shows sriovkit at work on a machine without SR-IOV hardware: a real
 // control plane, an emulated node with two SR-IOV NICs, sriovkit installed from its
 // own manifests, and pods that talk through VFs.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package dra_test runs the DRA driver as a process on generated hosts beside a real API
 // server, with the rights that its own manifests give it.
 package dra_test

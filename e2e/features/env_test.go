@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package features_test takes the four components through their features on one
 // cluster of two nodes, installed by their own manifests, one test each. The tests
 // run in the order of the files and leave the cluster as they found it.

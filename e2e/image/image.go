@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package image writes container images made of static programs as OCI archives
 // (https://github.com/opencontainers/image-spec/blob/main/image-layout.md, in a
 // tar file), without a container daemon. containerd imports them with "ctr images

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The kubernetes command is a whole control plane, a kubelet and kubectl in one
 // static executable: the name it is called by picks the program, as with
 // busybox. One link instead of six saves minutes and two thirds of the disk.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netns makes network namespaces for test environments: a loopback
 // interface of their own, so that fixed ports never clash and no packet leaves
 // the machine. It needs root (CAP_SYS_ADMIN).

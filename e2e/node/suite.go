@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package node runs the tests that need SR-IOV hardware, those named TestNode…,
 // inside emulated nodes. A suite is a directory of packages; each suite gets a
 // freshly booted node, so that no suite sees what another left behind.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package process runs the programs of a test environment so that none of them
 // outlives it, whatever ends the harness: return, panic, Ctrl-C or SIGKILL.
 package process

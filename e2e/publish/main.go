@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The publish command brings the images of "make images" to people: into a registry or into
 // one archive for places without a network, with what they need to trust them.
 //

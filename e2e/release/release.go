@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package release makes what a release of a module is: a commit whose go.mod has no
 // replace, and a tag on it. The commit is a child of HEAD on no branch: in the checkout,
 // modules find each other by replace, whether or not there is a workspace; in what is

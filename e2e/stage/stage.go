@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package stage keeps the results of slow builds outside the checkout: a kernel,
 // a root file system, a control plane. A stage is a directory named after a hash
 // of everything that went into it, built once, never changed, shared by all

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package tiers says which tier of tests runs each test, fuzz target and benchmark of
 // the workspace, and finds those that none runs or more than one.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package versions finds out whether what is tested is what is shipped: tests run in the
 // workspace, where the highest version that any module asks for counts, and programs are
 // built from each module alone, by its own go.mod.

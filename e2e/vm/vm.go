@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package vm boots emulated nodes: machines with SR-IOV NICs (Intel 82576, igb),
 // an IOMMU with interrupt remapping, and Debian's kernel with its real drivers,
 // made by QEMU, with KVM where that runs a guest and without any privilege elsewhere.

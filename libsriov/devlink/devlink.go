@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package devlink speaks generic netlink's devlink family about the parts of a
 // network device that are neither PCI nor netdev: the embedded switch and its
 // ports, parameters, firmware versions

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package event tells when hardware changes: functions that come, go or change
 // driver (kernel uevents, the kobject broadcast group of
 // NETLINK_KOBJECT_UEVENT), interfaces that change (rtnetlink's link group) and default

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package link speaks rtnetlink about network interfaces and about what a PF
 // enforces for its VFs (https://docs.kernel.org/networking/rtnetlink.html).
 //

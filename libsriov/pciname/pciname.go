@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package pciname turns vendor and device numbers into names for people. No
 // decision may rest on them: the database differs from host to host and may be
 // missing.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rdma speaks RDMA netlink: how RDMA devices share network namespaces,
 // and moving one (https://man7.org/linux/man-pages/man8/rdma-system.8.html).
 // What sysfs tells of RDMA devices is in package libsriov.

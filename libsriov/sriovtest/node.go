@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sriovtest helps tests of code that stands on libsriov: host trees to
 // read, captured from real machines or generated; a Host whose writes a test
 // may refuse; the PFs of the emulated node, and a way to say that a test needs

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package vdpa lists, creates, binds and removes vDPA devices: virtio devices that a VF
 // serves in hardware (https://docs.kernel.org/driver-api/vdpa.html). It stands on govdpa,
 // which speaks the kernel's generic netlink family; what sysfs tells of a device is in

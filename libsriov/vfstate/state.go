@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package vfstate holds what a PF enforces for one VF, as values: nothing here
 // touches the kernel. Package link reads and writes it (rtnetlink,
 // IFLA_VF_INFO, https://docs.kernel.org/networking/rtnetlink.html and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package annotation reads the network selections of a pod: the annotations
 // k8s.v1.cni.cncf.io/networks and v1.multus-cni.io/default-network of the
 // Network Plumbing Working Group's specification

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package attached tells the driver of a resource claim (dynamic resource
 // allocation) what became of the devices that it gave to a pod: one file per pod
 // with the interface, addresses and MAC of each attachment that has a device. The

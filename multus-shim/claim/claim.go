@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package claim reads which networks a pod's resource claims ask for (dynamic resource
 // allocation, resource.k8s.io/v1): the allocated configuration of a request may name a
 // NetworkAttachmentDefinition, which is then attached with the request's devices although

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package conf reads the configuration that the container runtime hands to
 // multus-shim on stdin, and the CNI_ARGS beside it. Reading is pure: no file is
 // opened and no default depends on the machine.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package delegate runs the CNI plugins of one attachment: one network of one
 // container. It follows the chain rules of the CNI specification (sections 3
 // and 4) as libcni does, with two differences that need code of its own: what

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package deviceinfo handles the files of the Device Information specification
 // (https://github.com/k8snetworkplumbingwg/device-info-spec): a device plugin
 // leaves one per device under dp/, each attachment gets one of its own under

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package gateway moves a pod's default routes to the attachment that asked
 // for them: in the kernel (rtnetlink, RTM_GETROUTE, RTM_DELROUTE, RTM_NEWROUTE
 // in the main table of the pod's network namespace) and in the CNI results that

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package install puts multus-shim on a node: the binary, credentials that stay
 // fresh, and a CNI configuration around the node's primary network. It runs in
 // a pod that mounts the host's directories, replaces every file by rename, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kube is the small part of a Kubernetes client that an ADD needs: read
 // a pod and NADs, patch one annotation, post an event; and that the installer
 // needs to know whether it is still wanted. It speaks JSON over one

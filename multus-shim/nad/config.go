@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package nad reads CNI network configurations: the spec.config of a
 // NetworkAttachmentDefinition, and the files beside it that an empty one names
 // (multi-net-spec section 3.4, CNI specification section 1). One form stands

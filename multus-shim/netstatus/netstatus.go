@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package netstatus builds the value of the annotation
 // k8s.v1.cni.cncf.io/network-status out of CNI results (multi-net-spec,
 // section 5).

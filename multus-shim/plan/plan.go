@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plan decides, from values alone, what an ADD will run: which
 // interface each network gets, what its plugins read, and which requests
 // cannot be honoured. Nothing is started before the whole plan stands.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plugin is multus-shim as a CNI plugin: it looks up which networks a
 // pod wants, plans all of them, and only then runs their plugins. One process
 // per command, no daemon; DEL, CHECK and GC work from the record that ADD left.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package podresources asks the kubelet which devices a pod was given: the
 // pod-resources API (v1, https://github.com/kubernetes/kubelet/tree/master/pkg/apis/podresources)
 // on its unix socket, or the device manager's checkpoint file where there is no

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package rawjson edits JSON objects member by member. What is not edited keeps
 // its bytes: integers beyond 2^53, escapes and the order of members all survive,
 // which a trip through map[string]any does not offer.

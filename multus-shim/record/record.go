@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package record keeps what ADD ran for each container, so that DEL, CHECK and
 // GC replay exactly that: without the API server, after a reboot, and after the
 // NADs changed. One file per container and CNI_IFNAME under the state directory:

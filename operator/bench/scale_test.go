@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package bench measures the operator's program at scale: a real API server, N nodes,
 // and one process that answers for all their daemons.
 package bench

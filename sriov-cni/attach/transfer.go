@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package attach gives a VF to a pod: it looks at everything there is to know
 // about the VF, writes that down, and only then changes anything.
 package attach

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package cnierr is how errors travel from where they happen to the container
 // runtime: with the CNI specification's code and a hint at what to do.
 package cnierr

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package install puts the plugin's binary into the host's CNI directory, as
 // the entry point of the container image. It runs as root in a container that
 // has that directory mounted, and needs no capability.

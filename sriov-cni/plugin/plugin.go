@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plugin is the sriov CNI plugin: it gives a pod one SR-IOV virtual
 // function, in ADD, and takes it back, in DEL, whatever happens in between.
 //

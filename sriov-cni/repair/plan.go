@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package repair finds out who has a VF, and brings it back to how it was from
 // whatever it finds. A failed ADD, DEL, GC and the ADD of the next pod all do so
 // by one routine: a pure plan of what is left to do, and its execution.

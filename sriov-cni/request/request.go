@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package request reads what a container runtime asks for: the network's
 // configuration on stdin, and CNI_ARGS. Nothing here looks at the host.
 package request

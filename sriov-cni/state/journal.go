@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package state is what the plugin knows between two calls: the files of its
 // directory, who wrote what into them, and the lock of each VF.
 //

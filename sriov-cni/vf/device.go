@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package vf looks at one VF of the host: what sysfs says of it, what its PF
 // enforces, where its interface is, and whether it is for pods at all.
 package vf

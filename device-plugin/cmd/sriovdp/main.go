@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command sriovdp offers SR-IOV virtual functions and other network hardware to
 // kubelet as extended resources.
 package main

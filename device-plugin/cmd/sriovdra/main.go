@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command sriovdra is a DRA driver: it offers SR-IOV virtual functions and other network
 // hardware to Kubernetes in ResourceSlices and prepares them for the claims of pods.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package driver is the DRA driver of a node: it publishes the node's resource pools as
 // ResourceSlices, reports their health, prepares claims for kubelet and writes what the
 // network of a pod became into the claim's status. Hardware and configuration come from

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package offer makes of resource pools what the scheduler is told of a node: devices
 // with attributes and taints, in ResourceSlices
 // (https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/).

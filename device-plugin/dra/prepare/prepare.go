@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package prepare makes the devices of a claim ready for the claim's pod, and takes
 // that back: the calls NodePrepareResources and NodeUnprepareResources of kubelet's DRA
 // plugin API (k8s.io/kubelet/pkg/apis/dra/v1).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package record keeps on disk what was done for each prepared claim: one file a
 // claim, replaced whole, written before anything is changed for the claim and removed
 // after everything is as before. It is what Unprepare works from, which comes without

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package vfconfig reads what a claim or a DeviceClass asks of a VF: the opaque
 // parameters of kind VfConfig in an allocated ResourceClaim
 // (https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package kubelettest plays kubelet's part towards device plugins: both ways of
 // registration, the device lists it watches, allocation, the pod-resources API,
 // restarts and refusals. It follows what kubelet's device manager and plugin

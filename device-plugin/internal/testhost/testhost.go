@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package testhost has the small host that the tests of this module share: one
 // device of every kind that a pool can hold.
 package testhost

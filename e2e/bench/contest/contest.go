@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package contest is what the benchmarks share that measure binaries beside each
 // other: who takes part, and how figures are put together and printed.
 package contest

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Device-plugin measures SR-IOV device plugins beside each other on generated
 // hosts: time and CPU from exec until every pool is served, resident memory,
 // system calls. The first binary is what the ratios refer to.

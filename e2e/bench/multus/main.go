@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Multus measures meta-plugin binaries beside each other: ADD with no, one and
 // three further networks, and DEL with an API server that answers, answers
 // late, or is down. The first binary is what the ratios refer to.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Policy measures how long it takes from a policy to a resource of a running node,
 // stage by stage, on a cluster with one emulated node.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Sriov-cni measures SR-IOV CNI plugins beside each other on an emulated node:
 // time, CPU, resident memory and netlink requests of ADD and DEL, in turns on
 // the same VF. The first binary is what the ratios refer to.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The agent is the first program of an emulated node and the only one the
 // harness talks to. Started by the kernel from the initramfs it mounts the root
 // disk, prepares it, and then serves SSH on a virtio serial port: commands,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The lab command gives people what the tests use: an emulated node with SR-IOV
 // NICs, a Kubernetes cluster made of such nodes, or a demo on one. Everything it
 // starts is gone when it ends; only the demo stays, until it is told to go.

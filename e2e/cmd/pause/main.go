@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The pause command holds the namespaces of a pod: it does nothing until it is
 // asked to end.
 package main

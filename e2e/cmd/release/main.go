@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The release command makes the release of a module: a commit without replace, its tag, and
 // the proof that the tag can be installed. It leaves the tag only if asked to.
 package main

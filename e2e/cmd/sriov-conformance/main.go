@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The sriov-conformance command tries one SR-IOV NIC: whether its VFs come and go, take
 // the settings their PF can make, are kept apart, can be moved and handed to userspace,
 // and survive the CNI plugin. It is for an administrator, on a node with a PF to spare.

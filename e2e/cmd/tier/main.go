@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The tier command runs what the go command cannot by itself: it judges the tests of a
 // tier by what go test -json prints, and goes through all fuzz targets or benchmarks.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The versions command fails where a module of the workspace resolves other versions
 // alone, as it is shipped, than in the workspace, as it is tested.
 package main

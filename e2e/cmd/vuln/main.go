@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The vuln command runs govulncheck over modules. A vulnerability that the code reaches in a
 // dependency fails it: a newer version in go.mod mends that. One in Go itself is reported
 // only, since the toolchain is the machine's. Where the database cannot be reached, it says

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package hardware_test checks that an emulated node is the machine the other
 // suites rely on. It uses nothing but sysfs and iproute2, so that a failure here
 // is one of the node and not of sriovkit.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package noiommu_test checks userspace drivers on a node without an IOMMU whose kernel
 // has vfio's no-IOMMU mode, as virtual machines of clouds have.
 package noiommu_test

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package nl is one netlink socket and its requests. Messages are composed and
 // parsed with vishvananda/netlink/nl; this package adds what that library's
 // socket lacks: extended acknowledgements for every request, replies of any

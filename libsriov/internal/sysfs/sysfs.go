@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sysfs reads and writes kernel attributes below a root directory.
 //
 // A kernel attribute is a few bytes that one read(2) returns whole. Reading it

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command capture prints what libsriov reads of a host, as the text of a tree
 // that sriovtest.Captured unpacks. It only reads and needs no privilege.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package quirk makes the igb NICs of the emulated node behave as those of other
 // drivers do: ice, i40e and iavf, qede. The kernel module sriov_quirks does it
 // (e2e/artifact/quirks), a Profile says which of its parameters stand for which NIC and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Multus-shim attaches a pod to several networks: a CNI plugin that container
 // runtimes run, and the command that installs it on a node.
 package main

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package apitest is an API server for tests: pods, NADs, events and the
 // annotation patch over real HTTPS and HTTP/2, with faults on request.
 package apitest

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package brief bounds what errors carry of somebody's input: they go to the
 // runtime's log, to an event and to the kubelet at every retry.
 package brief

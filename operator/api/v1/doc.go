@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package v1 is the API of the operator: the seven kinds of the group
 // sriovnetwork.openshift.io/v1, field by field what clusters already store.
 //

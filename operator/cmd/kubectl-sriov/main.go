@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command kubectl-sriov shows what SR-IOV does in a cluster: nodes, ports, VFs and who has
 // them, and why something is not as it should be. kubectl finds it as "kubectl sriov".
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command sriovkit-operator turns SR-IOV policies into VFs, resources and networks.
 // One binary in one image, in three roles: the operator itself, the daemon on each
 // node, and the installer of CNI plugins.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package admission answers the API server's questions about objects before they are
 // stored. It refuses what the planner and the renderer would refuse, warns of what does
 // not fit the cluster as it is, fills in defaults, and adds the resources of networks to

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package certs keeps the certificate that webhooks are served with, and the authority
 // by which API servers know it, as the content of one Secret that all replicas share.
 //

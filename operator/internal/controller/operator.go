@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controller holds the operator's reconcilers. They translate between the API
 // server and the packages that decide (plan, nad, deploy), and each works on the
 // smallest piece that an event concerns: a node, a network, the configuration.

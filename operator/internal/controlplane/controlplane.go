@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package controlplane gives this module's tests a real API server without a dependency
 // on module e2e, which would need a release whenever the operator has one. It runs e2e's
 // program of the same checkout; outside of one there is nothing to run, and tests skip.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package deploy describes what the operator keeps in the cluster as its configuration
 // asks: the DaemonSets on the selected nodes (its own daemon, which also installs the CNI
 // plugins, the device plugin, the DRA driver), the webhook configurations, the Service of metrics.

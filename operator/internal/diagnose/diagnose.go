@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package diagnose says what a pod, a policy or a node lacks and what to do about it, from
 // what the cluster shows. It touches nothing and guesses nothing: what could not be read is
 // said to be unread.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package inventory reads from a cluster what "kubectl sriov" talks about: nodes with their
 // PFs and VFs, policies and networks, and the pods and claims that hold VFs. It only reads,
 // and what an account may not read is told apart from what is not there.

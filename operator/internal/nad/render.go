@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package nad renders networks into NetworkAttachmentDefinitions.
 //
 // It is pure, and it marshals structures: what users write into a field can become

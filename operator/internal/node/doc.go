@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package node is the operator's part on each node. It discovers the network
 // functions and reports them in the node's SriovNetworkNodeState, brings them to the
 // spec of that object, and tells the device plugin which VFs to offer.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plan decides, and touches nothing. Node turns policies and what a node's
 // daemon reported into the spec of that node; Steps turns that spec and what the
 // daemon sees now into ordered work, each step knowing which VFs it disturbs.

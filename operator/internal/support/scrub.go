@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package support makes a bundle of what somebody needs who is asked for help: objects,
 // events and logs of sriovkit in a cluster, without secrets.
 package support

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What goes on here is too short for a CPU limit to matter. The runtime would
 // look for one in /proc/self/mountinfo, which is long on a node with many pods.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package delegate runs another CNI plugin, such as the network's IPAM plugin, as the
 // specification's section "Plugin Delegation" asks for
 // (https://www.cni.dev/docs/spec/#section-4-plugin-delegation).

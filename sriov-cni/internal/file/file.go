@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package file opens files that never make a reader wait: state, sysfs, sysctls,
 // namespaces.
 package file

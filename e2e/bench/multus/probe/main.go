@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Probe is the small process around and below the binaries that are measured.
 // As "launch PROGRAM" it runs the program and prints its cost; a large parent
 // would show up in the child's peak memory. Under any other name it is the
