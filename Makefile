@@ -9,7 +9,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 
 MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
 # Outside the workspace, for what only a release needs to compile.
-NESTED := e2e/publish e2e/charts e2e/helm
+NESTED := e2e/publish e2e/charts e2e/runtimes e2e/helm
 each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: help
@@ -37,7 +37,7 @@ check-generated: generate ## Fail when generated files are not what their source
 	git diff --exit-code -- operator/api operator/config/crd
 
 .PHONY: test
-test: check check-generated lint vuln artifacts test-host test-publish test-fuzz test-bench test-node test-cluster ## Everything: what CI runs
+test: check check-generated lint vuln artifacts test-host test-publish test-runtimes test-fuzz test-bench test-node test-cluster ## Everything: what CI runs
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own; one set of versions
@@ -80,6 +80,10 @@ vuln: ## Known vulnerabilities that the code can reach, where the database can b
 test-publish: ## Tests of push, bundle and charts, against registries of their own
 	cd e2e/publish && GOWORK=off go test ./...
 	cd e2e/charts && GOWORK=off go test ./...
+
+.PHONY: test-runtimes
+test-runtimes: ## multus-shim below the libraries of containerd and CRI-O (root)
+	cd e2e/runtimes && GOWORK=off SRIOVKIT_E2E=host go test ./...
 
 .PHONY: test-helm
 test-helm: ## The charts tried with Helm (which takes 10 minutes to compile once)

@@ -51,7 +51,8 @@ func removeFile(path string) error {
 }
 
 // renameBack gives the primary network's file the name that the runtime knows,
-// unless another network is there by now.
+// unless another network is there by now. Files of networks that were the primary
+// before may lie beside it: the one that the configuration in force was made of is it.
 func renameBack(o *Options) error {
 	if _, _, err := findPrimary(o.PrimaryDir, o.Primary, ""); !errors.Is(err, errNoPrimary) {
 		return err
@@ -64,11 +65,11 @@ func renameBack(o *Options) error {
 	if len(patterns) == 0 {
 		patterns = []string{"*"}
 	}
-	for _, pattern := range patterns {
+	last := primaryInForce(inForce(o.ConfDir))
+	for _, match := range append([]func(string) bool{func(name string) bool { return name == last }}, matchers(patterns)...) {
 		i := slices.IndexFunc(entries, func(e fs.DirEntry) bool {
 			name, renamed := strings.CutSuffix(e.Name(), oldSuffix)
-			matches, _ := filepath.Match(pattern, name)
-			return renamed && matches && isConf(name)
+			return renamed && isConf(name) && match(name)
 		})
 		if i >= 0 {
 			path := filepath.Join(o.PrimaryDir, entries[i].Name())
@@ -76,4 +77,16 @@ func renameBack(o *Options) error {
 		}
 	}
 	return nil
+}
+
+// matchers are patterns, which were validated with the options, as functions.
+func matchers(patterns []string) []func(string) bool {
+	var all []func(string) bool
+	for _, pattern := range patterns {
+		all = append(all, func(name string) bool {
+			matches, _ := filepath.Match(pattern, name)
+			return matches
+		})
+	}
+	return all
 }

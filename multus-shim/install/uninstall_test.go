@@ -36,6 +36,19 @@ func TestCleanupGivesThePrimaryItsName(t *testing.T) {
 	assert.Equal(t, []string{"10-calico.conflist"}, n.list("net.d"))
 }
 
+// The network in force comes back, not the one before it whose file was renamed as well.
+func TestCleanupGivesTheLastPrimaryItsName(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "-cleanup-config-on-exit", "-rename-conf-file")
+	n.write("net.d/10-calico.conflist", calico)
+	n.start()
+	n.eventually(func() bool { return n.read("net.d/10-calico.conflist.old") != "" })
+	n.write("net.d/20-flannel.conf", `{"name":"cbr0","type":"flannel"}`)
+	n.eventually(func() bool { return n.read("net.d/20-flannel.conf.old") != "" })
+	n.end()
+	assert.Equal(t, []string{"10-calico.conflist.old", "20-flannel.conf"}, n.list("net.d"))
+}
+
 const daemonSetPath = "/apis/apps/v1/namespaces/kube-system/daemonsets/multus-shim"
 
 func forbid(s *apitest.Server) { fail(s, http.StatusForbidden) }
