@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/mod/module"
-
 	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
@@ -38,35 +36,6 @@ func (r *Release) build(ctx context.Context) error {
 	}
 	_, err = run(ctx, filepath.Join(r.clone, r.Module), env, "go", "build", "./...")
 	return err
-}
-
-// compare asks gorelease whether the version says what changed in the API.
-func (r *Release) compare(ctx context.Context) error {
-	if r.Gorelease == "" {
-		fmt.Fprintf(r.Log, "%s: not compared, no gorelease given\n", r.tag())
-		return nil
-	}
-	last, err := r.last(ctx)
-	if err != nil {
-		return err
-	}
-	base := "none"
-	if last != "" {
-		base = last
-		if err := r.publish(ctx, module.Version{Path: Prefix + r.Module, Version: last}); err != nil {
-			return err
-		}
-	}
-	env, err := r.environment(ctx)
-	if err != nil {
-		return err
-	}
-	out, err := run(ctx, filepath.Join(r.clone, r.Module), env, r.Gorelease, "-base="+base, "-version="+r.Version)
-	fmt.Fprint(r.Log, out)
-	if err != nil {
-		return fmt.Errorf("%w%s", err, out)
-	}
-	return nil
 }
 
 // install installs every binary of the module, into an empty module cache, and
