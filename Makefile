@@ -10,11 +10,15 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
 # Outside the workspace, for what only a release needs to compile.
 NESTED := e2e/publish e2e/charts e2e/runtimes e2e/helm
+# Further modules, that pin what is built and run from elsewhere.
+PINS := .tools e2e/kubernetes e2e/containerd
 each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: help
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+pins = for m in $(filter e2e/helm,$(NESTED)) $(PINS); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 # Helm takes many minutes to compile: only make test-helm does.
 nested = for m in $(filter-out e2e/helm,$(NESTED)); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
@@ -44,19 +48,20 @@ check: ## Vet the workspace; build, vet and tidy each module on its own; one set
 	@echo '== workspace: go vet (minutes when Go has nothing cached, and silent)'
 	@go vet work
 	@export GOWORK=off; $(call each,go build ./... && go vet ./... && go mod tidy -diff)
-	@export GOWORK=off; $(call nested,go vet ./... && go mod tidy -diff)
+	@export GOWORK=off; $(call nested,go vet ./... && go mod tidy -diff); $(call pins,go mod tidy -diff)
 	@go run ./e2e/cmd/versions
 
 .PHONY: versions
 versions: ## Bring the modules to one set of versions, the workspace's
 	go work sync
-	@export GOWORK=off; $(call each,go mod tidy); $(call nested,go mod tidy)
+	@export GOWORK=off; $(call each,go mod tidy); $(call nested,go mod tidy); $(call pins,go mod tidy)
 
 .PHONY: test-host
 # A program under the race detector waits a second before it ends unless it is told not to,
-# and tests start thousands.
+# and tests start thousands. The packages that take longest, and mostly wait, begin first.
+LONGEST := ./operator/internal/controller ./multus-shim/cmd/multus-shim
 test-host: compiler ## Tests that need no emulated hardware, under the race detector
-	SRIOVKIT_E2E=host CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 go test -race -timeout 30m -json work | go run ./e2e/cmd/tier report -tier host -all
+	SRIOVKIT_E2E=host CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 go test -race -timeout 30m -json $(LONGEST) work | go run ./e2e/cmd/tier report -tier host -all
 
 # The race detector is C, and nothing else is.
 .PHONY: compiler
@@ -102,6 +107,15 @@ test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
 	cd e2e && SRIOVKIT_E2E=cluster go test -json -count=1 -timeout 60m -p 1 -run '$(or $(RUN),^TestCluster)' ./... | go run ./cmd/tier report -tier cluster -v $(if $(RUN),,-all)
+
+# What is too long for every change. The runs of make test are the first of these.
+.PHONY: soak
+soak: compiler ## The randomized tests SOAK times as long (default 20): late watches, lagging caches, plans
+	SRIOVKIT_SOAK=$(or $(SOAK),20) SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -count=1 -timeout 0 -v -run '$(or $(RUN),Lagging|LateWatch|Properties|PartialLooks)' ./operator/internal/controller ./operator/internal/plan
+
+.PHONY: kills
+kills: ## ADD and DEL killed before every KILL-th system call (default 1: hours), and what is found then
+	SRIOVKIT_KILL=$(or $(KILL),1) $(MAKE) --no-print-directory test-node SUITE=sriov-cni RUN=TestNodeKilled TIMEOUT=$(or $(TIMEOUT),6h)
 
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)

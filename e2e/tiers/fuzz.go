@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,26 +24,38 @@ const fuzzAttempts = 3
 // is still at work (https://go.dev/issue/75804): no input is to blame.
 var lateEnd = regexp.MustCompile(`(?m)^\s+context deadline exceeded$`)
 
+// fuzzing is a run of fuzz targets.
+type fuzzing struct {
+	checkout string
+	cache    string // where the go command keeps the inputs that it found
+	each     time.Duration
+}
+
 // RunFuzz runs every fuzz target for a while, some beside each other, each with one worker.
-// All are run; the error names those that failed.
+// All are run; the error names those that failed. The test programs stay in bin/fuzz of the
+// checkout, because linking them again would take as long as the targets run.
 func RunFuzz(ctx context.Context, checkout string, functions []Function, each time.Duration, beside int, out io.Writer) error {
+	cache, err := exec.CommandContext(ctx, "go", "env", "GOCACHE").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOCACHE: %w", err)
+	}
+	run := fuzzing{checkout: checkout, cache: filepath.Join(strings.TrimSpace(string(cache)), "fuzz"), each: each}
 	var group errgroup.Group
 	group.SetLimit(beside)
 	var mu sync.Mutex
 	var failed []string
-	for _, f := range functions {
-		if f.Kind != Fuzz || f.Nested {
-			continue
-		}
+	for _, targets := range byPackage(functions) {
 		group.Go(func() error {
-			text, err := fuzzOne(ctx, checkout, f, each)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				failed = append(failed, f.Package+" "+f.Name)
-				fmt.Fprintf(out, "%s %s: %v\n%s", f.Package, f.Name, err, text)
-			} else {
-				fmt.Fprintf(out, "ok  \t%s\t%s\n", f.Package, f.Name)
+			for _, f := range targets {
+				text, err := run.target(ctx, f)
+				mu.Lock()
+				if err != nil {
+					failed = append(failed, f.Package+" "+f.Name)
+					fmt.Fprintf(out, "%s %s: %v\n%s", f.Package, f.Name, err, text)
+				} else {
+					fmt.Fprintf(out, "ok  \t%s\t%s\n", f.Package, f.Name)
+				}
+				mu.Unlock()
 			}
 			return nil
 		})
@@ -57,10 +70,38 @@ func RunFuzz(ctx context.Context, checkout string, functions []Function, each ti
 	return ctx.Err()
 }
 
-func fuzzOne(ctx context.Context, checkout string, f Function, each time.Duration) (string, error) {
+// byPackage groups the fuzz targets: those of one package share a program.
+func byPackage(functions []Function) [][]Function {
+	var groups [][]Function
+	index := map[string]int{}
+	for _, f := range functions {
+		if f.Kind != Fuzz || f.Nested {
+			continue
+		}
+		i, known := index[f.Package]
+		if !known {
+			i = len(groups)
+			index[f.Package] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], f)
+	}
+	return groups
+}
+
+// target runs one target as go test -fuzz does, with a program that is linked only when
+// something has changed.
+func (r fuzzing) target(ctx context.Context, f Function) (string, error) {
+	program := filepath.Join(r.checkout, "bin", "fuzz", strings.ReplaceAll(strings.TrimPrefix(f.Package, prefix), "/", "-")+".test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-fuzz", ".", "-o", program, f.Package)
+	build.Dir = r.checkout
+	if out, err := build.CombinedOutput(); err != nil {
+		return string(out), err
+	}
 	for attempt := 1; ; attempt++ {
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+f.Name+"$", "-fuzztime", each.String(), "-parallel", "1", f.Package)
-		cmd.Dir = checkout
+		cmd := exec.CommandContext(ctx, program, "-test.run", "^$", "-test.fuzz", "^"+f.Name+"$", "-test.fuzztime", r.each.String(),
+			"-test.parallel", "1", "-test.fuzzcachedir", filepath.Join(r.cache, filepath.FromSlash(f.Package)))
+		cmd.Dir = filepath.Join(r.checkout, filepath.Dir(strings.Split(f.Position, ":")[0])) // where failing inputs are written
 		out, err := cmd.CombinedOutput()
 		if err == nil || attempt == fuzzAttempts || !lateEnd.Match(out) || strings.Contains(string(out), "Failing input written") {
 			return string(out), err

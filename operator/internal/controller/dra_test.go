@@ -348,6 +348,7 @@ func TestDRADriverWritesOfItsOwnNode(t *testing.T) {
 // what an older one drops is said.
 func TestDRAOfOlderAPIServers(t *testing.T) {
 	controlplane.Need(t)
+	t.Parallel() // a control plane of its own, and long waits for it
 	program := buildOperator(t)
 	for name, test := range map[string]struct {
 		flags         []string
@@ -358,6 +359,7 @@ func TestDRAOfOlderAPIServers(t *testing.T) {
 		"no extended resources": {[]string{"--emulated-version=1.35"}, "dra", v1.ReasonDRAIncomplete, "drops extendedResourceName: on nodes in mode dra, pods get openshift.io/nics by claims only"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c, err := startPlane(t.Context(), controlplane.Config{ServerFlags: test.flags})
 			require.NoError(t, err)
 			t.Cleanup(func() { require.NoError(t, c.plane.Close()) })

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/soak"
 )
 
 // storedReader reads past the cache.
@@ -34,7 +35,7 @@ func (s storedReader) Get(_ context.Context, key client.ObjectKey, obj client.Ob
 // their pool allows, and in the end each had its turn.
 func TestLimitBehindALaggingCache(t *testing.T) {
 	const nodes, limit = 6, 2
-	for seed := range uint64(200) {
+	for seed := range uint64(soak.Times(50)) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		l := newLagging(t)
 		l.during, l.onEvent = func() {}, func(_, _ client.Object) {}

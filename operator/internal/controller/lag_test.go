@@ -36,6 +36,7 @@ import (
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
+	"github.com/sriovkit/sriovkit/operator/internal/soak"
 )
 
 const lagNamespace = "ns"
@@ -418,10 +419,7 @@ func TestOwnWriteIsNoNews(t *testing.T) {
 // every node state and every label is what the last policies, pools and labels say.
 func TestPlansConvergeBehindALaggingCache(t *testing.T) {
 	t.Parallel()
-	runs := 300
-	if testing.Short() {
-		runs = 30
-	}
+	runs := soak.Times(100)
 	patches := 0
 	for seed := range runs {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {

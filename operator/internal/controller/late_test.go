@@ -10,10 +10,8 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -26,6 +24,7 @@ import (
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
+	"github.com/sriovkit/sriovkit/operator/internal/soak"
 )
 
 // lateBy is how late watch events arrive behind the proxy of these tests.
@@ -97,16 +96,11 @@ func hold(body io.ReadCloser) io.ReadCloser {
 
 // A policy is changed and changed back at once, again and again, while the operator sees
 // everything a second late. In the end every node state and every label is what the policy
-// says, and stays so. ROUNDS and NODES make it longer.
+// says, and stays so.
 func TestChangedAndChangedBackBehindALateWatch(t *testing.T) {
 	controlplane.Need(t)
-	number := func(env string, otherwise int) int {
-		if n, err := strconv.Atoi(os.Getenv(env)); err == nil {
-			return n
-		}
-		return otherwise
-	}
-	rounds, nodes := number("ROUNDS", 2), number("NODES", 30)
+	t.Parallel() // a control plane of its own, and long waits for it
+	rounds, nodes := soak.Times(2), 30
 	program := buildOperator(t)
 	c, err := startPlane(t.Context(), controlplane.Config{})
 	require.NoError(t, err)

@@ -23,6 +23,7 @@ import (
 // NetworkAttachmentDefinition, nothing on a Node, no cordon of a drain that was under way.
 func TestNothingIsLeftBehind(t *testing.T) {
 	controlplane.Need(t)
+	t.Parallel() // a control plane of its own, and long waits for it
 	program := buildOperator(t)
 	c, err := startPlane(t.Context(), controlplane.Config{Controllers: true})
 	require.NoError(t, err)

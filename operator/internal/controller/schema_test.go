@@ -14,7 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
@@ -63,9 +65,9 @@ func TestRefusedBySchema(t *testing.T) {
 		"a second config":         {head + "kind: SriovOperatorConfig\nspec: {}\n", "named default"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, err := c.plane.Kubectl(t.Context(), strings.NewReader(tc.manifest), "create", "-f", "-")
-			require.Error(t, err, out)
-			require.Contains(t, err.Error()+out, tc.says)
+			obj := &unstructured.Unstructured{}
+			require.NoError(t, yaml.Unmarshal([]byte(tc.manifest), &obj.Object))
+			require.ErrorContains(t, c.Create(t.Context(), obj, client.FieldValidation(metav1.FieldValidationStrict)), tc.says)
 		})
 	}
 }

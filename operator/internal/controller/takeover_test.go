@@ -24,6 +24,7 @@ import (
 // one, is taken over by applying ours, and ours by applying it again.
 func TestUpstreamIsTakenOver(t *testing.T) {
 	controlplane.Need(t)
+	t.Parallel() // a control plane of its own, and long waits for it
 	program := buildOperator(t)
 	manifests, err := os.ReadFile("testdata/upstream/installation.yaml")
 	require.NoError(t, err)
@@ -47,6 +48,7 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 		"another tool's, ours forcing": {theirs, append(serverSide, "--field-manager=argocd-controller"), oursServerSide, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := &cluster{}
 			kubectl := func(input string, args ...string) {
 				t.Helper()

@@ -119,6 +119,7 @@ func (c *cluster) hooks(t require.TestingT) []string {
 // configuration, with the namespace, and with everything.
 func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
 	controlplane.Need(t)
+	t.Parallel()                                                                                                                                     // a control plane of its own, and long waits for it
 	c, err := startPlane(t.Context(), controlplane.Config{Namespace: true, Controllers: true, ServerFlags: []string{"--enable-aggregator-routing"}}) // to endpoints: nobody routes Services
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })

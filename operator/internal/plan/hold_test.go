@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/soak"
 )
 
 // planned is a node with VFs on ens1, and the policies they come from.
@@ -195,7 +196,7 @@ func TestAnotherDeviceAtTheAddress(t *testing.T) {
 // Whatever a look leaves out, in whatever order: no VF of a policy that is still there
 // changes, and once the look is whole the plan is the one of before.
 func TestPartialLooksChangeNothing(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(soak.Times(2000)) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		policies := randomPolicies(r)
 		state := planned(policies...)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/soak"
 )
 
 // randomPolicies draws sound and broken policies that fight over two PFs.
@@ -46,7 +47,7 @@ func randomPolicies(r *rand.Rand) []*v1.SriovNetworkNodePolicy {
 // owner and a resource, every VF count has a reason, and the order of the input does
 // not matter; also when planned on top of an earlier plan.
 func TestPlanProperties(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(soak.Times(3000)) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		state := node()
 		state.Status.Interfaces[1].NumVfs = r.IntN(8)
