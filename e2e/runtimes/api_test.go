@@ -23,6 +23,7 @@ import (
 type api struct {
 	http *httptest.Server
 	nad  string // configuration
+	id   string // of the installer's container
 
 	deleted chan struct{} // closed with the DaemonSet
 	once    sync.Once
@@ -30,9 +31,9 @@ type api struct {
 	told    sync.Once
 }
 
-func newAPI(t *testing.T, nad string) *api {
+func newAPI(t *testing.T, nad, id string) *api {
 	t.Helper()
-	a := &api{nad: nad, deleted: make(chan struct{}), watched: make(chan struct{})}
+	a := &api{nad: nad, id: id, deleted: make(chan struct{}), watched: make(chan struct{})}
 	a.http = httptest.NewTLSServer(a)
 	t.Cleanup(func() { a.http.CloseClientConnections(); a.http.Close() })
 	return a
@@ -66,6 +67,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.daemonSet(w, r)
 	case strings.Contains(r.URL.Path, "/network-attachment-definitions/"):
 		_ = answer.Encode(map[string]any{"metadata": map[string]any{}, "spec": map[string]any{"config": a.nad}})
+	case r.Method == http.MethodGet: // the installer's pod
+		_ = answer.Encode(map[string]any{"status": map[string]any{"containerStatuses": []any{map[string]any{"containerID": a.id}}}})
 	default: // a pod's status, or an event
 		_ = answer.Encode(map[string]any{"metadata": map[string]any{}})
 	}

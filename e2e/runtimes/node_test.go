@@ -51,7 +51,6 @@ type node struct {
 	dir     string
 	api     *api
 	runtime runtime
-	flags   []string // of the installer
 
 	installer *process.Daemon
 	end       func() // asks the installer to end
@@ -64,7 +63,7 @@ type attached struct{ network, container, ifname string }
 
 func newNode(t *testing.T, kind string) *node {
 	t.Helper()
-	n := &node{t: t, dir: t.TempDir(), flags: runtimes[kind].flags}
+	n := &node{t: t, dir: t.TempDir()}
 	for _, dir := range []string{"bin", "net.d"} {
 		require.NoError(t, os.Mkdir(n.path(dir), 0o755))
 	}
@@ -73,7 +72,7 @@ func newNode(t *testing.T, kind string) *node {
 	for _, name := range []string{"primary", "other", "extra"} {
 		require.NoError(t, os.Symlink(self, n.path("bin", name)))
 	}
-	n.api = newAPI(t, n.config("extra"))
+	n.api = newAPI(t, n.config("extra"), runtimes[kind].scheme+"://1")
 	n.api.serviceAccount(t, n.path("sa"))
 	n.write("10-primary.conflist", n.config("primary"))
 	n.runtime = runtimes[kind].make(t, n.dir)
@@ -98,11 +97,11 @@ func (n *node) write(name, content string) {
 func (n *node) install(version, primary string) {
 	n.t.Helper()
 	binary := program(n.t, version)
-	cmd := exec.Command(binary, append([]string{
+	cmd := exec.Command(binary,
 		"install", "-cni-bin-dir", n.path("bin"), "-cni-conf-dir", n.path("net.d"), "-cni-conf-dir-host", n.path("net.d"),
 		"-service-account-dir", n.path("sa"), "-cni-dir", n.path("state"), "-kubelet-dir", n.path("kubelet"),
-		"-device-info-dir", n.path("devinfo"), "-uninstall-with", "kube-system/multus-shim",
-	}, n.flags...)...)
+		"-device-info-dir", n.path("devinfo"), "-uninstall-with", "kube-system/multus-shim", "-pod", "kube-system/installer",
+	)
 	cmd.Env = append(os.Environ(), n.api.environ()...)
 	d, err := process.StartDaemon("install-"+version, n.dir, cmd, nil)
 	require.NoError(n.t, err)

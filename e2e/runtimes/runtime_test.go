@@ -124,19 +124,20 @@ func (r *crio) collect(t *testing.T, living []pod) error {
 	return r.cni.GC(t.Context(), networks)
 }
 
-// runtimes are both, with the flags that the README asks for.
+// runtimes are both.
 var runtimes = map[string]struct {
-	flags []string
-	make  func(*testing.T, string) runtime
-	left  []string // state of a pod that outlived multus-shim: the runtime does not ask it any more
+	scheme string // of container IDs
+	make   func(*testing.T, string) runtime
+	left   []string // state of a pod that outlived multus-shim: the runtime does not ask it any more
 }{
 	"containerd": {
-		make: func(t *testing.T, dir string) runtime { t.Helper(); return newContainerd(t, dir) },
-		left: []string{"last.first", "last.json", "other-last-eth0"},
+		scheme: "containerd",
+		make:   func(t *testing.T, dir string) runtime { t.Helper(); return newContainerd(t, dir) },
+		left:   []string{"last.first", "last.json", "other-last-eth0"},
 	},
 	"CRI-O": {
-		flags: []string{"-rename-conf-file", "-override-network-name"},
-		make:  func(_ *testing.T, dir string) runtime { return &crio{dir: dir} },
+		scheme: "cri-o",
+		make:   func(_ *testing.T, dir string) runtime { return &crio{dir: dir} },
 	},
 }
 

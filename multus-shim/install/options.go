@@ -63,6 +63,9 @@ type Options struct {
 	// DaemonSet that this runs for, NAMESPACE/NAME. If it was deleted by the time this
 	// is told to end, configuration and credentials are removed. "" leaves them in place.
 	DaemonSet string
+	// Pod that this runs in, NAMESPACE/NAME, whose status tells the container runtime; ""
+	// leaves RenamePrimary and OverrideName to their flags.
+	Pod string
 }
 
 // Parse reads the arguments of the install command.
@@ -97,6 +100,7 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 	f.BoolVar(&o.SkipWatch, "skip-config-watch", false, "do not follow changes of the primary's file")
 	f.BoolVar(&o.Cleanup, "cleanup-config-on-exit", false, "remove configuration and credentials on exit")
 	f.StringVar(&o.DaemonSet, "uninstall-with", "", "remove configuration and credentials if this DaemonSet, `NAMESPACE/NAME`, is deleted")
+	f.StringVar(&o.Pod, "pod", "", "`NAMESPACE/NAME` of the pod that this runs in: on CRI-O, -rename-conf-file and -override-network-name are switched on")
 	f.BoolVar(&o.Once, "once", false, "exit when everything is in place")
 	f.BoolVar(&o.Check, "check", false, "tell whether the installer of this pod is done, for a readiness probe")
 	o.settingFlags(f)
@@ -111,10 +115,8 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 			return nil, fmt.Errorf("-cni-version %q: %w", o.CNIVersion, err)
 		}
 	}
-	if namespace, name, ok := strings.Cut(o.DaemonSet, "/"); o.DaemonSet != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
-		return nil, fmt.Errorf("-uninstall-with %q: want NAMESPACE/NAME of a DaemonSet", o.DaemonSet)
-	}
-	if err := errors.Join(o.checkKubeconfig(), o.checkSettings()); err != nil {
+	err := errors.Join(checkRef("-uninstall-with", o.DaemonSet, "a DaemonSet"), checkRef("-pod", o.Pod, "a pod"), o.checkKubeconfig(), o.checkSettings())
+	if err != nil {
 		return nil, err
 	}
 	if o.PrimaryDir == "" {
@@ -127,6 +129,15 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 		o.Primary = append(o.Primary, pattern)
 	}
 	return &o, nil
+}
+
+// checkRef accepts the name of an object with its namespace, and none.
+func checkRef(flag, value, kind string) error {
+	namespace, name, ok := strings.Cut(value, "/")
+	if value != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
+		return fmt.Errorf("%s %q: want NAMESPACE/NAME of %s", flag, value, kind)
+	}
+	return nil
 }
 
 // checkKubeconfig accepts an absolute path with a directory of its own below the

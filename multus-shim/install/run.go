@@ -56,6 +56,7 @@ type installer struct {
 	files      files
 	copied     map[string]fs.FileInfo // binaries as we left them
 	configured bool
+	adapted    bool   // the container runtime is known
 	primary    string // path of the primary network's file
 	warned     string // the last warning, which is not repeated
 }
@@ -84,7 +85,8 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 		if err := in.watch(watcher); err != nil {
 			return err
 		}
-		if err := in.sync(); err != nil {
+		wait, err := in.sync(ctx)
+		if err != nil {
 			return err
 		}
 		if o.Once && in.configured {
@@ -95,7 +97,7 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 			all.Go(func() { w.follow(ctx) })
 		}
 		var again <-chan time.Time
-		if wait := in.files.wait(); wait > 0 {
+		if wait > 0 {
 			again = time.After(wait)
 		}
 		select {
@@ -165,27 +167,34 @@ func linkDirs(path string) []string {
 	return dirs
 }
 
-// sync brings everything up to date.
-func (in *installer) sync() error {
+// sync brings everything up to date and says when it has to be called again, 0 for not
+// before something has changed.
+func (in *installer) sync(ctx context.Context) (again time.Duration, err error) {
 	if err := in.binaries(); err != nil {
-		return err
+		return 0, err
 	}
 	if err := in.credentials(); err != nil {
-		return fmt.Errorf("credentials: %w", err)
+		return 0, fmt.Errorf("credentials: %w", err)
 	}
 	if in.configured && in.SkipWatch {
-		return nil
+		return in.files.wait(), nil
 	}
-	err := in.configure()
-	switch {
+	switch err := in.adapt(ctx); {
+	case ctx.Err() != nil:
+		return 0, nil //nolint:nilerr // told to end in the middle of a question
+	case err != nil:
+		in.warn("no configuration written", err)
+		return runtimePause, nil
+	}
+	switch err := in.configure(); {
 	case errors.Is(err, errNoPrimary):
 		in.warn("no configuration written, waiting for the primary network", err)
-		return nil
 	case err != nil:
-		return err
+		return 0, err
+	default:
+		in.configured = true
 	}
-	in.configured = true
-	return nil
+	return in.files.wait(), nil
 }
 
 // configure brings the configuration up to date. One that is in force stays when

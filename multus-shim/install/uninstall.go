@@ -18,7 +18,7 @@ import (
 // stay: runtimes detach running pods with the configuration of their start.
 func cleanup(o *Options) error {
 	var errs []error
-	if o.RenamePrimary {
+	if o.RenamePrimary || renamed(o) {
 		errs = append(errs, renameBack(o))
 	}
 	for _, name := range []string{listName, singleName} {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
@@ -49,7 +50,21 @@ type Pod struct {
 		ExtendedResourceClaim *struct {
 			ClaimName string `json:"resourceClaimName"`
 		} `json:"extendedResourceClaimStatus"`
+		Containers []struct {
+			ID string `json:"containerID"` // RUNTIME://ID, "" until it was started
+		} `json:"containerStatuses"`
 	} `json:"status"`
+}
+
+// Runtime is the name of the container runtime that runs the pod, such as "containerd" or
+// "cri-o"; "" until the kubelet has told.
+func (p *Pod) Runtime() string {
+	for _, c := range p.Status.Containers {
+		if name, _, ok := strings.Cut(c.ID, "://"); ok {
+			return name
+		}
+	}
+	return ""
 }
 
 // Claims are the names of the pod's resource claims: those it names, those made from
