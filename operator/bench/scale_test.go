@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -39,7 +40,6 @@ import (
 
 const (
 	ns       = "sriov-network-operator"
-	metrics  = "127.83.1.1:18080"
 	patience = 10 * time.Minute
 )
 
@@ -50,7 +50,10 @@ type scale struct {
 	bin   string
 	plane *controlplane.ControlPlane
 
-	cmd *exec.Cmd
+	cmd     *exec.Cmd
+	log     string        // what the program says
+	ended   chan struct{} // closed when the program has
+	metrics string        // address of the program's
 
 	mu     sync.Mutex
 	states map[string]seen // what the last event said of each node's state
@@ -185,19 +188,26 @@ func (s *scale) each(f func(name string) error) {
 
 // operator starts the program.
 func (s *scale) operator() {
-	s.cmd = exec.Command(s.bin, "operator", "-kubeconfig", s.plane.Kubeconfig, "-leader-elect=false", "-webhook-bind-address=0", "-metrics-bind-address", metrics, "-health-probe-bind-address", "0")
+	free, err := net.Listen("tcp", "127.0.0.1:0") // others may measure beside this
+	require.NoError(s.b, err)
+	s.metrics = free.Addr().String()
+	require.NoError(s.b, free.Close())
+	s.cmd = exec.Command(s.bin, "operator", "-kubeconfig", s.plane.Kubeconfig, "-leader-elect=false", "-webhook-bind-address=0", "-metrics-bind-address", s.metrics, "-health-probe-bind-address", "0")
 	s.cmd.Env = append(os.Environ(), "NAMESPACE="+ns, "RESOURCE_PREFIX=openshift.io", "CREATE_DEFAULT_CONFIG=true", "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=x")
 	log, err := os.Create(filepath.Join(s.b.TempDir(), "operator.log"))
 	require.NoError(s.b, err)
-	s.cmd.Stderr = log
+	s.cmd.Stderr, s.log = log, log.Name()
 	require.NoError(s.b, s.cmd.Start())
+	ended, cmd := make(chan struct{}), s.cmd
+	s.ended = ended
+	go func() { _ = cmd.Wait(); close(ended) }()
 	s.b.Cleanup(s.stop)
 }
 
 func (s *scale) stop() {
 	if s.cmd != nil {
 		_ = s.cmd.Process.Signal(os.Interrupt)
-		_ = s.cmd.Wait()
+		<-s.ended
 		s.cmd = nil
 	}
 }
@@ -249,7 +259,7 @@ func (s *scale) rss() float64 {
 // writes that the operator has sent so far, by resource, as it counts them itself.
 func (s *scale) writes() map[string]float64 {
 	out := map[string]float64{}
-	resp, err := http.Get("http://" + metrics + "/metrics")
+	resp, err := http.Get("http://" + s.metrics + "/metrics")
 	if err != nil {
 		return out // it has only just started
 	}
@@ -281,6 +291,9 @@ func (s *scale) until(ok func(seen) bool, n int) {
 		}
 		select {
 		case <-s.wake:
+		case <-s.ended:
+			said, _ := os.ReadFile(s.log)
+			s.b.Fatalf("the operator ended: %s", said)
 		case <-deadline:
 			s.b.Fatalf("%d of %d nodes after %s", have, n, patience)
 		}
@@ -302,15 +315,23 @@ func (s *scale) ready(n int) {
 	}
 }
 
-// settled waits until the operator has used no CPU to speak of for a while.
+// settled waits until the operator serves and has used no CPU to speak of for a while.
 func (s *scale) settled() {
-	for last := -1.0; ; time.Sleep(2 * time.Second) {
+	serves := func() bool {
+		resp, err := http.Get("http://" + s.metrics + "/metrics")
+		if err != nil {
+			return false
+		}
+		return resp.Body.Close() == nil
+	}
+	for last, deadline := -1.0, time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Second) {
 		now := s.cpu()
-		if now > 0.05 && now-last < 0.05 {
+		if now-last < 0.05 && serves() {
 			return
 		}
 		last = now
 	}
+	s.b.Fatalf("the operator is not at rest after %s", patience)
 }
 
 func (s *scale) policy(numVFs int, create bool) {
