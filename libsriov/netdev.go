@@ -3,7 +3,9 @@
 package libsriov
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 
@@ -41,6 +43,68 @@ func (h *Host) IfIndex(netdev string) (int, error) {
 	return h.netdevInt(netdev, "ifindex")
 }
 
+// NetdevIndex reads the index of an interface of a function. It goes by the device tree,
+// where no other interface can have the name: the error wraps ErrNoNetdev if the name is
+// not one of the function's, or not any more.
+func (h *Host) NetdevIndex(a Address, netdev string) (int, error) {
+	dir, err := h.netdevDir(a, netdev)
+	if err != nil {
+		return 0, err
+	}
+	n, err := h.fs.Int(dir + "/ifindex")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = noNetdev(a, netdev)
+	}
+	return n, err
+}
+
+// NetdevUppers names the interfaces that stand on an interface of a function in the same
+// namespace: bridges, bonds, VLANs, macvlans, Open vSwitch. Errors are as of NetdevIndex.
+func (h *Host) NetdevUppers(a Address, netdev string) ([]string, error) {
+	dir, err := h.netdevDir(a, netdev)
+	if err != nil {
+		return nil, err
+	}
+	names, err := h.fs.Names(dir)
+	if err == nil && len(names) == 0 { // no interface's directory is empty
+		err = noNetdev(a, netdev)
+	}
+	var uppers []string
+	for _, name := range names {
+		if upper, ok := strings.CutPrefix(name, "upper_"); ok {
+			uppers = append(uppers, upper)
+		}
+	}
+	return uppers, err
+}
+
+// netdevDir is where the device tree has an interface of a function: right below it, or
+// below virtio and vDPA devices that stand between the two.
+func (h *Host) netdevDir(a Address, netdev string) (string, error) {
+	if !isNetdevName(netdev) {
+		return "", fmt.Errorf("%q is not an interface name", netdev)
+	}
+	for dirs := []string{device(a, "")}; len(dirs) > 0; dirs = dirs[1:] {
+		if dir := dirs[0] + "net/" + netdev; h.fs.Exists(dir) {
+			return dir, nil
+		}
+		names, err := h.fs.Names(dirs[0])
+		if err != nil {
+			return "", err
+		}
+		for _, name := range names {
+			if isNumbered(name, "virtio") || h.fs.Exists(vdpaBus+"/"+name) {
+				dirs = append(dirs, dirs[0]+name+"/")
+			}
+		}
+	}
+	return "", noNetdev(a, netdev)
+}
+
+func noNetdev(a Address, netdev string) error {
+	return fmt.Errorf("interface %s of %s: %w", netdev, a, ErrNoNetdev)
+}
+
 // LinkSpeed reads an interface's speed in Mbit/s (net/<name>/speed); ok is false if
 // the kernel does not say, as while the link is down.
 func (h *Host) LinkSpeed(netdev string) (mbits int, ok bool, err error) {
@@ -54,10 +118,14 @@ func (h *Host) LinkSpeed(netdev string) (mbits int, ok bool, err error) {
 // netdevInt reads a number of an interface. The name may come from outside, so
 // it is kept from leading anywhere else.
 func (h *Host) netdevInt(netdev, attr string) (int, error) {
-	if netdev == "" || netdev == "." || netdev == ".." || strings.Contains(netdev, "/") {
+	if !isNetdevName(netdev) {
 		return 0, fmt.Errorf("%q is not an interface name", netdev)
 	}
 	return h.fs.Int(netClass + "/" + netdev + "/" + attr)
+}
+
+func isNetdevName(s string) bool {
+	return s != "" && s != "." && s != ".." && !strings.Contains(s, "/")
 }
 
 // ACPIIndex reads the slot number that firmware gave a function (acpi_index);

@@ -161,9 +161,9 @@ func (c *Conn) ByParent(device libsriov.Address) (Link, error) {
 	if err != nil {
 		return Link{}, err
 	}
-	parent, found := device.String(), Link{}
+	found := Link{}
 	for _, l := range links {
-		if l.Parent != parent && !l.behindVirtio(parent) || l.representor() {
+		if !l.BelongsTo(device) || l.representor() {
 			continue
 		}
 		if found.Index == 0 || l.Index < found.Index {
@@ -171,9 +171,17 @@ func (c *Conn) ByParent(device libsriov.Address) (Link, error) {
 		}
 	}
 	if found.Index == 0 {
-		return Link{}, fmt.Errorf("interface of %s: %w", parent, ErrNotFound)
+		return Link{}, fmt.Errorf("interface of %s: %w", device, ErrNotFound)
 	}
 	return found, nil
+}
+
+// BelongsTo reports whether the interface is a function's, in whatever namespace it is:
+// its parent device is the function, or the function's virtio device. Before Linux 5.14
+// the kernel does not tell.
+func (l Link) BelongsTo(function libsriov.Address) bool {
+	name := function.String()
+	return l.Parent == name || l.behindVirtio(name)
 }
 
 // virtioDevices lists the devices of the virtio bus as links into the device tree, which

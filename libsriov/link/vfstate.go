@@ -18,6 +18,10 @@ import (
 // leaves out those for which the driver fails, as some do while a VF resets.
 var ErrNoVF = errors.New("PF reports no such VF")
 
+// ErrNoVFReported: the PF's driver has settings of VFs and fails for all of them, as it
+// does while the PF resets, or for ever where the NIC itself settles them. It wraps ErrNoVF.
+var ErrNoVFReported = fmt.Errorf("PF's driver reports none of its VFs: %w", ErrNoVF)
+
 // ErrNoVFSettings: the PF's driver reports no VFs at all. It wraps ErrNoVF.
 var ErrNoVFSettings = fmt.Errorf("PF's driver has no settings of VFs: %w", ErrNoVF)
 
@@ -51,7 +55,7 @@ func (c *Conn) vfStates(pfIndex int) (states map[int]vfstate.State, reported boo
 }
 
 // VFState is VFStates for one VF; ErrNoVF if it is not among them,
-// ErrNoVFSettings if none ever is. The kernel has no request for a single one.
+// ErrNoVFReported if none is, ErrNoVFSettings if none ever is. The kernel has no request for a single one.
 func (c *Conn) VFState(pfIndex, vf int) (vfstate.State, error) {
 	states, reported, err := c.vfStates(pfIndex)
 	if err != nil {
@@ -61,6 +65,9 @@ func (c *Conn) VFState(pfIndex, vf int) (vfstate.State, error) {
 		return vfstate.State{}, fmt.Errorf("VF %d of interface %d: %w", vf, pfIndex, ErrNoVFSettings)
 	}
 	s, ok := states[vf]
+	if len(states) == 0 {
+		return s, fmt.Errorf("VF %d of interface %d: %w", vf, pfIndex, ErrNoVFReported)
+	}
 	if !ok {
 		return s, fmt.Errorf("VF %d of interface %d, which has %d: %w", vf, pfIndex, len(states), ErrNoVF)
 	}
