@@ -16,7 +16,7 @@ import (
 
 func TestAccelBySetting(t *testing.T) {
 	cache := &stage.Cache{Dir: t.TempDir(), Log: t.Output()}
-	for setting, want := range map[string]string{"kvm": "with KVM, SRIOVKIT_ACCEL says so", "tcg": "emulated, SRIOVKIT_ACCEL says so"} {
+	for setting, want := range map[string]string{"kvm": "with KVM, SRIOVKIT_ACCEL says so", "tcg": "emulated, SRIOVKIT_ACCEL says so", "icount": "emulated with a clock that counts instructions, SRIOVKIT_ACCEL says so"} {
 		t.Setenv(accelVariable, setting)
 		a, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.InstalledQEMU)
 		require.NoError(t, err)
@@ -24,7 +24,7 @@ func TestAccelBySetting(t *testing.T) {
 	}
 	t.Setenv(accelVariable, "xen")
 	_, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.InstalledQEMU)
-	require.EqualError(t, err, `SRIOVKIT_ACCEL is "xen", want kvm or tcg`)
+	require.EqualError(t, err, `SRIOVKIT_ACCEL is "xen", want kvm, tcg or icount`)
 }
 
 // TestAccelByProbe has a QEMU that fails, hangs or brings a guest up, each where there is
