@@ -5,10 +5,12 @@ package attach
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
 
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/netns"
@@ -93,6 +95,9 @@ func configure(pod *link.Conn, index int, result *types100.Result) error {
 		if err != nil {
 			return err
 		}
+		if err := checkRoute(r); err != nil {
+			return err
+		}
 		route := link.Route{Dst: dst, Index: index, Gateway: Addr(r.GW), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority}
 		if r.Table != nil {
 			route.Table = *r.Table
@@ -107,6 +112,26 @@ func configure(pod *link.Conn, index int, result *types100.Result) error {
 		}
 		if err := pod.AddRoute(route); err != nil && !errors.Is(err, unix.EEXIST) {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkRoute is an error for a number that the kernel would take for another.
+func checkRoute(r *types.Route) error {
+	table, scope := 0, 0
+	if r.Table != nil {
+		table = *r.Table
+	}
+	if r.Scope != nil {
+		scope = *r.Scope
+	}
+	for _, n := range []struct {
+		field    string
+		is, most int
+	}{{"mtu", r.MTU, math.MaxUint32}, {"advmss", r.AdvMSS, math.MaxUint32}, {"priority", r.Priority, math.MaxUint32}, {"table", table, math.MaxUint32}, {"scope", scope, math.MaxUint8}} {
+		if n.is < 0 || n.is > n.most {
+			return fmt.Errorf("IPAM plugin answered with a route to %s of %s %d: want 0 to %d", &r.Dst, n.field, n.is, n.most)
 		}
 	}
 	return nil

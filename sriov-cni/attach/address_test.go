@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/assert"
 )
 
@@ -38,5 +39,27 @@ func TestPrefix(t *testing.T) {
 			assert.NoError(t, err)
 			assert.Equal(t, netip.MustParsePrefix(tc.want), got)
 		})
+	}
+}
+
+// A number that the kernel would cut to another is an error that names it.
+func TestRouteNumbers(t *testing.T) {
+	t.Parallel()
+	dst := net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}
+	for field, r := range map[string]types.Route{
+		"":         {MTU: 1400, AdvMSS: 1360, Priority: 1<<32 - 1, Table: new(1000), Scope: new(255)},
+		"mtu":      {MTU: -1},
+		"advmss":   {AdvMSS: 1 << 32},
+		"priority": {Priority: -5},
+		"table":    {Table: new(1 << 33)},
+		"scope":    {Scope: new(256)},
+	} {
+		r.Dst = dst
+		err := checkRoute(&r)
+		if field == "" {
+			assert.NoError(t, err)
+			continue
+		}
+		assert.ErrorContains(t, err, "of "+field+" ")
 	}
 }

@@ -31,9 +31,11 @@ type Transfer struct {
 	request request.Request
 	store   state.Store
 	pod     Pod
+	node    *vf.Host
 	host    *link.Conn
 	device  vf.Device
 	link    *link.Link // the interface as it was; nil: driven from user space
+	blind   *vf.PF     // it reports none of its VFs, and nothing is asked of it but what holds anyway
 	mtu     int        // that the VF has in the pod or, without an interface, its PF's; 0 if nothing tells
 }
 
@@ -41,8 +43,8 @@ type Transfer struct {
 // journal, which is not on disk yet. hostName is the name to restore, where it is
 // not the present one; "" else.
 func Prepare(ctx context.Context, h *vf.Host, s state.Store, r request.Request, pod Pod, j state.Journal, hostName string) (*Transfer, error) {
-	t := &Transfer{Journal: j, request: r, store: s, pod: pod}
-	err := t.prepare(ctx, h, hostName)
+	t := &Transfer{Journal: j, request: r, store: s, pod: pod, node: h}
+	err := t.prepare(ctx, hostName)
 	if err != nil {
 		t.Close()
 	}
@@ -56,7 +58,13 @@ func (t *Transfer) Close() {
 	}
 }
 
-func (t *Transfer) prepare(ctx context.Context, h *vf.Host, hostName string) (err error) {
+func (t *Transfer) prepare(ctx context.Context, hostName string) (err error) {
+	h := t.node
+	id, err := h.Identify(t.request.Device)
+	if err != nil {
+		return h.NoDevice(t.request.Device, err)
+	}
+	t.Journal.Identity = id
 	d, err := h.Look(t.request.Device)
 	if err != nil {
 		return err
@@ -70,26 +78,30 @@ func (t *Transfer) prepare(ctx context.Context, h *vf.Host, hostName string) (er
 			return err
 		}
 	}
-	if err := h.RefuseHostUse(t.host, d); err != nil {
+	l, err := h.Interface(t.host, d)
+	if err != nil {
 		return err
 	}
 	if err := t.prepareAdmin(ctx); err != nil {
 		return err
 	}
-	if err := t.prepareLink(hostName); err != nil {
+	if err := t.prepareLink(l, hostName); err != nil {
 		return err
 	}
-	return t.settleMTU()
+	if err := t.settleMTU(); err != nil {
+		return err
+	}
+	// DEL would not touch a VF that is another than the journal's.
+	if now, err := h.Identify(d.Address); err != nil || now != id {
+		return cnierr.Busy(errors.Join(fmt.Errorf("VF %s was made anew meanwhile", d.Address), err), "the next try finds it")
+	}
+	return nil
 }
 
-func (t *Transfer) prepareLink(hostName string) error {
+func (t *Transfer) prepareLink(l link.Link, hostName string) error {
 	d := t.device
 	switch {
 	case d.Netdev != "":
-		l, err := d.Interface(t.host)
-		if err != nil {
-			return err
-		}
 		if l.Type == libsriov.LinkInfiniBand {
 			return cnierr.New(cnierr.Device, fmt.Errorf("interface %s of VF %s is InfiniBand", l.Name, d.Address),
 				"this plugin is for Ethernet; use one for InfiniBand networks")
@@ -115,6 +127,10 @@ func (t *Transfer) prepareAdmin(ctx context.Context) error {
 	switch {
 	case t.device.PF == nil:
 		lack = "no PF is in sight"
+	case errors.Is(err, link.ErrNoVFReported) && t.request.NeedsPF() == "":
+		slog.Warn("the PF reports none of its VFs; what it enforces for the VF is not known", "pf", t.device.PF.Name, "err", err)
+		t.blind, t.device.PF = t.device.PF, nil
+		return nil
 	case errors.Is(err, link.ErrNoVFSettings):
 		lack = "its PF's driver (" + t.device.PF.Driver + ") knows no settings of VFs"
 		t.device.PF = nil
@@ -165,11 +181,18 @@ func (t *Transfer) Execute(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := t.setBlindly(); err != nil {
+		return err
+	}
 	if t.link == nil {
 		return nil
 	}
+	if err := t.unusedStill(); err != nil {
+		return err
+	}
 	name := t.Journal.Owner.IfName
-	switch err := moveIn(t.host, t.pod, *t.link, name, t.mtu); {
+	err = vf.Patiently(ctx, nil, vf.IsBusy, func() error { return moveIn(t.host, t.pod, *t.link, name, t.mtu) })
+	switch {
 	case errors.Is(err, unix.EEXIST):
 		return t.setup(err, "the pod has an interface of that name already")
 	case err != nil:
@@ -185,6 +208,19 @@ func (t *Transfer) Execute(ctx context.Context) error {
 		}
 	}
 	return t.setup(vf.Patiently(ctx, t.pod.NS, vf.IsBusy, func() error { return t.pod.SetUp(name, true) }), "")
+}
+
+// unusedStill looks again, right before the move, whether the host uses the interface:
+// what the PF had to do may have taken seconds, and network managers are quick.
+func (t *Transfer) unusedStill() error {
+	l, err := t.host.ByIndex(t.link.Index)
+	if err == nil {
+		err = t.node.RefuseHostUse(t.host, t.device.Address, l)
+	}
+	if errors.Is(err, link.ErrNotFound) {
+		return cnierr.Busy(fmt.Errorf("interface %s of VF %s: %w", t.link.Name, t.device.Address, err), "its driver, or somebody else, took it away; the next try looks again")
+	}
+	return err
 }
 
 func (t *Transfer) setup(err error, hint string) error {
@@ -237,6 +273,21 @@ func (t *Transfer) setAdmin(ctx context.Context, s vfstate.State) error {
 	pf := t.device.PF
 	return cnierr.New(cnierr.Admin, fmt.Errorf("SRIOV-CNI failed to configure VF %s: PF %s (%s): %w", t.device.Address, pf.Name, pf.Driver, err),
 		t.device.Hint(t.host, err))
+}
+
+// setBlindly has a PF that reports none of its VFs put the VF into no VLAN, if that is
+// asked for. If the driver has no such setting there is none; if it fails in another
+// way, the PF resets, and the VF may be in a VLAN that somebody left it in.
+func (t *Transfer) setBlindly() error {
+	if t.blind == nil || t.request.Admin.VLAN == nil {
+		return nil
+	}
+	err := t.host.SetVF(t.blind.IfIndex, t.device.Index, vfstate.State{VLAN: t.request.Admin.VLAN})
+	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	return cnierr.Busy(fmt.Errorf("SRIOV-CNI failed to configure VF %s: PF %s (%s) reports none of its VFs: %w", t.device.Address, t.blind.Name, t.blind.Driver, err),
+		"the PF resets, or its driver hangs; see the kernel's log")
 }
 
 // Configure gives the interface in the pod, which is up, the addresses that IPAM

@@ -92,8 +92,7 @@ func (c *call) openPod() (pod attach.Pod, space state.Namespace, err error) {
 // claim takes the VF's lock and settles that nobody has it. The journal says so
 // far only who wants it; hostName is as Repairer.Claim says.
 func (c *call) claim(ctx context.Context, r request.Request, space state.Namespace) (j state.Journal, hostName string, err error) {
-	id, err := c.host.Identify(r.Device)
-	if err != nil { // no lock, hence no file, for what is not there
+	if _, err := c.host.Identify(r.Device); err != nil { // no lock, hence no file, for what is not there
 		return j, "", c.host.NoDevice(r.Device, err)
 	}
 	if err := c.lock(ctx, r.Device); err != nil {
@@ -101,7 +100,7 @@ func (c *call) claim(ctx context.Context, r request.Request, space state.Namespa
 	}
 	hostName, err = c.repairer().Claim(ctx, r.Device, c.attachment())
 	return state.Journal{
-		Version: state.Version, Owner: c.attachment(), Network: r.Conf.Name, Device: r.Device, Identity: id, NetNS: space,
+		Version: state.Version, Owner: c.attachment(), Network: r.Conf.Name, Device: r.Device, NetNS: space,
 	}, hostName, err
 }
 

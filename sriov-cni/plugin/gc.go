@@ -11,7 +11,6 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sriovkit/sriovkit/sriov-cni/attach"
-	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
 	"github.com/sriovkit/sriovkit/sriov-cni/internal/delegate"
 	"github.com/sriovkit/sriovkit/sriov-cni/repair"
 	"github.com/sriovkit/sriovkit/sriov-cni/request"
@@ -21,11 +20,11 @@ import (
 // gc takes back every VF of this network that no valid attachment has. Other
 // networks' are not looked at: their valid attachments are not known here.
 func (c *call) gc(ctx context.Context) error {
-	if c.conf.ValidAttachments == nil {
-		return cnierr.New(types.ErrInvalidNetworkConfig,
-			errors.New("GC needs "+request.ValidAttachments+", the list of what is to stay; an empty list is none"), "")
+	valid, err := request.Valid(c.StdinData)
+	if err != nil {
+		return err
 	}
-	stale, err := c.stale()
+	stale, err := c.stale(valid)
 	errs := []error{err}
 	for _, s := range stale {
 		slog.Info("collecting attachment", "owner", s.who.ContainerID, "ownerIfname", s.who.IfName)
@@ -47,17 +46,17 @@ type stale struct {
 }
 
 // stale lists the attachments of this network that are not valid any more.
-func (c *call) stale() ([]stale, error) {
+func (c *call) stale(valid []types.GCAttachment) ([]stale, error) {
 	known := map[state.Attachment]bool{}
-	for _, a := range c.conf.ValidAttachments {
+	for _, a := range valid {
 		known[state.Attachment{ContainerID: a.ContainerID, IfName: a.IfName}] = true
 	}
 	var all []stale
 	devices, err := c.store.Devices("vf")
 	errs := []error{err}
 	for _, device := range devices {
-		var j state.Journal
-		if err := state.Load(c.store.JournalPath(device), &j); err != nil {
+		j, err := c.store.Journal(device)
+		if err != nil {
 			if errors.Is(err, state.ErrDamaged) {
 				slog.Warn("journal is damaged; the next ADD or DEL of its VF deals with it", "pci", device, "err", err)
 			}

@@ -13,8 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestNodeAddByVersion(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeAddByVersion(t *testing.T) { inBothStates(t, 0, 0, addByVersion) }
+
+func addByVersion(t *testing.T, v vf) {
 	version := call{command: "VERSION", pod: podNS{}}.ok(t)
 	assert.Equal(t, []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}, version.SupportedVersions)
 
@@ -124,8 +125,9 @@ func vfSettings(t *testing.T, v vf) {
 	}
 }
 
-func TestNodeUntouchedSettingsStay(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeUntouchedSettingsStay(t *testing.T) { inBothStates(t, 0, 0, untouchedSettingsStay) }
+
+func untouchedSettingsStay(t *testing.T, v vf) {
 	v.unchanged(t)
 	c, pf := pfOf(t, v)
 	require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{VLAN: &vfstate.VLAN{ID: 7}}))
@@ -138,8 +140,9 @@ func TestNodeUntouchedSettingsStay(t *testing.T) {
 	v.is(t, before)
 }
 
-func TestNodeMTU(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeMTU(t *testing.T) { inBothStates(t, 0, 0, mtuOfThePod) }
+
+func mtuOfThePod(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	add, _ := attach(t, v, pod, map[string]any{"mtu": 1400})
@@ -182,8 +185,9 @@ func refusedAndUndone(t *testing.T, v vf) {
 	}
 }
 
-func TestNodeNameTakenInPod(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeNameTakenInPod(t *testing.T) { inBothStates(t, 0, 0, nameTakenInPod) }
+
+func nameTakenInPod(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	pod.ip(t, "link", "add", "net1", "type", "dummy")
@@ -195,8 +199,9 @@ func TestNodeNameTakenInPod(t *testing.T) {
 	assert.Equal(t, innocent, pod.ip(t, "-d", "addr", "show", "net1"))
 }
 
-func TestNodeHostNameTakenInPod(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeHostNameTakenInPod(t *testing.T) { inBothStates(t, 0, 0, hostNameTakenInPod) }
+
+func hostNameTakenInPod(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	pod.ip(t, "link", "add", v.picture(t).Link.Name, "type", "dummy")
@@ -205,8 +210,9 @@ func TestNodeHostNameTakenInPod(t *testing.T) {
 	del.ok(t)
 }
 
-func TestNodeAlternativeNames(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeAlternativeNames(t *testing.T) { inBothStates(t, 0, 0, alternativeNames) }
+
+func alternativeNames(t *testing.T, v vf) {
 	name := v.picture(t).Link.Name
 	for _, altname := range []string{"net1", "enp1s16f0", "a-name-longer-than-an-interface-name"} {
 		ip(t, "link", "property", "add", "dev", name, "altname", altname)
@@ -221,8 +227,9 @@ func TestNodeAlternativeNames(t *testing.T) {
 	del.ok(t)
 }
 
-func TestNodeInUse(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeInUse(t *testing.T) { inBothStates(t, 0, 0, inUse) }
+
+func inUse(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod, other := newPod(t), newPod(t)
 	add, _ := attach(t, v, pod, nil)

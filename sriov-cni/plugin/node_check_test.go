@@ -79,8 +79,9 @@ func TestNodeCheck(t *testing.T) {
 }
 
 // The pod may change the MAC that nobody has set through the PF.
-func TestNodeCheckMAC(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeCheckMAC(t *testing.T) { inBothStates(t, 0, 0, checkMAC) }
+
+func checkMAC(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	add, _ := attach(t, v, pod, nil)

@@ -11,9 +11,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
-	"github.com/stretchr/testify/assert"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -99,68 +101,116 @@ func counts(regs unix.PtraceRegs) bool {
 	return false
 }
 
+// way is one order of calls of which one is killed.
+type way struct {
+	name          string
+	before        string // the call that comes before the one that is killed, if any
+	victim, after string // names of calls
+}
+
+var ways = []way{
+	{name: "ADD, then DEL", victim: "add", after: "del"},
+	{name: "ADD, then GC", victim: "add", after: "gc"},
+	{name: "ADD, then next ADD", victim: "add", after: "next next-del del"},
+	{name: "DEL, then DEL", before: "add", victim: "del", after: "del"},
+	{name: "DEL, then GC", before: "add", victim: "del", after: "gc"},
+	{name: "DEL, then next ADD", before: "add", victim: "del", after: "next next-del del"},
+	{name: "failed ADD, then DEL", victim: "refused", after: "del"},
+}
+
 // TestNodeKilled kills ADD and DEL before each system call that counts and has DEL, GC or the
 // next pod's ADD find what is left. Whatever that is, the VF is as it was then.
 func TestNodeKilled(t *testing.T) {
 	sriovtest.NeedNode(t)
-	for i, tc := range []struct {
-		name          string
-		before        string // the one that is killed, if any
-		victim, after string // names of calls
-	}{
-		{name: "ADD, then DEL", victim: "add", after: "del"},
-		{name: "ADD, then GC", victim: "add", after: "gc"},
-		{name: "ADD, then next ADD", victim: "add", after: "next next-del del"},
-		{name: "DEL, then DEL", before: "add", victim: "del", after: "del"},
-		{name: "DEL, then GC", before: "add", victim: "del", after: "gc"},
-		{name: "DEL, then next ADD", before: "add", victim: "del", after: "next next-del del"},
-		{name: "failed ADD, then DEL", victim: "refused", after: "del"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			v := needVF(t, 0, i)
-			t.Parallel() // each has its own VF
-			before := v.picture(t)
-			conf := everything()
-			conf["name"] = fmt.Sprintf("net-%d", i) // GC is for one network
-			conf["mac"] = fmt.Sprintf("ca:fe:c0:ff:ee:%02x", 0x40+i)
-			delete(conf, "max_tx_rate") // igb accepts one only while its link is up
-			add, del := attach(t, v, newPod(t), conf)
-			next, nextDel := attach(t, v, newPod(t), map[string]any{"vlan": 200})
-			calls := map[string]call{
-				"add": add, "del": del, "gc": del.as("GC").with(noneValid), "next": next, "next-del": nextDel,
-				"refused": add.with(map[string]any{"link_state": "enable"}), // by igb
-			}
-			tried, step := 0, max(killStep, 1)
-			if killStep > 0 {
-				step = max(step, earlyStep)
-			}
-			for n := 1; ; n += step {
-				for _, name := range strings.Fields(tc.before) {
-					calls[name].ok(t)
-				}
-				killed, early, at := killAt(t, calls[tc.victim], n)
-				if killed {
-					tried++
-				}
-				for _, name := range strings.Fields(tc.after) {
-					a := calls[name].try(t)
-					// A committed ADD holds its VF against the next.
-					held := calls[name].pod == next.pod && a.Code == 11 && strings.Contains(a.Msg, "is already allocated")
-					if a.exit != 0 && !held {
-						t.Fatalf("killed before %s (number %d): %s: %s%s", at, n, name, a.stdout, a.stderr)
-					}
-				}
-				if !assert.Equal(t, before, v.picture(t), "killed before %s (number %d)", at, n) {
-					t.FailNow()
-				}
-				if !killed {
-					break
-				}
-				if !early && step > max(killStep, 1) { // too far
-					n, step = max(n-step, 0), max(killStep, 1)
-				}
-			}
-			t.Logf("%d kills survived", tried)
+	killAll(t, 1)
+}
+
+// The same on NICs whose VFs reset: those of the profile that the suite runs on or, where
+// it runs on none, those of TestNodeQuirkResets. Each kill costs some resets there, so
+// without SRIOVKIT_KILL they are farther apart.
+func TestNodeQuirkKilled(t *testing.T) {
+	sriovtest.NeedNode(t)
+	const apart = 6
+	if quirk.Current() != quirk.Plain {
+		killAll(t, apart)
+		return
+	}
+	for name, s := range resets {
+		t.Run(name, func(t *testing.T) {
+			quirk.Set(t, resetting(s))
+			killAll(t, apart)
 		})
 	}
+}
+
+// killAll kills in all ways at once, one VF each. apart is how many system calls that
+// count a kill is behind the one before, where SRIOVKIT_KILL says nothing.
+func killAll(t *testing.T, apart int) {
+	t.Helper()
+	t.Run("all", func(t *testing.T) {
+		for i, w := range ways {
+			t.Run(w.name, func(t *testing.T) {
+				v := needVF(t, 0, i)
+				t.Parallel() // each has its own VF
+				w.kill(t, v, apart)
+			})
+		}
+	})
+}
+
+func (w way) kill(t *testing.T, v vf, apart int) {
+	t.Helper()
+	before := v.picture(t)
+	conf := everything()
+	conf["name"] = fmt.Sprintf("net-%d", v.Index) // GC is for one network
+	conf["mac"] = fmt.Sprintf("ca:fe:c0:ff:ee:%02x", 0x40+v.Index)
+	delete(conf, "max_tx_rate") // igb accepts one only while its link is up
+	add, del := attach(t, v, newPod(t), conf)
+	next, nextDel := attach(t, v, newPod(t), map[string]any{"vlan": 200})
+	calls := map[string]call{
+		"add": add, "del": del, "gc": del.as("GC").with(noneValid), "next": next, "next-del": nextDel,
+		"refused": add.with(map[string]any{"mtu": 20000}), // by the VF's driver, last of all
+	}
+	tried, step := 0, apart
+	if killStep > 0 {
+		apart, step = killStep, max(killStep, earlyStep)
+	}
+	for n := 1; ; n += step {
+		for _, name := range strings.Fields(w.before) {
+			calls[name].ok(t)
+		}
+		killed, early, at := killAt(t, calls[w.victim], n)
+		if killed {
+			tried++
+		}
+		for _, name := range strings.Fields(w.after) {
+			a := calls[name].try(t)
+			// A committed ADD holds its VF against the next.
+			held := calls[name].pod == next.pod && a.Code == 11 && strings.Contains(a.Msg, "is already allocated")
+			if a.exit != 0 && !held {
+				t.Fatalf("killed before %s (number %d): %s: %s%s", at, n, name, a.stdout, a.stderr)
+			}
+		}
+		v.becomes(t, before, fmt.Sprintf("killed before %s (number %d)", at, n))
+		if !killed {
+			break
+		}
+		if !early && step > apart { // too far
+			n, step = max(n-step, 0), apart
+		}
+	}
+	t.Logf("%d kills survived", tried)
+}
+
+// becomes waits until the VF is as in a picture: drivers take over what the PF sets some
+// time later, and others' VFs reset all the while.
+func (v vf) becomes(t *testing.T, want picture, when string) {
+	t.Helper()
+	var diff string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if diff = cmp.Diff(want, v.picture(t)); diff == "" {
+			return
+		}
+	}
+	t.Fatalf("%s: VF %s is not as it was (-before +after):\n%s", when, v.Address, diff)
 }

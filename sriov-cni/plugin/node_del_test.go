@@ -87,16 +87,18 @@ func delRestores(t *testing.T, v vf) {
 func journalPath(v vf) string { return filepath.Join(stateDir, "vf", v.Address.String()+".json") }
 
 // DEL must work with a configuration that ADD would refuse by now.
-func TestNodeDelWithBadConfiguration(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeDelWithBadConfiguration(t *testing.T) { inBothStates(t, 0, 0, delWithBadConfiguration) }
+
+func delWithBadConfiguration(t *testing.T, v vf) {
 	v.unchanged(t)
 	add, del := attach(t, v, newPod(t), nil)
 	add.ok(t)
 	del.with(map[string]any{"spoofchk": "ON", "vlan": "9999", "mtu": []any{}, "trust": 7, "capabilities": "x", "deviceID": nil}).ok(t)
 }
 
-func TestNodeHostNameTaken(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeHostNameTaken(t *testing.T) { inBothStates(t, 0, 0, hostNameTaken) }
+
+func hostNameTaken(t *testing.T, v vf) {
 	v.unchanged(t)
 	before := v.picture(t)
 	take := func() { ip(t, "link", "add", before.Link.Name, "type", "dummy") }
@@ -127,8 +129,9 @@ func TestNodeHostNameTaken(t *testing.T) {
 	})
 }
 
-func TestNodeLateDel(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeLateDel(t *testing.T) { inBothStates(t, 0, 0, lateDel) }
+
+func lateDel(t *testing.T, v vf) {
 	v.unchanged(t)
 	old, young := newPod(t), newPod(t)
 	addOld, delOld := attach(t, v, old, everything())
@@ -148,8 +151,9 @@ func TestNodeLateDel(t *testing.T) {
 	delYoung.ok(t)
 }
 
-func TestNodeUserspaceDriver(t *testing.T) {
-	v := needVF(t, 0, 1)
+func TestNodeUserspaceDriver(t *testing.T) { inBothStates(t, 0, 1, userspaceDriver) }
+
+func userspaceDriver(t *testing.T, v vf) {
 	require.NoError(t, v.host.BindDriver(t.Context(), v.Address, "vfio-pci"))
 	t.Cleanup(func() { require.NoError(t, v.host.ResetDriver(context.WithoutCancel(t.Context()), v.Address)) })
 	before := v.picture(t)

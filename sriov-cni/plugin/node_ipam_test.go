@@ -32,8 +32,9 @@ func recorder(t *testing.T, name, then string) (dir string, calls func() []strin
 	}
 }
 
-func TestNodeIPAMFails(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeIPAMFails(t *testing.T) { inBothStates(t, 0, 0, ipamFails) }
+
+func ipamFails(t *testing.T, v vf) {
 	for name, tc := range map[string]struct {
 		script   string
 		code     uint
@@ -63,8 +64,9 @@ func TestNodeIPAMFails(t *testing.T) {
 	}
 }
 
-func TestNodeIPAMDelFails(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeIPAMDelFails(t *testing.T) { inBothStates(t, 0, 0, ipamDelFails) }
+
+func ipamDelFails(t *testing.T, v vf) {
 	v.unchanged(t)
 	broken := filepath.Join(t.TempDir(), "broken")
 	dir, calls := recorder(t, "moody", `
@@ -103,8 +105,9 @@ func dualStack() map[string]any {
 	return c
 }
 
-func TestNodeAddressesAreUsable(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeAddressesAreUsable(t *testing.T) { inBothStates(t, 0, 0, addressesAreUsable) }
+
+func addressesAreUsable(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	// Another interface with a default route and a better claim on ff02::1.

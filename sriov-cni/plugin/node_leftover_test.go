@@ -20,8 +20,9 @@ import (
 
 // What a pod with CAP_NET_ADMIN does to its interface is not the next pod's, and
 // what it stacked on it does not stay behind with it.
-func TestNodePodsLeftovers(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodePodsLeftovers(t *testing.T) { inBothStates(t, 0, 0, podsLeftovers) }
+
+func podsLeftovers(t *testing.T, v vf) {
 	v.unchanged(t)
 	before := v.picture(t)
 	c, _ := pfOf(t, v)
@@ -103,8 +104,9 @@ func TestNodeHostDoesNotSeeThePodsName(t *testing.T) {
 
 // The pod has an interface of the VF's name on the host, and DEL is none the
 // worse for it.
-func TestNodePodHasTheHostsName(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodePodHasTheHostsName(t *testing.T) { inBothStates(t, 0, 0, podHasTheHostsName) }
+
+func podHasTheHostsName(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	add, del := attach(t, v, pod, everything())
@@ -115,8 +117,9 @@ func TestNodePodHasTheHostsName(t *testing.T) {
 
 // An IPAM plugin finds the interface up in the pod at ADD, with VLAN and MAC in
 // force, and still there at DEL, as dhcp needs it.
-func TestNodeIPAMSeesTheInterface(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeIPAMSeesTheInterface(t *testing.T) { inBothStates(t, 0, 0, ipamSeesTheInterface) }
+
+func ipamSeesTheInterface(t *testing.T, v vf) {
 	v.unchanged(t)
 	c, pf := pfOf(t, v)
 	seen := filepath.Join(t.TempDir(), "seen")
@@ -166,8 +169,9 @@ func TestNodeCheckAfterTuning(t *testing.T) {
 }
 
 // An interface that the host's network manager set up meanwhile.
-func TestNodeSetUpOnTheHostMeanwhile(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeSetUpOnTheHostMeanwhile(t *testing.T) { inBothStates(t, 0, 0, setUpOnTheHostMeanwhile) }
+
+func setUpOnTheHostMeanwhile(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	add, del := attach(t, v, pod, everything())

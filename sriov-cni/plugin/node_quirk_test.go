@@ -86,19 +86,27 @@ func mustIndex(t *testing.T, pod podNS) int {
 	return l.Index
 }
 
+// resets are NICs whose VFs reset when their PFs set something.
+var resets = map[string]quirk.Settings{
+	"100 ms, EAGAIN": {"vf_reset_ms": "100", "pf_reset_ms": "100", "pf_busy_errno": "11"},
+	"1.2 s, EBUSY":   {"vf_reset_ms": "1200", "pf_reset_ms": "1200", "pf_busy_errno": "16"},
+	"not reported":   {"vf_reset_ms": "300", "pf_reset_ms": "600", "pf_busy_errno": "11", "pf_report_errno": "2"},
+}
+
+// resetting is the settings of one of resets.
+func resetting(s quirk.Settings) quirk.Settings {
+	all := quirk.Settings{"pf_resets": "mac,vlan,trust", "vf_busy_errno": "16", "vf_mac_errno": "13", "pf_push_ms": "0", "pf_wait_ms": "0", "pf_report_wait_ms": "0"}
+	maps.Copy(all, s)
+	return all
+}
+
 // Resets of different lengths, and PFs that do not wait for them at all.
 func TestNodeQuirkResets(t *testing.T) {
 	v := needVF(t, 0, 5)
-	for name, s := range map[string]quirk.Settings{
-		"100 ms, EAGAIN": {"vf_reset_ms": "100", "pf_reset_ms": "100", "pf_busy_errno": "11"},
-		"1.2 s, EBUSY":   {"vf_reset_ms": "1200", "pf_reset_ms": "1200", "pf_busy_errno": "16"},
-		"not reported":   {"vf_reset_ms": "300", "pf_reset_ms": "600", "pf_busy_errno": "11", "pf_report_errno": "2"},
-	} {
+	for name, s := range resets {
 		t.Run(name, func(t *testing.T) {
 			before := v.picture(t)
-			all := quirk.Settings{"pf_resets": "mac,vlan,trust", "vf_busy_errno": "16", "vf_mac_errno": "13", "pf_push_ms": "0", "pf_wait_ms": "0", "pf_report_wait_ms": "0"}
-			maps.Copy(all, s)
-			quirk.Set(t, all)
+			quirk.Set(t, resetting(s))
 			quirk.Set(t, quirk.Settings{"only": v.Address.String()})
 			add, del := attach(t, v, newPod(t), map[string]any{"mac": "ca:fe:c0:ff:ee:64", "vlan": 100, "trust": "on"})
 			a := add.ok(t)

@@ -3,11 +3,14 @@
 package plugin_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,7 +110,7 @@ func TestNodeMACChangedOnThePF(t *testing.T) {
 	v.is(t, before)
 }
 
-// Each state file is whole, empty, cut off, garbage or gone, in every mix: DEL
+// Each state file is whole, empty, cut off, garbage, another's, senseless or gone, in every mix: DEL
 // leaves nothing of the pod's on the VF, and all as it was where one file tells.
 func TestNodeDamagedState(t *testing.T) {
 	v := needVF(t, 0, 0)
@@ -120,8 +123,17 @@ func TestNodeDamagedState(t *testing.T) {
 		"garbage": func(path string) error { return os.WriteFile(path, []byte("\x00\xff{]"), 0o600) },
 		"gone":    os.Remove,
 	}
-	for journal, ofJournal := range damage {
-		for record, ofRecord := range damage {
+	ofFiles := maps.Clone(damage)
+	ofFiles["another's"] = func(path string) error { // whole, and of another VF
+		b, err := os.ReadFile(path)
+		return errors.Join(err, os.WriteFile(path, bytes.ReplaceAll(b, []byte(v.Address.String()), []byte("0000:ff:1f.7")), 0o600))
+	}
+	ofFiles["senseless"] = func(path string) error {
+		b, err := os.ReadFile(path)
+		return errors.Join(err, os.WriteFile(path, bytes.ReplaceAll(b, []byte(before.Link.Name), []byte(strings.Repeat("x", 40))), 0o600))
+	}
+	for journal, ofJournal := range ofFiles {
+		for record, ofRecord := range ofFiles {
 			for marker, ofMarker := range damage {
 				t.Run(fmt.Sprintf("journal %s, record %s, marker %s", journal, record, marker), func(t *testing.T) {
 					pod := newPod(t)
@@ -150,8 +162,9 @@ func TestNodeDamagedState(t *testing.T) {
 	}
 }
 
-func TestNodeLongContainerID(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeLongContainerID(t *testing.T) { inBothStates(t, 0, 0, longContainerID) }
+
+func longContainerID(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	for len(pod.id) < 300 {
@@ -165,8 +178,9 @@ func TestNodeLongContainerID(t *testing.T) {
 
 // The VF's record is of a boot before this one: what it says of the VF is not
 // written to this boot's.
-func TestNodeRecordOfAnotherBoot(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeRecordOfAnotherBoot(t *testing.T) { inBothStates(t, 0, 0, recordOfAnotherBoot) }
+
+func recordOfAnotherBoot(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	_, del := attach(t, v, pod, nil)

@@ -3,7 +3,9 @@
 package plugin_test
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -68,6 +70,33 @@ func TestNodeVirtio(t *testing.T) {
 		del.netns = new("")
 		del.ok(t)
 		home(t)
+	})
+	t.Run("state files are lost", func(t *testing.T) {
+		marker := filepath.Join(stateDir, "pci", v.Address.String())
+		for name, lost := range map[string]func(pod podNS) []string{
+			"journal":            func(podNS) []string { return []string{journalPath(v)} },
+			"journal and marker": func(podNS) []string { return []string{journalPath(v), marker} },
+			"all": func(pod podNS) []string {
+				return []string{journalPath(v), marker, filepath.Join(stateDir, pod.id+"-net1")}
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				pod := newPod(t)
+				add, del := attach(t, v, pod, asRendered(nil))
+				add.ok(t)
+				for _, path := range lost(pod) {
+					require.NoError(t, os.Remove(path))
+				}
+				del.ok(t)
+				l, err := c.ByParent(v.Address)
+				require.NoError(t, err)
+				if name == "all" { // nothing tells its name
+					require.NoError(t, c.Set(l.Index, link.Update{Name: before.Name}))
+				}
+				require.NoError(t, c.Set(l.Index, link.Update{Up: new(before.Up())})) // no record tells
+				home(t)
+			})
+		}
 	})
 	t.Run("an interface that was renamed in the pod", func(t *testing.T) {
 		pod := newPod(t)

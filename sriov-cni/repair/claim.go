@@ -54,7 +54,7 @@ func (r Repairer) former(a libsriov.Address) (j state.Journal, recordPath string
 	if err != nil {
 		return j, "", cnierr.IO(err)
 	}
-	err = s.LoadJournal(a, marker, &j)
+	j, err = s.LoadJournal(a, marker)
 	switch {
 	case err == nil:
 		ns, _, nsErr := j.NetNS.Open()

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
@@ -26,17 +28,29 @@ type Claimant struct {
 // lost, from the journals, from the markers, or from the pod itself.
 func (r Repairer) Attribute(rec state.Record, c Claimant) (libsriov.Address, bool) {
 	s := r.Store
-	if a, err := libsriov.ParseAddress(rec.Device); err == nil {
-		return a, true
+	owned := func(a libsriov.Address) bool {
+		j, err := s.Journal(a)
+		return err == nil && j.Owner == c.Attachment
+	}
+	recorded, err := libsriov.ParseAddress(rec.Device)
+	isRecorded := err == nil
+	if isRecorded && owned(recorded) {
+		return recorded, true
 	}
 	journals, _ := s.Devices("vf")
-	for _, a := range journals {
-		var j state.Journal
-		if state.Load(s.JournalPath(a), &j) == nil && j.Owner == c.Attachment {
-			return a, true
-		}
+	if i := slices.IndexFunc(journals, owned); i >= 0 {
+		return journals[i], true
 	}
-	if c.NetNS == "" {
+	named, err := libsriov.ParseAddress(c.Device)
+	isNamed := err == nil
+	switch {
+	case isRecorded && (!isNamed || named == recorded):
+		return recorded, true
+	case isNamed && r.hasInPod(c, named):
+		return named, true
+	case isRecorded:
+		return recorded, true
+	case c.NetNS == "":
 		return libsriov.Address{}, false
 	}
 	markers, _ := s.Devices("pci")
@@ -46,25 +60,28 @@ func (r Repairer) Attribute(rec state.Record, c Claimant) (libsriov.Address, boo
 			return a, true
 		}
 	}
-	a, err := libsriov.ParseAddress(c.Device)
-	return a, err == nil && c.hasInPod(a)
+	return libsriov.Address{}, false
 }
 
 // hasInPod reports whether the interface that the runtime names is a VF's: proof
-// enough that the pod has the VF, whatever is left of the files.
-func (c Claimant) hasInPod(a libsriov.Address) bool {
+// enough that the pod has the VF, whatever is left of the files. On the host's own
+// namespace it is none.
+func (r Repairer) hasInPod(c Claimant, a libsriov.Address) bool {
 	ns, _, err := state.Namespace{Path: c.NetNS}.Open()
 	if err != nil {
 		return false
 	}
 	defer ns.Close()
+	if file.Same(ns, r.Host.NetNSPath()) {
+		return false
+	}
 	pod, err := link.Open(ns)
 	if err != nil {
 		return false
 	}
 	defer pod.Close()
 	l, err := pod.ByName(c.IfName)
-	return err == nil && l.ParentBus == "pci" && l.Parent == a.String()
+	return err == nil && l.BelongsTo(a)
 }
 
 // Held reports, under the lock, whether the attachment still has the VF, and how
@@ -74,13 +91,17 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 	if err != nil {
 		return j, false, cnierr.IO(err)
 	}
+	if rec.Device != a.String() { // damaged, or no record at all
+		rec = state.Record{}
+	}
 	// Without record and marker the journal looks like what the other plugin's DEL
 	// leaves. But the pod has the VF: both were lost.
-	if marker == "" && rec.Device == "" && state.Load(r.Store.JournalPath(a), &j) == nil && j.Owner == c.Attachment && c.hasInPod(a) {
-		return j, true, nil
+	if marker == "" && rec.Device == "" {
+		if j, err = r.Store.Journal(a); err == nil && j.Owner == c.Attachment && r.hasInPod(c, a) {
+			return j, true, nil
+		}
 	}
-	j = state.Journal{}
-	err = r.Store.LoadJournal(a, marker, &j)
+	j, err = r.Store.LoadJournal(a, marker)
 	switch {
 	case err == nil:
 		return j, j.Owner == c.Attachment, nil
@@ -92,7 +113,7 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 		// DEL removes marker, journal, record. Without the first two it was done,
 		// unless the pod has the VF all the same: then both were lost.
 		switch {
-		case marker == c.NetNS && marker != "" || c.hasInPod(a):
+		case marker == c.NetNS && marker != "" || r.hasInPod(c, a):
 		case marker != "" && c.NetNS == "" && r.onlyRecord(a, c.Attachment):
 			c.NetNS = marker
 		default:
@@ -108,7 +129,7 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 		}
 	}
 	if rec.Device == "" {
-		return r.guess(a, c), marker != "" && marker == c.NetNS || c.hasInPod(a), nil
+		return r.guess(a, c), marker != "" && marker == c.NetNS || r.hasInPod(c, a), nil
 	}
 	j, err = rec.Journal(c.Attachment, c.NetNS)
 	return r.withPF(j), err == nil, cnierr.IO(err)
@@ -145,7 +166,7 @@ func (r Repairer) onlyRecord(a libsriov.Address, own state.Attachment) bool {
 // LoadRecord reads an attachment's record. One that is not there, is damaged, or
 // is another attachment's is empty.
 func (r Repairer) LoadRecord(path string, own state.Attachment) (rec state.Record, err error) {
-	err = state.Load(path, &rec)
+	rec, err = r.Store.Record(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, state.ErrDamaged) {
 		return rec, cnierr.IO(fmt.Errorf("record of %s %s: %w", own.ContainerID, own.IfName, err))
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
 	"github.com/sriovkit/sriovkit/sriov-cni/vf"
 	"golang.org/x/sys/unix"
 )
@@ -26,13 +27,15 @@ const strayName = "sriov%d"
 // first tried in one request, which is all in most cases; if that fails, the
 // interface is looked at again and each part done by itself.
 func (w *work) restoreLink(ctx context.Context, r repair) error {
-	err := w.strip(r)
+	stripErr := w.strip(w.from, r) // before the host sees the names
 	if r.Move {
 		if err := w.moveHome(r.Update, r.Index); err != nil {
-			return err
+			return errors.Join(stripErr, err)
 		}
-		r = planRepair(w.journal, w.situation)
+		r = planRepair(w.journal, w.situation) // until it left, the pod may have done more
+		stripErr = w.strip(w.home, r)
 	}
+	err := errors.Join(stripErr, w.unstack())
 	if !r.Update.IsZero() && w.home.Set(w.Link.Index, r.Update) != nil {
 		err = errors.Join(err, w.adjust(ctx))
 	}
@@ -45,32 +48,65 @@ func (w *work) restoreLink(ctx context.Context, r repair) error {
 	return err
 }
 
-// strip takes away what a pod hung on the interface and a move would not:
-// alternative names, programs, and interfaces that stand on it. Those would go on
-// to send and receive through it from the pod that has lost it.
-func (w *work) strip(r repair) error {
+// strip takes away what a pod hung on the interface and a move would not: alternative
+// names and programs.
+func (w *work) strip(c *link.Conn, r repair) error {
 	var errs []error
 	for _, name := range r.DropAltNames {
-		if err := w.from.DeleteAltName(w.Link.Index, name); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := c.DeleteAltName(w.Link.Index, name); err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, err)
 		}
 	}
 	if r.DetachXDP {
-		if err := w.from.DetachXDP(*w.Link); err != nil {
+		if err := c.DetachXDP(*w.Link); err != nil {
 			slog.Warn("XDP program stays until its process ends or its link is unpinned", "pci", w.device.Address, "err", err)
 		}
 	}
-	if w.AtHome {
-		return errors.Join(errs...)
+	return errors.Join(errs...)
+}
+
+// unstack removes the interfaces that the pod stacked on the VF's, which is home: they
+// would go on to send and receive through it from the pod that has lost it. Only now
+// can the pod make no more of them. A try before may have failed at this, so it does
+// not matter where the VF's interface was found.
+func (w *work) unstack() error {
+	var err error
+	if w.fromNS != nil {
+		err = w.unstackIn(w.from)
 	}
-	links, err := w.from.All()
-	errs = append(errs, err)
+	if w.fromNS != nil && w.fromNS.Name() == w.journal.NetNS.Path {
+		return err
+	}
+	ns, _, openErr := w.journal.NetNS.Open()
+	if errors.Is(openErr, state.ErrNoNamespace) {
+		return err
+	}
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	defer ns.Close()
+	pod, openErr := link.Open(ns)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	defer pod.Close()
+	return errors.Join(err, w.unstackIn(pod))
+}
+
+func (w *work) unstackIn(pod *link.Conn) error {
+	links, err := pod.All()
+	errs := []error{err}
 	for _, l := range links {
-		if l.Lower != w.Link.Index || l.NetNSID != nil || l.Kind == "" || l.Index == w.Link.Index {
+		if l.Lower != w.Link.Index || l.NetNSID == nil || l.Kind == "" {
 			continue
 		}
-		slog.Info("removing an interface that the pod stacked on the VF's", "name", l.Name, "kind", l.Kind)
-		if err := w.from.Delete(l.Index); err != nil && !errors.Is(err, unix.ENODEV) {
+		home, known, err := pod.NSID(w.homeNS)
+		if err != nil || !known || home != *l.NetNSID {
+			errs = append(errs, err)
+			continue
+		}
+		slog.Info("removing an interface that the pod stacked on the VF's", "pci", w.device.Address, "name", l.Name, "kind", l.Kind)
+		if err := pod.Delete(l.Index); err != nil && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, err)
 		}
 	}
@@ -185,11 +221,24 @@ func (w *work) adjust(ctx context.Context) error {
 	for _, part := range []link.Update{
 		{MTU: u.MTU}, {Alias: u.Alias}, {TxQLen: u.TxQLen}, {Group: u.Group}, {Promisc: u.Promisc}, {AllMulti: u.AllMulti}, {Up: u.Up},
 	} {
-		if !part.IsZero() {
-			errs = append(errs, vf.Patiently(ctx, nil, vf.IsBusy, func() error { return w.home.Set(w.Link.Index, part) }))
+		if part.IsZero() {
+			continue
 		}
+		err := vf.Patiently(ctx, nil, vf.IsBusy, func() error { return w.home.Set(w.Link.Index, part) })
+		if refused(err) {
+			// No later try would fare better: the PF's limits were changed meanwhile.
+			slog.Warn("the VF's driver does not take back how its interface was", "pci", w.device.Address, "err", err)
+			continue
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// refused reports whether a driver says that it does not take a value, as with an MTU
+// above what its PF has by now.
+func refused(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 // settleMAC has the interface show its MAC. Where the PF enforces one, which by

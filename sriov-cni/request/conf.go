@@ -89,11 +89,39 @@ func Basics(stdin []byte) (Conf, error) {
 			_ = json.Unmarshal(m.value, &c.LogLevel)
 		case "logFile":
 			_ = json.Unmarshal(m.value, &c.LogFile)
-		case ValidAttachments:
-			if err := json.Unmarshal(m.value, &c.ValidAttachments); err != nil {
-				return Conf{}, invalid(fmt.Errorf("invalid %s: %w", m.key, err))
-			}
 		}
 	}
 	return c, nil
+}
+
+// Valid reads the list of what GC is to leave alone. What is not understood would be
+// collected, so it is an error, and so is a list that is not there.
+func Valid(stdin []byte) (all []types.GCAttachment, err error) {
+	keys, err := members(stdin)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	fail := func(format string, args ...any) ([]types.GCAttachment, error) {
+		return nil, invalid(fmt.Errorf("invalid "+ValidAttachments+": "+format, args...))
+	}
+	for _, m := range keys {
+		switch {
+		case m.key != ValidAttachments:
+			continue
+		case all != nil:
+			return fail("the key is there twice")
+		}
+		if err := json.Unmarshal(m.value, &all); err != nil {
+			return fail("%w", err)
+		}
+	}
+	if all == nil {
+		return nil, invalid(errors.New("GC needs " + ValidAttachments + ", the list of what is to stay; an empty list is none"))
+	}
+	for i, a := range all {
+		if a.ContainerID == "" || a.IfName == "" {
+			return fail("attachment %d has containerID %q and ifname %q", i, a.ContainerID, a.IfName)
+		}
+	}
+	return all, nil
 }

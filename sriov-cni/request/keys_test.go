@@ -4,6 +4,7 @@ package request
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,8 +18,7 @@ import (
 
 // Each key of the configuration, by its path, is refused with a message that
 // names it when its value cannot be one.
-func TestBadValuesOfEveryKey(t *testing.T) {
-	t.Parallel()
+func TestBadValuesOfEveryKey(t *testing.T) { // not parallel: it looks at the memory that the process takes
 	huge, deep := strings.Repeat("x", 1<<20), strings.Repeat("[", 10000)+strings.Repeat("]", 10000)
 	for path, keys := range known {
 		for _, key := range keys {
@@ -45,6 +45,8 @@ func TestBadValuesOfEveryKey(t *testing.T) {
 					kind == "list" && slices.Contains(strings.Fields("args prevResult disableCheck disableGC"), key) {
 					continue // what is in it is another key's matter, or the runtime's
 				}
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
 				start := time.Now()
 				stdin := "{" + text + "}"
 				if key != "deviceID" && kind != "twice" {
@@ -52,6 +54,8 @@ func TestBadValuesOfEveryKey(t *testing.T) {
 				}
 				_, err := Parse([]byte(stdin), "")
 				assert.Less(t, time.Since(start), 30*time.Second, "%s as %s: quadratic work takes minutes", name, kind)
+				runtime.ReadMemStats(&after)
+				assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(16<<20), "%s as %s", name, kind)
 				var f *cnierr.Error
 				if assert.ErrorAs(t, err, &f, "%s as %s", name, kind) {
 					assert.Equal(t, types.ErrInvalidNetworkConfig, f.Code, "%s as %s: %s", name, kind, err)
@@ -89,4 +93,27 @@ func TestUnknownKeys(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, r.Unknown, 50000)
 	assert.Less(t, time.Since(start), 2*time.Second)
+}
+
+// What GC is to leave alone, it understands whole or not at all.
+func TestValidAttachments(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{
+		`[]`: 0, `[{"containerID":"c0ffee","ifname":"net1"},{"containerID":"c0ffee","ifname":"net2"}]`: 2,
+		`null`: -1, `[null]`: -1, `[{}]`: -1, `[[]]`: -1, `{}`: -1, `"c0ffee"`: -1, `[{"containerID":"c0ffee"}]`: -1, `[{"ifname":"net1"}]`: -1,
+		`[{"containerID":7,"ifname":"net1"}]`: -1, `[{"container_id":"c0ffee","ifname":"net1"}]`: -1, `[],"` + ValidAttachments + `":[]`: -1,
+	} {
+		stdin := []byte(`{"cniVersion":"1.1.0","name":"n","` + ValidAttachments + `":` + text + `}`)
+		_, err := Basics(stdin)
+		require.NoError(t, err, "other commands do not read it")
+		got, err := Valid(stdin)
+		if want < 0 {
+			assert.ErrorContains(t, err, ValidAttachments, text)
+			continue
+		}
+		require.NoError(t, err, text)
+		assert.Len(t, got, want)
+	}
+	_, err := Valid([]byte(`{"cniVersion":"1.1.0","name":"n"}`))
+	assert.ErrorContains(t, err, "GC needs "+ValidAttachments)
 }

@@ -90,10 +90,13 @@ type Link struct {
 	XDP      bool     `json:"xdp,omitempty"`      // a program is attached
 }
 
-// Is reports whether l is the interface that the state was taken of. Kernels
-// before 5.14 do not tell a parent; there only the index speaks for it, so they
-// are believed in the pod's own namespace alone.
-func (s *Link) Is(l link.Link) bool { return s.Parent != "" && l.Parent == s.Parent }
+// Is reports whether l is the VF's interface: of the parent that was seen or, where
+// a record is all that tells, of the device. Kernels before 5.14 do not tell a
+// parent; there only the index speaks for it, so they are believed in the pod's own
+// namespace alone.
+func (j Journal) Is(l link.Link) bool {
+	return j.Link.Parent != "" && l.Parent == j.Link.Parent || l.BelongsTo(j.Device)
+}
 
 // LinkOf is the state of an interface as it is now.
 func LinkOf(l link.Link) *Link {

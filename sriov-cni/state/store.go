@@ -83,15 +83,37 @@ func Load(path string, v any) error {
 
 // LoadJournal is Load for the journal of a VF with a marker, "" for none. A
 // journal that is out of date counts as missing.
-func (s Store) LoadJournal(a libsriov.Address, marker string, j *Journal) error {
-	if err := Load(s.JournalPath(a), j); err != nil {
-		return err
+func (s Store) LoadJournal(a libsriov.Address, marker string) (Journal, error) {
+	j, err := s.Journal(a)
+	if err == nil && s.outdated(j, marker) {
+		return Journal{}, fmt.Errorf("journal of %s is out of date: %w", a, fs.ErrNotExist)
 	}
-	if s.outdated(*j, marker) {
-		*j = Journal{}
-		return fmt.Errorf("journal of %s is out of date: %w", a, fs.ErrNotExist)
+	return j, err
+}
+
+// Journal reads the journal of a VF, out of date or not; zero with an error, which is
+// as of Load.
+func (s Store) Journal(a libsriov.Address) (j Journal, err error) {
+	if err = Load(s.JournalPath(a), &j); err == nil {
+		if err = j.sound(a); err != nil {
+			err = fmt.Errorf("%s: %w: %w", s.JournalPath(a), ErrDamaged, err)
+		}
 	}
-	return nil
+	if err != nil {
+		return Journal{}, err
+	}
+	return j, nil
+}
+
+// Record reads an attachment's record at a path; zero with an error, which is as of Load.
+func (s Store) Record(path string) (r Record, err error) {
+	if err = Load(path, &r); err == nil && !r.sound() {
+		err = fmt.Errorf("%s: %w", path, ErrDamaged)
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	return r, nil
 }
 
 // outdated tells that the other plugin, which does not know journals, has had
@@ -105,8 +127,7 @@ func (s Store) outdated(j Journal, marker string) bool {
 	if !j.Committed {
 		return false
 	}
-	var r Record
-	switch err := Load(s.RecordPath(j.Owner), &r); {
+	switch r, err := s.Record(s.RecordPath(j.Owner)); {
 	case errors.Is(err, fs.ErrNotExist):
 		return marker == "" // DEL, ours or theirs, leaves either to the last if it fails
 	default:
@@ -121,8 +142,7 @@ func (s Store) DropOutdated(a libsriov.Address) error {
 	if err != nil {
 		return err
 	}
-	var j Journal
-	if Load(s.JournalPath(a), &j) != nil || !s.outdated(j, marker) {
+	if j, err := s.Journal(a); err != nil || !s.outdated(j, marker) {
 		return nil
 	}
 	return Remove(s.JournalPath(a))
@@ -252,7 +272,8 @@ func (s Store) Records() ([]Found, error) {
 	var all []Found
 	for _, name := range names {
 		f := Found{Path: filepath.Join(s.Dir, name), Owner: splitRecordName(name)}
-		if Load(f.Path, &f.Record) != nil {
+		var err error
+		if f.Record, err = s.Record(f.Path); err != nil {
 			continue
 		}
 		if f.Sriovkit != nil && f.Sriovkit.Owner != (Attachment{}) {

@@ -49,8 +49,7 @@ func TestJournalOutOfDate(t *testing.T) {
 			if tc.record != "" {
 				require.NoError(t, Write(s.RecordPath(want.Owner), []byte(tc.record)))
 			}
-			var got Journal
-			err := s.LoadJournal(want.Device, tc.marker, &got)
+			got, err := s.LoadJournal(want.Device, tc.marker)
 			if tc.marker != "" {
 				require.NoError(t, Write(s.MarkerPath(want.Device), []byte(tc.marker)))
 			}

@@ -5,6 +5,7 @@
 package vf
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,7 +123,10 @@ func (h *Host) lookPF(a libsriov.Address) (*PF, error) {
 	if err != nil {
 		return nil, fail(err)
 	}
-	index, err := h.sysfs.IfIndex(name)
+	index, err := h.sysfs.NetdevIndex(a, name)
+	if errors.Is(err, libsriov.ErrNoNetdev) {
+		return nil, cnierr.Busy(fmt.Errorf("PF of the VF: %w", err), "its interface is being renamed or moved; the next try finds it")
+	}
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -167,40 +171,50 @@ func (h *Host) Identify(a libsriov.Address) (state.Identity, error) {
 	return id, nil
 }
 
-// Interface reads the VF's interface in the host's namespace.
-func (d Device) Interface(host *link.Conn) (link.Link, error) { return interfaceOf(host, d.Netdev) }
-
-// interfaceOf reads an interface that sysfs names. Between a look there and this
-// it may have been renamed, as udev does with new ones.
-func interfaceOf(host *link.Conn, name string) (link.Link, error) {
-	l, err := host.ByName(name)
-	if errors.Is(err, link.ErrNotFound) {
-		err = cnierr.Busy(fmt.Errorf("interface %s is being renamed or moved: %w", name, err), "the next try finds it")
+// read reads an interface that sysfs named for a function. Meanwhile it may have been
+// renamed, as udev does with new ones, and another have the name: so it goes by the
+// function's own index. The error wraps link.ErrNotFound if it is gone.
+func (h *Host) read(host *link.Conn, a libsriov.Address, name string) (link.Link, error) {
+	index, err := h.sysfs.NetdevIndex(a, name)
+	if errors.Is(err, libsriov.ErrNoNetdev) {
+		return link.Link{}, fmt.Errorf("%w: %w", err, link.ErrNotFound)
 	}
-	return l, err
+	if err != nil {
+		return link.Link{}, err
+	}
+	return host.ByIndex(index)
 }
 
 // Admin reads what the PF enforces for the VF; zero without a PF. While the VF
-// resets, some drivers leave it out of what they report: then it waits. The
-// error wraps [link.ErrNoVFSettings] if the driver reports no VF at all.
+// resets, some drivers leave it out of what they report: then it waits. The error
+// wraps [link.ErrNoVFSettings] if the driver has no settings of VFs, and
+// [link.ErrNoVFReported] if it fails for each of them, which some do for ever: that
+// is waited for a shorter time.
 func (d Device) Admin(ctx context.Context, host *link.Conn) (s vfstate.State, err error) {
 	if d.PF == nil {
 		return s, nil
 	}
-	err = Patiently(ctx, nil, isMissing, func() error {
+	read := func() error {
 		s, err = host.VFState(d.PF.IfIndex, d.Index)
 		return err
-	})
+	}
+	patience := Patience
+	if errors.Is(read(), link.ErrNoVFReported) {
+		patience = nonePatience
+	}
+	if isMissing(err) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		err = Patiently(ctx, nil, isMissing, read)
+	}
 	switch {
 	case err == nil:
 		return s, nil
+	case errors.Is(err, link.ErrNoVFSettings):
+		return s, fmt.Errorf("PF %s (%s): %w", d.PF.Name, d.PF.Driver, err)
 	case isMissing(err):
-		if all, allErr := host.VFStates(d.PF.IfIndex); allErr == nil && len(all) == 0 {
-			err = fmt.Errorf("PF %s (%s): %w", d.PF.Name, d.PF.Driver, link.ErrNoVFSettings)
-			break
-		}
-		return s, cnierr.Busy(fmt.Errorf("failed to get VF information: PF %s (%s), after %s: %w", d.PF.Name, d.PF.Driver, Patience, err),
-			"the VF resets, or its driver hangs; see the kernel's log")
+		return s, cnierr.Busy(fmt.Errorf("failed to get VF information: PF %s (%s), after %s: %w", d.PF.Name, d.PF.Driver, patience, err),
+			cmp.Or(d.pfTrouble(host), "the VF resets, or its driver hangs; see the kernel's log"))
 	}
 	return s, cnierr.New(cnierr.Device, fmt.Errorf("failed to get VF information: PF %s (%s): %w", d.PF.Name, d.PF.Driver, err), "")
 }
@@ -243,15 +257,25 @@ func (d Device) Hint(host *link.Conn, cause error) string {
 	if d.PF == nil {
 		return ""
 	}
+	if trouble := d.pfTrouble(host); trouble != "" {
+		return trouble
+	}
+	switch {
+	case errors.Is(cause, syscall.EOPNOTSUPP):
+		return "leave the setting out of the network's configuration, or use another kind of NIC"
+	case IsBusy(cause):
+		return "the VF still resets after " + Patience.String() + "; see the kernel's log"
+	}
+	return ""
+}
+
+// pfTrouble says what keeps a PF from doing what it is told, "" if nothing is seen.
+func (d Device) pfTrouble(host *link.Conn) string {
 	switch l, err := host.ByIndex(d.PF.IfIndex); {
 	case err == nil && !l.Up():
 		return "the PF " + l.Name + " is down; set it up"
 	case err == nil && !l.Carrier():
 		return "the PF " + l.Name + " has no link, and some drivers accept a rate only with one; look at its cable"
-	case errors.Is(cause, syscall.EOPNOTSUPP):
-		return "leave the setting out of the network's configuration, or use another kind of NIC"
-	case IsBusy(cause):
-		return "the VF still resets after " + Patience.String() + "; see the kernel's log"
 	}
 	return ""
 }

@@ -50,7 +50,7 @@ func (h *Host) Find(ctx context.Context, host *link.Conn, d Device, j state.Jour
 			if waitErr != nil {
 				return l, nil, err
 			}
-			if e.Action == event.Missed || j.Link.Is(e.Link) || j.Link.Parent == "" {
+			if e.Action == event.Missed || j.Is(e.Link) || j.Link.Parent == "" {
 				break
 			}
 		}
@@ -59,7 +59,7 @@ func (h *Host) Find(ctx context.Context, host *link.Conn, d Device, j state.Jour
 
 func (h *Host) findNow(host *link.Conn, d Device, j state.Journal) (l link.Link, ns *os.File, err error) {
 	if d.Netdev != "" {
-		l, err := host.ByName(d.Netdev)
+		l, err := h.read(host, d.Address, d.Netdev)
 		if !errors.Is(err, link.ErrNotFound) {
 			return l, nil, err
 		}
@@ -102,7 +102,7 @@ func findIn(ns *os.File, j state.Journal, pod bool) (link.Link, error) {
 	}
 	defer c.Close()
 	if j.Link.Index != 0 {
-		if l, err := c.ByIndex(j.Link.Index); err == nil && (j.Link.Is(l) || pod && l.Parent == "" && j.Link.Parent == "") {
+		if l, err := c.ByIndex(j.Link.Index); err == nil && (j.Is(l) || pod && l.Parent == "" && j.Link.Parent == "") {
 			return l, nil
 		}
 	}
@@ -111,7 +111,7 @@ func findIn(ns *os.File, j state.Journal, pod bool) (link.Link, error) {
 		return link.Link{}, err
 	}
 	for _, l := range links {
-		if j.Link.Is(l) {
+		if j.Is(l) {
 			return l, nil
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
@@ -23,37 +22,49 @@ import (
 // pods, https://github.com/k8snetworkplumbingwg/device-info-spec.
 const deviceInfoDir = "var/run/k8s.cni.cncf.io/devinfo/dp"
 
-// RefuseHostUse is an error if the host itself uses one of a function's
-// interfaces: the pod would get it, and the host lose it. A stacked interface
-// or a bridge, a global address, a default route tell so.
-func (h *Host) RefuseHostUse(host *link.Conn, d Device) error {
-	for _, name := range d.Netdevs {
-		use, err := h.hostUse(host, name)
-		if err != nil {
-			return err
+// Interface reads the VF's interface in the host's namespace, zero for a VF without.
+// It is an error if the host itself uses one of a function's interfaces.
+func (h *Host) Interface(host *link.Conn, d Device) (first link.Link, err error) {
+	for i, name := range d.Netdevs {
+		l, err := h.read(host, d.Address, name)
+		if err == nil {
+			err = h.RefuseHostUse(host, d.Address, l)
 		}
-		if use != "" {
-			return cnierr.New(cnierr.Device, fmt.Errorf("device %s is in use by the host: its interface %s %s", d.Address, name, use),
-				"deviceID must name a VF that is meant for pods; if this one is, have the host's network manager leave "+name+" alone")
+		if errors.Is(err, link.ErrNotFound) {
+			err = cnierr.Busy(fmt.Errorf("interface %s of %s is being renamed or moved: %w", name, d.Address, err), "the next try finds it")
+		}
+		if err != nil {
+			return first, err
+		}
+		if i == 0 {
+			first = l
 		}
 	}
-	return nil
+	return first, nil
 }
 
-// hostUse says what the host uses an interface for; "" is nothing.
-func (h *Host) hostUse(host *link.Conn, name string) (string, error) {
-	entries, err := os.ReadDir(h.path("sys/class/net/" + name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+// RefuseHostUse is an error if the host itself uses a function's interface: the pod
+// would get it, and the host lose it. A stacked interface or a bridge, a global address,
+// a default route tell so. The error wraps link.ErrNotFound if it is not there any more.
+func (h *Host) RefuseHostUse(host *link.Conn, a libsriov.Address, l link.Link) error {
+	use, err := h.hostUse(host, a, l)
+	if err != nil || use == "" {
+		return err
 	}
-	for _, e := range entries {
-		if upper, ok := strings.CutPrefix(e.Name(), "upper_"); ok { // bridges, bonds, VLANs, macvlans, Open vSwitch
-			return "is a part of " + upper, nil
-		}
-	}
-	l, err := interfaceOf(host, name)
-	if err != nil {
+	return cnierr.New(cnierr.Device, fmt.Errorf("device %s is in use by the host: its interface %s %s", a, l.Name, use),
+		"deviceID must name a VF that is meant for pods; if this one is, have the host's network manager leave "+l.Name+" alone")
+}
+
+// hostUse says what the host uses a function's interface for; "" is nothing.
+func (h *Host) hostUse(host *link.Conn, a libsriov.Address, l link.Link) (string, error) {
+	uppers, err := h.sysfs.NetdevUppers(a, l.Name)
+	switch {
+	case errors.Is(err, libsriov.ErrNoNetdev):
+		return "", fmt.Errorf("%w: %w", err, link.ErrNotFound)
+	case err != nil:
 		return "", err
+	case len(uppers) > 0:
+		return "is a part of " + uppers[0], nil
 	}
 	if l.Master != 0 {
 		return fmt.Sprintf("is a part of interface %d", l.Master), nil

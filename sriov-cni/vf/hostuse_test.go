@@ -112,14 +112,17 @@ func TestFunctionWithoutPhysfn(t *testing.T) {
 
 func TestUpperInterfaceIsHostUse(t *testing.T) {
 	t.Parallel()
-	h := &Host{Root: t.TempDir()}
-	put(t, h.Root, "sys/class/net/eth7/upper_bond0/x", "")
-	use, err := h.hostUse(nil, "eth7")
+	root, a := t.TempDir(), libsriov.Address{Bus: 0xaf, Device: 6}
+	const dir = "sys/bus/pci/devices/0000:af:06.0/net/eth7"
+	put(t, root, dir+"/upper_bond0/x", "")
+	put(t, root, dir+"/ifindex", "7\n")
+	h, err := Open(root, NodeConfig{})
 	require.NoError(t, err)
-	assert.Contains(t, use, "bond0")
-	host, err := link.Open(nil)
-	require.NoError(t, err)
-	defer host.Close()
-	_, err = h.hostUse(host, "none-such")
-	assert.ErrorContains(t, err, "none-such")
+	assert.ErrorContains(t, h.RefuseHostUse(nil, a, link.Link{Name: "eth7"}), "in use by the host: its interface eth7 is a part of bond0")
+
+	// Another function's interface has the name by now: nothing of it is read.
+	a.Function = 1
+	assert.ErrorIs(t, h.RefuseHostUse(nil, a, link.Link{Name: "eth7"}), link.ErrNotFound)
+	_, err = h.read(nil, a, "eth7")
+	assert.ErrorIs(t, err, link.ErrNotFound)
 }

@@ -18,6 +18,10 @@ import (
 // milliseconds, and the VF's and the PF's resets can follow each other.
 const Patience = 5 * time.Second
 
+// nonePatience is Patience for a PF that reports none of its VFs: a reset of all of them
+// may be over by then, and those that never report any cost each ADD no more.
+const nonePatience = time.Second
+
 // retry is how long to wait for an interface event before the next try.
 const retry = 50 * time.Millisecond
 
@@ -31,9 +35,10 @@ func Patiently(ctx context.Context, ns *os.File, passes func(error) bool, try fu
 	if err == nil || !passes(err) {
 		return err
 	}
-	slog.Info("waiting for a VF that resets", "for", Patience, "err", err)
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
+	end, _ := ctx.Deadline()
+	slog.Info("waiting for a VF that resets", "for", time.Until(end).Round(retry), "err", err)
 	events, openErr := event.OpenLinks(ns)
 	if openErr != nil {
 		return errors.Join(err, openErr)

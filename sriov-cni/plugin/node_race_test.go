@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin_test
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
+	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A pod stacks interfaces on the VF's while DEL takes it: none stays behind with the pod.
+func TestNodePodStacksDuringDel(t *testing.T) {
+	v := needVF(t, 0, 0)
+	v.unchanged(t)
+	for i := range 5 {
+		pod := newPod(t)
+		add, del := attach(t, v, pod, map[string]any{"trust": "on"})
+		add.ok(t)
+		script := fmt.Sprintf(`i=0; while ip -n %s link add mv$i link net1 type macvlan mode bridge 2>/dev/null; do i=$((i+1)); done; echo $i`, filepath.Base(pod.path))
+		var out bytes.Buffer
+		hostile := exec.Command("sh", "-c", script)
+		hostile.Stdout = &out
+		require.NoError(t, hostile.Start())
+		waitFor(t, pod.path, mustIndex(t, pod), func(link.Link) bool { _, err := pod.ByName(fmt.Sprintf("mv%d", i)); return err == nil })
+		del.ok(t)
+		require.NoError(t, hostile.Wait())
+		t.Logf("the pod made %s", bytes.TrimSpace(out.Bytes()))
+		links, err := pod.All()
+		require.NoError(t, err)
+		require.Len(t, links, 1, "lo alone: %+v", links)
+	}
+}
+
+// The DEL before this one brought the VF home and failed at what the pod had stacked
+// on it: this one has not forgotten.
+func TestNodeStackedStays(t *testing.T) { inBothStates(t, 0, 0, stackedStays) }
+
+func stackedStays(t *testing.T, v vf) {
+	v.unchanged(t)
+	pod := newPod(t)
+	add, del := attach(t, v, pod, nil)
+	add.ok(t)
+	pod.ip(t, "link", "add", "mv0", "link", "net1", "type", "macvlan")
+	pod.ip(t, "link", "add", "eth0", "type", "veth", "peer", "name", "innocent")
+	pod.ip(t, "link", "set", "net1", "netns", "1")
+	del.ok(t)
+	_, err := pod.ByName("mv0")
+	require.ErrorIs(t, err, link.ErrNotFound)
+	_, err = pod.ByName("eth0")
+	require.NoError(t, err)
+}
+
+// ADD has looked at the VF's interface, and while its PF resets the VF, a network
+// manager of the host takes it into use: it stays on the host, and with that use.
+func TestNodeHostTakesItDuringAdd(t *testing.T) {
+	v := needVF(t, 0, 5)
+	v.unchanged(t)
+	before := v.picture(t)
+	quirk.Set(t, quirk.Settings{"only": v.Address.String(), "pf_resets": "mac", "pf_reset_ms": "3000", "pf_busy_errno": "11", "pf_wait_ms": "0", "pf_report_wait_ms": "0"})
+	add, _ := attach(t, v, newPod(t), map[string]any{"mac": "ca:fe:c0:ff:ee:66", "vlan": 100}) // the VLAN has to wait
+	cmd := add.cmd()
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	require.NoError(t, cmd.Start())
+	require.EventuallyWithT(t, func(ct *assert.CollectT) {
+		assert.Equal(ct, "ca:fe:c0:ff:ee:66", v.adminMAC(ct))
+	}, 20*time.Second, 5*time.Millisecond)
+	ip(t, "address", "add", "198.51.100.9/24", "dev", before.Link.Name)
+	t.Cleanup(func() { ip(t, "address", "flush", "dev", before.Link.Name) })
+	require.Error(t, cmd.Wait())
+	assert.Contains(t, out.String(), "in use by the host")
+	assert.Contains(t, ip(t, "address", "show", "dev", before.Link.Name), "198.51.100.9/24")
+	quirk.Settled(t)
+}
+
+func (v vf) adminMAC(t require.TestingT) string {
+	c, err := link.Open(nil)
+	require.NoError(t, err)
+	defer c.Close()
+	pf, err := c.ByParent(v.PF)
+	require.NoError(t, err)
+	s, err := c.VFState(pf.Index, v.Index)
+	require.NoError(t, err)
+	return s.MAC.String()
+}
+
+// A PF that reports none of its VFs: what it is asked for it has to answer to, and what
+// it is not asked for does not wait long.
+func TestNodePFFailsForItsVFs(t *testing.T) {
+	sriovtest.NeedNode(t)
+	v := needVF(t, 1, 0) // its PF's only one
+	v.unchanged(t)
+	c, pf := pfOf(t, v)
+	t.Cleanup(func() {
+		quirk.Settled(t)
+		require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{Trust: vfstate.Off}))
+		quirk.Settled(t)
+	})
+	quirk.Set(t, quirk.Settings{"only": v.Address.String(), "pf_resets": "trust", "pf_reset_ms": "9000", "pf_report_errno": "2", "pf_busy_errno": "11", "pf_wait_ms": "0", "pf_report_wait_ms": "0"})
+	require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{Trust: vfstate.On}))
+	_, err := c.VFState(pf, v.Index)
+	require.ErrorIs(t, err, link.ErrNoVFReported)
+	add, del := attach(t, v, newPod(t), nil)
+	add.with(map[string]any{"vlan": 100}).fails(t, 11, "reports none of its VFs")
+	add.with(map[string]any{"vlan": 0}).fails(t, 11, "reports none of its VFs")
+	a := add.ok(t)
+	assert.Contains(t, a.stderr, "reports none of its VFs")
+	del.ok(t)
+}
