@@ -104,6 +104,13 @@ artifacts: ## Build what nodes and clusters are made of (10 minutes once, then n
 test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, PROFILE=qede, TIMEOUT=60m)
 	cd e2e && SRIOVKIT_E2E=node go test -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -parallel 2 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -profile '$(PROFILE)' -tests '$(RUN)',./...)
 
+# Each on a node of its own, one after the other. make test kills at the calls that count.
+.PHONY: kills
+kills: ## sriov killed before every system call (KILL=5: every fifth), on PROFILES='plain qede ...': hours
+	@for p in $(or $(PROFILES),plain iavf-ice iavf-i40e qede); do \
+	  (cd e2e && SRIOVKIT_E2E=node SRIOVKIT_KILL=$(or $(KILL),1) go test -count=1 -timeout 0 -v -run '^TestNodeSuites' ./node -args -suite sriov-cni -profile $$p -tests '^TestNode$(if $(RESETS),Quirk)Killed$$'); \
+	done
+
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
 	cd e2e && SRIOVKIT_E2E=cluster go test -json -count=1 -timeout 60m -p 1 -run '$(or $(RUN),^TestCluster)' ./... | go run ./cmd/tier report -tier cluster -v $(if $(RUN),,-all)
