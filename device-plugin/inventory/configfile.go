@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -69,6 +70,52 @@ func read(path string) contents {
 
 func (c contents) same(other contents) bool {
 	return c.err == other.err && bytes.Equal(c.data, other.data)
+}
+
+// inForce has the contents that the pools in force come from, or that were refused for them.
+type inForce struct {
+	mu      sync.Mutex
+	last    contents
+	changed chan struct{} // closed when last changes
+}
+
+func (f *inForce) set(c contents) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = c
+	if f.changed != nil {
+		close(f.changed)
+	}
+	f.changed = make(chan struct{})
+}
+
+func (f *inForce) get() (contents, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed == nil {
+		f.changed = make(chan struct{})
+	}
+	return f.last, f.changed
+}
+
+// ErrBehind: the configuration file has changed, and the pools do not follow it yet.
+var ErrBehind = errors.New("the configuration has just changed and is not in force yet")
+
+// Settled returns once the pools are those of the configuration file as it is now: whoever
+// withdraws a device writes the file, and gives nothing away that was withdrawn before the
+// call. It fails with ErrBehind if ctx ends first.
+func (inv *Inventory) Settled(ctx context.Context) error {
+	for {
+		is, changed := inv.inForce.get()
+		if read(inv.opts.ConfigFile).same(is) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ErrBehind
+		}
+	}
 }
 
 func watchConfig(path string) (*configFile, error) {

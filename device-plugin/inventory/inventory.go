@@ -89,10 +89,12 @@ type Inventory struct {
 	ledger  ledger
 	seen    atomic.Pointer[[]pool.Device] // of the last look, for scrapes
 	settled settled
+	inForce inForce
 
 	// Of the goroutine that runs loop.
 	serve   Serve
 	facts   *facts
+	begun   contents // of the configuration file at the start
 	cfg     config.Config
 	devices []pool.Device
 	sighted bool // devices were listed at least once
@@ -124,6 +126,7 @@ func (inv *Inventory) Run(ctx context.Context, serve Serve) error {
 	if err != nil {
 		return err
 	}
+	inv.begun = read(inv.opts.ConfigFile)
 	cfg, err := LoadConfig(inv.opts.ConfigFile, inv.opts.ResourcePrefix)
 	if errors.Is(err, fs.ErrNotExist) && inv.opts.WaitForConfig {
 		inv.log.Warn("no configuration yet, waiting for it", "path", inv.opts.ConfigFile)

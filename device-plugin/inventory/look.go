@@ -25,6 +25,7 @@ const (
 // loop does all the work, one thing at a time, until ctx ends.
 func (inv *Inventory) loop(ctx context.Context, causes <-chan string, changed <-chan struct{}) {
 	inv.look(ctx, causeStart)
+	inv.inForce.set(inv.begun)
 	debug.FreeOSMemory()
 	ticker := time.NewTicker(inv.opts.Rescan)
 	defer ticker.Stop()
@@ -65,6 +66,8 @@ func (inv *Inventory) soon() <-chan time.Time {
 // reload takes a new configuration and looks at the host for it, or keeps the one in
 // force if it is bad.
 func (inv *Inventory) reload(ctx context.Context) (looked bool) {
+	now := read(inv.opts.ConfigFile) // what comes later is another change
+	defer func() { inv.inForce.set(now) }()
 	cfg, err := LoadConfig(inv.opts.ConfigFile, inv.opts.ResourcePrefix)
 	inv.status.configured(err)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/allocation"
 	"github.com/sriovkit/sriovkit/device-plugin/config"
@@ -83,9 +84,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // serve runs inventory and driver, each of which needs the other.
 func serve(ctx context.Context, f *flags, log *slog.Logger) error {
 	var inv *inventory.Inventory
-	d, err := newDriver(f, log,
-		func(r config.Resource, ids []string) (func(), error) { return inv.Give(r, ids) },
-		func(ids []string) { inv.Return(ids) })
+	d, err := newDriver(f, log, prepare.Preparer{
+		Give:   func(r config.Resource, ids []string) (func(), error) { return inv.Give(r, ids) },
+		Return: func(ids []string) { inv.Return(ids) },
+		Settled: func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, settleTime)
+			defer cancel()
+			return inv.Settled(ctx)
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -95,6 +102,7 @@ func serve(ctx context.Context, f *flags, log *slog.Logger) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.WatchAttachments(ctx) })
+	group.Go(func() error { return d.WatchMode(ctx) })
 	group.Go(func() error { return follow(ctx, inv, d) })
 	group.Go(func() error {
 		select {
@@ -151,7 +159,12 @@ func othersHold(s inventory.State) bool {
 	return false
 }
 
-func newDriver(f *flags, log *slog.Logger, give func(config.Resource, []string) (func(), error), giveBack func([]string)) (*driver.Driver, error) {
+// settleTime bounds how long a claim waits for a configuration that has just changed; then
+// kubelet asks again.
+const settleTime = 5 * time.Second
+
+// newDriver makes the driver. p has what it needs of the inventory.
+func newDriver(f *flags, log *slog.Logger, p prepare.Preparer) (*driver.Driver, error) {
 	client, err := newClient(f.kubeconfig)
 	if err != nil {
 		return nil, err
@@ -172,18 +185,15 @@ func newDriver(f *flags, log *slog.Logger, give func(config.Resource, []string) 
 			log.Info("devlink cannot be asked, so modes of embedded switches are not published", "err", err)
 		}
 	}
+	p.BootID, p.Host, p.Drivers = strings.TrimSpace(string(boot)), allocation.Host{Host: host, DevRoot: f.devRoot}, host
+	p.CDIDir, p.DeviceInfoDir, p.BindDrivers = f.cdiDir, f.deviceInfoDir, f.bindDrivers
+	p.Holders = func(ctx context.Context) (map[string]config.Resource, error) {
+		return held(ctx, f.inventory.PodResources)
+	}
 	return driver.New(driver.Options{
 		Name: f.driverName, Node: f.nodeName, PodUID: types.UID(f.podUID), Client: client,
 		PluginDir: f.pluginDir(), RegistryDir: filepath.Join(f.inventory.KubeletDir, "plugins_registry"), AttachmentsDir: f.attachmentsDir,
-		EvictOnNoCarrier: f.evictOnNoCarrier, Facts: facts,
-		Prepare: prepare.Preparer{
-			BootID: strings.TrimSpace(string(boot)), Host: allocation.Host{Host: host, DevRoot: f.devRoot}, Drivers: host,
-			CDIDir: f.cdiDir, DeviceInfoDir: f.deviceInfoDir, BindDrivers: f.bindDrivers,
-			Give: give, Return: giveBack,
-			Holders: func(ctx context.Context) (map[string]config.Resource, error) {
-				return held(ctx, f.inventory.PodResources)
-			},
-		},
+		EvictOnNoCarrier: f.evictOnNoCarrier, Facts: facts, Prepare: p,
 	}, log), nil
 }
 

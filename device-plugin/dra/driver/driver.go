@@ -45,12 +45,13 @@ type Options struct {
 	EvictOnNoCarrier bool
 	// Facts are read with it, a call a look; nil knows none.
 	Facts *Facts
-	// Prepare has all but Driver, Node, Store, MetadataDir and Lookup, which the driver
-	// sets.
+	// Prepare has all but Driver, Node, Store, MetadataDir, Lookup and Takes, which the
+	// driver sets.
 	Prepare prepare.Preparer
 }
 
-// Driver serves kubelet. It publishes nothing before the first Update.
+// Driver serves kubelet. It publishes nothing before the first Update and before WatchMode
+// has read the Node.
 type Driver struct {
 	opts     Options
 	log      *slog.Logger
@@ -60,8 +61,14 @@ type Driver struct {
 	failed chan error // what the process cannot go on after
 
 	calls sync.Mutex // one of Prepare, Unprepare and Restore at a time, see lock
+	// left are claims that could not be restored yet; nil before the first try. With calls.
+	left map[types.UID]record.Claim
+
+	restoring  sync.Mutex
+	background sync.WaitGroup
 
 	mu       sync.Mutex
+	mode     mode
 	pools    []offer.Pool
 	byID     map[string]place
 	health   []offer.Health
@@ -86,6 +93,7 @@ func New(o Options, log *slog.Logger) *Driver {
 	d.preparer.Store = record.Store{Dir: filepath.Join(o.PluginDir, "claims")}
 	d.preparer.MetadataDir = o.PluginDir
 	d.preparer.Lookup = d.lookup
+	d.preparer.Takes = d.takesClaims
 	return d
 }
 
@@ -137,7 +145,10 @@ func (d *Driver) Start(ctx context.Context) error {
 func (d *Driver) Failed() <-chan error { return d.failed }
 
 // Stop ends what Start began. Slices stay: pods run on without the driver.
-func (d *Driver) Stop() { d.helper.Stop() }
+func (d *Driver) Stop() {
+	d.helper.Stop()
+	d.background.Wait()
+}
 
 // Update takes the pools as they are now and publishes what is different.
 func (d *Driver) Update(ctx context.Context, pools []offer.Pool) error {
@@ -148,31 +159,52 @@ func (d *Driver) Update(ctx context.Context, pools []offer.Pool) error {
 			d.byID[m.ID] = place{p.Pool, m}
 		}
 	}
-	pending := d.pending
+	pending, started := d.pending, d.helper != nil
 	d.mu.Unlock()
-	if pending {
-		if err := d.restore(ctx); err != nil {
-			d.log.Error("claims of running pods are not whole", "err", err)
-		}
+	switch {
+	case !pending:
+	case started:
+		d.restoreAside(ctx)
+	default:
+		d.restore(ctx)
 	}
 	return d.publish(ctx)
 }
 
-// restore makes claims whole that the driver's files or drivers are missing of.
-func (d *Driver) restore(ctx context.Context) error {
+// restoreAside restores without holding up the pools: a call that prepares a claim waits for
+// them, and restoring for the call.
+func (d *Driver) restoreAside(ctx context.Context) {
+	if !d.restoring.TryLock() {
+		return // the next look comes back to what is left
+	}
+	d.background.Go(func() {
+		defer d.restoring.Unlock()
+		d.restore(ctx)
+	})
+}
+
+// restore makes claims whole that the driver's files or drivers are missing of: all of them
+// the first time, then those that could not be restored.
+func (d *Driver) restore(ctx context.Context) {
 	unlock, err := d.lock()
 	if err != nil {
-		return err
+		d.log.Error("claims of running pods are not whole", "err", err)
+		return
 	}
 	defer unlock()
-	pending, err := d.preparer.Restore(ctx)
-	for _, c := range pending {
-		d.log.Warn("a claim waits for its device", "claim", c.Namespace+"/"+c.Name, "pod", c.Pod.Name)
+	left, err := d.preparer.Restore(ctx, d.left)
+	if err != nil {
+		d.log.Error("claims of running pods are not whole", "err", err)
 	}
+	for uid, c := range left {
+		if _, said := d.left[uid]; !said {
+			d.log.Warn("a claim waits for its device", "claim", c.Namespace+"/"+c.Name, "pod", c.Pod.Name)
+		}
+	}
+	d.left = left
 	d.mu.Lock()
-	d.pending = err != nil || len(pending) > 0
+	d.pending = len(left) > 0 || err != nil && left == nil
 	d.mu.Unlock()
-	return err
 }
 
 func (d *Driver) publish(ctx context.Context) error {
@@ -196,6 +228,13 @@ func (d *Driver) publish(ctx context.Context) error {
 		d.health = out.Health
 		close(d.changed)
 		d.changed = make(chan struct{})
+	}
+	switch d.mode {
+	case modeUnknown:
+		return nil
+	case modeLeaving, modeRest:
+		out.Resources = offer.Publish(nil, o).Resources
+	case modeServe:
 	}
 	return d.helper.PublishResources(ctx, out.Resources)
 }

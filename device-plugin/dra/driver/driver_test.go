@@ -82,6 +82,10 @@ func start(t *testing.T) *node {
 	require.NoError(t, n.Update(t.Context(), n.view(nil)))
 	require.NoError(t, n.Start(t.Context()))
 	t.Cleanup(n.Stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.WatchMode(ctx) }()
+	t.Cleanup(func() { cancel(); require.NoError(t, <-ended) })
 	n.kube, err = grpc.NewClient("unix://"+filepath.Join(dir, "plugin/dra.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.kube.Close() })
@@ -121,6 +125,9 @@ func (n *node) published(want map[string]string) {
 		return len(list.Items) > 0 && fmt.Sprint(got) == fmt.Sprint(want)
 	}, 20*time.Second, 5*time.Millisecond, "%s", got)
 }
+
+// Of what is waited for.
+const patience, tick = 20 * time.Second, 5 * time.Millisecond
 
 const vf0, vf1, vf2 = "0000-01-02-0", "0000-01-02-1", "0000-01-02-2"
 
@@ -187,14 +194,19 @@ func TestAPIWithoutTaints(t *testing.T) {
 // claim makes an allocated claim in the API server.
 func (n *node) claim(device string) *dra.Claim {
 	n.t.Helper()
-	c := &resourceapi.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Name: "vf", Namespace: "team", UID: uid}}
+	return n.claimOf("vf", uid, device)
+}
+
+func (n *node) claimOf(claim string, uid types.UID, device string) *dra.Claim {
+	n.t.Helper()
+	c := &resourceapi.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Name: claim, Namespace: "team", UID: uid}}
 	c.Status.ReservedFor = []resourceapi.ResourceClaimConsumerReference{{Resource: "pods", Name: "pod", UID: "p1"}}
 	c.Status.Allocation = &resourceapi.AllocationResult{Devices: resourceapi.DeviceAllocationResult{
 		Results: []resourceapi.DeviceRequestAllocationResult{{Request: "nic", Driver: name, Pool: "node-1", Device: device}},
 	}}
 	_, err := n.api.ResourceV1().ResourceClaims("team").Create(n.t.Context(), c, metav1.CreateOptions{})
 	require.NoError(n.t, err)
-	return &dra.Claim{Namespace: "team", Name: "vf", Uid: string(uid)}
+	return &dra.Claim{Namespace: "team", Name: claim, Uid: string(uid)}
 }
 
 func (n *node) files() (out []string) {

@@ -3,6 +3,7 @@
 package prepare
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,8 +73,7 @@ func (p *Preparer) metadata(d record.Device) map[string]resourceapi.DeviceAttrib
 }
 
 // writeFiles writes the device-info files for CNI plugins and the CDI specification for
-// the runtime, from what the host says now. Files that are right already are replaced by
-// the same.
+// the runtime, from what the host says now. Those that are right already stay.
 func (p *Preparer) writeFiles(c record.Claim) error {
 	spec := specs.Spec{Version: cdiVersion, Kind: p.Driver + "/" + class}
 	whole, err := p.variables(c.Requests) // and device-info files
@@ -116,6 +116,9 @@ func (p *Preparer) write(path string, spec specs.Spec) error {
 	data, err := json.MarshalIndent(spec, "", "  ")
 	if err != nil {
 		return err
+	}
+	if now, err := os.ReadFile(path); err == nil && bytes.Equal(now, data) {
+		return nil // the runtime reads the directory again for every change
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("CDI specification: %w", err)

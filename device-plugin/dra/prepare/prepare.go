@@ -47,6 +47,11 @@ type Preparer struct {
 
 	// Lookup finds a device of the node's pools by its ID.
 	Lookup func(id string) (config.Pool, pool.Member, bool)
+	// Takes tells why no further claims are prepared; nil takes them.
+	Takes func() error
+	// Settled waits until Lookup and Give know what was withdrawn by now, and tells if that
+	// takes too long; nil waits for nothing.
+	Settled func(ctx context.Context) error
 	// Give reserves devices for claims in the node's inventory, see inventory.Give; Return
 	// takes that back.
 	Give   func(r config.Resource, ids []string) (undo func(), err error)
@@ -129,8 +134,18 @@ func (p *Preparer) at(name string) error {
 	return p.step(name)
 }
 
-// free makes sure that nobody has the devices.
+// free makes sure that nobody has the devices, and that they are still to be had.
 func (p *Preparer) free(ctx context.Context, want record.Claim) error {
+	if p.Takes != nil {
+		if err := p.Takes(); err != nil {
+			return err
+		}
+	}
+	if p.Settled != nil {
+		if err := p.Settled(ctx); err != nil {
+			return err
+		}
+	}
 	others, err := p.Store.All()
 	if err != nil {
 		return err
@@ -271,23 +286,40 @@ func without(c record.Claim, held map[string]config.Resource) record.Claim {
 }
 
 // Restore makes what is missing of prepared claims after a restart or a reboot, when
-// kubelet does not call Prepare again for pods that run on. It returns the claims whose
-// devices the node does not offer yet; call it again when the hardware has changed.
-func (p *Preparer) Restore(ctx context.Context) (pending []record.Claim, err error) {
+// kubelet does not call Prepare again for pods that run on. It returns those that could not
+// be, because the node does not offer their devices yet or for another reason, which is in
+// the error too: call it again with them when the hardware has changed. of limits it to
+// these; nil is all. left is nil if it is not known which there are.
+func (p *Preparer) Restore(ctx context.Context, of map[types.UID]record.Claim) (left map[types.UID]record.Claim, err error) {
 	claims, err := p.Store.All()
+	if err != nil && of == nil {
+		return nil, errors.Join(err, p.restoreEach(ctx, claims, map[types.UID]record.Claim{}))
+	}
 	errs := []error{err}
+	left = map[types.UID]record.Claim{}
+	claims = slices.DeleteFunc(claims, func(c record.Claim) bool {
+		_, asked := of[c.UID]
+		return of != nil && !asked
+	})
+	errs = append(errs, p.restoreEach(ctx, claims, left))
+	return left, errors.Join(errs...)
+}
+
+func (p *Preparer) restoreEach(ctx context.Context, claims []record.Claim, left map[types.UID]record.Claim) error {
+	var errs []error
 	for _, c := range claims {
 		if !c.Prepared {
 			continue // kubelet asks again, for one or the other
 		}
-		switch err := p.restore(ctx, c); {
-		case errors.Is(err, ErrNoDevice):
-			pending = append(pending, c)
-		case err != nil:
+		err := p.restore(ctx, c)
+		if err != nil {
+			left[c.UID] = c
+		}
+		if err != nil && !errors.Is(err, ErrNoDevice) {
 			errs = append(errs, fmt.Errorf("claim %s/%s: %w", c.Namespace, c.Name, err))
 		}
 	}
-	return pending, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 func (p *Preparer) restore(ctx context.Context, c record.Claim) error {

@@ -403,7 +403,7 @@ func TestDriverOnRequest(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(n.root, "run")))
 	testhost.Write(t, n.root, "state/dra-device-metadata/team_vf/net/metadata.json", "{}")
 	n.BootID = "boot-2"
-	pending, err := n.Restore(t.Context())
+	pending, err := n.Restore(t.Context(), nil)
 	require.NoError(t, err)
 	require.Empty(t, pending)
 	n.container(t, driver+"/metadata="+string(uid)+"_net")
@@ -425,13 +425,60 @@ func TestRestoreWaitsForHardware(t *testing.T) {
 	require.NoError(t, n.Prepare(t.Context(), claim("vf: "+testhost.VF0)).Err)
 	lookup := n.Lookup
 	n.Lookup = func(string) (config.Pool, pool.Member, bool) { return config.Pool{}, pool.Member{}, false }
-	pending, err := n.Restore(t.Context())
+	pending, err := n.Restore(t.Context(), nil)
 	require.NoError(t, err)
 	require.Len(t, pending, 1)
 	n.Lookup = lookup
-	pending, err = n.Restore(t.Context())
+	pending, err = n.Restore(t.Context(), pending)
 	require.NoError(t, err)
 	require.Empty(t, pending)
+}
+
+// While one claim waits for its device, the others are let be: the runtime reads all
+// specifications again for each that is written.
+func TestRestoreTouchesNothingThatIsWhole(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	require.NoError(t, n.Prepare(t.Context(), claim("vf: "+testhost.VF0)).Err)
+	other := claim("vf: " + testhost.VF1)
+	other.UID = "7c1d2e3f-5d4c-4a56-9a5e-2f4d1c0b9a87"
+	require.NoError(t, n.Prepare(t.Context(), other).Err)
+	whole, err := os.Stat(n.specPath(record.Claim{UID: uid}))
+	require.NoError(t, err)
+	lookup := n.Lookup
+	asked := 0
+	n.Lookup = func(id string) (config.Pool, pool.Member, bool) {
+		if id == testhost.VF1 {
+			return config.Pool{}, pool.Member{}, false
+		}
+		asked++
+		return lookup(id)
+	}
+	left, err := n.Restore(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.NotZero(t, asked)
+	asked = 0
+	left, err = n.Restore(t.Context(), left)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.Zero(t, asked, "the other claim is not looked at again")
+	now, err := os.Stat(n.specPath(record.Claim{UID: uid}))
+	require.NoError(t, err)
+	require.True(t, os.SameFile(whole, now), "nor are its files written")
+}
+
+// A claim waits for what was withdrawn to be known, and a node that has gone back to the
+// device plugin prepares no more; both are before anything is done.
+func TestPremiseOfPrepare(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	clean := n.state(t)
+	n.Settled = func(context.Context) error { return errors.New("behind") }
+	require.ErrorContains(t, n.Prepare(t.Context(), claim("vf: "+testhost.VF0)).Err, "claim team/vf: behind")
+	n.Settled, n.Takes = nil, func() error { return errors.New("left") }
+	require.ErrorContains(t, n.Prepare(t.Context(), claim("vf: "+testhost.VF0)).Err, "claim team/vf: left")
+	require.Equal(t, clean, n.state(t))
 }
 
 // The process ends between any two changes of Prepare or of Unprepare. What kubelet does

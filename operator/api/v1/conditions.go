@@ -11,6 +11,9 @@ const (
 	// ConditionPlanned of a node state: False while a policy cannot be honoured on
 	// this node. Absent means no objection.
 	ConditionPlanned = "Planned"
+	// ConditionMode of a node state: False while the node is on its way from the DRA driver
+	// back to the device plugin, with what it waits for. Absent where it never was.
+	ConditionMode = "ResourceMode"
 	// ConditionDrained of a node state: the state of the drain handshake.
 	ConditionDrained = "Drained"
 	// ConditionComplete of an operator config: False names the fields that are set
@@ -41,6 +44,10 @@ const (
 	ReasonDRAReady      = "DeviceClassesReady"
 	ReasonDRAIncomplete = "DeviceClassesIncomplete"
 	ReasonDRANotServed  = "APINotServed"
+
+	// ConditionMode.
+	ReasonLeavingDRA = "ClaimsInUse"
+	ReasonModeSet    = "ModeSet"
 
 	// Policies, and ConditionPlanned of node states.
 	ReasonMatched    = "Matched"

@@ -19,6 +19,13 @@ const (
 	LabelResourceMode        = "sriovkit.io/resource-mode"
 	ResourceModeDRA          = "dra"
 	ResourceModeDevicePlugin = "device-plugin"
+	// ResourceModeLeaving on a Node that is to go back to the device plugin: the DRA driver
+	// offers nothing any more and prepares what is allocated already. The device plugin is
+	// not there yet.
+	ResourceModeLeaving = "dra-leaving"
+	// ResourceModeRest follows it: the device plugin offers what no claim has, and the DRA
+	// driver stays for the pods that have claims, and prepares no other.
+	ResourceModeRest = "dra-rest"
 	// AnnotationModeSet on a Node ("true"): the operator set LabelResourceMode and takes it
 	// away again; without it an admin did.
 	AnnotationModeSet = "sriovkit.io/resource-mode-by-operator"

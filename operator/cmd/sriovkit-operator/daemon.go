@@ -22,6 +22,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 	"github.com/sriovkit/sriovkit/operator/internal/node"
 )
 
@@ -90,6 +91,7 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 		Client: mgr.GetClient(), Events: mgr.GetEventRecorder("sriov-network-config-daemon"),
 		Machine:   node.Machine{Host: host, Files: files},
 		NodeState: client.ObjectKey{Namespace: *namespace, Name: *name}, PodResources: *socket,
+		Claims: filepath.Join(*root, kubelet, "plugins", deploy.DRADriver),
 	}
 	if err := d.Setup(mgr); err != nil {
 		return err

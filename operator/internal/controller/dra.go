@@ -96,8 +96,17 @@ func (r *DeviceClasses) reconcile(ctx context.Context) (ctrl.Result, error) {
 	faults, err := r.sync(ctx)
 	switch {
 	case errors.Is(err, errNotServed):
+		marked, err := r.marked(ctx)
+		if err != nil {
+			return ctrl.Result{}, err
+		}
+		if marked { // it was served: pods may have claims, and their driver and labels stay
+			cond.Status, cond.Reason = metav1.ConditionFalse, v1.ReasonDRAIncomplete
+			cond.Message = errNotServed.Error() + " any more: nodes in mode dra stay in it. If that is for good, take the label " + v1.LabelResourceMode + " from them"
+			return ctrl.Result{RequeueAfter: notServedAgain}, r.patchConditions(ctx, cfg, &cfg.Status.Conditions, cond)
+		}
 		cond.Status, cond.Reason = metav1.ConditionFalse, v1.ReasonDRANotServed
-		cond.Message = err.Error() + ": nodes stay with the device plugin. Use Kubernetes 1.34 or newer, or turn " + deploy.GateDRA + " off"
+		cond.Message = errNotServed.Error() + ": nodes stay with the device plugin. Use Kubernetes 1.34 or newer, or turn " + deploy.GateDRA + " off"
 		return ctrl.Result{RequeueAfter: notServedAgain}, r.patchConditions(ctx, cfg, &cfg.Status.Conditions, cond)
 	case err != nil:
 		return ctrl.Result{}, err
@@ -123,12 +132,8 @@ func (r *DeviceClasses) end(ctx context.Context, cfg *v1.SriovOperatorConfig) er
 		}
 		return err
 	}
-	nodes := nodeMetaList()
-	if err := r.List(ctx, nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return err
-	}
-	if slices.ContainsFunc(nodes.Items, func(n metav1.PartialObjectMetadata) bool { return n.Annotations[v1.AnnotationModeSet] != "" }) {
-		return nil // its event wakes us
+	if marked, err := r.marked(ctx); err != nil || marked {
+		return err // the event of the last node wakes us
 	}
 	r.cleared = false
 	if err := r.clear(ctx); err != nil {
@@ -136,6 +141,13 @@ func (r *DeviceClasses) end(ctx context.Context, cfg *v1.SriovOperatorConfig) er
 	}
 	meta.RemoveStatusCondition(&cfg.Status.Conditions, v1.ConditionDRA)
 	return r.patchStatus(ctx, cfg, &cfg.Status.Conditions, map[string]any{}, true)
+}
+
+// marked reports whether the operator has set the mode of any node.
+func (r *DeviceClasses) marked(ctx context.Context) (bool, error) {
+	nodes := nodeMetaList()
+	err := r.List(ctx, nodes, client.UnsafeDisableDeepCopy)
+	return slices.ContainsFunc(nodes.Items, func(n metav1.PartialObjectMetadata) bool { return n.Annotations[v1.AnnotationModeSet] != "" }), err
 }
 
 // clear deletes the classes that the operator made.

@@ -40,7 +40,8 @@ var nodeKind = corev1.SchemeGroupVersion.WithKind("Node")
 type NodePlanner struct {
 	*Client
 	Operator
-	Board *Board
+	Board   *Board
+	Leaving *leaving
 	// wrote has the versions of node states and of Nodes that their last reconcile wrote.
 	wrote, labelled ownWrites
 }
@@ -110,7 +111,8 @@ func (r *NodePlanner) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Res
 	case !state.DeletionTimestamp.IsZero():
 		return ctrl.Result{}, nil // its deletion is an event
 	}
-	return ctrl.Result{}, r.plan(ctx, cfg, node, state)
+	again, err := r.plan(ctx, cfg, node, state)
+	return ctrl.Result{RequeueAfter: again}, err
 }
 
 // create makes the state of a new node, with an empty spec: what to plan from comes
@@ -153,28 +155,32 @@ func (r *NodePlanner) adorn(state *v1.SriovNetworkNodeState) {
 	}
 }
 
-// plan writes the node's spec if it has to change: one patch, and none if not.
-func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) error {
+// plan writes the node's spec if it has to change: one patch, and none if not. again is when
+// to look at the node's mode once more; 0 if there is nothing to wait for.
+func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) (again time.Duration, err error) {
 	old := &v1.SriovNetworkNodeState{Spec: state.Spec} // the spec is replaced whole
 	old.Annotations = maps.Clone(state.Annotations)
 	r.adorn(state)
 	pools, err := poolsOf(ctx, r, r.Namespace, node.Labels)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	mode, err := r.mode(ctx, cfg, node, pools)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !reported(state) {
 		if err := r.patch(ctx, old, state); err != nil {
-			return err
+			return 0, err
 		}
-		return r.label(ctx, node, node.Labels[v1.LabelDevicePlugin], mode)
+		if err := r.label(ctx, node, node.Labels[v1.LabelDevicePlugin], mode.change); err != nil {
+			return 0, err
+		}
+		return mode.again, r.conditions(ctx, state, modeCondition(state, mode))
 	}
 	policies, err := r.policies(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	in := plan.Input{Policies: policies, Labels: node.Labels, State: state}
 	if len(pools) == 1 {
@@ -185,17 +191,17 @@ func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, nod
 	state.Annotations[v1.AnnotationPlanned] = "true"
 	state.Annotations[v1.AnnotationPlannedPFs] = functions(state)
 	if err := r.patch(ctx, old, state); err != nil {
-		return err
+		return 0, err
 	}
 	enabled := v1.DevicePluginDisabled
 	if len(result.Spec.Interfaces) > 0 {
 		enabled = v1.DevicePluginEnabled
 	}
-	if err := r.label(ctx, node, enabled, mode); err != nil {
-		return err
+	if err := r.label(ctx, node, enabled, mode.change); err != nil {
+		return 0, err
 	}
 	r.Board.Set(node.Name, state, result.Verdicts)
-	return r.object(ctx, state, result.Verdicts)
+	return mode.again, r.conditions(ctx, state, object(state, result.Verdicts), modeCondition(state, mode))
 }
 
 // reported tells whether the daemon has said what the node has. A first look that failed
@@ -266,8 +272,8 @@ func (r *NodePlanner) patch(ctx context.Context, old, state *v1.SriovNetworkNode
 	return nil
 }
 
-// object tells the node state which policies cannot be honoured on it.
-func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeState, verdicts []plan.Verdict) error {
+// object tells the node state which policies cannot be honoured on it; nil is no news.
+func object(state *v1.SriovNetworkNodeState, verdicts []plan.Verdict) *metav1.Condition {
 	faults := ""
 	for _, v := range verdicts {
 		if v.Reason == v1.ReasonInvalid || v.Reason == v1.ReasonConflict {
@@ -282,8 +288,22 @@ func (r *NodePlanner) object(ctx context.Context, state *v1.SriovNetworkNodeStat
 	if faults == "" && (had == nil || had.Status == metav1.ConditionTrue) {
 		return nil // no objection needs no words
 	}
+	return &planned
+}
+
+// conditions writes those that are news into the node state.
+func (r *NodePlanner) conditions(ctx context.Context, state *v1.SriovNetworkNodeState, news ...*metav1.Condition) error {
+	var list []metav1.Condition
+	for _, c := range news {
+		if c != nil {
+			list = append(list, *c)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
 	state = state.DeepCopy()
-	return r.patchConditions(ctx, state, &state.Status.Conditions, planned)
+	return r.patchConditions(ctx, state, &state.Status.Conditions, list...)
 }
 
 // label says on the Node whether it offers resources, and by whom.
@@ -304,7 +324,10 @@ func (r *NodePlanner) label(ctx context.Context, node *metav1.PartialObjectMetad
 func (r *NodePlanner) strip(ctx context.Context, node *metav1.PartialObjectMetadata) error {
 	_, labelled := node.Labels[v1.LabelDevicePlugin]
 	_, mirrored := node.Annotations[v1.AnnotationNodeState]
-	mode := modeOff(node, false)
+	mode := modeKept
+	if modeOurs(node, false) { // the driver's pod goes by the selection of nodes, whatever the label
+		mode = modeRemoved
+	}
 	if !labelled && !mirrored && mode == modeKept {
 		return nil
 	}

@@ -159,7 +159,7 @@ func setupNodes(mgr ctrl.Manager, c *Client, o Operator) error {
 			changed <- event.GenericEvent{Object: &v1.SriovNetworkNodePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: p}}}
 		}
 	}}
-	nodes := &NodePlanner{Client: c, Operator: o, Board: board}
+	nodes := &NodePlanner{Client: c, Operator: o, Board: board, Leaving: &leaving{live: mgr.GetAPIReader(), now: time.Now}}
 	w := watcher{client: c, Operator: o}
 	status := &PolicyStatus{Client: c, Operator: o, Board: board}
 

@@ -107,6 +107,7 @@ func daemonDirs(h HostPaths) []directory {
 		below(directory{name: "udev", host: h.Udev, kind: create}),
 		below(directory{name: "modprobe", host: h.Modprobe, kind: create}),
 		below(directory{name: "pod-resources", host: h.Kubelet + "/pod-resources", kind: create, readOnly: true}),
+		below(directory{name: "plugins", host: h.Kubelet + "/plugins", kind: create, readOnly: true}), // records of the DRA driver
 	}
 }
 

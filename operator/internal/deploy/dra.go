@@ -28,7 +28,8 @@ const (
 	DRADriver = "sriovnetwork.k8snetworkplumbingwg.io"
 )
 
-// DRA describes the DaemonSet of the DRA driver, on the nodes whose label asks for it. It
+// DRA describes the DaemonSet of the DRA driver, on the nodes whose label asks for it, and on
+// those that leave it as long as pods have claims there. It
 // reads the configuration that the device plugin reads.
 func DRA(o Options, img Images) *appsv1.DaemonSet {
 	h := o.Host.withDefaults()
@@ -36,7 +37,7 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 	// An old and a new instance work side by side: claims are prepared throughout.
 	ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxSurge: new(intstr.FromInt32(1)), MaxUnavailable: new(intstr.FromInt32(0))}
 	pod := &ds.Spec.Template.Spec
-	pod.Affinity = affinity(corev1.NodeSelectorOpIn)
+	pod.Affinity = affinity(corev1.NodeSelectorOpIn, v1.ResourceModeDRA, v1.ResourceModeLeaving, v1.ResourceModeRest)
 	field := func(name, path string) corev1.EnvVar {
 		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
 	}
@@ -73,12 +74,14 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 }
 
 // notInDRAMode is of pods that stay off the nodes that the DRA driver serves.
-func notInDRAMode() *corev1.Affinity { return affinity(corev1.NodeSelectorOpNotIn) }
+func notInDRAMode() *corev1.Affinity {
+	return affinity(corev1.NodeSelectorOpNotIn, v1.ResourceModeDRA, v1.ResourceModeLeaving)
+}
 
-func affinity(op corev1.NodeSelectorOperator) *corev1.Affinity {
+func affinity(op corev1.NodeSelectorOperator, modes ...string) *corev1.Affinity {
 	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
 		NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
-			{Key: v1.LabelResourceMode, Operator: op, Values: []string{v1.ResourceModeDRA}},
+			{Key: v1.LabelResourceMode, Operator: op, Values: modes},
 		}}},
 	}}}
 }

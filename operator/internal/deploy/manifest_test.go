@@ -46,10 +46,10 @@ func TestDRADriverAsInItsOwnManifest(t *testing.T) {
 		env = append(env, e)
 	}
 	require.Equal(t, c.Env, env)
-	require.Equal(t, v1.ResourceModeDRA, theirs.Spec.Template.Spec.NodeSelector[v1.LabelResourceMode])
+	require.Equal(t, ours.Spec.Template.Spec.Affinity, theirs.Spec.Template.Spec.Affinity)
 }
 
-// Each node has one of the two. While nobody asks for DRA the device plugin's DaemonSet is
+// Each node has one of the two, and both only while claims are left over. While nobody asks for DRA the device plugin's DaemonSet is
 // what it was: with a label of that name on a node or without.
 func TestOneOfTheTwoOnEachNode(t *testing.T) {
 	t.Parallel()
@@ -62,9 +62,8 @@ func TestOneOfTheTwoOnEachNode(t *testing.T) {
 		return n.NodeSelectorTerms[0].MatchExpressions[0]
 	}
 	plugin, driver := terms(DevicePlugin(Options{DRA: true}, Images{}, s)), terms(DRA(Options{DRA: true}, Images{}))
-	require.Equal(t, corev1.NodeSelectorRequirement{Key: "sriovkit.io/resource-mode", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"dra"}}, plugin)
-	plugin.Operator = corev1.NodeSelectorOpIn
-	require.Equal(t, plugin, driver)
+	require.Equal(t, corev1.NodeSelectorRequirement{Key: "sriovkit.io/resource-mode", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"dra", "dra-leaving"}}, plugin)
+	require.Equal(t, corev1.NodeSelectorRequirement{Key: "sriovkit.io/resource-mode", Operator: corev1.NodeSelectorOpIn, Values: []string{"dra", "dra-leaving", "dra-rest"}}, driver)
 }
 
 // A class has the name of a DNS subdomain whatever the resource is called, and one of its own.

@@ -32,13 +32,13 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 			p.failures[w.PF] = err
 		}
 	}
-	if err := d.offer(ctx, s.Found, state, works); err != nil {
+	if err := d.offer(ctx, s, state, works); err != nil {
 		all(err)
 		return p, nil
 	}
 	still := "" // in use on the drained node
 	if vfs := disturbs(works); len(vfs) > 0 {
-		held, err := kubelet{d.PodResources}.awaitWithdrawn(ctx, vfs, s.Interfaces)
+		held, err := d.kubelet().awaitWithdrawn(ctx, vfs, s.Interfaces)
 		if err != nil {
 			all(err)
 			return p, nil

@@ -43,6 +43,9 @@ type Daemon struct {
 	NodeState client.ObjectKey
 	// PodResources is the kubelet's pod-resources socket; "" looks at netdevs alone.
 	PodResources string
+	// Claims is where the DRA driver keeps its records; "" knows of no claims but the
+	// kubelet's.
+	Claims string
 
 	hardware hardware
 	failing  attempt // the last one
@@ -126,7 +129,7 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	for _, p := range problems {
 		errs = append(errs, fmt.Errorf("%s: %w", orNode(p.PF), p.Err))
 	}
-	errs = append(errs, d.offer(ctx, s.Found, state, nil))
+	errs = append(errs, d.offer(ctx, s, state, nil))
 	if done.late && errors.Join(errs...) == nil {
 		return true, nil // the next pass asks for a drain
 	}
@@ -163,8 +166,9 @@ func (d *Daemon) warn(state *v1.SriovNetworkNodeState, err error) {
 type sight struct {
 	Found
 	owned  map[string]plan.Owned
-	events uint64 // it sees what events up to this number tell of
-	err    error  // what could not be read, beside what could
+	bound  map[string]bool // VFs, by PCI address, that have the driver that a claim asked for
+	events uint64          // it sees what events up to this number tell of
+	err    error           // what could not be read, beside what could
 }
 
 func (d *Daemon) look(ctx context.Context) sight {
@@ -175,6 +179,14 @@ func (d *Daemon) look(ctx context.Context) sight {
 	var err error
 	if s.owned, err = d.Machine.Files.Owned(); err != nil {
 		s.Partial, s.err = errors.Join(s.Partial, err), errors.Join(s.err, err)
+	}
+	records, err := claims{d.Claims}.read() // after the drivers: who binds one writes before
+	if err != nil {
+		s.Partial, s.err = errors.Join(s.Partial, err), errors.Join(s.err, err)
+	}
+	s.bound = map[string]bool{}
+	for vf, c := range records {
+		s.bound[vf] = c.bound
 	}
 	d.hardware.saw(s.Interfaces)
 	logf.FromContext(ctx).V(1).Info("looked at the host", "took", time.Since(begun).String())
@@ -200,7 +212,7 @@ func (d *Daemon) steps(state *v1.SriovNetworkNodeState, s sight) ([]plan.Work, [
 		option = state.Spec.System.RdmaMode
 	}
 	return plan.Steps(plan.Have{
-		Interfaces: s.Interfaces, RdmaMode: s.RdmaMode, RdmaOption: option, Owned: s.owned,
+		Interfaces: s.Interfaces, Bound: s.bound, RdmaMode: s.RdmaMode, RdmaOption: option, Owned: s.owned,
 		NoMAC: d.Machine.Files.noMAC(s.Found), NoOffload: s.NoOffload, Unread: s.Unread, Partial: s.Partial,
 		Planned: state.Annotations[v1.AnnotationPlanned] == "true", GUIDs: d.Machine.Files.GUIDs(), Unreported: unreported(state, s.Interfaces),
 	}, state.Spec)
@@ -226,12 +238,14 @@ func unreported(state *v1.SriovNetworkNodeState, found []v1.InterfaceExt) map[st
 	return out
 }
 
+func (d *Daemon) kubelet() kubelet { return kubelet{d.PodResources, claims{d.Claims}} }
+
 // holders asks who holds the VFs that the works would disturb, if there are any.
 func (d *Daemon) holders(ctx context.Context, works []plan.Work, found Found) (map[string]string, error) {
 	if len(disturbs(works)) == 0 {
 		return nil, nil
 	}
-	return kubelet{d.PodResources}.inUse(ctx, found.Interfaces)
+	return d.kubelet().inUse(ctx, found.Interfaces)
 }
 
 func disturbs(works []plan.Work) []string {
@@ -244,14 +258,14 @@ func disturbs(works []plan.Work) []string {
 
 // offer tells the device plugin about the VFs that are ready and that the works ahead
 // leave in peace.
-func (d *Daemon) offer(ctx context.Context, found Found, state *v1.SriovNetworkNodeState, ahead []plan.Work) error {
+func (d *Daemon) offer(ctx context.Context, s sight, state *v1.SriovNetworkNodeState, ahead []plan.Work) error {
 	withhold := map[string]bool{}
 	for _, w := range ahead {
 		for _, vf := range w.Disturbs() {
 			withhold[vf] = true
 		}
 	}
-	offered := plan.DevicePlugin(found.Interfaces, state.Spec, withhold)
+	offered := plan.DevicePlugin(s.Interfaces, state.Spec, plan.Aside{Withhold: withhold, Bound: s.bound})
 	countVFs(state.Spec, offered)
 	changed, err := d.Machine.Files.Offer(offered)
 	if err != nil {

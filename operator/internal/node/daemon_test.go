@@ -261,7 +261,7 @@ func TestHolders(t *testing.T) {
 		claim("gpu.example", "gpu-0"),
 		claim("gpu.example", "gpu-10000-3b-02-70"),
 	}
-	held, err := kubelet{socket}.inUse(t.Context(), []v1.InterfaceExt{{VFs: []v1.VirtualFunction{
+	held, err := kubelet{socket: socket}.inUse(t.Context(), []v1.InterfaceExt{{VFs: []v1.VirtualFunction{
 		{PciAddress: "0000:3b:02.4", Driver: "iavf"}, {PciAddress: "0000:3b:02.5", Driver: "mlx5_vfio_pci"}, {PciAddress: "0000:3b:02.6", Driver: "iavf", Name: "eth0"},
 	}}})
 	require.NoError(t, err)
@@ -270,7 +270,7 @@ func TestHolders(t *testing.T) {
 	}, held)
 
 	k.claims = append(k.claims, claim(claimDriver, "vf-7"))
-	_, err = kubelet{socket}.inUse(t.Context(), nil)
+	_, err = kubelet{socket: socket}.inUse(t.Context(), nil)
 	require.ErrorContains(t, err, `claim ns/c of pod ns/claimant has device "vf-7"`)
 }
 

@@ -35,9 +35,12 @@ const (
 	claimDriver = "sriovnetwork.k8snetworkplumbingwg.io"
 )
 
-// kubelet asks the kubelet, over its pod-resources socket, who holds VFs. Without a
-// socket only netdevs tell.
-type kubelet struct{ socket string }
+// kubelet asks the kubelet, over its pod-resources socket, who holds VFs, and reads what the
+// DRA driver has begun. Without a socket only netdevs and records tell.
+type kubelet struct {
+	socket string
+	claims claims
+}
 
 func (k kubelet) connect() (podresources.PodResourcesListerClient, func(), error) {
 	conn, err := grpc.NewClient("unix://"+k.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -58,6 +61,13 @@ func (k kubelet) inUse(ctx context.Context, found []v1.InterfaceExt) (map[string
 				held[vf.PciAddress] = ""
 			}
 		}
+	}
+	records, err := k.claims.read() // first: what ends meanwhile is gone from both
+	if err != nil {
+		return nil, err
+	}
+	for vf, c := range records {
+		held[vf] = c.pod
 	}
 	if k.socket == "" {
 		return held, nil
@@ -120,9 +130,14 @@ func claimed(claim *podresources.DynamicResource, pod string, held map[string]st
 	return nil
 }
 
-// awaitWithdrawn waits until the kubelet gives none of these VFs to new pods, and
-// returns who holds them then.
+// awaitWithdrawn waits until neither the kubelet nor the DRA driver gives any of these VFs
+// to new pods, and returns who holds them then.
 func (k kubelet) awaitWithdrawn(ctx context.Context, vfs []string, found []v1.InterfaceExt) (map[string]string, error) {
+	waiting, end := context.WithTimeout(ctx, withdrawLimit)
+	defer end()
+	if err := k.claims.await(waiting); err != nil {
+		return nil, err
+	}
 	if k.socket == "" {
 		return k.inUse(ctx, found)
 	}

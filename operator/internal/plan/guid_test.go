@@ -108,7 +108,7 @@ func TestBrokenGUIDPoolConcernsInfiniBandAlone(t *testing.T) {
 
 func TestVFWithoutGUIDIsNotOffered(t *testing.T) {
 	offered := DevicePlugin([]v1.InterfaceExt{ib("02:00:00:00:00:00:00:01", zeroGUID)},
-		v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(2, grp("0-1", "netdevice", 0))}}, nil)
+		v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(2, grp("0-1", "netdevice", 0))}}, Aside{})
 	require.Equal(t, []string{"vf0"}, offered.List[0].Selectors[0].PCIAddresses)
 }
 

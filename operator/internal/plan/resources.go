@@ -36,15 +36,21 @@ type Selector struct {
 // none selects nothing: it is what a PCI bus answers where no device is.
 var none = Selector{Vendors: []string{"ffff"}}
 
+// Aside are VFs, by PCI address, that are not what their group says.
+type Aside struct {
+	Withhold map[string]bool // are about to be disturbed
+	Bound    map[string]bool // have the driver that a claim asked for
+}
+
 // DevicePlugin derives the device plugin's configuration from a node's spec and the
 // VFs that exist. A VF is offered once its driver is the one its group asks for and,
-// on InfiniBand, it has a GUID; and not while it is in withhold (by PCI address), because
-// it is about to be disturbed.
+// on InfiniBand, it has a GUID; and not while it is about to be disturbed. One that a claim
+// has bound to another driver stays what it is, for the pod that has it.
 //
 // A resource without any such VF is offered all the same. The device plugin registers it
 // with kubelet, which takes up to a second, while the VFs are made; and a resource all of
 // whose VFs are made anew does not disappear meanwhile, with the VFs that pods hold.
-func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, withhold map[string]bool) Resources {
+func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, aside Aside) Resources {
 	type options struct {
 		rdma, vhost bool
 		driver      string
@@ -66,7 +72,8 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, wit
 		}
 		for _, vf := range have[at].VFs {
 			g, ok := GroupOf(w, vf.VfID)
-			if !ok || !DriverFits(g.DeviceType, vf.Driver) || noGUID(&have[at], &vf) || withhold[vf.PciAddress] {
+			fits := DriverFits(g.DeviceType, vf.Driver) || aside.Bound[vf.PciAddress] && vf.Driver != ""
+			if !ok || !fits || noGUID(&have[at], &vf) || aside.Withhold[vf.PciAddress] {
 				continue
 			}
 			p := pools[g.ResourceName]

@@ -89,6 +89,9 @@ type Have struct {
 	GUIDs      *GUIDPool // nil if there is none
 	// NoMAC are the VFs, by PCI address, that have no administrative MAC as their PF says.
 	NoMAC map[string]bool
+	// Bound are the VFs, by PCI address, whose driver a claim has asked for: the DRA driver
+	// binds them, and gives them back when the claim ends.
+	Bound map[string]bool
 	// NoOffload are the PFs in switchdev mode, by PCI address, with hw-tc-offload off.
 	NoOffload map[string]bool
 	// Partial is why the look missed something that no address tells; nothing is done then.
@@ -232,7 +235,7 @@ func configure(have Have, pf *v1.InterfaceExt, want v1.Interface, before Owned, 
 	}
 	var errs []error
 	for i := range vfs {
-		steps := vfSteps(&vfs[i], pf.Virtual(), want, before.Interface)
+		steps := vfSteps(&vfs[i], pf.Virtual(), have.Bound, want, before.Interface)
 		steps = macSteps(pf, &vfs[i], want, have.NoMAC, steps)
 		steps, err := guidSteps(pf, &vfs[i], want, have.GUIDs, steps)
 		w.Steps, errs = append(w.Steps, steps...), append(errs, err)
@@ -264,8 +267,12 @@ func reachable(pf *v1.InterfaceExt, want v1.Interface) error {
 }
 
 // vfSteps brings one VF to its group. A VF in no group is left alone, unless it is on
-// the driver that an earlier group of ours gave it.
-func vfSteps(vf *v1.VirtualFunction, virtual bool, want, before v1.Interface) []Step {
+// the driver that an earlier group of ours gave it; so is one that is bound as its claim
+// asks.
+func vfSteps(vf *v1.VirtualFunction, virtual bool, bound map[string]bool, want, before v1.Interface) []Step {
+	if bound[vf.PciAddress] {
+		return nil
+	}
 	g, ok := GroupOf(want, vf.VfID)
 	if !ok {
 		if old, had := GroupOf(before, vf.VfID); had && old.DeviceType == v1.DeviceTypeVFIO && vf.Driver == v1.DeviceTypeVFIO {
@@ -311,7 +318,7 @@ func release(have Have, addr string, pf *v1.InterfaceExt, before Owned) (Work, e
 	}
 	if before.ExternallyManaged || pf.Virtual() {
 		for i := range pf.VFs {
-			w.Steps = append(w.Steps, vfSteps(&pf.VFs[i], true, v1.Interface{}, before.Interface)...)
+			w.Steps = append(w.Steps, vfSteps(&pf.VFs[i], true, have.Bound, v1.Interface{}, before.Interface)...)
 		}
 	} else {
 		if pf.NumVfs > 0 {

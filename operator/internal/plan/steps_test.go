@@ -218,18 +218,18 @@ func TestDevicePlugin(t *testing.T) {
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
 		{Name: "dpdk", DeviceType: "netDevice", ExcludeTopology: true, Selectors: []Selector{{PCIAddresses: []string{"vf2"}, Drivers: []string{"vfio-pci"}}}},
 		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf0", "vf1"}, Drivers: []string{"igbvf"}}, {PCIAddresses: []string{"vf4"}, NeedVhostNet: true, Drivers: []string{"igbvf"}}}},
-	}}, DevicePlugin(have, spec, nil)))
+	}}, DevicePlugin(have, spec, Aside{})))
 
 	empty := Resource{Name: "dpdk", DeviceType: "netDevice", ExcludeTopology: true, Selectors: []Selector{{Vendors: []string{"ffff"}}}}
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
 		empty,
 		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf1"}, Drivers: []string{"igbvf"}}}},
-	}}, DevicePlugin(have, spec, map[string]bool{"vf0": true, "vf2": true, "vf4": true})))
+	}}, DevicePlugin(have, spec, Aside{Withhold: map[string]bool{"vf0": true, "vf2": true, "vf4": true}})))
 
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
 		empty, {Name: "r", DeviceType: "netDevice", Selectors: []Selector{{Vendors: []string{"ffff"}}}},
-	}}, DevicePlugin(nil, spec, nil)), "there before its VFs are")
-	require.Empty(t, cmp.Diff(Resources{List: []Resource{}}, DevicePlugin(have, v1.SriovNetworkNodeStateSpec{}, nil)))
+	}}, DevicePlugin(nil, spec, Aside{})), "there before its VFs are")
+	require.Empty(t, cmp.Diff(Resources{List: []Resource{}}, DevicePlugin(have, v1.SriovNetworkNodeStateSpec{}, Aside{})))
 }
 
 func TestRdmaModeOfLaterBoots(t *testing.T) {
