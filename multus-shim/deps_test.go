@@ -24,6 +24,8 @@ func TestDependencies(t *testing.T) {
 		"k8s.io/api":                                 "start-up cost of every ADD",
 		"k8s.io/kubelet":                             "start-up cost of every ADD",
 		"google.golang.org/grpc":                     "start-up cost of every ADD",
+		"google.golang.org/protobuf":                 "start-up cost of every ADD",
+		"os/exec":                                    "a fork more and a goroutine for every plugin",
 	} {
 		for pkg := range strings.Lines(string(out)) {
 			pkg = strings.TrimSpace(pkg)

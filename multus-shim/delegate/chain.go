@@ -144,10 +144,21 @@ func (r Runner) exec(ctx context.Context, command string, c Container, a Attachm
 	if err != nil {
 		return nil, err
 	}
-	// Of a variable that is set twice, os/exec keeps the last.
-	env := append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID="+c.ID, "CNI_NETNS="+c.Netns,
-		"CNI_IFNAME="+a.Ifname, "CNI_ARGS="+a.Args.String(), "CNI_PATH="+strings.Join(r.Path, ":"), Nested+"=1")
+	env := environ([]string{
+		"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.ID, "CNI_NETNS=" + c.Netns,
+		"CNI_IFNAME=" + a.Ifname, "CNI_ARGS=" + a.Args.String(), "CNI_PATH=" + strings.Join(r.Path, ":"), Nested + "=1",
+	})
 	return run(ctx, path, stdin, env)
+}
+
+// environ is our environment with other values of some variables. One that was set
+// twice would be read differently by different plugins.
+func environ(values []string) []string {
+	set := func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.ContainsFunc(values, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	}
+	return append(slices.DeleteFunc(os.Environ(), set), values...)
 }
 
 // find returns the first regular file of the plugin's name in Path. The invoke

@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -52,57 +52,114 @@ func run(ctx context.Context, path string, stdin []byte, env []string) ([]byte, 
 // they need no goroutine each, and a process that the plugin leaves behind with
 // one of them open keeps nobody waiting.
 func runOnce(ctx context.Context, path string, stdin []byte, env []string) (_ []byte, err error) {
-	var streams [3]*os.File
+	var streams [3]uintptr
 	for i, name := range []string{"stdin", "stdout", "stderr"} {
 		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 		if err != nil {
 			return nil, fmt.Errorf("plugin %s: %s: %w", filepath.Base(path), name, err)
 		}
-		streams[i] = os.NewFile(uintptr(fd), name)
-		defer streams[i].Close()
+		defer unix.Close(fd)
+		streams[i] = uintptr(fd)
 	}
-	if _, err := streams[0].WriteAt(stdin, 0); err != nil {
-		return nil, err
-	}
-	// Pdeathsig follows the thread that forks; it must not end before us.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = streams[0], streams[1], streams[2], env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error {
-		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
-			return err
+	for at := 0; at < len(stdin); {
+		n, err := unix.Pwrite(int(streams[0]), stdin[at:], int64(at))
+		if err != nil {
+			return nil, fmt.Errorf("plugin %s: stdin: %w", filepath.Base(path), err)
 		}
-		return os.ErrProcessDone
+		at += n
 	}
-	runErr := cmd.Run()
-	stdout, err := content(streams[1], maxStdout)
+	runErr := start(ctx, path, env, streams[:])
+	stdout, err := content(int(streams[1]), maxStdout)
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: stdout: %w", filepath.Base(path), err)
 	}
 	if runErr == nil {
 		return stdout, nil
 	}
-	stderr, err := content(streams[2], maxStdout)
+	stderr, err := content(int(streams[2]), maxStdout)
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: stderr: %w", filepath.Base(path), err)
 	}
 	return nil, failure(ctx, path, runErr, stdout, string(stderr[max(0, len(stderr)-stderrTail):]))
 }
 
-// content reads a stream from its start.
-func content(stream *os.File, limit int64) ([]byte, error) {
-	info, err := stream.Stat()
+// start runs the plugin to its end. The package os/exec would do; it forks once more to
+// see what the kernel can do and starts a goroutine for each process, which is a
+// twentieth of the CPU time of an ADD.
+func start(ctx context.Context, path string, env []string, streams []uintptr) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	// Pdeathsig follows the thread that forks; it must not end before us.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pid, err := syscall.ForkExec(path, []string{path}, &syscall.ProcAttr{
+		Env: env, Files: streams, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	})
 	if err != nil {
+		return &os.PathError{Op: "fork/exec", Path: path, Err: err}
+	}
+	killed := make(chan struct{})
+	leave := context.AfterFunc(ctx, func() {
+		_ = syscall.Kill(-pid, syscall.SIGKILL) // the only error is that nobody is left
+		close(killed)
+	})
+	// The process keeps its number until it is reaped, so that nobody else is killed.
+	err = ignoringEINTR(func() error { return unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
+	if !leave() {
+		<-killed
+	}
+	var status syscall.WaitStatus
+	reapErr := ignoringEINTR(func() error { _, err := syscall.Wait4(pid, &status, 0, nil); return err })
+	if err := errors.Join(err, reapErr); err != nil {
+		return fmt.Errorf("wait: %w", err)
+	}
+	if status != 0 {
+		return exitError(status)
+	}
+	return nil
+}
+
+func ignoringEINTR(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// exitError is an end other than exit status 0.
+type exitError syscall.WaitStatus
+
+func (e exitError) Error() string {
+	status := syscall.WaitStatus(e)
+	if status.Signaled() {
+		return "signal: " + status.Signal().String()
+	}
+	return "exit status " + strconv.Itoa(status.ExitStatus())
+}
+
+// content reads a stream from its start.
+func content(stream int, limit int64) ([]byte, error) {
+	var info unix.Stat_t
+	if err := unix.Fstat(stream, &info); err != nil {
 		return nil, err
 	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%d bytes are more than the %d that make sense", info.Size(), limit)
+	if info.Size > limit {
+		return nil, fmt.Errorf("%d bytes are more than the %d that make sense", info.Size, limit)
 	}
-	data := make([]byte, info.Size())
-	_, err = stream.ReadAt(data, 0)
-	return data, err
+	data := make([]byte, info.Size)
+	for at := 0; at < len(data); {
+		n, err := unix.Pread(stream, data[at:], int64(at))
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 { // cut by a process that the plugin left behind
+			return data[:at], nil
+		}
+		at += n
+	}
+	return data, nil
 }
 
 // failure tells apart an error the plugin reported, a deadline and a crash.
@@ -111,7 +168,7 @@ func failure(ctx context.Context, path string, err error, stdout []byte, stderr 
 	if cause := context.Cause(ctx); cause != nil {
 		return withStderr(fmt.Errorf("plugin %s: killed at the %w", name, cause), stderr)
 	}
-	var exit *exec.ExitError
+	var exit exitError
 	if !errors.As(err, &exit) {
 		return fmt.Errorf("plugin %s: %w", name, err)
 	}

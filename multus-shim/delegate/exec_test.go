@@ -69,3 +69,43 @@ func TestDeadlineIsNamed(t *testing.T) {
 	require.EqualError(t, err, "plugin plugin: killed at the deadline of 1ms")
 	require.ErrorContains(t, r.Del(t.Context(), Container{ID: "c"}, a, nil), "killed at the deadline of 1ms")
 }
+
+// A plugin sees each variable once, whatever the runtime's environment has.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("CNI_IFNAME", "of the runtime")
+	t.Setenv("CNI_IFNAME_", "kept")
+	r, a := script(t, `[ "$(tr '\0' '\n' </proc/$$/environ | grep -c ^CNI_IFNAME=)" = 1 ] || exit 3
+echo "{\"cniVersion\":\"1.0.0\",\"dns\":{\"domain\":\"$CNI_IFNAME $CNI_IFNAME_ $CNI_COMMAND\"}}"`)
+	out, err := r.Add(t.Context(), Container{ID: "c"}, a)
+	require.NoError(t, err)
+	assert.Contains(t, string(out), `"net1 kept ADD"`)
+}
+
+// How a plugin ended is in the error, and its output.
+func TestEnds(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"echo oops >&2; exit 3": "plugin plugin: exit status 3 without a CNI error on stdout; stderr: oops",
+		"kill -9 $$":            "plugin plugin: signal: killed without a CNI error on stdout",
+		"kill -SEGV $$":         "plugin plugin: signal: segmentation fault without a CNI error on stdout",
+	} {
+		r, a := script(t, text)
+		_, err := r.Add(t.Context(), Container{ID: "c"}, a)
+		assert.EqualError(t, err, want)
+	}
+	r, a := script(t, "")
+	require.NoError(t, os.WriteFile(filepath.Join(r.Path[0], "plugin"), []byte("\x7fELF"), 0o755))
+	_, err := r.Add(t.Context(), Container{ID: "c"}, a)
+	require.ErrorContains(t, err, "exec format error")
+}
+
+// No plugin is started for a command whose time is over.
+func TestTooLate(t *testing.T) {
+	t.Parallel()
+	r, a := script(t, "touch $(dirname $0)/started")
+	ctx, end := context.WithCancelCause(t.Context())
+	end(errDeadline)
+	_, err := r.Add(ctx, Container{ID: "c"}, a)
+	require.ErrorContains(t, err, "killed at the deadline")
+	require.NoFileExists(t, filepath.Join(r.Path[0], "started"))
+}

@@ -4,7 +4,6 @@ package install
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -146,13 +145,11 @@ func (in *installer) credentials() error {
 	if err != nil {
 		return err
 	}
-	trust := "    insecure-skip-tls-verify: true\n"
-	if !in.SkipTLSVerify {
-		ca, err := os.ReadFile(filepath.Join(in.ServiceAccount, "ca.crt"))
-		if err != nil {
-			return err
-		}
-		trust = "    certificate-authority-data: " + base64.StdEncoding.EncodeToString(ca) + "\n"
+	cluster := map[string]any{"server": "https://" + net.JoinHostPort(host, port)}
+	if in.SkipTLSVerify {
+		cluster["insecure-skip-tls-verify"] = true
+	} else if cluster["certificate-authority-data"], err = os.ReadFile(filepath.Join(in.ServiceAccount, "ca.crt")); err != nil {
+		return err
 	}
 	dir := in.credentialsDir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -161,11 +158,17 @@ func (in *installer) credentials() error {
 	if err := in.files.write(filepath.Join(dir, tokenName), token); err != nil {
 		return err
 	}
-	text := "# Written by multus-shim install.\napiVersion: v1\nkind: Config\n" +
-		"clusters:\n- name: local\n  cluster:\n    server: https://" + net.JoinHostPort(host, port) + "\n" + trust +
-		"users:\n- name: multus\n  user:\n    tokenFile: " + tokenName + "\n" +
-		"contexts:\n- name: multus\n  context:\n    cluster: local\n    user: multus\ncurrent-context: multus\n"
-	return in.files.write(filepath.Join(dir, filepath.Base(in.HostKubeconfig)), []byte(text))
+	// JSON is YAML, and what the plugin reads at every command.
+	text, err := json.MarshalIndent(map[string]any{
+		"apiVersion": "v1", "kind": "Config", "current-context": "multus",
+		"clusters": []any{map[string]any{"name": "local", "cluster": cluster}},
+		"users":    []any{map[string]any{"name": "multus", "user": map[string]string{"tokenFile": tokenName}}},
+		"contexts": []any{map[string]any{"name": "multus", "context": map[string]string{"cluster": "local", "user": "multus"}}},
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return in.files.write(filepath.Join(dir, filepath.Base(in.HostKubeconfig)), append(text, '\n'))
 }
 
 // credentialsDir is the kubeconfig's directory as mounted here.

@@ -9,6 +9,7 @@ package kube
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,8 +105,11 @@ func InCluster(getenv func(string) string) (*Credentials, bool, error) {
 
 func parse(data []byte, dir string) (*Credentials, error) {
 	var k kubeconfig
-	if err := yaml.Unmarshal(data, &k); err != nil {
-		return nil, err
+	if err := json.Unmarshal(data, &k); err != nil { // ours is JSON, which takes a tenth of the time
+		k = kubeconfig{}
+		if err := yaml.Unmarshal(data, &k); err != nil {
+			return nil, err
+		}
 	}
 	c, u, err := k.current()
 	if err != nil {

@@ -6,17 +6,12 @@ import (
 	"fmt"
 	"slices"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 )
 
 // encodeGet is GetPodResourcesRequest{pod_name = 1, pod_namespace = 2}.
 func encodeGet(pod conf.Pod) []byte {
-	b := protowire.AppendTag(nil, 1, protowire.BytesType)
-	b = protowire.AppendString(b, pod.Name)
-	b = protowire.AppendTag(b, 2, protowire.BytesType)
-	return protowire.AppendString(b, pod.Namespace)
+	return appendString(appendString(nil, 1, pod.Name), 2, pod.Namespace)
 }
 
 // decodeReply reads GetPodResourcesResponse and ListPodResourcesResponse, both
@@ -28,13 +23,13 @@ func encodeGet(pod conf.Pod) []byte {
 //	DynamicResource    claim_name = 2, claim_namespace = 3
 func decodeReply(reply []byte, pod conf.Pod) (Found, error) {
 	found := Found{Devices: map[string][]string{}}
-	err := fields(reply, func(number protowire.Number, value []byte) error {
+	err := fields(reply, func(number int, value []byte) error {
 		if number != 1 {
 			return nil
 		}
 		var name, namespace string
 		var containers [][]byte
-		if err := fields(value, func(number protowire.Number, value []byte) error {
+		if err := fields(value, func(number int, value []byte) error {
 			switch number {
 			case 1:
 				name = string(value)
@@ -65,13 +60,13 @@ func decodeReply(reply []byte, pod conf.Pod) (Found, error) {
 
 func decodeContainer(container []byte, found *Found) error {
 	devices := map[string][]string{}
-	err := fields(container, func(number protowire.Number, value []byte) error {
+	err := fields(container, func(number int, value []byte) error {
 		switch number {
 		case 2:
 			return decodeDevices(value, devices)
 		case 5:
 			claim := ""
-			err := fields(value, func(number protowire.Number, value []byte) error {
+			err := fields(value, func(number int, value []byte) error {
 				if number == 2 {
 					claim = string(value)
 				}
@@ -94,7 +89,7 @@ func decodeContainer(container []byte, found *Found) error {
 func decodeDevices(message []byte, devices map[string][]string) error {
 	var resource string
 	var ids []string
-	err := fields(message, func(number protowire.Number, value []byte) error {
+	err := fields(message, func(number int, value []byte) error {
 		switch number {
 		case 1:
 			resource = string(value)
@@ -105,31 +100,4 @@ func decodeDevices(message []byte, devices map[string][]string) error {
 	})
 	devices[resource] = append(devices[resource], ids...)
 	return err
-}
-
-// fields visits the length-delimited fields of a message and skips the others.
-func fields(message []byte, visit func(protowire.Number, []byte) error) error {
-	for len(message) > 0 {
-		number, kind, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		message = message[n:]
-		if kind != protowire.BytesType {
-			if n = protowire.ConsumeFieldValue(number, kind, message); n < 0 {
-				return protowire.ParseError(n)
-			}
-			message = message[n:]
-			continue
-		}
-		value, n := protowire.ConsumeBytes(message)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		if err := visit(number, value); err != nil {
-			return err
-		}
-		message = message[n:]
-	}
-	return nil
 }

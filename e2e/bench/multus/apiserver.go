@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -77,12 +76,14 @@ func (s *apiServer) kubeconfig(dir string, down bool) (string, error) {
 		url, name = "https://127.0.0.1:1", "down"
 	}
 	path := filepath.Join(dir, "kubeconfig-"+name)
-	text := fmt.Sprintf(`apiVersion: v1
-kind: Config
-current-context: c
-contexts: [{name: c, context: {cluster: k, user: u}}]
-clusters: [{name: k, cluster: {server: %q, certificate-authority: %q}}]
-users: [{name: u, user: {token: t}}]
-`, url, ca)
-	return path, os.WriteFile(path, []byte(text), 0o600)
+	text, err := json.Marshal(map[string]any{ // JSON, as ours is installed, is YAML to all others
+		"apiVersion": "v1", "kind": "Config", "current-context": "c",
+		"contexts": []any{map[string]any{"name": "c", "context": map[string]string{"cluster": "k", "user": "u"}}},
+		"clusters": []any{map[string]any{"name": "k", "cluster": map[string]string{"server": url, "certificate-authority": ca}}},
+		"users":    []any{map[string]any{"name": "u", "user": map[string]string{"token": "t"}}},
+	})
+	if err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, text, 0o600)
 }

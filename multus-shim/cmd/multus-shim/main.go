@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// One thread is enough (see main), so the limits of the cgroup need not be looked up at
+// the start of every process.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Multus-shim attaches a pod to several networks: a CNI plugin that container
 // runtimes run, and the command that installs it on a node.
 package main
