@@ -124,6 +124,10 @@ soak: compiler ## The randomized tests SOAK times as long (default 20): late wat
 kills: ## ADD and DEL killed before every KILL-th system call (default 1: hours), and what is found then
 	SRIOVKIT_KILL=$(or $(KILL),1) $(MAKE) --no-print-directory test-node SUITE=sriov-cni RUN=TestNodeKilled TIMEOUT=$(or $(TIMEOUT),6h)
 
+.PHONY: matrix
+matrix: ## Tests on kernels 6.1, 6.12, 7 and other versions; writes README's table (ARGS='-kernels 6.1 -suites libsriov')
+	@go run ./e2e/cmd/matrix $(ARGS)
+
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
 	@go build -o bin/lab ./e2e/cmd/lab && bin/lab vm $(ARGS)

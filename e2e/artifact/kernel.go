@@ -5,18 +5,69 @@ package artifact
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sriovkit/sriovkit/e2e/debian"
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
 
-// kernelMetapackages name the current kernel: first the 6.12 series, which
-// Debian 12 has beside its own 6.1, then the release's own.
-var kernelMetapackages = []string{"linux-image-6.12-amd64", "linux-image-amd64"}
+// series is a kernel that nodes can boot.
+type series struct {
+	name      string // as people ask for it; a prefix of its release
+	codename  string // of the Debian release that has it; empty is the machine's own
+	backports bool   // of that release
+	// metapackages name the current version; the first that the archive knows counts.
+	metapackages []string
+}
+
+// defaultKernel is the 6.12 series, which Debian 12 has beside its own 6.1, or else the
+// release's own.
+var defaultKernel = series{metapackages: []string{"linux-image-6.12-amd64", "linux-image-amd64"}}
+
+var kernels = []series{
+	{"6.1", "bookworm", false, []string{"linux-image-amd64"}},
+	{"6.12", "", false, defaultKernel.metapackages},
+	{"7", "trixie", true, []string{"linux-image-amd64"}},
+}
+
+// Kernels are the kernels that nodes can boot, oldest first: beginnings of what uname -r says.
+func Kernels() []string {
+	var names []string
+	for _, s := range kernels {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// KernelVariable names the kernel of nodes that name none.
+const KernelVariable = "SRIOVKIT_KERNEL"
+
+// CheckKernel tells whether name is one of Kernels, or empty for the default.
+func CheckKernel(name string) error {
+	_, err := kernelNamed(name)
+	return err
+}
+
+func kernelNamed(name string) (series, error) {
+	what := "kernel"
+	if name == "" {
+		name, what = os.Getenv(KernelVariable), KernelVariable
+	}
+	if name == "" {
+		return defaultKernel, nil
+	}
+	for _, s := range kernels {
+		if s.name == name {
+			return s, nil
+		}
+	}
+	return series{}, fmt.Errorf("%s is %q, want one of %s", what, name, strings.Join(Kernels(), ", "))
+}
 
 // kernel is Debian's kernel, unpacked.
 type kernel struct {
@@ -24,51 +75,93 @@ type kernel struct {
 	Version string // of the Debian package
 	Image   string // path of vmlinuz
 	Tree    string // holds lib/modules/Release, as modprobe -d wants it
+
+	archive *debian.Archive // that has it
+	foreign bool            // of another release of Debian than the machine's
 }
 
-func buildKernel(ctx context.Context, cache *stage.Cache, archive *debian.Archive) (kernel, error) {
-	name, err := archive.Current(ctx, kernelMetapackages...)
+// buildKernel unpacks the named kernel; machine is the archive of this machine's release.
+func buildKernel(ctx context.Context, cache *stage.Cache, machine *debian.Archive, name string) (kernel, error) {
+	s, err := kernelNamed(name)
 	if err != nil {
 		return kernel{}, err
 	}
-	version, err := archive.Version(ctx, name)
+	archive := machine
+	if s.codename != "" {
+		if archive, err = machine.Other(ctx, cache, s.codename, s.backports); err != nil {
+			return kernel{}, fmt.Errorf("kernel %s: %w", s.name, err)
+		}
+	}
+	const image = "linux-image-"
+	current, err := archive.Current(ctx, image, s.metapackages...)
 	if err != nil {
 		return kernel{}, err
 	}
-	k := kernel{Release: strings.TrimPrefix(name, "linux-image-"), Version: version}
+	release := strings.TrimPrefix(current, image)
+	if s.name != "" && !strings.HasPrefix(release, s.name+".") {
+		return kernel{}, fmt.Errorf("kernel is %q, and the archive of Debian %s has %s instead; want another of %s",
+			s.name, archive.Codename, release, strings.Join(Kernels(), ", "))
+	}
+	version, err := archive.Version(ctx, current)
+	if err != nil {
+		return kernel{}, err
+	}
+	packages := []string{current + "=" + version}
+	if _, err := archive.Version(ctx, "linux-binary-"+release); err == nil { // since 7: the image's package is empty
+		packages = []string{"linux-binary-" + release + "=" + version, "linux-modules-" + release + "=" + version, "linux-base-" + release + "=" + version}
+	}
+	k := kernel{Release: release, Version: version, archive: archive, foreign: archive.Codename != machine.Codename}
 	dir, err := cache.Get(ctx, stage.Stage{
 		Name:   "kernel",
-		Inputs: []string{"1", name, version},
-		Build: func(ctx context.Context, b *stage.Build) error {
-			root := filepath.Join(b.Dir, "root")
-			if err := archive.Unpack(ctx, b, root, name+"="+version); err != nil {
-				return err
-			}
-			if err := os.Rename(filepath.Join(root, "boot", "vmlinuz-"+k.Release), filepath.Join(b.Dir, "vmlinuz")); err != nil {
-				return err
-			}
-			if err := os.Mkdir(filepath.Join(b.Dir, "lib"), 0o755); err != nil {
-				return err
-			}
-			modules := filepath.Join(b.Dir, "lib", "modules")
-			err := os.Rename(filepath.Join(root, "lib", "modules"), modules)
-			if errors.Is(err, fs.ErrNotExist) { // since Debian 13
-				err = os.Rename(filepath.Join(root, "usr", "lib", "modules"), modules)
-			}
-			if err != nil {
-				return err
-			}
-			if err := os.RemoveAll(root); err != nil {
-				return err
-			}
-			b.Step("indexing modules")
-			_, err = b.Run(ctx, stage.Command{Args: []string{"depmod", "-b", b.Dir, k.Release}})
-			return err
-		},
+		Inputs: []string{"1", current, version},
+		Build:  func(ctx context.Context, b *stage.Build) error { return k.unpack(ctx, b, packages) },
 	})
 	k.Image, k.Tree = filepath.Join(dir, "vmlinuz"), dir
 	return k, err
 }
+
+// unpack makes vmlinuz and lib/modules of the build from the kernel's packages.
+func (k kernel) unpack(ctx context.Context, b *stage.Build, packages []string) error {
+	root := filepath.Join(b.Dir, "root")
+	if err := k.archive.Unpack(ctx, b, root, packages...); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(b.Dir, "lib"), 0o755); err != nil {
+		return err
+	}
+	modules := filepath.Join(b.Dir, "lib", "modules")
+	// The second of each is of newer packages.
+	err := renameFirst(modules, filepath.Join(root, "lib", "modules"), filepath.Join(root, "usr", "lib", "modules"))
+	if err != nil {
+		return err
+	}
+	err = renameFirst(filepath.Join(b.Dir, "vmlinuz"),
+		filepath.Join(root, "boot", "vmlinuz-"+k.Release), filepath.Join(modules, k.Release, "vmlinuz"))
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(root); err != nil {
+		return err
+	}
+	b.Step("indexing modules")
+	_, err = b.Run(ctx, stage.Command{Args: []string{"depmod", "-b", b.Dir, k.Release}})
+	return err
+}
+
+// renameFirst renames the first of the files that exists.
+func renameFirst(to string, from ...string) error {
+	var err error
+	for _, f := range from {
+		if err = os.Rename(f, to); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
+// sometimes are modules that not every kernel has: newer ones have the first two as parts
+// of others, Debian's 6.1 has no vDPA.
+var sometimes = []string{"crc32c_generic", "crc32_generic", "vduse"}
 
 // modulePaths returns the files of the named modules and of everything they
 // depend on, in loading order, without repetition. Built-in ones have no file.
@@ -77,6 +170,9 @@ func modulePaths(ctx context.Context, b *stage.Build, tree, release string, name
 	seen := map[string]bool{}
 	for _, name := range names {
 		out, err := b.Run(ctx, stage.Command{Args: []string{"modprobe", "-d", tree, "-S", release, "--show-depends", name}})
+		if err != nil && slices.Contains(sometimes, name) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

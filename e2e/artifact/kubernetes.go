@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,24 +36,23 @@ func HasKubernetes(ctx context.Context, cache *stage.Cache) (bool, error) {
 }
 
 func kubernetesStage(ctx context.Context) (stage.Stage, error) {
-	src, err := moduleDir(ctx)
+	p, err := pinsOf(ctx, "kubernetes", KubernetesVariable)
 	if err != nil {
 		return stage.Stage{}, err
 	}
-	src = filepath.Join(src, "kubernetes")
-	inputs, err := goInputs(ctx, src, "go.mod", "go.sum", "main.go")
+	inputs, err := goInputs(ctx, p.dir, append(p.files(), "main.go")...)
 	return stage.Stage{
 		Name:    "kubernetes",
 		Inputs:  append(inputs, kubernetesPrograms...),
 		Timeout: 30 * time.Minute,
 		Build: func(ctx context.Context, b *stage.Build) error {
-			version, err := moduleVersion(ctx, b, src, "k8s.io/kubernetes")
+			version, err := p.of(ctx, "k8s.io/kubernetes")
 			if err != nil {
 				return err
 			}
 			b.Step("compiling Kubernetes %s, 6 to 10 minutes the first time", version)
 			// Without gitVersion the programs take themselves for v0.0.0 and judge version skew by that.
-			if err := goBuild(ctx, b, src, "-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", b.Dir+"/kubernetes", "."); err != nil {
+			if err := p.build(ctx, b, "-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", b.Dir+"/kubernetes", "."); err != nil {
 				return err
 			}
 			for _, p := range kubernetesPrograms {
@@ -72,12 +72,11 @@ const containerdTags = "no_btrfs no_devmapper no_zfs"
 // BuildContainerd returns the directory with containerd, containerd-shim-runc-v2
 // and ctr in bin/ and the CNI reference plugins in cni/.
 func BuildContainerd(ctx context.Context, cache *stage.Cache) (string, error) {
-	src, err := moduleDir(ctx)
+	p, err := pinsOf(ctx, "containerd", ContainerdVariable)
 	if err != nil {
 		return "", err
 	}
-	src = filepath.Join(src, "containerd")
-	inputs, err := goInputs(ctx, src, "go.mod", "go.sum")
+	inputs, err := goInputs(ctx, p.dir, p.files()...)
 	if err != nil {
 		return "", err
 	}
@@ -86,7 +85,7 @@ func BuildContainerd(ctx context.Context, cache *stage.Cache) (string, error) {
 		Inputs: append(inputs, containerdTags),
 		Build: func(ctx context.Context, b *stage.Build) error {
 			b.Step("downloading modules")
-			tools, err := b.Run(ctx, stage.Command{Dir: src, Env: nested, Args: []string{"go", "list", "-f", "{{.ImportPath}}", "tool"}})
+			tools, err := b.Run(ctx, stage.Command{Dir: p.dir, Env: nested, Args: slices.Concat([]string{"go", "list", "-f", "{{.ImportPath}}"}, p.args(), []string{"tool"})})
 			if err != nil {
 				return err
 			}
@@ -104,7 +103,7 @@ func BuildContainerd(ctx context.Context, cache *stage.Cache) (string, error) {
 				}
 				b.Step("compiling %d programs for %s/", len(pkgs), dir)
 				args := append([]string{"-tags", containerdTags, "-ldflags", "-s -w", "-o", filepath.Join(b.Dir, dir) + "/"}, pkgs...)
-				if err := goBuild(ctx, b, src, args...); err != nil {
+				if err := p.build(ctx, b, args...); err != nil {
 					return err
 				}
 			}
@@ -133,9 +132,4 @@ func goBuild(ctx context.Context, b *stage.Build, src string, args ...string) er
 	args = append([]string{"nice", "-n", "10", "go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}, args...)
 	_, err := b.Run(ctx, stage.Command{Dir: src, Env: nested, Args: args})
 	return err
-}
-
-func moduleVersion(ctx context.Context, b *stage.Build, src, module string) (string, error) {
-	out, err := b.Run(ctx, stage.Command{Dir: src, Env: nested, Args: []string{"go", "list", "-m", "-f", "{{.Version}}", module}})
-	return strings.TrimSpace(string(out)), err
 }

@@ -32,14 +32,15 @@ var nodeModules = strings.Fields(`
 
 // Node is what boots an emulated node.
 type Node struct {
+	Release   string // of the kernel, as uname -r says it
 	Kernel    string // vmlinuz
 	Initramfs string
 	Disk      string // ext4 image; boot it with a throw-away overlay
 }
 
 // BuildNode builds or finds everything an emulated node boots from, and installs
-// the packages for it on this machine.
-func BuildNode(ctx context.Context, cache *stage.Cache) (Node, error) {
+// the packages for it on this machine. The kernel is one of Kernels; empty is the default.
+func BuildNode(ctx context.Context, cache *stage.Cache, kernelName string) (Node, error) {
 	archive, err := debian.Open(ctx, cache)
 	if err != nil {
 		return Node{}, err
@@ -50,15 +51,15 @@ func BuildNode(ctx context.Context, cache *stage.Cache) (Node, error) {
 	if err := archive.InstallQEMU(ctx, cache); err != nil {
 		return Node{}, err
 	}
-	k, err := buildKernel(ctx, cache, archive)
+	k, err := buildKernel(ctx, cache, archive, kernelName)
 	if err != nil {
 		return Node{}, err
 	}
-	simulators, err := buildSimulators(ctx, cache, archive, k)
+	simulators, err := buildSimulators(ctx, cache, k)
 	if err != nil {
 		return Node{}, err
 	}
-	quirks, err := buildQuirks(ctx, cache, archive, k)
+	quirks, err := buildQuirks(ctx, cache, k)
 	if err != nil {
 		return Node{}, err
 	}
@@ -71,7 +72,7 @@ func BuildNode(ctx context.Context, cache *stage.Cache) (Node, error) {
 		return Node{}, err
 	}
 	initramfs, err := buildInitramfs(ctx, cache, k)
-	return Node{Kernel: k.Image, Initramfs: initramfs, Disk: disk}, err
+	return Node{Release: k.Release, Kernel: k.Image, Initramfs: initramfs, Disk: disk}, err
 }
 
 // buildRootfs returns the directory with root.tar. Security updates of packages

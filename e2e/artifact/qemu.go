@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/sriovkit/sriovkit/e2e/debian"
 	"github.com/sriovkit/sriovkit/e2e/stage"
@@ -33,14 +32,14 @@ func BuildQEMU(ctx context.Context, cache *stage.Cache) (Program, error) {
 	if debian.QEMUVersion(ctx).AtLeast(virtioMajor, virtioMin) {
 		return InstalledQEMU, nil
 	}
-	archive, err := debian.Open(ctx, cache)
+	machine, err := debian.Open(ctx, cache)
 	if err != nil {
 		return nil, err
 	}
-	if err := archive.Install(ctx, cache, "mmdebstrap"); err != nil {
+	if err := machine.Install(ctx, cache, "mmdebstrap"); err != nil {
 		return nil, err
 	}
-	sources := archive.Release(qemuSuite)
+	sources := machine.Release(qemuSuite)
 	dir, err := cache.Get(ctx, stage.Stage{
 		Name:   "qemu",
 		Inputs: []string{"1", debian.SourcesList(sources)},
@@ -51,20 +50,7 @@ func BuildQEMU(ctx context.Context, cache *stage.Cache) (Program, error) {
 				packages = append(packages, p+"/"+qemuSuite+"-backports") // apt wants to hear it for each
 			}
 			root := filepath.Join(b.Dir, "root")
-			args := []string{
-				"mmdebstrap", "--mode=root", "--variant=extract", "--format=directory", "--include=" + strings.Join(packages, ","),
-				`--aptopt=APT::Install-Recommends "false"`, "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-			}
-			proxies, err := debian.Proxies(ctx)
-			if err != nil {
-				return err
-			}
-			for _, p := range proxies {
-				args = append(args, "--aptopt="+p)
-			}
-			if _, err := b.Run(ctx, stage.Command{
-				Stdin: strings.NewReader(debian.SourcesList(sources)), Args: append(args, qemuSuite, root, "-"),
-			}); err != nil {
+			if err := extractRoot(ctx, b, qemuSuite, sources, root, packages...); err != nil {
 				return fmt.Errorf("%w\nthe mirror of this machine has to serve %[2]s and %[2]s-backports, or install QEMU %[3]d.%[4]d or newer",
 					err, qemuSuite, virtioMajor, virtioMin)
 			}

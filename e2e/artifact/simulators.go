@@ -6,49 +6,77 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
-	"github.com/sriovkit/sriovkit/e2e/debian"
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
 
 // simulatorSources are the parts of the kernel source that the modules Debian
 // does not build are made of.
 var simulatorSources = []string{
-	"drivers/net/netdevsim", "drivers/vdpa/vdpa_sim", "drivers/vdpa/virtio_pci", "drivers/vhost/vringh.c", "drivers/vfio",
+	"drivers/net/netdevsim", "drivers/vdpa", "drivers/vhost", "drivers/virtio/virtio_vdpa.c", "drivers/vfio",
 }
 
-const (
-	// simulatorKbuild builds the vDPA simulator together with the ring library that
-	// only it needs.
-	simulatorKbuild = "obj-m += vringh.o vdpa_sim.o vdpa_sim_net.o\n"
-	// noIOMMUKbuild builds the vfio module alone with the mode that Debian leaves out.
-	// The others (vfio_pci, vfio_iommu_type1) fit it.
-	noIOMMUKbuild = "obj-m := vfio.o\nvfio-y := vfio_main.o group.o container.o virqfd.o\nccflags-y := -DCONFIG_VFIO_NOIOMMU=1\n"
-)
+// vdpaSources are what vDPA devices need beside the vDPA core: the simulator, a ring
+// library that only it needs, and the driver of virtio functions.
+var vdpaSources = map[string]string{
+	"vringh.c":       "drivers/vhost/vringh.c",
+	"vdpa_sim.h":     "drivers/vdpa/vdpa_sim/vdpa_sim.h",
+	"vdpa_sim.c":     "drivers/vdpa/vdpa_sim/vdpa_sim.c",
+	"vdpa_sim_net.c": "drivers/vdpa/vdpa_sim/vdpa_sim_net.c",
+	"vp_vdpa.c":      "drivers/vdpa/virtio_pci/vp_vdpa.c",
+}
+
+// vdpaCoreSources are the core and its two users, which Debian's 6.1 lacks.
+var vdpaCoreSources = map[string]string{
+	"vdpa.c":        "drivers/vdpa/vdpa.c",
+	"vhost.h":       "drivers/vhost/vhost.h",
+	"vhost_vdpa.c":  "drivers/vhost/vdpa.c",
+	"virtio_vdpa.c": "drivers/virtio/virtio_vdpa.c",
+}
+
+// noIOMMU builds the vfio module with the mode that Debian leaves out. The others
+// (vfio_pci, vfio_iommu_type1) fit it and are not built.
+var noIOMMU = []string{
+	"KCFLAGS=-DCONFIG_VFIO_NOIOMMU=1",
+	"CONFIG_VFIO_IOMMU_TYPE1=", "CONFIG_VFIO_PCI=", "CONFIG_VFIO_PCI_CORE=", "CONFIG_VFIO_MDEV=",
+}
 
 // NoIOMMUModule is where the node has the vfio module with no-IOMMU mode, beside
 // Debian's, which is the one that modprobe takes.
 const NoIOMMUModule = "usr/lib/sriovkit/vfio.ko"
 
-// buildSimulators compiles netdevsim, vringh, vdpa_sim, vdpa_sim_net and vp_vdpa, and
-// vfio with no-IOMMU mode, for k. It returns the directory with extra/, the modules that
-// Debian lacks, and vfio.ko.
-func buildSimulators(ctx context.Context, cache *stage.Cache, archive *debian.Archive, k kernel) (string, error) {
+// buildSimulators compiles netdevsim, vringh, vdpa_sim, vdpa_sim_net, vp_vdpa, the vDPA
+// core where k has none, and vfio with no-IOMMU mode, for k. It returns the directory with
+// extra/, the modules that Debian lacks, and vfio.ko.
+func buildSimulators(ctx context.Context, cache *stage.Cache, k kernel) (string, error) {
+	core, err := filepath.Glob(filepath.Join(k.Tree, "lib/modules", k.Release, "kernel/drivers/vdpa/vdpa.ko*"))
+	if err != nil {
+		return "", err
+	}
+	vdpa := maps.Clone(vdpaSources)
+	if len(core) == 0 {
+		maps.Copy(vdpa, vdpaCoreSources)
+	}
+	shop, err := openWorkshop(ctx, cache, k)
+	if err != nil {
+		return "", err
+	}
 	return cache.Get(ctx, stage.Stage{
 		Name:   "modules",
-		Inputs: append([]string{"2", k.Release, k.Version, simulatorKbuild, noIOMMUKbuild}, simulatorSources...),
+		Inputs: slices.Concat([]string{"3", k.Release, k.Version, shop.root}, noIOMMU, simulatorSources, slices.Sorted(maps.Values(vdpa))),
 		Build: func(ctx context.Context, b *stage.Build) error {
-			work := filepath.Join(b.Dir, "work")
 			// 6.12.94+deb13-amd64 is of the series 6.12.
 			numbers := strings.SplitN(k.Release, ".", 3)
 			if len(numbers) < 3 {
 				return fmt.Errorf("kernel release %q, want three numbers", k.Release)
 			}
 			source := "linux-source-" + numbers[0] + "." + numbers[1]
-			headers, err := unpackHeaders(ctx, b, archive, k, work, source+"="+k.Version)
+			work, err := shop.prepare(ctx, b, source+"="+k.Version)
 			if err != nil {
 				return err
 			}
@@ -60,23 +88,19 @@ func buildSimulators(ctx context.Context, cache *stage.Cache, archive *debian.Ar
 			if _, err := b.Run(ctx, stage.Command{Args: extract}); err != nil {
 				return err
 			}
-			vdpa, vfio := filepath.Join(work, "drivers/vdpa/vdpa_sim"), filepath.Join(work, "drivers/vfio")
-			if err := os.Rename(filepath.Join(work, "drivers/vhost/vringh.c"), filepath.Join(vdpa, "vringh.c")); err != nil {
+			if err := gather(work, "vdpa", vdpa); err != nil {
 				return err
 			}
-			for dir, kbuild := range map[string]string{vdpa: simulatorKbuild, vfio: noIOMMUKbuild} {
-				if err := os.WriteFile(filepath.Join(dir, "Makefile"), []byte(kbuild), 0o644); err != nil {
-					return err
-				}
-			}
 			b.Step("compiling netdevsim, vdpa_sim, vp_vdpa, vfio")
-			for _, d := range []struct{ from, to string }{
-				{filepath.Join(work, "drivers/net/netdevsim"), "extra"},
-				{vdpa, "extra"},
-				{filepath.Join(work, "drivers/vdpa/virtio_pci"), "extra"},
-				{vfio, "."},
+			for _, d := range []struct {
+				from, to string
+				args     []string
+			}{
+				{"drivers/net/netdevsim", "extra", []string{"CONFIG_NETDEVSIM=m"}},
+				{"vdpa", "extra", nil},
+				{"drivers/vfio", ".", noIOMMU},
 			} {
-				if err := compileModules(ctx, b, headers, d.from, d.to); err != nil {
+				if err := shop.compile(ctx, b, d.from, d.to, d.args...); err != nil {
 					return err
 				}
 			}
@@ -85,18 +109,38 @@ func buildSimulators(ctx context.Context, cache *stage.Cache, archive *debian.Ar
 	})
 }
 
+// gather makes a directory in work of files of the kernel source, each C file a module.
+func gather(work, dir string, files map[string]string) error {
+	if err := os.Mkdir(filepath.Join(work, dir), 0o755); err != nil {
+		return err
+	}
+	kbuild := "obj-m :="
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := os.Rename(filepath.Join(work, files[name]), filepath.Join(work, dir, name)); err != nil {
+			return err
+		}
+		if module, ok := strings.CutSuffix(name, ".c"); ok {
+			kbuild += " " + module + ".o"
+		}
+	}
+	return os.WriteFile(filepath.Join(work, dir, "Makefile"), []byte(kbuild+"\n"), 0o644)
+}
+
 //go:embed quirks/sriov_quirks.c
 var quirksSource string
 
 // buildQuirks compiles sriov_quirks, which makes igb NICs answer as others do, and
 // returns the directory with the module.
-func buildQuirks(ctx context.Context, cache *stage.Cache, archive *debian.Archive, k kernel) (string, error) {
+func buildQuirks(ctx context.Context, cache *stage.Cache, k kernel) (string, error) {
+	shop, err := openWorkshop(ctx, cache, k)
+	if err != nil {
+		return "", err
+	}
 	return cache.Get(ctx, stage.Stage{
 		Name:   "quirks",
 		Inputs: []string{"1", k.Release, k.Version, quirksSource},
 		Build: func(ctx context.Context, b *stage.Build) error {
-			work := filepath.Join(b.Dir, "work")
-			headers, err := unpackHeaders(ctx, b, archive, k, work)
+			work, err := shop.prepare(ctx, b)
 			if err != nil {
 				return err
 			}
@@ -110,70 +154,10 @@ func buildQuirks(ctx context.Context, cache *stage.Cache, archive *debian.Archiv
 				}
 			}
 			b.Step("compiling sriov_quirks")
-			if err := compileModules(ctx, b, headers, dir, "."); err != nil {
+			if err := shop.compile(ctx, b, "quirks", "."); err != nil {
 				return err
 			}
 			return os.RemoveAll(work)
 		},
 	})
-}
-
-// unpackHeaders unpacks what modules for k are compiled with, and further packages, into
-// work and returns the directory to run make in.
-func unpackHeaders(ctx context.Context, b *stage.Build, archive *debian.Archive, k kernel, work string, further ...string) (string, error) {
-	abi := strings.TrimSuffix(k.Release, "-amd64") // 6.12.94+deb13
-	packages := further
-	for _, p := range []string{"linux-headers-" + k.Release, "linux-headers-" + abi + "-common", "linux-kbuild-" + abi} {
-		packages = append(packages, p+"="+k.Version)
-	}
-	if err := archive.Unpack(ctx, b, work, packages...); err != nil {
-		return "", err
-	}
-	headers := filepath.Join(work, "usr/src/linux-headers-"+k.Release)
-	return headers, relocateHeaders(headers, work)
-}
-
-// relocateHeaders makes unpacked kernel headers refer to each other below root
-// instead of /usr/src.
-func relocateHeaders(headers, root string) error {
-	path := filepath.Join(headers, "Makefile")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	moved := strings.ReplaceAll(string(text), "/usr/src/", filepath.Join(root, "usr/src")+"/")
-	if moved == string(text) {
-		return fmt.Errorf("%s does not mention /usr/src: a new layout of linux-headers", path)
-	}
-	return os.WriteFile(path, []byte(moved), 0o644)
-}
-
-// compileModules runs kbuild for an out-of-tree module directory and moves the
-// modules to a directory below the build's.
-func compileModules(ctx context.Context, b *stage.Build, headers, dir, to string) error {
-	_, err := b.Run(ctx, stage.Command{Args: []string{
-		"make", "-C", headers, "M=" + dir, "ARCH=x86_64", "CONFIG_NETDEVSIM=m", "CONFIG_VP_VDPA=m",
-		"CONFIG_DEBUG_INFO_BTF_MODULES=", // would need pahole and the kernel's BTF
-		"-j2", "modules",
-	}})
-	if err != nil {
-		return err
-	}
-	modules, err := filepath.Glob(filepath.Join(dir, "*.ko"))
-	if err != nil {
-		return err
-	}
-	if len(modules) == 0 {
-		return fmt.Errorf("make in %s built no module", dir)
-	}
-	to = filepath.Join(b.Dir, to)
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		return err
-	}
-	for _, m := range modules {
-		if err := os.Rename(m, filepath.Join(to, filepath.Base(m))); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -71,8 +71,10 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := artifact.BuildNode(ctx, cache); err != nil { // before several nodes want it at once
-		return nil, err
+	for _, n := range config.Nodes { // before several nodes want it at once
+		if _, err := artifact.BuildNode(ctx, cache, n.Kernel); err != nil {
+			return nil, err
+		}
 	}
 	c := &Cluster{log: config.Log, cache: cache}
 	begun := time.Now()

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
@@ -26,6 +27,8 @@ const (
 var (
 	//go:embed files/containerd.toml
 	containerdConfig []byte
+	//go:embed files/containerd-1.toml
+	containerd1Config []byte
 	//go:embed files/kubelet.yaml
 	kubeletConfig []byte
 	//go:embed files/bridge.conflist
@@ -95,6 +98,12 @@ func (n *Node) configure(ctx context.Context, c *Cluster, i int) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	runtimeConfig := containerdConfig
+	if major, err := artifact.ContainerdMajor(ctx); err != nil {
+		return err
+	} else if major == 1 {
+		runtimeConfig = containerd1Config
+	}
 	subnet := fmt.Sprintf("10.244.%d.0/24", i)
 	for name, content := range map[string][]byte{
 		"kubernetes/ca.crt":            c.CA(),
@@ -102,7 +111,7 @@ func (n *Node) configure(ctx context.Context, c *Cluster, i int) error {
 		"kubernetes/node.key":          credentials.Key,
 		"kubernetes/kubeconfig":        credentials.Kubeconfig,
 		"kubernetes/kubelet.yaml":      kubeletConfig,
-		"containerd/config.toml":       containerdConfig,
+		"containerd/config.toml":       runtimeConfig,
 		"cni/net.d/10-bridge.conflist": []byte(strings.ReplaceAll(bridgeConfig, "POD_SUBNET", subnet)),
 	} {
 		path := filepath.Join(dir, "etc", name)

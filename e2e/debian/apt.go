@@ -32,7 +32,8 @@ type Archive struct {
 	Codename string // of the release, such as bookworm
 	Sources  []Source
 
-	dir string // package lists and apt's own state
+	target string // suite whose versions win; empty is apt's own choice
+	dir    string // package lists and apt's own state
 }
 
 // Open reads the machine's apt configuration and makes sure that the package
@@ -65,7 +66,8 @@ func (a *Archive) refresh(ctx context.Context, cache *stage.Cache) error {
 			return err
 		}
 	}
-	unlock, err := cache.Lock(ctx, "apt-"+a.Codename)
+	name := filepath.Base(a.dir)
+	unlock, err := cache.Lock(ctx, "apt-"+name)
 	if err != nil {
 		return err
 	}
@@ -84,10 +86,10 @@ func (a *Archive) refresh(ctx context.Context, cache *stage.Cache) error {
 	if err := os.WriteFile(path, []byte(list), 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(cache.Log, "apt: fetching package lists of %s\n", a.Codename)
+	fmt.Fprintf(cache.Log, "apt: fetching package lists of %s\n", name)
 	if _, err := output(ctx, "apt-get", append(a.options(), "-qq", "update")...); err != nil {
 		if info == nil {
-			return fmt.Errorf("fetch package lists: %w; check the network and /etc/apt", err)
+			return fmt.Errorf("fetch package lists of %s: %w; check the network, and that the mirror in /etc/apt has it", name, err)
 		}
 		fmt.Fprintf(cache.Log, "apt: no new package lists, using those of %s: %v\n", info.ModTime().Format(time.DateOnly), err)
 		return nil
@@ -118,18 +120,36 @@ func (a *Archive) Release(codename string) []Source {
 	return []Source{{uri, codename}, {uri, codename + "-backports"}}
 }
 
+// Other is the archive of another release of Debian on the same mirror, with its backports,
+// whose versions win if asked for.
+func (a *Archive) Other(ctx context.Context, cache *stage.Cache, codename string, backports bool) (*Archive, error) {
+	if codename == a.Codename && !backports {
+		return a, nil
+	}
+	o := &Archive{Codename: codename, Sources: a.Release(codename), dir: filepath.Join(cache.Dir, "apt", codename)}
+	if backports {
+		o.target = codename + "-backports"
+		o.dir += "-backports"
+	}
+	return o, o.refresh(ctx, cache)
+}
+
 // options make apt use the lists of this archive and the installed packages of
 // the machine.
 func (a *Archive) options() []string {
-	return []string{
-		"-o", "Dir::Etc::SourceList=" + filepath.Join(a.dir, "sources.list"),
-		"-o", "Dir::Etc::SourceParts=" + filepath.Join(a.dir, "empty"),
-		"-o", "Dir::State::Lists=" + filepath.Join(a.dir, "lists"),
-		"-o", "Dir::Cache=" + a.dir,
+	target := []string(nil)
+	if a.target != "" {
+		target = []string{"-o", "APT::Default-Release=" + a.target}
+	}
+	return append(target,
+		"-o", "Dir::Etc::SourceList="+filepath.Join(a.dir, "sources.list"),
+		"-o", "Dir::Etc::SourceParts="+filepath.Join(a.dir, "empty"),
+		"-o", "Dir::State::Lists="+filepath.Join(a.dir, "lists"),
+		"-o", "Dir::Cache="+a.dir,
 		"-o", "Dir::Cache::pkgcache=pkgcache.bin",
 		"-o", "DPkg::Lock::Timeout=300",
 		"-o", "APT::Keep-Downloaded-Packages=false",
-	}
+	)
 }
 
 // Proxies returns the machine's proxy settings as lines of apt.conf(5), for
@@ -139,17 +159,17 @@ func Proxies(ctx context.Context) ([]string, error) {
 	return strings.FieldsFunc(dump, func(r rune) bool { return r == '\n' }), err
 }
 
-// Current returns the package that the first known one of the given
-// metapackages depends on, such as linux-image-6.12.94+deb13-amd64 for
+// Current returns the package whose name begins with prefix that the first known one of
+// the given metapackages depends on, such as linux-image-6.12.94+deb13-amd64 for
 // linux-image-amd64.
-func (a *Archive) Current(ctx context.Context, metapackages ...string) (string, error) {
+func (a *Archive) Current(ctx context.Context, prefix string, metapackages ...string) (string, error) {
 	for _, meta := range metapackages {
 		out, err := output(ctx, "apt-cache", append(a.options(), "--no-recommends", "--no-suggests", "depends", meta)...)
 		if err != nil {
 			continue // not in this release
 		}
 		for line := range strings.Lines(out) {
-			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok && !strings.HasPrefix(name, "<") {
+			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: "); ok && strings.HasPrefix(name, prefix) {
 				return name, nil
 			}
 		}

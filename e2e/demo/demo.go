@@ -194,7 +194,7 @@ func (d *Demo) build(ctx context.Context) error {
 	if d.programs, err = artifact.BuildKubernetes(ctx, cache); err != nil {
 		return err
 	}
-	if _, err := artifact.BuildNode(ctx, cache); err != nil {
+	if _, err := artifact.BuildNode(ctx, cache, ""); err != nil {
 		return err
 	}
 	_, err = artifact.BuildClusterDisk(ctx, cache)

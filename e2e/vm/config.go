@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"unicode"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
 )
 
 // Limits of the emulated machine.
@@ -30,6 +32,7 @@ const (
 // Config describes an emulated node. The zero value is a node with two igb NICs.
 type Config struct {
 	Name     string // host name; empty is "node1"
+	Kernel   string // one of artifact.Kernels; empty is the default, see artifact.KernelVariable
 	PFs      int    // emulated Intel 82576 ports, 1 to 16; 0 is 2. Beyond 8 they share dual-port cards
 	DualPort bool   // put two PFs on each card, as function 0 and 1, for fewer than 9 as well
 	NoIOMMU  bool   // as on machines that have none, or have it off
@@ -82,6 +85,9 @@ func (c *Config) complete() error {
 	setDefault(&c.VirtioVFs, 7)
 	if c.Log == nil {
 		c.Log = os.Stderr
+	}
+	if err := artifact.CheckKernel(c.Kernel); err != nil {
+		return err
 	}
 	if c.PFs > maxRootPorts {
 		c.DualPort = true

@@ -77,7 +77,7 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := artifact.BuildNode(ctx, cache)
+	node, err := artifact.BuildNode(ctx, cache, c.Kernel)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (v *VM) boot(ctx context.Context, node artifact.Node, end *fabricEnd) (err 
 	if err := v.meet(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(v.config.Log, "%s: up after %.1fs, %d igb ports\n", v.Name, time.Since(begun).Seconds(), v.config.PFs)
+	fmt.Fprintf(v.config.Log, "%s: up after %.1fs, kernel %s, %d igb ports\n", v.Name, time.Since(begun).Seconds(), node.Release, v.config.PFs)
 	return nil
 }
 

@@ -24,7 +24,7 @@ func runBuild(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := artifact.BuildNode(ctx, cache); err != nil {
+	if _, err := artifact.BuildNode(ctx, cache, ""); err != nil {
 		return err
 	}
 	if _, err := artifact.BuildQEMU(ctx, cache); err != nil {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/cluster"
 	"github.com/sriovkit/sriovkit/e2e/process"
 )
@@ -20,6 +21,11 @@ import (
 func runCluster(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("lab cluster", flag.ContinueOnError)
 	hardware := nodeFlags(flags)
+	version := func(name, variable, what string) {
+		flags.Func(name, what+"; default is $"+variable+", or else the newest", func(s string) error { return os.Setenv(variable, s) })
+	}
+	version("kubernetes", artifact.KubernetesVariable, "`version` of Kubernetes, such as 1.36, which takes minutes to compile once")
+	version("containerd", artifact.ContainerdVariable, "`version` of containerd: 1.7, or the default's 2")
 	nodes := flags.Int("nodes", 1, "number of nodes, 1 or 2")
 	var archives []string
 	flags.Func("import", "image archive to load into the nodes, such as bin/images/*.tar; may be a `pattern`, may be repeated", func(pattern string) error {

@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
 // nodeFlags are the flags that describe a node.
 func nodeFlags(flags *flag.FlagSet) *vm.Config {
 	c := &vm.Config{}
+	flags.StringVar(&c.Kernel, "kernel", "", "kernel of the node: "+strings.Join(artifact.Kernels(), ", ")+"; default is $SRIOVKIT_KERNEL, or else the newest 6.12")
 	flags.IntVar(&c.PFs, "pfs", 2, "number of igb ports, 1 to 16")
 	flags.IntVar(&c.VirtioPFs, "virtio", 0, "number of virtio ports with SR-IOV beside them, 8 cards at most in all")
 	flags.BoolVar(&c.DualPort, "dual-port", false, "put two ports on each card")

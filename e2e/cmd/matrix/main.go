@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The matrix command runs node suites, and tests of clusters, on several kernels and
+// versions, and writes the table of README.md from what passed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+	"github.com/sriovkit/sriovkit/e2e/component"
+	"github.com/sriovkit/sriovkit/e2e/matrix"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "matrix:", err)
+		}
+		os.Exit(1) //nolint:gocritic // nothing is left to stop
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("matrix", flag.ContinueOnError)
+	kernels := flags.String("kernels", strings.Join(artifact.Kernels(), ","), "kernels, by commas")
+	kubernetes := flags.String("kubernetes", "", "versions of Kubernetes, by commas, such as 1.36,1.35, that the cluster tests run on as well, with the default kernel; each takes minutes to compile once")
+	containerd := flags.String("containerd", "", "versions of containerd, by commas, such as 1.7, likewise")
+	suites := flags.String("suites", "sriov-cni,libsriov,device-plugin,operator", "suites of tests in nodes, by commas; empty is none")
+	cluster := flags.String("cluster", "^(TestClusterVFs|TestClusterNADs|TestClusterVFIO|TestClusterDrain|TestClusterReboot)$", "tests on clusters; empty is none")
+	readme := flags.String("readme", "README.md", "`file` of the checkout with the table; empty prints the rows only")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	checkout, err := component.Checkout(ctx)
+	if err != nil {
+		return err
+	}
+	plan := matrix.Plan{Checkout: checkout, Suites: list(*suites), Cluster: *cluster, Out: os.Stdout}
+	var rows []string
+	var failures []error
+	try := func(p matrix.Plan, c matrix.Combination) {
+		row, err := p.Run(ctx, c)
+		if err != nil {
+			failures = append(failures, fmt.Errorf("%+v: %w", c, err))
+			return
+		}
+		rows = append(rows, row.String())
+		if *readme != "" {
+			failures = append(failures, matrix.Update(filepath.Join(checkout, *readme), row))
+		}
+	}
+	for _, k := range list(*kernels) {
+		try(plan, matrix.Combination{Kernel: k})
+	}
+	plan.Suites = nil
+	for _, v := range list(*kubernetes) {
+		try(plan, matrix.Combination{Kubernetes: v})
+	}
+	for _, v := range list(*containerd) {
+		try(plan, matrix.Combination{Containerd: v})
+	}
+	fmt.Print(strings.Join(rows, ""))
+	return errors.Join(failures...)
+}
+
+func list(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTally(t *testing.T) {
+	t.Parallel()
+	const node = `libsriov: emulated, as this machine has no /dev/kvm
+libsriov: up after 6.1s, kernel 6.1.0-57-amd64, 2 igb ports
+libsriov: === RUN   TestNodeA
+libsriov: --- PASS: TestNodeA (0.01s)
+libsriov:     --- PASS: TestNodeA/b (0.01s)
+libsriov: --- FAIL: TestNodeB (0.01s)
+--- FAIL: TestNodeSuites (0.01s)
+    --- FAIL: TestNodeSuites/libsriov (0.01s)
+`
+	for _, tc := range []struct {
+		top           bool
+		text, verdict string
+	}{
+		{false, node, "1 of 2, not TestNodeB"},
+		{true, "node1: up after 6.1s, kernel 6.1.0-57-amd64, 2 igb ports\n--- PASS: TestClusterVFs (9s)\n    --- FAIL: TestClusterVFs/x (9s)\n", "1"},
+	} {
+		counted := &tally{top: tc.top}
+		for text := strings.NewReader(tc.text); ; {
+			if _, err := io.CopyN(counted, text, 7); err != nil {
+				break
+			}
+		}
+		require.Equal(t, tc.verdict, counted.verdict())
+		require.Equal(t, "6.1.0-57-amd64", counted.kernel)
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	t.Parallel()
+	old := Row{Kernel: "6.12.94+deb12-amd64", Kubernetes: "v1.37.2", Containerd: "v2.4.2", Cluster: "3", Date: "2026-01-01"}
+	other := Row{Kernel: "6.1.0-57-amd64", Node: "libsriov 40", Date: "2026-01-02"}
+	text, err := update("a\n"+begin+end+"z\n", []Row{old, other})
+	require.NoError(t, err)
+	require.Equal(t, "a\n"+begin+head+old.String()+other.String()+end+"z\n", text)
+
+	newer := old
+	newer.Kernel, newer.Date = "6.12.117+deb12-amd64", "2026-02-02"
+	text, err = update(text, []Row{newer})
+	require.NoError(t, err)
+	require.Equal(t, "a\n"+begin+head+newer.String()+other.String()+end+"z\n", text)
+
+	for _, bad := range []string{"", begin, end + begin, begin + "| a |\n" + end} {
+		_, err := update(bad, nil)
+		require.Error(t, err, bad)
+	}
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
+)
+
+// Plan is what to run on each combination.
+type Plan struct {
+	Checkout string
+	Suites   []string // of package node
+	Cluster  string   // regular expression of tests of package features; "" is none
+	Out      io.Writer
+}
+
+// Combination is one column of versions; empty is the default.
+type Combination struct{ Kernel, Kubernetes, Containerd string }
+
+// Run tries one combination. Tests that fail are in the row; an error is that there is
+// nothing to tell.
+func (p Plan) Run(ctx context.Context, c Combination) (Row, error) {
+	for variable, value := range map[string]string{
+		artifact.KernelVariable: c.Kernel, artifact.KubernetesVariable: c.Kubernetes, artifact.ContainerdVariable: c.Containerd,
+	} {
+		if err := os.Setenv(variable, value); err != nil {
+			return Row{}, err
+		}
+	}
+	row := Row{Date: time.Now().Format(time.DateOnly)}
+	var suites []string
+	for _, s := range p.Suites {
+		t, err := p.tests(ctx, "node", "./node", "-run", "^TestNodeSuites", "-args", "-suite", s)
+		if err != nil {
+			return row, fmt.Errorf("suite %s: %w", s, err)
+		}
+		row.Kernel = t.kernel
+		suites = append(suites, s+" "+t.verdict())
+	}
+	row.Node = strings.Join(suites, "; ")
+	if p.Cluster == "" {
+		return row, nil
+	}
+	var err error
+	if row.Kubernetes, row.Containerd, err = artifact.Versions(ctx); err != nil {
+		return row, err
+	}
+	t, err := p.tests(ctx, "cluster", "./features", "-run", p.Cluster)
+	if err != nil {
+		return row, fmt.Errorf("cluster: %w", err)
+	}
+	row.Kernel, row.Cluster = t.kernel, t.verdict()
+	return row, nil
+}
+
+func (p Plan) tests(ctx context.Context, tier, pkg string, args ...string) (*tally, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-v", "-timeout", "90m", pkg}, args...)...)
+	cmd.Dir = p.Checkout + "/e2e"
+	cmd.Env = append(os.Environ(), "SRIOVKIT_E2E="+tier)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute
+	t := &tally{top: tier == "cluster"}
+	cmd.Stdout = io.MultiWriter(p.Out, t)
+	cmd.Stderr = cmd.Stdout
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && t.passed+len(t.failed) > 0 && ctx.Err() == nil {
+		err = nil // tests failed
+	}
+	if err == nil && t.passed+len(t.failed) == 0 {
+		err = errors.New("no test ran")
+	}
+	return t, err
+}
+
+// tally counts the tests of the output that is written to it.
+type tally struct {
+	top    bool // tests of go test itself, not those in a node
+	passed int
+	failed []string
+	kernel string
+	rest   []byte
+}
+
+var (
+	result = regexp.MustCompile(`^(?:([^ ].*): )?--- (PASS|FAIL): (Test(?:Node|Cluster)\w+)`)
+	kernel = regexp.MustCompile(`: up after [\d.]+s, kernel (\S+),`)
+)
+
+func (t *tally) Write(p []byte) (int, error) {
+	t.rest = append(t.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(t.rest, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		t.rest = rest
+		t.count(string(line))
+	}
+}
+
+func (t *tally) count(line string) {
+	if m := kernel.FindStringSubmatch(line); m != nil {
+		t.kernel = m[1]
+	}
+	m := result.FindStringSubmatch(line)
+	switch {
+	case m == nil || t.top != (m[1] == ""):
+	case m[2] == "PASS":
+		t.passed++
+	default:
+		t.failed = append(t.failed, m[3])
+	}
+}
+
+// verdict is "12" for as many tests that passed, or "11 of 12, not TestNodeX".
+func (t *tally) verdict() string {
+	if len(t.failed) == 0 {
+		return fmt.Sprint(t.passed)
+	}
+	return fmt.Sprintf("%d of %d, not %s", t.passed, t.passed+len(t.failed), strings.Join(t.failed, ", "))
+}
