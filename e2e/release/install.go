@@ -20,7 +20,8 @@ func (r *Release) environment(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	return []string{
-		"GOWORK=off", "GOFLAGS=-modcacherw", "CGO_ENABLED=0",
+		// With -trimpath what is compiled depends on no directory, and is compiled once.
+		"GOWORK=off", "GOFLAGS=-modcacherw -trimpath", "CGO_ENABLED=0",
 		"GOPROXY=file://" + r.proxy + "," + strings.TrimSpace(usual),
 		"GONOSUMDB=" + Prefix + "*", // not in any checksum database yet
 		"GOMODCACHE=" + filepath.Join(r.work, "mod"),
