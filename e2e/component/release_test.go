@@ -3,13 +3,9 @@
 package component_test
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"debug/elf"
 	"encoding/json"
-	"errors"
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -17,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/component"
+	"github.com/sriovkit/sriovkit/e2e/image/imagetest"
 )
 
 // A release is an index whose images hold programs of the platform they are listed for, and
@@ -51,7 +48,7 @@ func TestRelease(t *testing.T) {
 			"org.opencontainers.image.revision": release.Revision, "org.opencontainers.image.licenses": "Apache-2.0",
 			"org.opencontainers.image.source": "https://github.com/sriovkit/sriovkit",
 		}, config.Config.Labels)
-		program, err := elf.NewFile(bytes.NewReader(untar(t, blob(blobs, manifest.Layers[0].Digest))["usr/bin/sriov"]))
+		program, err := elf.NewFile(bytes.NewReader(imagetest.Untar(t, blob(blobs, manifest.Layers[0].Digest))["usr/bin/sriov"]))
 		require.NoError(t, err)
 		require.Empty(t, program.Section(".interp"), "static")
 		machines[m.Platform.OS+"/"+m.Platform.Architecture] = program.Machine
@@ -95,26 +92,5 @@ func files(t *testing.T, archive string) map[string][]byte {
 	t.Helper()
 	data, err := os.ReadFile(archive)
 	require.NoError(t, err)
-	return untar(t, data)
-}
-
-func untar(t *testing.T, data []byte) map[string][]byte {
-	t.Helper()
-	files := map[string][]byte{}
-	var content io.Reader = bytes.NewReader(data)
-	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
-		var err error
-		content, err = gzip.NewReader(content)
-		require.NoError(t, err)
-	}
-	for r := tar.NewReader(content); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return files
-		}
-		require.NoError(t, err)
-		content, err := io.ReadAll(r)
-		require.NoError(t, err)
-		files[h.Name] = content
-	}
+	return imagetest.Untar(t, data)
 }

@@ -46,9 +46,9 @@ func (k *Kit) checks() []check {
 		check{"MTU of a VF", fresh, k.tryMTU},
 		check{"moves", usable, k.tryMoves},
 		check{vfio, fresh, k.tryVFIO},
-		check{pluginCycle, fresh, k.tryPlugin},
-		check{"plugin: DEL after the namespace", usable, k.tryPluginNamespaceGone},
-		check{pluginKills, usable, k.tryPluginKills},
+		check{pluginCycle, fresh, k.attached(k.tryPlugin)},
+		check{"plugin: DEL after the namespace", usable, k.attached(k.tryPluginNamespaceGone)},
+		check{pluginKills, usable, k.attached(k.tryPluginKills)},
 	)
 }
 

@@ -145,17 +145,30 @@ func (k *Kit) same(ctx context.Context, was picture) error {
 	})
 }
 
+// tried is an attachment of the first VF, and the VF as it was before.
+type tried struct {
+	*attachment
+	was picture
+}
+
+// attached is a check with an attachment, whose namespace ends with it.
+func (k *Kit) attached(check func(context.Context, tried) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		a, err := k.attachment0()
+		if err != nil {
+			return err
+		}
+		defer a.pod.close()
+		was, err := k.lookNow(ctx)
+		if err != nil {
+			return err
+		}
+		return check(ctx, tried{a, was})
+	}
+}
+
 // tryPlugin gives a VF to a namespace and takes it back.
-func (k *Kit) tryPlugin(ctx context.Context) error {
-	a, err := k.attachment0()
-	if err != nil {
-		return err
-	}
-	defer a.pod.close()
-	was, err := k.lookNow(ctx)
-	if err != nil {
-		return err
-	}
+func (k *Kit) tryPlugin(ctx context.Context, a tried) error {
 	result, err := a.run(ctx, "ADD", nil)
 	if err != nil {
 		_, delErr := a.run(ctx, "DEL", nil)
@@ -170,21 +183,12 @@ func (k *Kit) tryPlugin(ctx context.Context) error {
 	if err = errors.Join(err, checkErr, delErr); err != nil {
 		return err
 	}
-	return k.same(ctx, was)
+	return k.same(ctx, a.was)
 }
 
 // tryPluginNamespaceGone ends the namespace before DEL, as a pod that died does.
-func (k *Kit) tryPluginNamespaceGone(ctx context.Context) error {
-	a, err := k.attachment0()
-	if err != nil {
-		return err
-	}
-	defer a.pod.close()
-	was, err := k.lookNow(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = a.run(ctx, "ADD", nil)
+func (k *Kit) tryPluginNamespaceGone(ctx context.Context, a tried) error {
+	_, err := a.run(ctx, "ADD", nil)
 	a.pod.close()
 	if err == nil {
 		err = k.awaitInterface(ctx, k.pf.VFs[0].Address)
@@ -193,26 +197,17 @@ func (k *Kit) tryPluginNamespaceGone(ctx context.Context) error {
 	if err = errors.Join(err, delErr); err != nil {
 		return err
 	}
-	return k.same(ctx, was)
+	return k.same(ctx, a.was)
 }
 
 // tryPluginKills kills the plugin at instants all over an ADD; DEL has to bring the VF
 // back from whatever is left.
-func (k *Kit) tryPluginKills(ctx context.Context) error {
+func (k *Kit) tryPluginKills(ctx context.Context, a tried) error {
 	if k.Kills < 1 {
 		return skip("-kills is 0")
 	}
-	a, err := k.attachment0()
-	if err != nil {
-		return err
-	}
-	defer a.pod.close()
-	was, err := k.lookNow(ctx)
-	if err != nil {
-		return err
-	}
 	begun := time.Now()
-	_, err = a.run(ctx, "ADD", nil)
+	_, err := a.run(ctx, "ADD", nil)
 	took := time.Since(begun)
 	_, delErr := a.run(ctx, "DEL", nil)
 	if err = errors.Join(err, delErr); err != nil {
@@ -226,7 +221,7 @@ func (k *Kit) tryPluginKills(ctx context.Context) error {
 		if _, err := a.run(ctx, "DEL", nil); err != nil {
 			return fmt.Errorf("ADD killed after %s: %w", after, err)
 		}
-		if err := k.same(ctx, was); err != nil {
+		if err := k.same(ctx, a.was); err != nil {
 			return fmt.Errorf("ADD killed after %s: %w", after, err)
 		}
 	}

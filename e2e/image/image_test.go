@@ -3,11 +3,8 @@
 package image_test
 
 import (
-	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/image"
+	"github.com/sriovkit/sriovkit/e2e/image/imagetest"
 )
 
 func TestWriteArchive(t *testing.T) {
@@ -34,7 +32,7 @@ func TestWriteArchive(t *testing.T) {
 	require.NoError(t, image.WriteArchive(&second, img))
 	require.Equal(t, first.Bytes(), second.Bytes(), "same input, same bytes")
 
-	files := untar(t, first.Bytes())
+	files := imagetest.Untar(t, first.Bytes())
 	var index struct {
 		Manifests []struct {
 			Digest      string
@@ -47,7 +45,7 @@ func TestWriteArchive(t *testing.T) {
 
 	var manifest struct{ Layers []struct{ Digest string } }
 	require.NoError(t, json.Unmarshal(files["blobs/sha256/"+index.Manifests[0].Digest[len("sha256:"):]], &manifest))
-	layer := untar(t, files["blobs/sha256/"+manifest.Layers[0].Digest[len("sha256:"):]])
+	layer := imagetest.Untar(t, files["blobs/sha256/"+manifest.Layers[0].Digest[len("sha256:"):]])
 	require.Equal(t, map[string][]byte{
 		"tmp/": {}, "usr/": {}, "usr/bin/": {}, "usr/bin/program": []byte("#!"), "usr/bin/alias": {},
 	}, layer)
@@ -65,7 +63,7 @@ func TestPlatforms(t *testing.T) {
 	require.NoError(t, image.WriteArchive(&second, img, arm, other))
 	require.Equal(t, first.Bytes(), second.Bytes(), "same input, same bytes")
 
-	files := untar(t, first.Bytes())
+	files := imagetest.Untar(t, first.Bytes())
 	type index struct {
 		MediaType   string
 		Annotations map[string]string
@@ -118,26 +116,5 @@ func TestWriteArchiveRefuses(t *testing.T) {
 			t.Parallel()
 			require.ErrorContains(t, image.WriteArchive(io.Discard, tc.image), tc.want)
 		})
-	}
-}
-
-func untar(t *testing.T, data []byte) map[string][]byte {
-	t.Helper()
-	files := map[string][]byte{}
-	var content io.Reader = bytes.NewReader(data)
-	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
-		var err error
-		content, err = gzip.NewReader(content)
-		require.NoError(t, err)
-	}
-	for r := tar.NewReader(content); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return files
-		}
-		require.NoError(t, err)
-		content, err := io.ReadAll(r)
-		require.NoError(t, err)
-		files[h.Name] = content
 	}
 }

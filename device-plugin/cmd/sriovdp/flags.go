@@ -12,9 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
-	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/plugin"
 )
 
@@ -79,10 +77,8 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 		set.PrintDefaults()
 	}
 	o := &f.options
-	set.StringVar(&o.ConfigFile, "config-file", "/etc/pcidp/config.json", "configuration `file`, JSON")
-	set.StringVar(&o.ResourcePrefix, "resource-prefix", "intel.com", "`prefix` of resources without one of their own")
+	o.Flags(set)
 	set.BoolVar(&o.UseCDI, "use-cdi", false, "hand out devices through CDI specifications; needs kubelet 1.28 with the gate DevicePluginCDIDevices, or 1.29")
-	set.BoolVar(&o.WaitForConfig, "wait-for-config", false, "start without pools if the configuration file does not exist yet")
 	set.BoolVar(&f.check, "check", false, "check the configuration and exit")
 	set.BoolVar(&f.explain, "explain", false, "print which pool takes each device, and why the others do not, and exit")
 	set.BoolVar(&f.version, "version", false, "print the version and exit")
@@ -92,14 +88,9 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	set.IntVar(&f.logLevel, "log-level", 10, "`level`: 0 warnings, 1 to 10 changes, 11 and up everything")
 	set.StringVar(&f.logDir, "log-dir", "", "also log to the file sriovdp.log in `directory`, below /var/log unless absolute")
 
-	set.StringVar(&o.SysfsRoot, "sysfs-root", "/", "`directory` that holds sys")
 	set.StringVar(&o.DevRoot, "dev-root", "", "`directory` that holds dev (default: the one that holds sys)")
-	set.BoolVar(&o.Captured, "captured", false, "sysfs-root is a captured tree: leave out this machine's interfaces, routes and events")
-	set.StringVar(&o.KubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory`")
-	set.StringVar(&o.PodResources, "pod-resources-socket", "", "kubelet's pod-resources `socket` (default: pod-resources/kubelet.sock in kubelet's directory)")
 	set.StringVar(&o.CDIDir, "cdi-dir", "/var/run/cdi", "`directory` for CDI specifications")
 	set.StringVar(&o.DeviceInfoDir, "device-info-dir", "/var/run/k8s.cni.cncf.io/devinfo/dp", "`directory` for device information for CNI plugins")
-	set.DurationVar(&o.Rescan, "rescan", time.Minute, "`time` after which to look at the hardware though it reported no change")
 
 	legacyLogFlags(set)
 	if err := set.Parse(args); err != nil {
@@ -120,8 +111,8 @@ func (f *flags) complete() error {
 	if !slices.Contains([]string{"text", "json"}, f.logFormat) {
 		return usageError{fmt.Errorf("-log-format %q: want text or json", f.logFormat)}
 	}
-	if o.Rescan < time.Second {
-		return usageError{fmt.Errorf("-rescan %s: want 1s or more", o.Rescan)}
+	if err := o.Complete(); err != nil {
+		return usageError{err}
 	}
 	for name, address := range map[string]*string{"metrics-address": &f.metricsAddress, "health-address": &f.healthAddress} {
 		if err := onLoopback(address); err != nil {
@@ -130,9 +121,6 @@ func (f *flags) complete() error {
 	}
 	if o.DevRoot == "" {
 		o.DevRoot = o.SysfsRoot
-	}
-	if o.PodResources == "" {
-		o.PodResources = kubelet.Dirs(o.KubeletDir).PodResources()
 	}
 	if f.logDir != "" && !filepath.IsAbs(f.logDir) {
 		f.logDir = filepath.Join("/var/log", filepath.Clean("/"+f.logDir))

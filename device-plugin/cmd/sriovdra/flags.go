@@ -10,10 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
-	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -57,9 +55,7 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 		set.PrintDefaults()
 	}
 	o := &f.inventory
-	set.StringVar(&o.ConfigFile, "config-file", "/etc/pcidp/config.json", "configuration `file`, JSON")
-	set.StringVar(&o.ResourcePrefix, "resource-prefix", "intel.com", "`prefix` of resources without one of their own")
-	set.BoolVar(&o.WaitForConfig, "wait-for-config", false, "start without pools if the configuration file does not exist yet")
+	o.Flags(set)
 	set.StringVar(&f.driverName, "driver-name", driverName, "`name` of the DRA driver")
 	set.StringVar(&f.nodeName, "node-name", os.Getenv("NODE_NAME"), "`name` of the Node (default: the environment's NODE_NAME)")
 	set.StringVar(&f.podUID, "pod-uid", os.Getenv("POD_UID"), "`UID` of this pod (default: the environment's POD_UID); with it an old and a new instance may run side by side")
@@ -69,15 +65,10 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	set.BoolVar(&f.version, "version", false, "print the version and exit")
 	set.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least `level` that is logged: DEBUG, INFO, WARN or ERROR")
 
-	set.StringVar(&o.SysfsRoot, "sysfs-root", "/", "`directory` that holds sys")
 	set.StringVar(&f.devRoot, "dev-root", "", "`directory` that holds dev (default: the one that holds sys)")
-	set.BoolVar(&o.Captured, "captured", false, "sysfs-root is a captured tree: leave out this machine's interfaces, routes and events")
-	set.StringVar(&o.KubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory`")
-	set.StringVar(&o.PodResources, "pod-resources-socket", "", "kubelet's pod-resources `socket` (default: pod-resources/kubelet.sock in kubelet's directory)")
 	set.StringVar(&f.cdiDir, "cdi-dir", "/var/run/cdi", "`directory` for CDI specifications")
 	set.StringVar(&f.deviceInfoDir, "device-info-dir", "/var/run/k8s.cni.cncf.io/devinfo/dp", "`directory` for device information for CNI plugins")
 	set.StringVar(&f.attachmentsDir, "attachments-dir", "/var/run/k8s.cni.cncf.io/attachments", "`directory` in which the meta plugin says what became of pods' networks")
-	set.DurationVar(&o.Rescan, "rescan", time.Minute, "`time` after which to look at the hardware though it reported no change")
 	if err := set.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil, err
@@ -102,14 +93,11 @@ func (f *flags) complete() error {
 	if f.nodeName == "" {
 		return usageError{errors.New("-node-name is empty and so is the environment's NODE_NAME: want the name of the Node")}
 	}
-	if o.Rescan < time.Second {
-		return usageError{fmt.Errorf("-rescan %s: want 1s or more", o.Rescan)}
+	if err := o.Complete(); err != nil {
+		return usageError{err}
 	}
 	if f.devRoot == "" {
 		f.devRoot = o.SysfsRoot
-	}
-	if o.PodResources == "" {
-		o.PodResources = kubelet.Dirs(o.KubeletDir).PodResources()
 	}
 	return nil
 }

@@ -6,18 +6,32 @@ package contest
 
 import (
 	"cmp"
+	"context"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // Binary is one contestant. The first is what ratios refer to.
 type Binary struct{ Label, Path string }
+
+// Main runs a benchmark until it is done or interrupted, and returns the exit code.
+func Main(name string, run func(context.Context) error) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "bench/%s: %v\n", name, err)
+		return 1
+	}
+	return 0
+}
 
 // Flag adds a repeatable flag, -binary label=path, to the command line.
 func Flag(binaries *[]Binary) {

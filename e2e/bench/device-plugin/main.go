@@ -20,22 +20,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
 	"syscall"
 
 	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/device-plugin:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(contest.Main("device-plugin", run)) }
 
 // task is what a run inside of the namespaces is about: one host, all binaries.
 type task struct {

@@ -16,9 +16,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/netns"
@@ -26,15 +24,7 @@ import (
 	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/multus:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(contest.Main("multus", run)) }
 
 func run(ctx context.Context) error {
 	var binaries []contest.Binary

@@ -17,27 +17,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
+	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 	"github.com/sriovkit/sriovkit/e2e/cluster"
 	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/policy:", err)
-		os.Exit(1)
-	}
-}
+func main() { os.Exit(contest.Main("policy", run)) }
 
 // settings are what the flags say.
 type settings struct {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 )
 
 // pod is a network namespace by name.
@@ -25,7 +27,7 @@ func newPod(name string) (pod, error) {
 
 func (p pod) end() error { return exec.Command("ip", "netns", "del", string(p)).Run() }
 
-func (b *bench) call(by binary, command string, p pod, conf configuration) *exec.Cmd {
+func (b *bench) call(by contest.Binary, command string, p pod, conf configuration) *exec.Cmd {
 	keys := map[string]any{"cniVersion": "1.0.0", "name": "bench", "type": "sriov", "deviceID": b.vf.Address.String(), "logLevel": "error"}
 	maps.Copy(keys, conf.keys)
 	stdin, _ := json.Marshal(keys) // strings, numbers and maps of them

@@ -17,30 +17,18 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
+	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/sriov-cni:", err)
-		os.Exit(1)
-	}
-}
-
-// binary is one contestant.
-type binary struct{ Label, Path string }
+func main() { os.Exit(contest.Main("sriov-cni", run)) }
 
 // task is what the part of this program that runs on the node is to do.
 type task struct {
-	Binaries []binary
+	Binaries []contest.Binary
 	Count    int
 	Only     string // part of the names of the configurations to measure
 }
@@ -50,14 +38,7 @@ const guestDir = "/var/tmp/bench"
 
 func run(ctx context.Context) error {
 	var t task
-	flag.Func("binary", "`label=path` of a binary, repeatable", func(s string) error {
-		label, path, ok := strings.Cut(s, "=")
-		if !ok || label == "" || strings.ContainsAny(label, "/ ") {
-			return fmt.Errorf("%q: want label=path", s)
-		}
-		t.Binaries = append(t.Binaries, binary{label, path})
-		return nil
-	})
+	contest.Flag(&t.Binaries)
 	flag.IntVar(&t.Count, "n", 15, "ADDs and DELs of each binary in each configuration; medians are printed")
 	flag.StringVar(&t.Only, "only", "", "measure only networks whose name contains `text`")
 	inside := flag.String("inside", "", "")

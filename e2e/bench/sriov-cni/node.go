@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sriovkit/sriovkit/e2e/bench/contest"
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
@@ -190,7 +191,7 @@ func (b *bench) letGo() error {
 }
 
 // cross has one binary undo another's ADD and tells what is not as before.
-func (b *bench) cross(add, del binary) (left string) {
+func (b *bench) cross(add, del contest.Binary) (left string) {
 	before, err := b.look()
 	if err != nil {
 		return err.Error()
