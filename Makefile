@@ -191,7 +191,12 @@ bench: ## Benchmarks of every module
 .PHONY: bench-device-plugin
 bench-device-plugin: ## sriovdp beside other binaries: BINARIES='label=/path ...' (root)
 	go run ./e2e/cmd/lab programs sriovdp
-	cd e2e && go run ./bench/device-plugin -binary sriovdp=../bin/sriovdp $(addprefix -binary ,$(BINARIES))
+	cd device-plugin && GOWORK=off go build -o ../bin/kubelet-client ./internal/kubelettest/client
+	cd e2e && go run ./bench/device-plugin $(ARGS) -client ../bin/kubelet-client -binary sriovdp=../bin/sriovdp $(addprefix -binary ,$(BINARIES))
+
+.PHONY: stress-device-plugin
+stress-device-plugin: ## RELOADS= (default 1000) changes of pools amid Allocate calls, with a checker beside them
+	cd device-plugin && RELOADS=$(or $(RELOADS),1000) go test -count=1 -timeout 30m ./plugin -run TestReloadsUnderAllocations
 
 .PHONY: bench-multus
 bench-multus: ## multus-shim beside other binaries: BINARIES='label=/path ...' (root)

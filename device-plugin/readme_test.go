@@ -3,12 +3,15 @@
 package deviceplugin
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/metrics"
 	"github.com/stretchr/testify/require"
 )
 
@@ -45,6 +48,45 @@ func TestReadmeNamesEveryKey(t *testing.T) {
 			if !strings.HasPrefix(key, "SelectorObj") {
 				require.Contains(t, string(text), "`"+key+"`")
 			}
+		}
+	}
+}
+
+// Each case of the docs has tests that exist.
+func TestCasesHaveTests(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/cases.md")
+	require.NoError(t, err)
+	tests := map[string]bool{}
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, name := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(source, -1) {
+			tests[string(name[1])] = true
+		}
+		return err
+	}))
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
+	require.NotEmpty(t, named)
+	for _, name := range named {
+		require.True(t, tests[string(name[1])], "%s is no test of this module", name[1])
+	}
+}
+
+// The page of metrics has every metric there is.
+func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/metrics.md")
+	require.NoError(t, err)
+	m := metrics.New("v")
+	m.Expect("r")
+	families, err := m.Registry.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "sriovdp_") {
+			require.Contains(t, string(text), "| `"+f.GetName()+"` |")
 		}
 	}
 }

@@ -144,31 +144,41 @@ func isUplinkPort(name string) bool {
 	return isNumbered(port, "p") && (!split || isNumbered(part, ""))
 }
 
-// Uplink names the interface of a PF that goes to the wire. With one interface
-// it is that one; in switchdev mode, where the representors of the VFs sit
-// beside it, it is the one whose phys_port_name is a physical port's. It is
-// ErrNoNetdev if the PF has none here.
+// Uplink names the interface of a PF that goes to the wire, the first by name if several do.
+// It is ErrNoNetdev if the PF has none here.
 func (h *Host) Uplink(pf Function) (string, error) {
+	all, err := h.Uplinks(pf)
+	if err != nil {
+		return "", err
+	}
+	return all[0], nil
+}
+
+// Uplinks names the interfaces of a PF that go to the wire. A PF has one, or one for each
+// port where a function has several (drivers/net/ethernet/mellanox/mlx4). In switchdev mode,
+// where the representors of the VFs sit beside it, it is the one whose phys_port_name is a
+// physical port's. It is ErrNoNetdev if the PF has none here.
+func (h *Host) Uplinks(pf Function) ([]string, error) {
 	switch len(pf.Netdevs) {
 	case 0:
-		return "", fmt.Errorf("%s: %w", pf.Address, ErrNoNetdev)
+		return nil, fmt.Errorf("%s: %w", pf.Address, ErrNoNetdev)
 	case 1:
-		return pf.Netdevs[0], nil
+		return pf.Netdevs, nil
 	}
-	unnamed := "" // the first by name that does not claim to be a port of anything
+	var unnamed []string // that do not claim to be a port of anything
 	for _, name := range pf.Netdevs {
 		port, said, err := h.fs.OptionalAttr(netClass + "/" + name + "/phys_port_name")
 		switch {
 		case err != nil:
-			return "", err
+			return nil, err
 		case isUplinkPort(port):
-			return name, nil
-		case !said && unnamed == "":
-			unnamed = name
+			return []string{name}, nil
+		case !said:
+			unnamed = append(unnamed, name)
 		}
 	}
-	if unnamed == "" {
-		return "", fmt.Errorf("%s: only representors: %w", pf.Address, ErrNoNetdev)
+	if len(unnamed) == 0 {
+		return nil, fmt.Errorf("%s: only representors: %w", pf.Address, ErrNoNetdev)
 	}
 	return unnamed, nil
 }

@@ -10,23 +10,17 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 )
 
 // LoadConfig reads and parses a configuration file. Errors begin with its path.
 func LoadConfig(path, defaultPrefix string) (config.Config, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return config.Config{}, fmt.Errorf("configuration: %w", err)
-	}
-	cfg, err := config.Parse(data, defaultPrefix)
-	if err != nil {
-		return config.Config{}, inFile(path, err)
-	}
-	return cfg, nil
+	return read(path).parse(path, defaultPrefix)
 }
 
 // inFile puts the path before each of the joined errors, as compilers do.
@@ -45,41 +39,53 @@ func inFile(path string, err error) error {
 // settleTime lets a program that writes the file in several steps finish.
 const settleTime = 10 * time.Millisecond
 
+// rereadTime is how soon a file is read again that could not be read: whatever was in the
+// way (no file descriptors, a slow disk) goes away without an event.
+const rereadTime = time.Second
+
 // configFile watches a file for new contents, however they get there: written
 // in place, renamed over, or, as kubelet updates ConfigMap volumes, by a change
 // of a symbolic link on the way.
 type configFile struct {
 	path   string
-	last   contents
+	last   atomic.Pointer[contents]
 	notify *fsnotify.Watcher
 }
 
 // contents is what the file says, or why it says nothing.
 type contents struct {
 	data []byte
-	err  string
+	err  error
 }
 
-func read(path string) contents {
+func read(path string) *contents {
 	data, err := os.ReadFile(path)
-	if err != nil {
-		return contents{err: err.Error()} // an answer, too
-	}
-	return contents{data: data}
+	return &contents{data, err} // an error is an answer, too
 }
 
-func (c contents) same(other contents) bool {
-	return c.err == other.err && bytes.Equal(c.data, other.data)
+func (c *contents) same(other *contents) bool {
+	return fmt.Sprint(c.err) == fmt.Sprint(other.err) && bytes.Equal(c.data, other.data)
+}
+
+func (c *contents) parse(path, defaultPrefix string) (config.Config, error) {
+	if c.err != nil {
+		return config.Config{}, fmt.Errorf("configuration: %w", c.err)
+	}
+	cfg, err := config.Parse(c.data, defaultPrefix)
+	if err != nil {
+		return config.Config{}, inFile(path, err)
+	}
+	return cfg, nil
 }
 
 // inForce has the contents that the pools in force come from, or that were refused for them.
 type inForce struct {
 	mu      sync.Mutex
-	last    contents
+	last    *contents
 	changed chan struct{} // closed when last changes
 }
 
-func (f *inForce) set(c contents) {
+func (f *inForce) set(c *contents) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.last = c
@@ -89,7 +95,7 @@ func (f *inForce) set(c contents) {
 	f.changed = make(chan struct{})
 }
 
-func (f *inForce) get() (contents, <-chan struct{}) {
+func (f *inForce) get() (*contents, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.changed == nil {
@@ -107,7 +113,7 @@ var ErrBehind = errors.New("the configuration has just changed and is not in for
 func (inv *Inventory) Settled(ctx context.Context) error {
 	for {
 		is, changed := inv.inForce.get()
-		if read(inv.opts.ConfigFile).same(is) {
+		if is != nil && read(inv.opts.ConfigFile).same(is) {
 			return nil
 		}
 		select {
@@ -121,15 +127,15 @@ func (inv *Inventory) Settled(ctx context.Context) error {
 func watchConfig(path string) (*configFile, error) {
 	n, err := fsnotify.NewWatcher()
 	if err != nil {
-		return nil, fmt.Errorf("watch configuration: %w", err)
+		return nil, fmt.Errorf("watch configuration: %w", kubelet.Inotify(err))
 	}
 	c := &configFile{path: path, notify: n}
 	// The directory, not the file: a watch on the file ends with its inode.
 	if err := n.Add(filepath.Dir(path)); err != nil {
-		return nil, errors.Join(fmt.Errorf("watch configuration: %w", err), n.Close())
+		return nil, errors.Join(fmt.Errorf("watch configuration: %w", kubelet.Inotify(err)), n.Close())
 	}
 	c.follow()
-	c.last = read(path)
+	c.last.Store(read(path))
 	return c, nil
 }
 
@@ -149,6 +155,9 @@ func (c *configFile) run(ctx context.Context, changed chan<- struct{}) error {
 		<-settle.C
 	}
 	defer settle.Stop()
+	if c.last.Load().err != nil {
+		settle.Reset(rereadTime)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -164,10 +173,13 @@ func (c *configFile) run(ctx context.Context, changed chan<- struct{}) error {
 		case <-settle.C:
 			c.follow()
 			now := read(c.path)
-			if now.same(c.last) {
+			if now.err != nil {
+				settle.Reset(rereadTime)
+			}
+			if now.same(c.last.Load()) {
 				continue
 			}
-			c.last = now
+			c.last.Store(now)
 			select {
 			case changed <- struct{}{}:
 			case <-ctx.Done():

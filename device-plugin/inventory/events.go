@@ -112,7 +112,7 @@ func (inv *Inventory) followLinks(ctx context.Context, links *event.Links, cause
 		if err != nil {
 			return err
 		}
-		if !seen.changed(e, inv.settled.has(e.Link.Parent)) {
+		if !seen.changed(e, inv.settled.has(e.Link.Parent), inv.facts.needs) {
 			continue
 		}
 		inv.log.Debug("interface changed", "ifname", e.Link.Name, "carrier", e.Link.Carrier())
@@ -154,24 +154,31 @@ type linkState struct {
 	master, lower int
 }
 
-// changed tells whether an event may change which device is offered, or its
-// health. Of a settled VF only what it is a port of does.
-func (s linkStates) changed(e event.Link, settled bool) bool {
+// changed tells whether an event may change which device is offered, or its health. Of a
+// settled VF only what it is a port of does; a virtual interface only matters if the default
+// route needs it or what it is a port of.
+func (s linkStates) changed(e event.Link, settled bool, needed func(index int) bool) bool {
 	l := e.Link
-	switch {
-	case e.Action == event.Missed:
+	if e.Action == event.Missed {
 		return true
-	case !matters(l):
+	}
+	if !matters(l) {
 		return false
-	case e.Action == event.Remove:
-		was, known := s[l.Index]
+	}
+	was := s[l.Index]
+	aside := l.Kind != "" && !needed(l.Index) && (l.Master == 0 || !needed(l.Master)) && (was.master == 0 || !needed(was.master))
+	if e.Action == event.Remove {
+		_, known := s[l.Index]
 		delete(s, l.Index)
-		return known && (!settled || was.master != 0)
+		return known && !aside && (!settled || was.master != 0)
 	}
 	now := linkState{l.Name, len(l.AltNames), l.Carrier(), l.Master, l.Lower}
 	before, known := s[l.Index]
 	s[l.Index] = now
-	if settled {
+	switch {
+	case aside:
+		return false
+	case settled:
 		return now.master != before.master
 	}
 	return !known || now != before

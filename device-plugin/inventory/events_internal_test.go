@@ -63,12 +63,20 @@ func TestLinkEvents(t *testing.T) {
 	nic := link.Link{Index: 3, Name: "eth0", Parent: "0000:01:02.0"}
 	enslaved, renamed := nic, nic
 	enslaved.Master, renamed.Name = 7, "net1"
+	const bridge = 8 // has the default route
+	macvlan := link.Link{Index: 9, Kind: "macvlan", Lower: 3}
+	vlan := link.Link{Index: 10, Kind: "vlan", Lower: 3}
+	port := vlan
+	port.Master = bridge
 	change := func(l link.Link) event.Link { return event.Link{Action: event.Change, Link: l} }
 	for name, tc := range map[string]struct {
 		settled bool
 		events  []event.Link
 		want    []bool
 	}{
+		"macvlan of a pod":          {false, []event.Link{change(macvlan), {Action: event.Remove, Link: macvlan}}, []bool{false, false}},
+		"VLAN below the route":      {false, []event.Link{change(vlan), change(port), change(vlan)}, []bool{false, true, true}},
+		"bridge of the route":       {false, []event.Link{change(link.Link{Index: bridge, Kind: "bridge"}), {Action: event.Remove, Link: link.Link{Index: bridge, Kind: "bridge"}}}, []bool{true, true}},
 		"veth":                      {false, []event.Link{change(link.Link{Index: 9, Kind: "veth"})}, []bool{false}},
 		"new":                       {false, []event.Link{change(nic), change(nic)}, []bool{true, false}},
 		"renamed":                   {false, []event.Link{change(nic), change(renamed)}, []bool{true, true}},
@@ -80,7 +88,7 @@ func TestLinkEvents(t *testing.T) {
 	} {
 		seen := linkStates{}
 		for i, e := range tc.events {
-			require.Equal(t, tc.want[i], seen.changed(e, tc.settled), "%s: event %d", name, i)
+			require.Equal(t, tc.want[i], seen.changed(e, tc.settled, func(index int) bool { return index == bridge }), "%s: event %d", name, i)
 		}
 	}
 }

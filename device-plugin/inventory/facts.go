@@ -26,6 +26,9 @@ type facts struct {
 	// A router has a million routes; they are read only after something changed.
 	routesChanged atomic.Bool
 	defaults      []int // indexes of interfaces with default routes
+	// needed has the interfaces that they stand on, pool.Network.Needed; nil while that is
+	// being found out.
+	needed atomic.Pointer[map[int]bool]
 
 	ddpOf map[function]ddpAnswer
 }
@@ -85,7 +88,14 @@ func (f *facts) read(ctx context.Context, needs pool.Needs, cause string) ([]poo
 	return devices, err
 }
 
+// needs reports whether a default route stands on an interface, or may.
+func (f *facts) needs(index int) bool {
+	n := f.needed.Load()
+	return n == nil || (*n)[index]
+}
+
 func (f *facts) network() (pool.Network, error) {
+	f.needed.Store(nil)                    // whoever asks before the end of this may know more than it finds
 	changed := f.routesChanged.Swap(false) // before it reads: what comes meanwhile is read next time
 	links, err := f.links.All()
 	if err == nil && changed {
@@ -95,7 +105,10 @@ func (f *facts) network() (pool.Network, error) {
 		f.routesChanged.Store(true)
 		return pool.Network{}, err
 	}
-	return pool.NewNetwork(links, f.defaults), nil
+	n := pool.NewNetwork(links, f.defaults)
+	needed := n.Needed()
+	f.needed.Store(&needed)
+	return n, nil
 }
 
 // openDevlink connects once. Its absence only costs the facts that nothing else

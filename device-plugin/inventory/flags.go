@@ -15,7 +15,7 @@ import (
 func (o *Options) Flags(set *flag.FlagSet) {
 	set.StringVar(&o.ConfigFile, "config-file", "/etc/pcidp/config.json", "configuration `file`, JSON")
 	set.StringVar(&o.ResourcePrefix, "resource-prefix", "intel.com", "`prefix` of resources without one of their own")
-	set.BoolVar(&o.WaitForConfig, "wait-for-config", false, "start without pools if the configuration file does not exist yet")
+	set.BoolVar(&o.WaitForConfig, "wait-for-config", false, "start without pools while the configuration file does not exist, cannot be read or is refused")
 	set.StringVar(&o.SysfsRoot, "sysfs-root", "/", "`directory` that holds sys")
 	set.BoolVar(&o.Captured, "captured", false, "sysfs-root is a captured tree: leave out this machine's interfaces, routes and events")
 	set.StringVar(&o.KubeletDir, "kubelet-dir", "/var/lib/kubelet", "kubelet's `directory`")

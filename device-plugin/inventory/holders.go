@@ -46,6 +46,9 @@ type holders struct {
 
 	known  knowledge
 	mocked string // what was last said of the way to ask, so that it is said once
+	// doubtful: the checkpoint names holders that the pod-resources API does not.
+	doubtful bool
+	misread  string // what was last said of the checkpoint
 }
 
 func newHolders(opts Options, log *slog.Logger) *holders {
@@ -86,12 +89,45 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 		h.unknown("kubelet does not tell which devices pods hold; nothing changes hands until it does", err)
 		return
 	}
+	if source == "pod-resources API" && h.claims == nil {
+		list = h.complete(list)
+	}
 	if h.mocked != "" || source != "pod-resources API" {
 		h.say("kubelet tells which devices pods hold", "by", source)
 	}
 	h.known = current
 	h.mocked = ""
 	l.heard(h.holders(list, claims), asked)
+}
+
+// complete adds to an answer of the pod-resources API the holders that only the device
+// manager's checkpoint names. The API leaves out init containers, and just after kubelet's
+// start every pod (pkg/kubelet/apis/podresources/server_v1.go: containers and restartable
+// init containers of the pods that kubelet has heard of by then). The checkpoint may also
+// name pods that have ended; kubelet writes it anew with every list of devices that it is
+// sent. Who sends none, and would wait for ever, goes without.
+func (h *holders) complete(list []kubelet.Holder) []kubelet.Holder {
+	h.doubtful = false
+	more, err := readCheckpoint(h.checkpoint)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if h.misread != err.Error() {
+			h.log.Warn("devices of init containers are not known", "err", err)
+		}
+		h.misread = err.Error()
+		return list
+	}
+	h.misread = ""
+	listed := make(map[string]bool, len(list))
+	for i := range list {
+		listed[list[i].Device] = true
+	}
+	for i := range more {
+		if !listed[more[i].Device] {
+			h.doubtful = true
+			list = append(list, more[i])
+		}
+	}
+	return list
 }
 
 // unknown notes that somebody did not answer.

@@ -28,7 +28,8 @@ import (
 type Options struct {
 	ConfigFile     string
 	ResourcePrefix string // of pools without one of their own
-	// WaitForConfig starts without pools if the file does not exist yet.
+	// WaitForConfig starts without pools while the file does not exist, cannot be read or is
+	// refused: who wrote it will write it again.
 	WaitForConfig bool
 
 	SysfsRoot string // holds the directory sys
@@ -60,6 +61,9 @@ type State struct {
 	// Asked: Held is what kubelet has just said. Only then may a file be removed because
 	// nobody holds a device.
 	Asked bool
+	// Doubtful: devices wait for holders that only the device manager's checkpoint names,
+	// perhaps because it is old. It is written anew whenever kubelet is sent a list.
+	Doubtful bool
 	// Held has the devices that are in use, by ID.
 	Held map[string]pool.Holder
 	// Devices are all that the host has, whatever pool they are in.
@@ -92,16 +96,20 @@ type Inventory struct {
 	inForce inForce
 
 	// Of the goroutine that runs loop.
-	serve   Serve
-	facts   *facts
-	begun   contents // of the configuration file at the start
-	cfg     config.Config
-	devices []pool.Device
-	sighted bool // devices were listed at least once
-	members map[config.Resource][]pool.Member
-	lost    bool // pods hold devices that their pool would not take now
-	again   bool // what Serve said
-	broken  map[string]bool
+	serve Serve
+	facts *facts
+	file  *configFile
+	begun *contents // of the configuration file at the start
+	cfg   config.Config
+	// configured: there was a good configuration since the start, or at the start none.
+	configured bool
+	devices    []pool.Device
+	sighted    bool // devices were listed at least once
+	members    map[config.Resource][]pool.Member
+	lost       bool // pods hold devices that their pool would not take now, or another would
+	again      bool // what Serve said
+	doubts     int  // looks in a row with a doubtful state
+	broken     map[string]bool
 }
 
 // New opens what the options name.
@@ -126,16 +134,16 @@ func (inv *Inventory) Run(ctx context.Context, serve Serve) error {
 	if err != nil {
 		return err
 	}
-	inv.begun = read(inv.opts.ConfigFile)
-	cfg, err := LoadConfig(inv.opts.ConfigFile, inv.opts.ResourcePrefix)
-	if errors.Is(err, fs.ErrNotExist) && inv.opts.WaitForConfig {
-		inv.log.Warn("no configuration yet, waiting for it", "path", inv.opts.ConfigFile)
-		inv.status.configured(err)
-	} else if err != nil {
+	inv.file, inv.begun = file, file.last.Load()
+	if inv.cfg, err = inv.begun.parse(inv.opts.ConfigFile, inv.opts.ResourcePrefix); err == nil {
+		inv.metrics.ConfigGood.Set(1)
+	} else if !inv.opts.WaitForConfig {
 		return errors.Join(err, file.notify.Close())
+	} else {
+		inv.log.Warn("no configuration yet, waiting for it", "path", inv.opts.ConfigFile, "err", err)
+		inv.status.configured(err)
 	}
-	inv.cfg = cfg
-	inv.metrics.ConfigGood.Set(1)
+	inv.configured = err == nil || errors.Is(err, fs.ErrNotExist)
 
 	group, ctx := errgroup.WithContext(ctx)
 	causes, changed := make(chan string), make(chan struct{})

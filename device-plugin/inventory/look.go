@@ -15,7 +15,8 @@ import (
 
 // Times until the next look for something that no event tells of.
 const (
-	// unknownTime: kubelet did not answer, or the devices could not be listed.
+	// unknownTime: kubelet did not answer, or the devices could not be listed. Where only its
+	// checkpoint names a holder, this is the first of times that grow up to releaseTime.
 	unknownTime = time.Second
 	// releaseTime: a pod that goes away tells nobody, so what it leaves behind is looked
 	// for while there is something to find.
@@ -57,6 +58,8 @@ func (inv *Inventory) soon() <-chan time.Time {
 	switch {
 	case !inv.sighted, inv.holders.known == never, inv.holders.known == stale:
 		return time.After(unknownTime)
+	case inv.doubts > 0:
+		return time.After(min(time.Duration(inv.doubts)*unknownTime, releaseTime))
 	case inv.lost, inv.again:
 		return time.After(releaseTime)
 	}
@@ -66,9 +69,9 @@ func (inv *Inventory) soon() <-chan time.Time {
 // reload takes a new configuration and looks at the host for it, or keeps the one in
 // force if it is bad.
 func (inv *Inventory) reload(ctx context.Context) (looked bool) {
-	now := read(inv.opts.ConfigFile) // what comes later is another change
+	now := inv.file.last.Load() // what comes later is another change
 	defer func() { inv.inForce.set(now) }()
-	cfg, err := LoadConfig(inv.opts.ConfigFile, inv.opts.ResourcePrefix)
+	cfg, err := now.parse(inv.opts.ConfigFile, inv.opts.ResourcePrefix)
 	inv.status.configured(err)
 	if err != nil {
 		inv.metrics.Reloads.WithLabelValues("error").Inc()
@@ -79,7 +82,7 @@ func (inv *Inventory) reload(ctx context.Context) (looked bool) {
 	inv.metrics.Reloads.WithLabelValues("ok").Inc()
 	inv.metrics.ConfigGood.Set(1)
 	inv.log.Info("configuration changed", "pools", len(cfg.Pools))
-	inv.cfg = cfg
+	inv.cfg, inv.configured = cfg, true
 	inv.announce(ctx)
 	inv.look(ctx, causeConfig)
 	return true
@@ -160,7 +163,7 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 			asked = true
 			continue
 		}
-		s := State{Held: held, Devices: inv.devices, Known: inv.sighted && inv.holders.known != never}
+		s := State{Held: held, Devices: inv.devices, Known: inv.configured && inv.sighted && inv.holders.known != never}
 		s.Asked = asked && inv.holders.known == current
 		if !s.Known {
 			for _, c := range inv.cfg.Pools {
@@ -173,7 +176,11 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 		if !inv.ledger.commit(offers, version) {
 			continue
 		}
-		inv.lost = kept > 0
+		inv.lost = kept > 0 || a.Awaited(held)
+		s.Doubtful = inv.lost && inv.holders.doubtful
+		if inv.doubts++; !s.Doubtful {
+			inv.doubts = 0
+		}
 		inv.force(a, cause)
 		for j, c := range inv.cfg.Pools {
 			s.Pools = append(s.Pools, Pool{c, a.Members[j]})

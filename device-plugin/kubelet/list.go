@@ -19,6 +19,9 @@ type Device struct {
 // Pool is a pool at one moment. It is not changed after it was published.
 type Pool struct {
 	Devices []Device
+	// Again sends the devices though they are as before: kubelet then writes down anew what
+	// pods hold.
+	Again bool
 	// Allocate answers for one container; its error wraps
 	// allocation.ErrUnknownDevice where kubelet asks for something else.
 	Allocate func(ids []string) (allocation.Answer, error)
@@ -47,7 +50,7 @@ func newList() *list {
 func (l *list) publish(p Pool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	same := l.known && slices.Equal(l.pool.Devices, p.Devices)
+	same := l.known && !p.Again && slices.Equal(l.pool.Devices, p.Devices)
 	l.pool, l.known = p, true
 	if !same && !l.ended {
 		l.wake()

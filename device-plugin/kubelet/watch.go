@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -45,11 +46,11 @@ type Watcher struct {
 func Watch(dirs Dirs) (*Watcher, error) {
 	n, err := fsnotify.NewWatcher()
 	if err != nil {
-		return nil, fmt.Errorf("watch kubelet's directories: %w", err)
+		return nil, fmt.Errorf("watch kubelet's directories: %w", Inotify(err))
 	}
 	w := &Watcher{dirs: dirs, notify: n, subs: map[chan struct{}][]string{}}
 	if err = n.Add(string(dirs)); err != nil {
-		err = fmt.Errorf("watch kubelet's directory %s: %w; is -kubelet-dir right, and mounted?", dirs, err)
+		err = fmt.Errorf("watch kubelet's directory %s: %w; is -kubelet-dir right, and mounted?", dirs, Inotify(err))
 	} else {
 		err = w.follow()
 	}
@@ -59,11 +60,22 @@ func Watch(dirs Dirs) (*Watcher, error) {
 	return w, nil
 }
 
+// Inotify adds to an error of inotify(7) which limit of the node to raise.
+func Inotify(err error) error {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Errorf("%w; raise the sysctl fs.inotify.max_user_instances", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%w; raise the sysctl fs.inotify.max_user_watches", err)
+	}
+	return err
+}
+
 // follow watches those of the directories that exist.
 func (w *Watcher) follow() error {
 	for _, dir := range []string{w.dirs.Registry(), w.dirs.Plugins()} {
 		if err := w.notify.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("watch kubelet's directory: %w", err)
+			return fmt.Errorf("watch kubelet's directory: %w", Inotify(err))
 		}
 	}
 	return nil

@@ -65,7 +65,7 @@ func (p *Plugin) apply(ctx context.Context, s inventory.State) (again bool) {
 		return 1
 	})
 	for i := range changes {
-		p.publish(&changes[i])
+		p.publish(&changes[i], s.Doubtful && i == 0)
 	}
 	if err := errors.Join(p.restoreInfo(changes, s), p.pruneInfo(s)); err != nil {
 		p.log.Warn("device-info files", "err", err)
@@ -144,8 +144,8 @@ func (p *Plugin) specify(ctx context.Context, changes []change, s inventory.Stat
 	return now != nil || p.cdi.Leftovers(pools)
 }
 
-// publish tells kubelet of one pool.
-func (p *Plugin) publish(c *change) {
+// publish tells kubelet of one pool; again does so though nothing has changed.
+func (p *Plugin) publish(c *change, again bool) {
 	e, members := c.endpoint, c.List
 	if c.failed != nil {
 		members = slices.Clone(members)
@@ -171,6 +171,7 @@ func (p *Plugin) publish(c *change) {
 	alloc, how := c.Allocator, c.Pool.Preference // not c, which is larger
 	e.Publish(kubelet.Pool{
 		Devices:  devices,
+		Again:    again,
 		Allocate: func(ids []string) (allocation.Answer, error) { return p.allocate(alloc, members, ids) },
 		Prefer: func(available, must []string, size int) []string {
 			return pool.Prefer(how, members, available, must, size)

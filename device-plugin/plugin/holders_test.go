@@ -171,6 +171,44 @@ func TestCheckpointTellsWhoHoldsWhat(t *testing.T) {
 	}
 }
 
+// Kubelet's answer leaves out init containers, and just after its start every pod. Its
+// checkpoint has them.
+func TestHoldersThatKubeletLeavesOut(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`), pool("b", `"pfNames": ["pf0#2-3"]`))
+	k := n.kubelet()
+	n.start()
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1)
+	k.AwaitDevices(b, testhost.VF2, testhost.VF3)
+	k.HoldUnlisted(a, testhost.VF0, testhost.VF1)
+	n.eventually(func() bool { _, err := os.Stat(n.info("a", testhost.VF1)); return err == nil }, "no device info")
+	n.configure(pool("a", `"pfNames": ["nothing"]`), pool("b", `"pfNames": ["pf0"]`))
+	k.AwaitDevices(a, testhost.VF0+"!", testhost.VF1+"!")
+	n.rescans()
+	k.AwaitDevices(b, testhost.VF2, testhost.VF3)
+	require.FileExists(t, n.info("a", testhost.VF0))
+	require.FileExists(t, n.info("a", testhost.VF1))
+
+	k.HoldUnlisted(a) // which kubelet writes down when it is sent a list
+	k.AwaitDevices(a)
+	k.AwaitDevices(b, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
+}
+
+// What kubelet lists counts more than a checkpoint of before, and one that cannot be read
+// leaves kubelet's list.
+func TestListBeforeCheckpoint(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`), pool("b", `"pfNames": ["pf0#2-3"]`))
+	kubelettest.Checkpoint(t, n.options.KubeletDir, map[string][]string{a: {testhost.VF2}})
+	k := n.kubelet(kubelettest.Holding(b, testhost.VF2))
+	n.start()
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1)
+	k.AwaitDevices(b, testhost.VF2, testhost.VF3)
+	testhost.Write(t, n.options.KubeletDir, "device-plugins/kubelet_internal_checkpoint", "{")
+	n.configure(pool("a", `"pfNames": ["pf0#0-2"]`), pool("b", `"pfNames": ["pf0#3"]`))
+	k.AwaitDevices(b, testhost.VF3, testhost.VF2+"!")
+	k.Hold(b)
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1, testhost.VF2)
+}
+
 func TestCDIOnAnOldKubelet(t *testing.T) {
 	n := newNode(t, true, pool("a", `"pfNames": ["pf0"]`))
 	n.options.UseCDI = true

@@ -252,49 +252,6 @@ func TestConfigMapVolume(t *testing.T) {
 	k.AwaitGone(a)
 }
 
-func TestConfigWrittenInPlace(t *testing.T) {
-	n := newNode(t, true, pool("b", `"drivers": ["iavf"]`))
-	k := n.kubelet()
-	n.start()
-	k.AwaitDevices(b, testhost.VF0) // or it may start with the file while that is empty, and refuse
-	require.NoError(t, os.WriteFile(n.options.ConfigFile, []byte(`{"resourceList": [`+pool("a", `"drivers": ["iavf"]`)+`]}`), 0o600))
-	k.AwaitDevices(a, testhost.VF0)
-}
-
-func TestWaitForConfig(t *testing.T) {
-	n := newNode(t, true)
-	require.NoError(t, os.Remove(n.options.ConfigFile))
-	n.options.WaitForConfig = true
-	k := n.kubelet()
-	n.start()
-	n.eventually(func() bool {
-		err := n.plugin.Ready()
-		return err != nil && strings.Contains(err.Error(), "no such file")
-	}, "ready without configuration")
-	n.configure(pool("a", `"drivers": ["iavf"]`))
-	k.AwaitDevices(a, testhost.VF0)
-	n.eventually(func() bool { return n.plugin.Ready() == nil }, "never ready")
-}
-
-func TestBadConfigAtStart(t *testing.T) {
-	n := newNode(t, true)
-	for name, tc := range map[string]struct{ text, want string }{
-		"bad":     {`{"resourceList": [{}]}`, "config.json:1:19: resourceName is missing"},
-		"no JSON": {`{`, "config.json:1:1: not JSON"},
-		"missing": {"", "no such file or directory"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			n.replace(tc.text)
-			if tc.text == "" {
-				require.NoError(t, os.Remove(n.options.ConfigFile))
-			}
-			p, err := plugin.New(n.options, metrics.New("test"), slog.New(slog.DiscardHandler))
-			require.NoError(t, err)
-			require.ErrorContains(t, p.Run(t.Context()), tc.want)
-		})
-	}
-}
-
 func TestManyPoolsEndAtOnce(t *testing.T) {
 	var pools []string
 	for i := range 20 {

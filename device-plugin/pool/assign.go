@@ -148,6 +148,18 @@ func (a Assignment) IdlePFs(pools []config.Pool) map[config.Resource]int {
 	return n
 }
 
+// Awaited reports whether a pool would have a device once a pod that got it as one of
+// another resource is gone.
+func (a Assignment) Awaited(held map[string]Holder) bool {
+	for i := range a.Verdicts {
+		v := &a.Verdicts[i]
+		if slices.Contains(v.Pools, InUse) && held[v.Device.ID].Claim == "" {
+			return true
+		}
+	}
+	return false
+}
+
 // Explain tells in one line a pool why it did not take the device.
 func (v Verdict) Explain(pools []config.Pool) []string {
 	var lines []string

@@ -13,6 +13,7 @@ import (
 type Network struct {
 	links  map[string]link.Link // by name
 	routes map[string]string    // interface name or parent device -> why it is needed
+	needed map[int]bool         // indexes of the interfaces of routes, and of what they are ports of
 }
 
 // NewNetwork works out which devices carry the default routes that leave
@@ -20,7 +21,7 @@ type Network struct {
 // they stand on. A bond or bridge stands on its ports, a VLAN or macvlan on its
 // lower interface, a port of Open vSwitch on every other port.
 func NewNetwork(links []link.Link, defaults []int) Network {
-	n := Network{links: make(map[string]link.Link, len(links)), routes: map[string]string{}}
+	n := Network{links: make(map[string]link.Link, len(links)), routes: map[string]string{}, needed: map[int]bool{}}
 	byIndex, ports := map[int]link.Link{}, map[int][]int{}
 	var vswitch []int // ports of Open vSwitch, whose bridges are all one datapath here
 	for _, l := range links {
@@ -34,6 +35,7 @@ func NewNetwork(links []link.Link, defaults []int) Network {
 		}
 	}
 	for _, top := range defaults {
+		n.needed[top] = true
 		seen := map[int]bool{}
 		for todo := []int{top}; len(todo) > 0; {
 			l, ok := byIndex[todo[0]]
@@ -61,10 +63,19 @@ func (n Network) carries(l, top link.Link) {
 		why = fmt.Sprintf("carries the host's default route (%s, below %s)", l.Name, top.Name)
 	}
 	n.routes[l.Name] = why
+	n.needed[l.Index] = true
+	if l.Master != 0 {
+		n.needed[l.Master] = true
+	}
 	if l.Parent != "" && l.PortName == "" { // a representor's parent is the PF, which is not it
 		n.routes[l.Parent] = why
 	}
 }
+
+// Needed has the indexes of the interfaces that default routes stand on. A change of one of
+// them, or of what is a port of one, may change which devices must stay with the host; one of
+// another virtual interface does not before a default route leads there.
+func (n Network) Needed() map[int]bool { return n.needed }
 
 // barred says why a device with these names and interfaces must stay with the
 // host; "" if it need not.

@@ -314,6 +314,17 @@ func TestAlternativeNames(t *testing.T) {
 	require.Equal(t, [][]string{{testhost.VF0}}, ids(pool.Assign(read(t, src, pools), pools, nil)))
 }
 
+// A function with two ports is known by the interface of either.
+func TestPFWithTwoPorts(t *testing.T) {
+	t.Parallel()
+	root := testhost.New(t)
+	testhost.Netdev(t, root, testhost.PF, "pf0port1")
+	for _, name := range []string{"pf0", "pf0port1"} {
+		pools := parse(t, selecting(`"pfNames": ["`+name+`#0"]`))
+		require.Equal(t, [][]string{{testhost.VF0}}, ids(pool.Assign(read(t, source(t, root), pools), pools, nil)), name)
+	}
+}
+
 func TestLinkHealth(t *testing.T) {
 	t.Parallel()
 	const up = 1<<0 | 1<<16 // IFF_UP, IFF_LOWER_UP

@@ -42,8 +42,8 @@ func Read(src Source, needs Needs) ([]Device, error) {
 	}
 	for _, f := range snapshot.Functions {
 		d := r.device(f)
-		uplink := r.own(&d)
-		r.add(d, r.names(uplink))
+		uplinks := r.own(&d)
+		r.add(d, r.names(uplinks))
 	}
 	r.ownNumbers()
 	return r.devices, errors.Join(r.errs...)
@@ -91,8 +91,8 @@ func (r *reader) note(a libsriov.Address, err error) {
 func (r *reader) pf(pf *libsriov.PF) {
 	r.devices = slices.Grow(r.devices, len(pf.VFs)+1)
 	parent := r.device(pf.Function)
-	uplink := r.own(&parent)
-	names := r.names(uplink)
+	uplinks := r.own(&parent)
+	names := r.names(uplinks)
 	switch {
 	case pf.NumVFs == 0:
 		parent.IdlePF = parent.Type == config.NetDevice
@@ -125,22 +125,24 @@ func (r *reader) device(f libsriov.Function) Device {
 	return d
 }
 
-// own fills in what a device without a PF knows about itself, and names the
-// interface that it learnt it from; "" if there is none.
-func (r *reader) own(d *Device) (uplink string) {
-	uplink, err := r.Host.Uplink(d.Function)
+// own fills in what a device without a PF knows about itself, and names its interfaces to
+// the wire, from the first of which it learns it.
+func (r *reader) own(d *Device) (uplinks []string) {
+	uplinks, err := r.Host.Uplinks(d.Function)
 	if err != nil && !errors.Is(err, libsriov.ErrNoNetdev) {
 		r.note(d.Address, err)
 	}
-	d.Carrier = r.Network.carrier(uplink)
-	if r.needs.LinkType && uplink != "" {
-		r.linkType(d, []string{uplink})
+	if len(uplinks) > 0 {
+		d.Carrier = r.Network.carrier(uplinks[0])
+	}
+	if r.needs.LinkType {
+		r.linkType(d, uplinks)
 	}
 	if r.needs.DDP && d.Type == config.NetDevice {
 		d.DDP = r.ddpOf(d.Function)
 	}
 	r.extras(d)
-	return uplink
+	return uplinks
 }
 
 func (r *reader) linkType(d *Device, netdevs []string) {
@@ -152,12 +154,12 @@ func (r *reader) linkType(d *Device, netdevs []string) {
 	d.LinkType = t
 }
 
-// names lists what a PF's interface is called.
-func (r *reader) names(uplink string) []string {
-	if uplink == "" {
-		return nil
+// names lists what a PF's interfaces are called.
+func (r *reader) names(uplinks []string) (names []string) {
+	for _, uplink := range uplinks {
+		names = append(append(names, uplink), r.Network.links[uplink].AltNames...)
 	}
-	return append([]string{uplink}, r.Network.links[uplink].AltNames...)
+	return names
 }
 
 func (r *reader) ddpOf(pf libsriov.Function) string {

@@ -15,6 +15,8 @@ type Spec struct {
 	// VFDriver is bound to every VF; "" is a kernel driver, and each VF then
 	// has a netdev.
 	VFDriver string
+	// RDMA gives every VF an RDMA device mlx5_0, mlx5_1, … with its verbs and MAD nodes.
+	RDMA bool
 }
 
 // kernelDriver is what generated PFs, and VFs with netdevs, are bound to.
@@ -56,6 +58,9 @@ func Generate(s Spec) string {
 			g.line("%s%s/physfn -> ../%s", devices, vf, pf)
 			g.line("%s%s/virtfn%d -> ../%s", devices, pf, v, vf)
 			g.group(vf, 100+p*1000+v)
+			if s.RDMA {
+				g.rdma(vf, p*s.VFs+v)
+			}
 			if s.VFDriver == "" {
 				g.netdev(vf, fmt.Sprintf("pf%dv%d", p, v), ifindex)
 				ifindex++
@@ -110,4 +115,17 @@ func (g *generator) netdev(address, name string, ifindex int) {
 func (g *generator) group(address string, number int) {
 	g.line("%s%s/iommu_group -> ../../../kernel/iommu_groups/%d", devices, address, number)
 	g.line("sys/kernel/iommu_groups/%d/", number)
+}
+
+// rdma makes the RDMA device of a function, as ib_core and its character devices show it.
+func (g *generator) rdma(address string, number int) {
+	name := fmt.Sprintf("mlx5_%d", number)
+	dir := devices + address + "/infiniband"
+	g.file(dir+"/"+name+"/node_type", "1: CA")
+	g.line("sys/class/infiniband/%s -> ../../devices/pci0000:00/%s/infiniband/%s", name, address, name)
+	for class, kind := range map[string]string{"infiniband_verbs": "uverbs", "infiniband_mad": "umad"} {
+		node := fmt.Sprintf("%s%d", kind, number)
+		g.file(devices+address+"/"+class+"/"+node+"/ibdev", name)
+		g.line("sys/class/%s/%s -> ../../devices/pci0000:00/%s/%s/%s", class, node, address, class, node)
+	}
 }

@@ -59,6 +59,7 @@ type Kubelet struct {
 	changed   chan struct{} // closed at every change
 	endpoints map[string]*endpoint
 	held      map[string][]string // device IDs by resource
+	unlisted  map[string][]string // the same, of init containers
 	// introduced has the time of making of each socket that was asked.
 	introduced map[string]time.Time
 	refusals   int // registrations still to be refused
@@ -93,6 +94,8 @@ func Old() Option { return func(k *Kubelet) { k.old = true } }
 // Silent makes the pod-resources API fail until Silence(false).
 func Silent() Option { return func(k *Kubelet) { k.silent = true } }
 
+const checkpoint = "kubelet_internal_checkpoint"
+
 // Start runs a kubelet on a directory until Stop or the test's end. Like the
 // real one it first removes what earlier plugins left in device-plugins.
 func Start(t testing.TB, root string, options ...Option) *Kubelet {
@@ -111,6 +114,9 @@ func Start(t testing.TB, root string, options ...Option) *Kubelet {
 	old, err := os.ReadDir(plugins)
 	require.NoError(t, err)
 	for _, e := range old {
+		if e.Name() == checkpoint {
+			continue
+		}
 		require.NoError(t, os.RemoveAll(filepath.Join(plugins, e.Name())))
 	}
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "pod-resources"), 0o750))
@@ -280,7 +286,13 @@ func (k *Kubelet) follow(e *endpoint) {
 	for err == nil {
 		var r *pluginapi.ListAndWatchResponse
 		if r, err = stream.Recv(); err == nil {
-			k.update(func() { e.devices, e.live = r.Devices, true; e.lists++ })
+			k.update(func() {
+				e.devices, e.live = r.Devices, true
+				e.lists++
+				if k.unlisted != nil {
+					Checkpoint(k.t, k.root, k.unlisted)
+				}
+			})
 		}
 	}
 	// As the real one: the devices stay, unhealthy, until someone registers.

@@ -4,9 +4,13 @@ package kubelettest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -140,6 +144,39 @@ func (k *Kubelet) Preferred(resource string, available, must []string, size int)
 // Hold lets pods hold these devices of a resource from now on, and no others.
 func (k *Kubelet) Hold(resource string, ids ...string) {
 	k.update(func() { k.held[resource] = ids })
+}
+
+// Checkpoint writes the device manager's checkpoint: by resource the devices that pods have.
+func Checkpoint(t testing.TB, root string, held map[string][]string) {
+	t.Helper()
+	type entry struct {
+		PodUID, ContainerName, ResourceName string
+		DeviceIDs                           map[string][]string
+	}
+	entries := []entry{}
+	for resource, ids := range held {
+		entries = append(entries, entry{"uid", "c", resource, map[string][]string{"-1": {}, "0": ids}})
+	}
+	data, err := json.Marshal(map[string]any{"Data": map[string]any{"PodDeviceEntries": entries}, "Checksum": 1})
+	require.NoError(t, err)
+	path := filepath.Join(root, "device-plugins", checkpoint)
+	require.NoError(t, os.WriteFile(path+".new", data, 0o600))
+	require.NoError(t, os.Rename(path+".new", path))
+}
+
+// HoldUnlisted lets init containers hold these devices of a resource, and no others. As of
+// the real one, the pod-resources API does not tell. The checkpoint is written when they get
+// devices, and from then on with every list of devices that arrives, but not when they end.
+func (k *Kubelet) HoldUnlisted(resource string, ids ...string) {
+	k.update(func() {
+		if k.unlisted == nil {
+			k.unlisted = map[string][]string{}
+		}
+		k.unlisted[resource] = ids
+		if len(ids) > 0 {
+			Checkpoint(k.t, k.root, k.unlisted)
+		}
+	})
 }
 
 // Claim lets a pod hold a device, by the name that DRA drivers give it, through a claim; ""

@@ -38,6 +38,7 @@ const bystanders = 150
 type host struct {
 	shape
 	dir, config string
+	rdma        bool // VFs have RDMA devices, which pools select
 }
 
 // registry is where the binaries put their sockets.
@@ -46,7 +47,7 @@ const registry = "/var/lib/kubelet/plugins_registry"
 // newHost changes this process's mount and network namespaces, which must be
 // its own, into the host of a task.
 func newHost(t task) (*host, error) {
-	h := &host{shape: t.Host, dir: t.Dir, config: filepath.Join(t.Dir, "config.json")}
+	h := &host{shape: t.Host, dir: t.Dir, config: filepath.Join(t.Dir, "config.json"), rdma: t.RDMA}
 	tree := filepath.Join(t.Dir, "tree")
 	for i, b := range t.Binaries { // the mounts below may hide where they are
 		if err := copyFile(b.Path, filepath.Join(t.Dir, fmt.Sprint(i))); err != nil {
@@ -54,11 +55,16 @@ func newHost(t task) (*host, error) {
 		}
 		t.Binaries[i].Path = filepath.Join(t.Dir, fmt.Sprint(i))
 	}
+	if t.Client != "" {
+		if err := copyFile(t.Client, filepath.Join(t.Dir, "client")); err != nil {
+			return nil, err
+		}
+	}
 	system := filepath.Join(tree, "sys/devices/system") // CPUs and memory as they are
 	if err := os.MkdirAll(system, 0o755); err != nil {
 		return nil, err
 	}
-	text := sriovtest.Generate(sriovtest.Spec{PFs: h.PFs, VFs: h.VFs, Bystanders: bystanders, VFDriver: "vfio-pci"})
+	text := sriovtest.Generate(sriovtest.Spec{PFs: h.PFs, VFs: h.VFs, Bystanders: bystanders, VFDriver: "vfio-pci", RDMA: t.RDMA})
 	if err := sriovtest.Unpack(tree, text); err != nil {
 		return nil, err
 	}
@@ -106,7 +112,11 @@ func (h *host) links() error {
 			return fmt.Errorf("add interface %s: %w", name, err)
 		}
 	}
-	return nil
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo) // for metrics
 }
 
 // configure gives each pool a range of VFs of one PF, or of several whole PFs
@@ -135,6 +145,7 @@ func (h *host) configure() error {
 		Devices     []string `json:"devices"`
 		Drivers     []string `json:"drivers"`
 		RootDevices []string `json:"rootDevices"`
+		RDMA        bool     `json:"isRdma,omitempty"`
 	}
 	type resource struct {
 		Name      string   `json:"resourceName"`
@@ -142,7 +153,7 @@ func (h *host) configure() error {
 	}
 	var list []resource
 	for i, r := range roots {
-		list = append(list, resource{fmt.Sprintf("pool_%d", i), selector{[]string{"8086"}, []string{"1889"}, []string{"vfio-pci"}, r}})
+		list = append(list, resource{fmt.Sprintf("pool_%d", i), selector{[]string{"8086"}, []string{"1889"}, []string{"vfio-pci"}, r, h.rdma}})
 	}
 	text, err := json.Marshal(map[string]any{"resourceList": list})
 	if err != nil {

@@ -66,51 +66,97 @@ func median(runs []cost) cost {
 	}
 }
 
+func clearRegistry() error {
+	if err := os.RemoveAll(registry); err != nil {
+		return err
+	}
+	return os.MkdirAll(registry, 0o755)
+}
+
 // once runs a binary until it serves every pool.
 func (h *host) once(ctx context.Context, program ...string) (cost, error) {
-	if err := os.RemoveAll(registry); err != nil {
+	if err := clearRegistry(); err != nil {
 		return cost{}, err
 	}
-	if err := os.MkdirAll(registry, 0o755); err != nil {
-		return cost{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	log, err := os.Create(filepath.Join(h.dir, "log"))
+	p, err := h.start(ctx, program, nil)
 	if err != nil {
 		return cost{}, err
 	}
-	defer log.Close()
-	args := slices.Concat(program[1:], []string{"-config-file", h.config, "-logtostderr"})
-	cmd := exec.CommandContext(ctx, program[0], args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "PCIDB_PATH=") // no private database
-	began := time.Now()
-	if err := cmd.Start(); err != nil {
+	defer p.stop()
+	if err := h.await(ctx, h.Pools, p); err != nil {
 		return cost{}, err
 	}
-	ended := make(chan struct{})
+	c := cost{Wall: time.Since(p.began)}
+	if err := c.readMemory(p.pid()); err != nil {
+		return cost{}, err
+	}
+	c.CPU, err = cpuTime(p.pid())
+	return c, err
+}
+
+// process is a binary at work.
+type process struct {
+	cmd   *exec.Cmd
+	log   string
+	began time.Time
+	ended chan struct{}
+}
+
+// start runs a program, whose own arguments come first.
+func (h *host) start(ctx context.Context, program, args []string) (*process, error) {
+	log, err := os.CreateTemp(h.dir, "log")
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	args = slices.Concat(program[1:], []string{"-config-file", h.config, "-logtostderr"}, args)
+	p := &process{cmd: exec.CommandContext(ctx, program[0], args...), log: log.Name(), ended: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.Env = append(os.Environ(), "PCIDB_PATH=") // no private database
+	p.began = time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
 	go func() {
-		defer close(ended)
-		_ = cmd.Wait() // its state says how it ended
+		defer close(p.ended)
+		_ = p.cmd.Wait() // its state says how it ended
 	}()
-	for !h.served() {
+	return p, nil
+}
+
+// await returns when so many pools are served.
+func (h *host) await(ctx context.Context, pools int, by ...*process) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for !served(pools) {
+		for _, p := range by {
+			select {
+			case <-p.ended:
+				return fmt.Errorf("ended before it served all pools (%s); its output is:\n%s", p.cmd.ProcessState, tail(p.log))
+			default:
+			}
+		}
 		select {
-		case <-ended:
-			return cost{}, fmt.Errorf("ended before it served all pools (%s); its output is:\n%s", cmd.ProcessState, tail(log.Name()))
 		case <-ctx.Done():
-			return cost{}, fmt.Errorf("does not serve all pools; its output ends:\n%s", tail(log.Name()))
+			return fmt.Errorf("not all pools are served; the output of the last binary ends:\n%s", tail(by[len(by)-1].log))
 		case <-time.After(200 * time.Microsecond):
 		}
 	}
-	c := cost{Wall: time.Since(began)}
-	if err := c.readMemory(cmd.Process.Pid); err != nil {
-		return cost{}, err
+	return nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// stop ends the process, and says how long that took.
+func (p *process) stop() time.Duration {
+	began := time.Now()
+	select {
+	case <-p.ended:
+	default:
+		stop(p.pid())
 	}
-	c.CPU, err = cpuTime(cmd.Process.Pid)
-	stop(cmd.Process.Pid)
-	<-ended
-	return c, err
+	<-p.ended
+	return time.Since(began)
 }
 
 // stop asks a process to end; of strace, which would leave its child running,
@@ -124,9 +170,9 @@ func stop(pid int) {
 }
 
 // served tells whether every pool's socket accepts connections.
-func (h *host) served() bool {
+func served(pools int) bool {
 	entries, err := os.ReadDir(registry)
-	if err != nil || len(entries) < h.Pools {
+	if err != nil || len(entries) < pools {
 		return false
 	}
 	for _, e := range entries {

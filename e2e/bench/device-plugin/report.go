@@ -38,3 +38,34 @@ func report(out io.Writer, binaries []contest.Binary, rows []row) error {
 	}
 	return w.Flush()
 }
+
+// reportAnswers prints how long Allocate took.
+func reportAnswers(out io.Writer, t task, all []answers) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	title := string(t.Stage)
+	if t.RDMA {
+		title += ", RDMA"
+	}
+	fmt.Fprintf(w, "\n%s: %s\tbinary\tcalls\tp50\tp99\tratio: p50\tp99\n", t.Host, title)
+	for i, a := range all {
+		fmt.Fprintf(w, "\t%s\t%d\t%s\t%s\t%s\t%s\n", t.Binaries[i].Label, len(a), contest.Millis(a.part(50)), contest.Millis(a.part(99)),
+			contest.Ratio(all[0].part(50), a.part(50)), contest.Ratio(all[0].part(99), a.part(99)))
+	}
+	return w.Flush()
+}
+
+// reportDuties prints what binaries need once they serve.
+func reportDuties(out io.Writer, t task, all []duty) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "\n%s: watched by kubelet\tbinary\tRSS\tafter 10 rescans, scrapes\t%d net events a second\tpeak, %d routes\tSIGTERM to exit\n",
+		t.Host, 4*churnPairs, routeCount)
+	for i, d := range all {
+		rescans := "-"
+		if d.Rescans > 0 {
+			rescans = contest.MiB(d.Rescans)
+		}
+		fmt.Fprintf(w, "\t%s\t%s\t%s\t%.2f %% of a CPU\t%s\t%s\n", t.Binaries[i].Label, contest.MiB(d.Watched), rescans, d.Churn,
+			contest.MiB(d.Routes), contest.Millis(d.Stop))
+	}
+	return w.Flush()
+}
