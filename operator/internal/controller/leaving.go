@@ -169,9 +169,9 @@ func (l *leaving) of(ctx context.Context, node string, notBefore time.Time) ([]n
 
 func (l *leaving) list(ctx context.Context) (map[string][]nodeClaim, error) {
 	out := map[string][]nodeClaim{}
-	var page resourcev1.ResourceClaimList
-	for {
-		if err := l.live.List(ctx, &page, client.Limit(claimsPage), client.Continue(page.Continue)); err != nil {
+	for next := ""; ; {
+		var page resourcev1.ResourceClaimList // a new one: JSON leaves what it does not mention
+		if err := l.live.List(ctx, &page, client.Limit(claimsPage), client.Continue(next)); err != nil {
 			return nil, err
 		}
 		for i := range page.Items {
@@ -180,7 +180,7 @@ func (l *leaving) list(ctx context.Context) (map[string][]nodeClaim, error) {
 				out[node] = append(out[node], nodeClaim{client.ObjectKeyFromObject(c), c.Status.ReservedFor})
 			}
 		}
-		if page.Continue == "" {
+		if next = page.Continue; next == "" {
 			return out, nil
 		}
 	}

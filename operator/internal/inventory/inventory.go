@@ -157,10 +157,11 @@ type reader struct {
 }
 
 // list reads all objects of a kind, page by page.
-func list[L client.ObjectList, T any](ctx context.Context, r *reader, kind string, page L, into *[]T, items func(L) []T, options ...client.ListOption) error {
+func list[L client.ObjectList, T any](ctx context.Context, r *reader, kind string, empty L, into *[]T, items func(L) []T, options ...client.ListOption) error {
 	*into = nil
-	for {
-		err := r.List(ctx, page, append([]client.ListOption{client.Limit(pageSize), client.Continue(page.GetContinue())}, options...)...)
+	for next := ""; ; {
+		page := empty.DeepCopyObject().(L) // a new one: JSON leaves what it does not mention
+		err := r.List(ctx, page, append([]client.ListOption{client.Limit(pageSize), client.Continue(next)}, options...)...)
 		switch {
 		case apierrors.IsForbidden(err):
 			r.note(kind, "this account may not list them")
@@ -172,7 +173,7 @@ func list[L client.ObjectList, T any](ctx context.Context, r *reader, kind strin
 			return fmt.Errorf("list %s: %w", kind, err)
 		}
 		*into = append(*into, items(page)...)
-		if page.GetContinue() == "" {
+		if next = page.GetContinue(); next == "" {
 			return nil
 		}
 	}
