@@ -120,10 +120,6 @@ test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to n
 soak: compiler ## The randomized tests SOAK times as long (default 20): late watches, lagging caches, plans
 	SRIOVKIT_SOAK=$(or $(SOAK),20) SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -count=1 -timeout 0 -v -run '$(or $(RUN),Lagging|LateWatch|Properties|PartialLooks)' ./operator/internal/controller ./operator/internal/plan
 
-.PHONY: kills
-kills: ## ADD and DEL killed before every KILL-th system call (default 1: hours), and what is found then
-	SRIOVKIT_KILL=$(or $(KILL),1) $(MAKE) --no-print-directory test-node SUITE=sriov-cni RUN=TestNodeKilled TIMEOUT=$(or $(TIMEOUT),6h)
-
 .PHONY: matrix
 matrix: ## Tests on kernels 6.1, 6.12, 7 and other versions; writes README's table (ARGS='-kernels 6.1 -suites libsriov')
 	@go run ./e2e/cmd/matrix $(ARGS)
