@@ -213,9 +213,12 @@ func (t *Transfer) Execute(ctx context.Context) error {
 // unusedStill looks again, right before the move, whether the host uses the interface:
 // what the PF had to do may have taken seconds, and network managers are quick.
 func (t *Transfer) unusedStill() error {
-	l, err := t.host.ByIndex(t.link.Index)
-	if err == nil {
-		err = t.node.RefuseHostUse(t.host, t.device.Address, l)
+	err := t.node.RefuseHostUse(t.host, t.device.Address, *t.link)
+	if errors.Is(err, link.ErrNotFound) { // or it has another name by now
+		var l link.Link
+		if l, err = t.host.ByIndex(t.link.Index); err == nil {
+			err = t.node.RefuseHostUse(t.host, t.device.Address, l)
+		}
 	}
 	if errors.Is(err, link.ErrNotFound) {
 		return cnierr.Busy(fmt.Errorf("interface %s of VF %s: %w", t.link.Name, t.device.Address, err), "its driver, or somebody else, took it away; the next try looks again")

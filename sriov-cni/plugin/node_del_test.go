@@ -3,6 +3,7 @@
 package plugin_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -85,6 +86,20 @@ func delRestores(t *testing.T, v vf) {
 }
 
 func journalPath(v vf) string { return filepath.Join(stateDir, "vf", v.Address.String()+".json") }
+
+// The PF's limit is below the VF's former MTU by now, here so by an edit of the journal.
+func TestNodeMTUIsNotTakenBack(t *testing.T) {
+	v := needVF(t, 0, 0)
+	v.unchanged(t)
+	add, del := attach(t, v, newPod(t), nil)
+	add.ok(t)
+	b, err := os.ReadFile(journalPath(v))
+	require.NoError(t, err)
+	require.Contains(t, string(b), `"mtu":1500,`)
+	require.NoError(t, os.WriteFile(journalPath(v), bytes.Replace(b, []byte(`"mtu":1500,`), []byte(`"mtu":20000,`), 1), 0o600))
+	a := del.ok(t)
+	assert.Contains(t, a.stderr, "does not take back how its interface was")
+}
 
 // DEL must work with a configuration that ADD would refuse by now.
 func TestNodeDelWithBadConfiguration(t *testing.T) { inBothStates(t, 0, 0, delWithBadConfiguration) }

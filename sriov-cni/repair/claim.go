@@ -62,7 +62,7 @@ func (r Repairer) former(a libsriov.Address) (j state.Journal, recordPath string
 			ns.Close()
 		}
 		// A journal without marker is of an ADD that was killed: its lock is free.
-		if marker != "" && nsErr == nil {
+		if marker != "" && !errors.Is(nsErr, state.ErrNoNamespace) {
 			return j, "", inUse(a, j.NetNS.Path, j.Owner)
 		}
 		return j, s.RecordPath(j.Owner), nil
@@ -104,10 +104,12 @@ func (r Repairer) fromRecords(a libsriov.Address, marker string) (state.Journal,
 // namespace it names is there and the VF's interface is not back on the host.
 func (r Repairer) markerHolds(a libsriov.Address, path string) error {
 	ns, _, err := state.Namespace{Path: path}.Open()
-	if err != nil {
+	if errors.Is(err, state.ErrNoNamespace) {
 		return nil
 	}
-	ns.Close()
+	if err == nil {
+		ns.Close()
+	}
 	if d, err := r.Host.Look(a); err != nil || d.Netdev != "" {
 		return err
 	}

@@ -146,12 +146,14 @@ func (w *work) do(ctx context.Context) error {
 		return errors.Join(errs...)
 	}
 	// That takes a while on some PFs, and until then the VF's driver may still have
-	// been taking over what ADD had set.
-	if l, err := w.from.ByIndex(w.Link.Index); err == nil && l.Parent == w.Link.Parent && !r.Admin.IsZero() {
-		w.Link = &l
-		verify := r.VerifyMAC
-		r = planRepair(w.journal, w.situation)
-		r.VerifyMAC = verify
+	// been taking over what ADD had set. After a move it is looked at anyway.
+	if !r.Move && !r.Admin.IsZero() {
+		if l, err := w.home.ByIndex(w.Link.Index); err == nil {
+			w.Link = &l
+			verify := r.VerifyMAC
+			r = planRepair(w.journal, w.situation)
+			r.VerifyMAC = verify
+		}
 	}
 	if err := w.restoreLink(ctx, r); err != nil {
 		errs = append(errs, w.failed(err))
@@ -173,7 +175,19 @@ func (w *work) failed(err error) error {
 
 // NameTaken reports whether restoring left but one thing undone: the interface is
 // home, under another name, because something else has its own.
-func NameTaken(err error) bool { return errors.Is(err, unix.EEXIST) }
+func NameTaken(err error) bool {
+	for err != nil {
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // errors.Is is true for one among others
+			errs := joined.Unwrap()
+			return len(errs) > 0 && !slices.ContainsFunc(errs, func(e error) bool { return !NameTaken(e) })
+		}
+		if err == unix.EEXIST { //nolint:errorlint // it is unwrapped here
+			return true
+		}
+		err = errors.Unwrap(err)
+	}
+	return false
+}
 
 // verifyMAC sets the MAC through the PF after all if, for this driver, the VF's
 // own choice is not what the PF reports.

@@ -119,8 +119,9 @@ func (w *work) unstackIn(pod *link.Conn) error {
 func (w *work) moveHome(u link.Update, index int) error {
 	name := w.journal.Link.Name
 	if w.Link.Name != name {
-		if err := rename(w.from, *w.Link, name); err != nil && !errors.Is(err, unix.EEXIST) { // the pod may have one of that name
-			return err
+		if err := rename(w.from, *w.Link, name); err != nil {
+			// The pod may have one of that name, or see to it that this fails: the VF is not to stay for that.
+			slog.Info("the interface leaves the pod under its name there", "name", w.Link.Name, "err", err)
 		}
 	}
 	u.NetNS, u.NewIndex, u.Name = w.homeNS, 0, ""

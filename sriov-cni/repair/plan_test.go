@@ -3,6 +3,8 @@
 package repair
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"testing"
@@ -11,7 +13,9 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -164,5 +168,24 @@ func TestRepair(t *testing.T) {
 			}
 			require.Equal(t, tc.want, planRepair(j, tc.situation))
 		})
+	}
+}
+
+// Only where nothing else is left undone may the next ADD go on under another name.
+func TestNameTaken(t *testing.T) {
+	t.Parallel()
+	taken := fmt.Errorf("set name on interface 7: %w", unix.EEXIST)
+	for name, tc := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"alone":                     {taken, true},
+		"as DEL reports it":         {errors.Join(cnierr.New(cnierr.Recover, fmt.Errorf("restore interface x: %w", errors.Join(taken)), "")), true},
+		"with what the PF refused":  {errors.Join(cnierr.New(cnierr.Recover, unix.EBUSY, ""), taken), false},
+		"with what the pod stacked": {fmt.Errorf("restore interface x: %w", errors.Join(unix.EPERM, taken)), false},
+		"another":                   {unix.EBUSY, false},
+		"none":                      {nil, false},
+	} {
+		assert.Equal(t, tc.want, NameTaken(tc.err), name)
 	}
 }

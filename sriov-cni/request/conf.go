@@ -75,20 +75,12 @@ func Basics(stdin []byte) (Conf, error) {
 		return decode(stdin)
 	}
 	var c Conf
+	read := map[string]any{
+		"cniVersion": &c.CNIVersion, "name": &c.Name, "ipam": &c.IPAM, "deviceID": &c.DeviceID, "logLevel": &c.LogLevel, "logFile": &c.LogFile,
+	}
 	for _, m := range all {
-		switch m.key {
-		case "cniVersion":
-			_ = json.Unmarshal(m.value, &c.CNIVersion)
-		case "name":
-			_ = json.Unmarshal(m.value, &c.Name)
-		case "ipam":
-			_ = json.Unmarshal(m.value, &c.IPAM)
-		case "deviceID":
-			_ = json.Unmarshal(m.value, &c.DeviceID)
-		case "logLevel":
-			_ = json.Unmarshal(m.value, &c.LogLevel)
-		case "logFile":
-			_ = json.Unmarshal(m.value, &c.LogFile)
+		if to := read[m.key]; to != nil {
+			_ = json.Unmarshal(m.value, to)
 		}
 	}
 	return c, nil

@@ -5,8 +5,8 @@ package state
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
 	"golang.org/x/sys/unix"
@@ -21,8 +21,11 @@ type Namespace struct {
 }
 
 // ErrNoNamespace: the path does not lead to a network namespace, or not to the
-// one it led to.
+// one it led to. Other errors leave open whether it does.
 var ErrNoNamespace = errors.New("network namespace is gone")
+
+// undecided are errors of an open that has not found out.
+var undecided = []unix.Errno{unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EIO}
 
 // nsfsMagic is NSFS_MAGIC of linux/magic.h.
 const nsfsMagic = 0x6e736673
@@ -35,7 +38,7 @@ func (n Namespace) Open() (*os.File, Namespace, error) {
 	}
 	f, err := file.Open(n.Path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ESRCH) {
+		if !slices.ContainsFunc(undecided, func(e unix.Errno) bool { return errors.Is(err, e) }) {
 			err = fmt.Errorf("%w: %w", ErrNoNamespace, err)
 		}
 		return nil, n, err

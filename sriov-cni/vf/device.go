@@ -30,6 +30,7 @@ type Host struct {
 	Node NodeConfig
 
 	sysfs *libsriov.Host
+	boot  *string // the boot's ID, once it is read
 }
 
 // Open opens the host whose file systems are below root.
@@ -156,15 +157,18 @@ func (h *Host) usesVhost(vdpa []string) bool {
 
 // Identify reads a function's identity; fs.ErrNotExist if it is gone.
 func (h *Host) Identify(a libsriov.Address) (state.Identity, error) {
-	boot, err := file.Read(h.path("proc/sys/kernel/random/boot_id"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return state.Identity{}, err
+	if h.boot == nil {
+		boot, err := file.Read(h.path("proc/sys/kernel/random/boot_id"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return state.Identity{}, err
+		}
+		h.boot = new(strings.TrimSpace(string(boot)))
 	}
 	info, err := os.Stat(h.path("sys/bus/pci/devices/" + a.String()))
 	if err != nil {
 		return state.Identity{}, err
 	}
-	id := state.Identity{Boot: strings.TrimSpace(string(boot))}
+	id := state.Identity{Boot: *h.boot}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		id.Inode = st.Ino
 	}
