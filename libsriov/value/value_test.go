@@ -39,3 +39,10 @@ func TestGUID(t *testing.T) {
 		assert.ErrorIs(t, err, value.ErrBadGUID, "%q", s)
 	}
 }
+
+func TestNoMAC(t *testing.T) {
+	t.Parallel()
+	for mac, want := range map[string]bool{"": true, "\x00\x00\x00\x00\x00\x00": true, "\x00\x00\x00\x00\x00\x01": false, "\x02\x00\x00\x00\x00\x00": false} {
+		assert.Equal(t, want, value.NoMAC([]byte(mac)), "%x", mac)
+	}
+}

@@ -5,11 +5,11 @@ package attach
 import (
 	"bytes"
 	"net"
-	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types020 "github.com/containernetworking/cni/pkg/types/020"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 )
 
 // Answer is what ADD prints: its result in the configuration's version.
@@ -39,7 +39,7 @@ func (t *Transfer) mac() net.HardwareAddr {
 		return t.request.MAC
 	case t.link != nil:
 		return t.link.MAC
-	case slices.ContainsFunc(t.Journal.Before.MAC, func(b byte) bool { return b != 0 }):
+	case !value.NoMAC(t.Journal.Before.MAC):
 		return t.Journal.Before.MAC
 	}
 	return nil

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"slices"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
@@ -208,16 +208,12 @@ func (w *work) resetAdmin(ctx context.Context, s vfstate.State) error {
 	}
 	err := w.device.SetAdmin(ctx, w.home, s)
 	var refused *link.AttributeError
-	if errors.As(err, &refused) && !vf.IsBusy(err) && refused.Attr == vfstate.AttrMAC && isZero(s.MAC) {
+	if errors.As(err, &refused) && !vf.IsBusy(err) && refused.Attr == vfstate.AttrMAC && value.NoMAC(s.MAC) {
 		slog.Warn("PF does not take back its MAC for the VF", "pci", w.device.Address, "err", err)
-		if s.MAC = w.journal.Before.MAC; isZero(s.MAC) {
+		if s.MAC = w.journal.Before.MAC; value.NoMAC(s.MAC) {
 			s.MAC = nil
 		}
 		return w.device.SetAdmin(ctx, w.home, s)
 	}
 	return err
-}
-
-func isZero(mac net.HardwareAddr) bool {
-	return !slices.ContainsFunc(mac, func(b byte) bool { return b != 0 })
 }

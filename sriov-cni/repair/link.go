@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 	"github.com/sriovkit/sriovkit/sriov-cni/vf"
 	"golang.org/x/sys/unix"
@@ -249,7 +250,7 @@ func refused(err error) bool {
 // its driver lets it, and the PF's if not.
 func (w *work) settleMAC(ctx context.Context, mac net.HardwareAddr) error {
 	enforced := w.journal.Before.MAC
-	if w.journal.PF == nil || isZero(enforced) {
+	if w.journal.PF == nil || value.NoMAC(enforced) {
 		return vf.SettleMAC(ctx, w.home, nil, *w.Link, mac)
 	}
 	if !slices.Equal(mac, enforced) {

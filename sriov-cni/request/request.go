@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
 )
@@ -189,16 +189,12 @@ func (c Conf) mac(ofArgs string) (net.HardwareAddr, error) {
 			return nil, fmt.Errorf(`invalid %s %.40q: want an Ethernet address such as "ca:fe:c0:ff:ee:01"`, s.field, s.value)
 		case mac[0]&1 != 0:
 			return nil, fmt.Errorf("invalid %s %q: a multicast address; the first byte must be even", s.field, s.value)
-		case isZero(mac):
+		case value.NoMAC(mac):
 			return nil, fmt.Errorf("invalid %s %q: all zero", s.field, s.value)
 		}
 		return mac, nil
 	}
 	return nil, nil
-}
-
-func isZero(mac net.HardwareAddr) bool {
-	return !slices.ContainsFunc(mac, func(b byte) bool { return b != 0 })
 }
 
 func (c Conf) mtu() (int, error) {
