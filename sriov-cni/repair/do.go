@@ -177,7 +177,7 @@ func (w *work) failed(err error) error {
 // home, under another name, because something else has its own.
 func NameTaken(err error) bool {
 	for err != nil {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // errors.Is is true for one among others
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			errs := joined.Unwrap()
 			return len(errs) > 0 && !slices.ContainsFunc(errs, func(e error) bool { return !NameTaken(e) })
 		}
