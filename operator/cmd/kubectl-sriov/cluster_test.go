@@ -179,6 +179,7 @@ func testDump(t *testing.T, c *cluster) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "sriov-network-operator", Name: "s"}, StringData: map[string]string{"key": "hunter2"}}
 	require.NoError(t, c.Create(t.Context(), secret))
 	t.Cleanup(func() { require.NoError(t, c.Delete(context.Background(), secret)) })
+	c.load(t, "testdata/secrets.yaml")
 	file := filepath.Join(t.TempDir(), "dump.tar.gz")
 	_, err := kubectlSriov(t, c.kubeconfig, "dump", "-file", file)
 	require.NoError(t, err)

@@ -85,7 +85,7 @@ func (b Bundle) add(name string, objects any) error {
 		if m, ok := list[i].(map[string]any)["metadata"].(map[string]any); ok {
 			delete(m, "managedFields")
 			if a, ok := m["annotations"].(map[string]any); ok {
-				delete(a, "kubectl.kubernetes.io/last-applied-configuration")
+				maps.DeleteFunc(a, func(key string, _ any) bool { return !ourAnnotation(key) })
 			}
 		}
 		list[i] = scrub(list[i])
@@ -111,17 +111,23 @@ func nodes(all []corev1.Node) []corev1.Node {
 	return out
 }
 
-// ours are the annotations that SR-IOV networking reads or writes.
+// ours are the annotations that SR-IOV networking, and those who install it, read or write.
 func ours(annotations map[string]string) map[string]string {
-	out := map[string]string{}
-	for key, value := range annotations {
-		for _, domain := range []string{"sriovnetwork.openshift.io/", "k8s.v1.cni.cncf.io/", "v1.multus-cni.io/"} {
-			if strings.HasPrefix(key, domain) {
-				out[key] = value
-			}
+	out := maps.Clone(annotations)
+	maps.DeleteFunc(out, func(key, _ string) bool { return !ourAnnotation(key) })
+	return out
+}
+
+func ourAnnotation(key string) bool {
+	for _, domain := range []string{
+		"sriovnetwork.openshift.io/", "k8s.v1.cni.cncf.io/", "v1.multus-cni.io/", "sriovkit.io/",
+		"deployment.kubernetes.io/", "resource.kubernetes.io/", "meta.helm.sh/", "helm.sh/",
+	} {
+		if strings.HasPrefix(key, domain) {
+			return true
 		}
 	}
-	return out
+	return false
 }
 
 // pods are those of the operator, whole, and of everybody who asks for networks or VFs, as

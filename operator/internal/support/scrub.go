@@ -7,27 +7,45 @@ package support
 import (
 	"encoding/json"
 	"regexp"
+	"strings"
 )
 
 // redacted stands where something was that is nobody's business.
 const redacted = "REDACTED"
 
 var (
-	// secretName is a field or variable whose value is left out, whatever it is.
-	secretName = regexp.MustCompile(`(?i)passw|passphrase|secret|token|credential|private.?key|api.?key|authorization|\bpsk\b`)
+	// secretName is a field, variable or option whose value is left out, whatever it is.
+	secretName = regexp.MustCompile(`(?i)passw|passphrase|passcode|(^|[_.-])(pass|pwd|psk)($|[_.-])|secret|token|credential|(private|access|api|signing|encryption).?key|authorization|cookie|signature`)
+	// references are fields with such a name that say where a secret is, not what it is.
+	references = map[string]bool{
+		"imagePullSecrets": true, "secretKeyRef": true, "secretRef": true, "serviceAccountToken": true, "automountServiceAccountToken": true,
+	}
+	// secretOption is one on a command line, with its value as the next word.
+	secretOption = regexp.MustCompile(`(?i)^--?[\w.-]*` + secretWord + `[\w.-]*$`)
 	// secretText is left out of any text: private keys, bearer tokens, JSON web tokens,
-	// passwords in URLs and in assignments.
+	// passwords in URLs, in assignments and as options.
 	secretText = []struct {
 		pattern *regexp.Regexp
 		with    string
 	}{
-		{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)`), redacted},
+		{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY[A-Z ]*-----.*?(-----END [A-Z ]*PRIVATE KEY[A-Z ]*-----|$)`), redacted},
 		{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[-\w.~+/]+=*`), "$1 " + redacted},
 		{regexp.MustCompile(`\beyJ[-\w]+\.[-\w]+\.[-\w]*`), redacted},
-		{regexp.MustCompile(`(\w+://[^\s/:@]+:)[^\s/@]+@`), "${1}" + redacted + "@"},
-		{regexp.MustCompile(`(?i)((?:passw\w*|passphrase|secret|token|api.?key)["']?\s*[=:]\s*["']?)[^\s"',}]+`), "${1}" + redacted},
+		{regexp.MustCompile(`\b(gh[pousr]_\w{16,}|github_pat_\w{16,}|A[KS]IA[A-Z0-9]{16}|xox[abp]-[-\w]{10,})`), redacted},
+		// Digits and a slash are a port and a path, not a password.
+		{regexp.MustCompile(`(\w+://[^\s/:@"']+:)(?:[^\s"'/@]*[^\s"'/@0-9][^\s"'@]*|[^\s"'/@]+)@`), "${1}" + redacted + "@"},
+		{regexp.MustCompile(`(\w+://)[^\s/:@"']+@`), "${1}" + redacted + "@"},
+		{regexp.MustCompile(assigned + `"(?:[^"\\]|\\.)*"`), `${1}"` + redacted + `"`},
+		{regexp.MustCompile(assigned + `\\"(?:[^"\\]|\\[^"])*\\"`), `${1}\"` + redacted + `\"`},
+		{regexp.MustCompile(assigned + `'[^']*'`), "${1}'" + redacted + "'"},
+		{regexp.MustCompile(assigned + `[^\s"',}&\\][^\s"',}&]*`), "${1}" + redacted},
 	}
 )
+
+// assigned is what stands before the value of a field, a variable or an option.
+const assigned = `(?i)((?:[\w.-]*` + secretWord + `[\w.-]*\\?["']?\s*[=:]|--?[\w.-]*` + secretWord + `[\w.-]*\s)\s*)`
+
+const secretWord = `(?:passw|passphrase|secret|token|credential|(?:private|access|api).?key|signature)`
 
 // scrubText takes secrets out of a text such as a log.
 func scrubText(s string) string {
@@ -46,7 +64,9 @@ func scrub(value any) any {
 		for key, inner := range v {
 			_, text := inner.(string)
 			switch {
-			case text && (secretName.MatchString(key) || key == "value" && secretName.MatchString(named)):
+			case references[key] && !text:
+				v[key] = scrub(inner)
+			case inner != nil && (secretName.MatchString(key) || key == "value" && secretName.MatchString(named)):
 				v[key] = redacted
 			default:
 				v[key] = scrub(inner)
@@ -54,16 +74,28 @@ func scrub(value any) any {
 		}
 	case []any:
 		for i := range v {
+			option, _ := v[max(i-1, 0)].(string)
+			if i > 0 && secretOption.MatchString(option) {
+				v[i] = redacted
+				continue
+			}
 			v[i] = scrub(v[i])
 		}
 	case string:
-		var inner any
-		if len(v) > 1 && (v[0] == '{' || v[0] == '[') && json.Unmarshal([]byte(v), &inner) == nil {
-			if out, err := json.Marshal(scrub(inner)); err == nil {
-				return string(out)
-			}
+		text := strings.TrimSpace(v)
+		if len(text) < 2 || text[0] != '{' && text[0] != '[' {
+			return scrubText(v)
 		}
-		return scrubText(v)
+		var inner any
+		if err := json.Unmarshal([]byte(text), &inner); err != nil && secretName.MatchString(text) {
+			return redacted + ": not JSON, and it names a secret: " + err.Error()
+		} else if err != nil {
+			return scrubText(v)
+		}
+		if out, err := json.Marshal(scrub(inner)); err == nil {
+			return string(out)
+		}
+		return redacted
 	}
 	return value
 }

@@ -3,6 +3,7 @@
 package support
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,6 +33,54 @@ func TestScrub(t *testing.T) {
 		},
 		"args": []any{"--token=REDACTED", "--v=2"},
 	}}, got)
+}
+
+// Whatever somebody may have put a secret into, it is not in what is given away, and what
+// says where a secret is stays.
+func TestScrubLeavesNoSecret(t *testing.T) {
+	t.Parallel()
+	for name, value := range map[string]any{
+		"number":                   map[string]any{"password": float64(4711)},
+		"list":                     map[string]any{"tokens": []any{"4711"}},
+		"mapping":                  map[string]any{"credentials": map[string]any{"user": "me", "word": "4711"}},
+		"short names":              map[string]any{"DB_PASS": "4711", "MYSQL_PWD": "4711", "wifi.psk": "4711", "AWS_ACCESS_KEY_ID": "4711"},
+		"variable":                 map[string]any{"name": "REGISTRY_PASS", "value": "4711"},
+		"option and its value":     []any{"--registry-token", "4711", "--v=2"},
+		"option in a shell's line": []any{"sh", "-c", "run --db-password 4711 --v=2"},
+		"JSON after a line feed":   "\n {\"ipam\":{\"apiKey\":4711}}",
+		"JSON in JSON":             `{"config":"{\"args\":{\"secret\":\"4711\"}}"}`,
+		"JSON with a fault":        `{"password": "47 11", "a": 1,}`,
+		"escaped JSON with one":    `{"config": "{\"password\": \"4711 and more\",}",}`,
+		"quoted with blanks":       `password = "a 4711"`,
+		"YAML":                     "user: me\npassword: 4711\n",
+		"URL":                      "https://me:x4711/y@host/path",
+		"URL, no user":             "https://4711@host/path",
+		"query":                    "https://host/?access_token=4711&a=b",
+		"PGP":                      "-----BEGIN PGP PRIVATE KEY BLOCK-----\n4711\n-----END PGP PRIVATE KEY BLOCK-----",
+		"key in one line":          `-----BEGIN RSA PRIVATE KEY-----\n4711\n-----END RSA PRIVATE KEY-----`,
+		"cookie":                   map[string]any{"headers": map[string]any{"Cookie": "s=4711"}},
+		"no reference":             map[string]any{"secretRef": "4711"},
+		"beside a reference":       map[string]any{"secretRef": map[string]any{"name": "a", "password": "4711"}},
+		"a well-known form":        "pushed with ghp_4711471147114711aaaa",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, err := json.Marshal(scrub(value))
+			require.NoError(t, err)
+			require.NotRegexp(t, `47\s?11`, string(out))
+			require.Contains(t, string(out), redacted)
+		})
+	}
+	where := map[string]any{
+		"imagePullSecrets": []any{map[string]any{"name": "registry"}}, "automountServiceAccountToken": false,
+		"env":     []any{map[string]any{"name": "DB_PASSWORD", "valueFrom": map[string]any{"secretKeyRef": map[string]any{"name": "db", "key": "a"}}}},
+		"message": "token of the pod expired", "pfName": "ens1f0#0-1", "url": "https://host:443/a@b",
+	}
+	text, err := json.Marshal(where)
+	require.NoError(t, err)
+	got, err := json.Marshal(scrub(where))
+	require.NoError(t, err)
+	require.JSONEq(t, string(text), string(got))
 }
 
 func TestScrubText(t *testing.T) {
