@@ -206,7 +206,9 @@ func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv
 	for _, d := range []directory{
 		{name: "config", host: h.State + "/device-plugin", inside: "/etc/pcidp", kind: create, readOnly: true},
 		{name: "dev", host: "/dev", inside: hostRoot + "/dev", readOnly: true},
-		{name: "device-plugins", host: h.Kubelet + "/device-plugins", inside: kubelet + "/device-plugins", kind: create},
+		// Not below its root directory: kubelet has this path built in
+		// (k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1, DevicePluginPath).
+		{name: "device-plugins", host: kubelet + "/device-plugins", inside: kubelet + "/device-plugins", kind: create},
 		{name: "plugins-registry", host: h.Kubelet + "/plugins_registry", inside: kubelet + "/plugins_registry", kind: create},
 		{name: "pod-resources", host: h.Kubelet + "/pod-resources", inside: kubelet + "/pod-resources", kind: create, readOnly: true},
 		{name: "device-info", host: "/var/run/k8s.cni.cncf.io/devinfo/dp", inside: "/var/run/k8s.cni.cncf.io/devinfo/dp", kind: create},

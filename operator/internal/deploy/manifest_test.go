@@ -154,12 +154,14 @@ func TestHostPaths(t *testing.T) {
 				continue
 			}
 			require.NotEqual(t, "/", v.HostPath.Path)
-			require.NotContains(t, v.HostPath.Path, "/var/lib/kubelet")
+			if v.Name != "device-plugins" { // kubelet has it built in
+				require.NotContains(t, v.HostPath.Path, "/var/lib/kubelet")
+			}
 			require.False(t, strings.HasPrefix(v.HostPath.Path, "/etc/sriov-operator"), v.HostPath.Path)
 			paths[v.Name] = v.HostPath.Path
 		}
 	}
-	require.Equal(t, "/var/lib/k0s/kubelet/device-plugins", paths["device-plugins"])
+	require.Equal(t, "/var/lib/kubelet/device-plugins", paths["device-plugins"])
 	require.Equal(t, "/var/lib/sriov", paths["state"])
 	require.Equal(t, "/var/lib/sriov/device-plugin", paths["config"])
 	require.Equal(t, "/var/lib/cni/bin", paths["cni-bin"])
