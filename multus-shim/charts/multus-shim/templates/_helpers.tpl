@@ -6,6 +6,9 @@
 {{- if ne .Values.cniConfPath "/etc/cni/net.d" }}
 - {{ printf "-cni-conf-dir-host=%s" .Values.cniConfPath | quote }}
 {{- end }}
+{{- if ne .Values.kubeletPath "/var/lib/kubelet" }}
+- {{ printf "-kubelet-dir=%s" .Values.kubeletPath | quote }}
+{{- end }}
 {{- range .Values.extraArgs }}
 - {{ . | quote }}
 {{- end }}
