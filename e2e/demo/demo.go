@@ -65,13 +65,14 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	begun := time.Now()
 	var pods []attachment
 	var pings []ping
+	var overview string
 	steps := []struct {
 		title string
 		do    func(context.Context) error
 	}{
 		{"check this machine", d.check},
 		{"build what nodes and clusters are made of, once", d.build},
-		{"build the images of sriovkit", d.images},
+		{"build the images of sriovkit, and kubectl sriov", d.images},
 		{"start a control plane and a node with two SR-IOV NICs", d.start},
 		{"load the images into the node", d.load},
 		{"install multus-shim", func(ctx context.Context) error { return component.InstallMultus(ctx, d.kubectl, d.checkout) }},
@@ -81,6 +82,7 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 		{"pods", d.pods},
 		{"what the pods got", func(ctx context.Context) (err error) { pods, err = d.attachments(ctx); return err }},
 		{"ping through the VFs", func(ctx context.Context) (err error) { pings, err = d.ping(ctx, pods); return err }},
+		{"ask kubectl sriov", func(ctx context.Context) (err error) { overview, err = d.kubectl(ctx, nil, "sriov"); return err }},
 	}
 	var shown strings.Builder
 	pulse := newPulse(io.MultiWriter(d.Out, &shown))
@@ -95,6 +97,7 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 		fmt.Fprintf(d.Out, "        %.1f s\n", time.Since(stepBegun).Seconds())
 	}
 	report(d.Out, pods, pings)
+	fmt.Fprintf(d.Out, "\n$ kubectl sriov\n%s", overview)
 	fmt.Fprintf(d.Out, "\nAll of it took %.0f s. ", time.Since(begun).Seconds())
 	d.goOn()
 	if d.Picture == "" {
@@ -111,12 +114,13 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 func (d *Demo) goOn() {
 	fmt.Fprintf(d.Out, `The cluster stays until "make demo-down". To look around:
 
-    export KUBECONFIG=%s PATH=%s:$PATH
+    export KUBECONFIG=%s PATH=%s:%s:$PATH
     kubectl get pods -A
+    kubectl sriov why pod/red-1
     kubectl -n %s get sriovnetworknodepolicies,sriovnetworknodestates,sriovnetworks
     kubectl exec red-1 -- ip addr
     kubectl debug -it node/node1 --profile=sysadmin --image=sriovkit.local/busybox:v1 -- chroot /host bash
-`, filepath.Join(d.dir, kubeconfigFile), d.programs, component.Namespace)
+`, filepath.Join(d.dir, kubeconfigFile), d.programs, d.pluginDir(), component.Namespace)
 }
 
 func (d *Demo) failed(ctx context.Context, step string, err error) error {
@@ -207,8 +211,14 @@ func (d *Demo) images(ctx context.Context) (err error) {
 	if d.checkout, err = component.Checkout(ctx); err != nil {
 		return err
 	}
-	return component.Build(ctx, d.checkout, d.imageDir(), component.Tag, component.All...)
+	if err := component.Build(ctx, d.checkout, d.imageDir(), component.Tag, component.All...); err != nil {
+		return err
+	}
+	return component.Compile(ctx, d.checkout, "operator", "./cmd/kubectl-sriov", filepath.Join(d.pluginDir(), "kubectl-sriov"), "linux/"+runtime.GOARCH, component.Tag)
 }
+
+// pluginDir has the plugin of kubectl.
+func (d *Demo) pluginDir() string { return filepath.Join(d.checkout, "bin") }
 
 func (d *Demo) start(ctx context.Context) (err error) {
 	if d.supervisor = connect(d.dir); d.supervisor != nil {
@@ -319,7 +329,7 @@ func (d *Demo) wait(ctx context.Context, what string) error {
 func (d *Demo) kubectl(ctx context.Context, input io.Reader, args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, filepath.Join(d.programs, "kubectl"), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(d.dir, kubeconfigFile))
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(d.dir, kubeconfigFile), "PATH="+d.pluginDir()+":"+os.Getenv("PATH"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, &stdout, &stderr
 	slow := time.AfterFunc(time.Second, func() { fmt.Fprintln(d.Out, "        kubectl", strings.Join(args, " ")) })
 	defer slow.Stop()
