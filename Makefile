@@ -9,7 +9,7 @@ export GOFLAGS := $(GOFLAGS) -trimpath
 
 MODULES := libsriov sriov-cni device-plugin multus-shim operator e2e
 # Outside the workspace, for what only a release needs to compile.
-NESTED := e2e/publish e2e/charts e2e/runtimes e2e/helm
+NESTED := e2e/publish e2e/charts e2e/runtimes e2e/helm e2e/alerts
 # Further modules, that pin what is built and run from elsewhere.
 PINS := .tools e2e/kubernetes e2e/containerd
 each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
@@ -20,8 +20,8 @@ help: ## List the targets
 
 pins = for m in $(filter e2e/helm,$(NESTED)) $(PINS); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
-# Helm takes many minutes to compile: only make test-helm does.
-nested = for m in $(filter-out e2e/helm,$(NESTED)); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
+# Helm and promtool take many minutes to compile: only make test-helm and test-alerts do.
+nested = for m in $(filter-out e2e/helm e2e/alerts,$(NESTED)); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: build
 build: ## Compile every module
@@ -93,6 +93,20 @@ test-runtimes: ## multus-shim below the libraries of containerd and CRI-O (root)
 .PHONY: test-helm
 test-helm: ## The charts tried with Helm (which takes 10 minutes to compile once)
 	cd e2e/helm && GOWORK=off SRIOVKIT_E2E=host go test -timeout 30m ./...
+
+# Not those that need a namespace, netlink or programs of their own: the emulator translates
+# few of netlink's attributes, and what a program starts is not emulated.
+.PHONY: test-arch
+test-arch: ## Unit tests compiled for ARCH=arm64 (or ppc64le, s390x), under emulation of processes
+	@go run ./e2e/cmd/lab test-arch -arch $(or $(ARCH),arm64) -- -count=1 -timeout 30m $(or $(PACKAGES),$(ARCH_PACKAGES))
+
+.PHONY: test-helm-cluster
+test-helm-cluster: ## The charts and the bundle on clusters of emulated nodes (RUN=Immutable to narrow)
+	cd e2e/helm && GOWORK=off SRIOVKIT_E2E=cluster go test -count=1 -timeout 60m -v -run '$(or $(RUN),^TestCluster)' .
+
+.PHONY: test-alerts
+test-alerts: ## The alert rules tried with promtool (which takes minutes to compile once)
+	cd e2e/alerts && export GOWORK=off && go mod tidy -diff && go vet ./... && go test -timeout 30m ./...
 
 .PHONY: artifacts
 artifacts: ## Build what nodes and clusters are made of (10 minutes once, then nothing)

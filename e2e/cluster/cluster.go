@@ -36,7 +36,9 @@ type Config struct {
 	// Nodes is the hardware, one or two; none is one node with two igb ports.
 	// Names, fabric and management network are set by Start.
 	Nodes []vm.Config
-	Log   io.Writer // progress; nil is os.Stderr
+	// Layout is where all nodes keep their files.
+	Layout Layout
+	Log    io.Writer // progress; nil is os.Stderr
 }
 
 // Cluster is a running cluster.
@@ -106,7 +108,7 @@ func (c *Cluster) start(ctx context.Context, config Config, disk string) (err er
 	})
 	for i, hardware := range config.Nodes {
 		group.Go(func() (err error) {
-			nodes[i], err = c.boot(groupCtx, i, hardware, disk)
+			nodes[i], err = c.boot(groupCtx, i, hardware, config.Layout, disk)
 			return err
 		})
 	}
@@ -127,8 +129,8 @@ func (c *Cluster) start(ctx context.Context, config Config, disk string) (err er
 }
 
 // boot starts the machine of a node.
-func (c *Cluster) boot(ctx context.Context, i int, hardware vm.Config, disk string) (*Node, error) {
-	n := &Node{Address: fmt.Sprintf("10.0.2.%d", 15+i)}
+func (c *Cluster) boot(ctx context.Context, i int, hardware vm.Config, layout Layout, disk string) (*Node, error) {
+	n := &Node{Address: fmt.Sprintf("10.0.2.%d", 15+i), layout: layout.withDefaults()}
 	// QEMU listens at the node's address for the API server. The source address
 	// matters: connections that do not come from loopback reach the node with its
 	// own address, and it drops them.

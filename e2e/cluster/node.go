@@ -26,15 +26,17 @@ const (
 
 var (
 	//go:embed files/containerd.toml
-	containerdConfig []byte
+	containerdConfig string
 	//go:embed files/containerd-1.toml
-	containerd1Config []byte
+	containerd1Config string
 	//go:embed files/kubelet.yaml
 	kubeletConfig []byte
 	//go:embed files/bridge.conflist
 	bridgeConfig string
 	//go:embed files/join.sh
 	joinScript string
+	//go:embed files/immutable.sh
+	immutableScript string
 )
 
 // Node is a machine that is part of the cluster. Its daemons are containerd and
@@ -42,6 +44,8 @@ var (
 type Node struct {
 	*vm.VM
 	Address string // InternalIP
+
+	layout Layout
 }
 
 // join makes a booted machine a node and waits until it is Ready.
@@ -66,8 +70,13 @@ func (n *Node) join(ctx context.Context, c *Cluster, i int) error {
 
 // start does what a machine's init does at each boot.
 func (n *Node) start(ctx context.Context) error {
-	if _, err := n.Output(ctx, "sh", "-c", joinScript); err != nil {
+	if _, err := n.Output(ctx, "env", "CNI_BIN="+n.layout.CNIBin, "sh", "-c", joinScript); err != nil {
 		return err
+	}
+	if n.layout.Immutable {
+		if _, err := n.Output(ctx, "sh", "-c", immutableScript); err != nil {
+			return err
+		}
 	}
 	if err := n.StartContainerd(ctx); err != nil {
 		return err
@@ -106,13 +115,13 @@ func (n *Node) configure(ctx context.Context, c *Cluster, i int) error {
 	}
 	subnet := fmt.Sprintf("10.244.%d.0/24", i)
 	for name, content := range map[string][]byte{
-		"kubernetes/ca.crt":            c.CA(),
-		"kubernetes/node.crt":          credentials.Cert,
-		"kubernetes/node.key":          credentials.Key,
-		"kubernetes/kubeconfig":        credentials.Kubeconfig,
-		"kubernetes/kubelet.yaml":      kubeletConfig,
-		"containerd/config.toml":       runtimeConfig,
-		"cni/net.d/10-bridge.conflist": []byte(strings.ReplaceAll(bridgeConfig, "POD_SUBNET", subnet)),
+		"kubernetes/ca.crt":       c.CA(),
+		"kubernetes/node.crt":     credentials.Cert,
+		"kubernetes/node.key":     credentials.Key,
+		"kubernetes/kubeconfig":   credentials.Kubeconfig,
+		"kubernetes/kubelet.yaml": kubeletConfig,
+		"containerd/config.toml":  n.layout.containerd(runtimeConfig),
+		"cni/10-bridge.conflist":  []byte(strings.ReplaceAll(bridgeConfig, "POD_SUBNET", subnet)),
 	} {
 		path := filepath.Join(dir, "etc", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -122,8 +131,8 @@ func (n *Node) configure(ctx context.Context, c *Cluster, i int) error {
 			return err
 		}
 	}
-	for _, name := range []string{"kubernetes", "containerd", "cni"} {
-		if err := n.Push(ctx, filepath.Join(dir, "etc", name), "/etc/"+name); err != nil {
+	for name, to := range map[string]string{"kubernetes": "/etc/kubernetes", "containerd": "/etc/containerd", "cni": n.layout.CNIConf} {
+		if err := n.Push(ctx, filepath.Join(dir, "etc", name), to); err != nil {
 			return err
 		}
 	}
@@ -146,7 +155,7 @@ func (n *Node) StartContainerd(ctx context.Context) error {
 // as well. It registers the node on its own.
 func (n *Node) StartKubelet(ctx context.Context) error {
 	err := n.startDaemon(ctx, "kubelet", "kubelet", "--config=/etc/kubernetes/kubelet.yaml", "--kubeconfig=/etc/kubernetes/kubeconfig",
-		"--hostname-override="+n.Name, "--node-ip="+n.Address)
+		"--hostname-override="+n.Name, "--node-ip="+n.Address, "--root-dir="+n.layout.KubeletRoot)
 	if err != nil {
 		return err
 	}

@@ -137,6 +137,7 @@ func TestLintAndPresets(t *testing.T) {
 		var values struct {
 			CNIBinPath  string `json:"cniBinPath"`
 			CNIConfPath string `json:"cniConfPath"`
+			KubeletPath string `json:"kubeletPath"`
 			Operator    struct {
 				CNIBinPath string            `json:"cniBinPath"`
 				HostPaths  map[string]string `json:"hostPaths"`
@@ -145,7 +146,7 @@ func TestLintAndPresets(t *testing.T) {
 		text, err := os.ReadFile(preset)
 		require.NoError(t, err)
 		require.NoError(t, yaml.Unmarshal(text, &values))
-		paths := []string{values.CNIBinPath, values.CNIConfPath, values.Operator.CNIBinPath}
+		paths := []string{values.CNIBinPath, values.CNIConfPath, values.KubeletPath, values.Operator.CNIBinPath}
 		for _, path := range values.Operator.HostPaths {
 			paths = append(paths, path)
 		}
@@ -219,7 +220,7 @@ func TestSchema(t *testing.T) {
 		out, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "--set", set)
 		require.ErrorContains(t, err, want, set+": "+out)
 	}
-	for set, want := range map[string]string{"cniConfPath=etc": "/cniConfPath", "extraArgs={cleanup}": "/extraArgs/0", "imgae=a": "imgae"} {
+	for set, want := range map[string]string{"cniConfPath=etc": "/cniConfPath", "kubeletPath=kubelet": "/kubeletPath", "extraArgs={cleanup}": "/extraArgs/0", "imgae=a": "imgae"} {
 		out, err := helm(t, "template", "r", filepath.Join(dir, "multus-shim"), "--set", set)
 		require.ErrorContains(t, err, want, set+": "+out)
 	}
@@ -242,12 +243,9 @@ func TestLifecycle(t *testing.T) {
 	on := []string{"--kubeconfig", plane.Kubeconfig, "-n", "sriov-network-operator"}
 	do := func(args ...string) error {
 		out, err := helm(t, append(args, on...)...)
-		if err != nil {
-			err = errors.Join(err, errors.New(out))
-		}
-		return err
+		return errors.Join(err, printed(err, out))
 	}
-	const chart, kinds = "sriov-network-operator", "sriov-network-operator-crds"
+	const chart, kinds = operatorChart, kindsChart
 	before := inventory(kubectl)
 
 	err = do("install", "op", filepath.Join(older, chart), "--create-namespace")
@@ -283,6 +281,49 @@ func TestLifecycle(t *testing.T) {
 	require.Contains(t, kubectl("-n", "sriov-network-operator", "get", "sriovnetworknodepolicies", "-o", "name"), "nics", "what users made is kept")
 	kubectl("delete", "crd", "-l", "app.kubernetes.io/managed-by=Helm")
 	require.Equal(t, before, inventory(kubectl))
+}
+
+// Over upstream's release: refused while the kinds are somebody else's, then one release,
+// with policies and nodes' states kept and nothing of upstream's own objects left in it.
+func TestOverUpstream(t *testing.T) {
+	controlplane.Need(t)
+	plane, err := controlplane.Start(t.Context(), controlplane.Config{Log: io.Discard, Controllers: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, plane.Close()) })
+	kubectl := func(args ...string) string {
+		t.Helper()
+		out, err := plane.Kubectl(t.Context(), nil, args...)
+		require.NoError(t, err, "%v: %s", args, out)
+		return strings.TrimSpace(out)
+	}
+	ours := charts(t, "v1.0.0")
+	do := func(args ...string) error {
+		out, err := helm(t, append(args, "--kubeconfig", plane.Kubeconfig, "-n", "sriov-network-operator")...)
+		return errors.Join(err, printed(err, out))
+	}
+	require.NoError(t, do("install", "sriov", upstreamChart(t, "upstream.test/all:1"), "--create-namespace"))
+	kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+	kubectl("-n", "sriov-network-operator", "apply", "-f", "../../operator/config/samples/policy.yaml")
+
+	require.ErrorContains(t, do("install", "kinds", filepath.Join(ours, kindsChart)), "invalid ownership metadata")
+	require.ErrorContains(t, do("install", "second", filepath.Join(ours, operatorChart)), "invalid ownership metadata")
+	require.NotContains(t, kubectl("-n", "sriov-network-operator", "get", "deployments,serviceaccounts", "-o", "yaml"), "sriovkit/", "nothing half-done")
+
+	require.NoError(t, do("install", "kinds", filepath.Join(ours, kindsChart), "--take-ownership"))
+	require.NoError(t, do("upgrade", "sriov", filepath.Join(ours, operatorChart)))
+	pod := "jsonpath={.spec.template.spec.containers[*].image} {.spec.selector.matchLabels}"
+	require.Equal(t, `sriovkit/operator:v1.0.0 {"name":"sriov-network-operator"}`, kubectl("-n", "sriov-network-operator", "get", "deployment", operatorChart, "-o", pod))
+	require.Contains(t, kubectl("-n", "sriov-network-operator", "get", "sriovnetworknodepolicies", "-o", "name"), "nics")
+	require.NotContains(t, kubectl("get", "clusterroles,clusterrolebindings", "-o", "name"), "operator-webhook")
+	require.NotContains(t, kubectl("-n", "sriov-network-operator", "get", "configmaps", "-o", "name"), "supported-nic-ids")
+}
+
+// printed is what Helm printed before an error, as one.
+func printed(err error, out string) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(out)
 }
 
 // inventory lists the objects of the cluster's scope that a chart might leave.

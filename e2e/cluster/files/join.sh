@@ -3,8 +3,8 @@
 set -eu
 modprobe -a overlay br_netfilter veth bridge xt_comment nft_compat nft_chain_nat xt_MASQUERADE
 sysctl -qw net.ipv4.ip_forward=1 net.bridge.bridge-nf-call-iptables=1
-mkdir -p /opt/cni/bin /var/log/pods
-cp /mnt/cluster/cni/* /opt/cni/bin/
+mkdir -p "$CNI_BIN" /var/log/pods
+cp /mnt/cluster/cni/* "$CNI_BIN"
 ln -sf /mnt/cluster/bin/* /usr/local/bin/
 # The API server's service address; there is no kube-proxy.
 for chain in PREROUTING OUTPUT; do

@@ -29,6 +29,7 @@ const usage = `usage: lab COMMAND [flags]
 	build     build everything the other commands need, and nothing else
 	controlplane  etcd and kube-apiserver for the tests of other modules
 	install   install Debian packages on this machine that are not there yet
+	test-arch tests compiled for another architecture, under emulation
 
 lab COMMAND -h lists the flags. What is built is kept in $SRIOVKIT_CACHE
 (default: sriovkit in the user's cache directory).
@@ -63,6 +64,7 @@ func run(ctx context.Context, args []string) error {
 		"build":           runBuild,
 		"controlplane":    runControlPlane,
 		"install":         runInstall,
+		"test-arch":       runTestArch,
 	}
 	if len(args) == 0 || commands[args[0]] == nil {
 		fmt.Fprint(os.Stderr, usage)
