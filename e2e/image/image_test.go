@@ -97,6 +97,19 @@ func TestPlatforms(t *testing.T) {
 	}
 	require.Equal(t, []string{"linux/amd64", "linux/arm64", "linux/s390x"}, got)
 
+	archive := filepath.Join(t.TempDir(), "a.tar")
+	require.NoError(t, os.WriteFile(archive, first.Bytes(), 0o600))
+	listed, err := image.Digests(archive)
+	require.NoError(t, err)
+	want := []image.Digest{{Name: img.Name, Digest: top.Manifests[0].Digest}}
+	for _, m := range inner.Manifests {
+		want = append(want, image.Digest{Name: img.Name, Platform: m.Platform.OS + "/" + m.Platform.Architecture, Digest: m.Digest})
+	}
+	require.Equal(t, want, listed)
+	require.NoError(t, os.WriteFile(archive, first.Bytes()[:1000], 0o600))
+	_, err = image.Digests(archive)
+	require.ErrorContains(t, err, archive)
+
 	require.ErrorContains(t, image.WriteArchive(io.Discard, img, arm, arm), "platform linux/arm64: given twice")
 	arm.Platform = "linux"
 	require.ErrorContains(t, image.WriteArchive(io.Discard, arm), `platform "linux", want one such as`)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/sriovkit/sriovkit/e2e/component"
+	"github.com/sriovkit/sriovkit/e2e/image"
 )
 
 func runImages(ctx context.Context, args []string) error {
@@ -47,6 +49,20 @@ func runImages(ctx context.Context, args []string) error {
 			return err
 		}
 		fmt.Printf("%-42s %s  %.1f MB\n", c.Reference(*tag), c.Archive(*dir), float64(info.Size())/1e6)
+	}
+	return digests(*dir)
+}
+
+// digests prints what the images are, which the same sources have to give again.
+func digests(dir string) error {
+	for _, c := range component.All {
+		all, err := image.Digests(c.Archive(dir))
+		if err != nil {
+			return err
+		}
+		for _, d := range all {
+			fmt.Printf("%-42s %-14s %s\n", d.Name, cmp.Or(d.Platform, "index"), d.Digest)
+		}
 	}
 	return nil
 }
