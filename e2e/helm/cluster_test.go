@@ -93,16 +93,12 @@ func TestClusterCharts(t *testing.T) {
 	})
 
 	t.Log("uninstall")
-	in := []string{"-n", component.Namespace, "delete", "--timeout=" + patience.String()}
-	s.kubectl(append(in, "sriovnetworknodepolicies,sriovnetworks", "--all")...)
+	s.kubectl("-n", component.Namespace, "delete", "--timeout="+patience.String(), "sriovnetworknodepolicies,sriovnetworks", "--all")
 	s.until("no VFs", func() bool { return s.node("cat /sys/bus/pci/devices/0000:01:00.0/sriov_numvfs") == "0\n" })
-	s.kubectl(append(in, "sriovoperatorconfig", "default")...)
-	s.until("daemons and states are gone", func() bool {
-		return s.get("daemonsets,sriovnetworknodestates", "-n", component.Namespace, "-o", "name") == ""
-	})
 	for _, release := range []string{"sriov", "kinds", "multus"} {
 		s.mustHelm("uninstall", release, "--wait", "--timeout", patience.String())
 	}
+	require.Empty(t, s.get("all,roles,rolebindings", "-n", component.Namespace, "-o", "name"))
 	s.kubectl("delete", "crd", "-l", "app.kubernetes.io/managed-by=Helm", "--timeout="+patience.String())
 	s.kubectl("delete", "namespace", component.Namespace, "--timeout="+patience.String())
 	require.Equal(t, before, inventory(s.kubectl))

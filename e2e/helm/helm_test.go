@@ -86,7 +86,7 @@ func TestEqualToKustomize(t *testing.T) {
 
 	want := objects(t, run(t, kubectl, "kustomize", "../../operator/config"))
 	delete(want, "Namespace/sriov-network-operator") // helm --create-namespace, and its NOTES
-	got, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "-n", "sriov-network-operator")
+	got, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "-n", "sriov-network-operator", "--no-hooks")
 	require.NoError(t, err, got)
 	kinds, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator-crds"))
 	require.NoError(t, err, kinds)
@@ -227,7 +227,8 @@ func TestSchema(t *testing.T) {
 }
 
 // On an API server: refused without its kinds and over what is somebody else's, installed,
-// upgraded with its kinds, rolled back, uninstalled with nothing left but the kinds.
+// upgraded with its kinds, rolled back, uninstalled with nothing left but the kinds; not
+// before the operator has left the nodes, unless that is asked for.
 func TestLifecycle(t *testing.T) {
 	controlplane.Need(t)
 	plane, err := controlplane.Start(t.Context(), controlplane.Config{Log: io.Discard, Controllers: true})
@@ -276,7 +277,10 @@ func TestLifecycle(t *testing.T) {
 	require.NoError(t, do("rollback", "op", "1"))
 	require.Equal(t, "sriovkit/operator:v1.0.0", image())
 
-	require.NoError(t, do("uninstall", "op"))
+	// Nobody runs here who could take anything back: that is said, and all stays as it is.
+	require.ErrorContains(t, do("uninstall", "op", "--timeout", "2s"), "sriov-network-leave")
+	require.Equal(t, "sriovkit/operator:v1.0.0", image())
+	require.NoError(t, do("uninstall", "op", "--no-hooks"))
 	require.NoError(t, do("uninstall", "kinds"))
 	require.Contains(t, kubectl("-n", "sriov-network-operator", "get", "sriovnetworknodepolicies", "-o", "name"), "nics", "what users made is kept")
 	kubectl("delete", "crd", "-l", "app.kubernetes.io/managed-by=Helm")

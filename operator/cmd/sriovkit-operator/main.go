@@ -34,6 +34,7 @@ const usage = `sriovkit-operator: SR-IOV policies in, VFs, resources and network
   sriovkit-operator operator [flags]          reconcile policies, networks and drains in a cluster
   sriovkit-operator daemon [flags]            keep this node as its SriovNetworkNodeState says
   sriovkit-operator install -to DIR FILE...   put programs into a directory of the host, atomically
+  sriovkit-operator leave [flags]             have the operator take back what it put onto nodes, before it is uninstalled
   sriovkit-operator -version
 
 Each takes -h. The operator and the daemon are configured by environment variables that
@@ -55,13 +56,15 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) error {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
-		return errors.New("give a subcommand: operator, daemon or install")
+		return errors.New("give a subcommand: operator, daemon, install or leave")
 	}
 	switch args[0] {
 	case "operator":
 		return runOperator(ctx, args[1:], stderr, getenv)
 	case "daemon":
 		return runDaemon(ctx, args[1:], stderr, getenv)
+	case "leave":
+		return runLeave(ctx, args[1:], stdout, stderr, getenv)
 	case "install":
 		return runInstall(args[1:], stdout, stderr)
 	case "-version", "--version", "version":

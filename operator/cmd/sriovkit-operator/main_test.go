@@ -40,6 +40,8 @@ func TestCommandLine(t *testing.T) {
 		"daemon, no node":          {[]string{"daemon"}, nil, "NODE_NAME and NAMESPACE"},
 		"daemon, bad directory":    {[]string{"daemon", "-node=a", "-namespace=b"}, map[string]string{"HOST_STATE_DIR": "var/lib"}, `"var/lib": want an absolute path`},
 		"daemon, no host":          {[]string{"daemon", "-node=a", "-namespace=b", "-root=/no/such"}, nil, "open the host at /no/such"},
+		"leave, no namespace":      {[]string{"leave"}, nil, "NAMESPACE is not set"},
+		"leave, no cluster":        {[]string{"leave", "-kubeconfig", "/no/such/file"}, good, "find the cluster"},
 		"install, no target":       {[]string{"install", "sriov"}, nil, "usage: sriovkit-operator install"},
 		"install, no such file":    {[]string{"install", "-to", t.TempDir(), "no-such-plugin"}, nil, "install no-such-plugin: not in /"},
 	} {
