@@ -23,6 +23,9 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov"
 )
 
+// version is set by the linker.
+var version = "devel"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -47,6 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&o.Kills, "kills", 10, "how often to kill the plugin in the middle of an ADD")
 	flags.StringVar(&o.Only, "only", "", "regular `expression` of the checks to run; empty is all")
 	yes := flags.Bool("yes", false, "begin; without it the command only says what it would touch")
+	showVersion := flags.Bool("version", false, "print the version and exit")
 	out := flags.String("o", "", "`file` for the JSON document; empty is standard output")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "usage: sriov-conformance -pf ADDRESS [-yes] [flags]\n\nTry an SR-IOV NIC. Needs root and a PF that nothing uses.\n\n")
@@ -54,6 +58,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err := flags.Parse(args); err != nil {
 		return notStarted
+	}
+	if *showVersion {
+		fmt.Fprintln(stdout, "sriov-conformance", version)
+		return passed
 	}
 	err := func() error {
 		if flags.NArg() > 0 {
