@@ -84,6 +84,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *pf == "" {
 		return notStarted
 	}
+	return try(ctx, o, *yes, *out, stdout, stderr)
+}
+
+// try says what it would touch and, if that is wanted, tries the PF and writes the report
+// to the file out, or to standard output if that is empty.
+func try(ctx context.Context, o conformance.Options, yes bool, out string, stdout, stderr io.Writer) int {
 	kit, err := conformance.New(o)
 	if err != nil {
 		fmt.Fprintln(stderr, "sriov-conformance:", err)
@@ -91,17 +97,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer kit.Close()
 	fmt.Fprint(stderr, kit.Plan())
-	if !*yes {
+	if !yes {
 		fmt.Fprintln(stderr, "Nothing was touched. Run again with -yes to begin.")
 		return notStarted
 	}
 	report, err := kit.Run(ctx)
 	if text, jsonErr := json.MarshalIndent(report, "", "  "); jsonErr != nil {
 		err = errors.Join(err, jsonErr)
-	} else if *out == "" {
+	} else if out == "" {
 		fmt.Fprintf(stdout, "%s\n", text)
 	} else {
-		err = errors.Join(err, os.WriteFile(*out, append(text, '\n'), 0o644))
+		err = errors.Join(err, os.WriteFile(out, append(text, '\n'), 0o644))
 	}
 	fmt.Fprintf(stderr, "\n%s\n%s\n\n", conformance.RowHead, report.Row)
 	switch {
