@@ -7,7 +7,6 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -36,7 +35,7 @@ func TestNodeSuites(t *testing.T) {
 			t.Errorf("nothing to run for -suite=%q -tests=%q; suites are in e2e/node/suite.go", *suiteName, *tests)
 		}
 	})
-	for _, s := range slices.Concat(node.Suites, node.Again) {
+	for _, s := range node.All() {
 		if *suiteName != "" && s.Name != *suiteName {
 			continue
 		}

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/vm"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
@@ -43,6 +44,9 @@ type Suite struct {
 	// Profiles are those of sriovtest/quirk that the tests run on, one after the other;
 	// empty is the plain one. A suite with profiles has the module sriov_quirks loaded.
 	Profiles []string
+	// Takes is about how long the suite runs on two quiet cores. Of suites side by side the
+	// longest begin first, so that all end together.
+	Takes time.Duration
 	// Tests is the pattern of the tests to run where Run is given none; empty is all.
 	Tests string
 	// Node is the hardware, including the kernel modules to load. It is named after the
@@ -50,18 +54,17 @@ type Suite struct {
 	Node vm.Config
 }
 
-// Suites is every suite, the longest first; a module adds itself here when it has its
-// first TestNode function.
+// Suites is every suite; a module adds itself here when it has its first TestNode function.
 var Suites = []Suite{
 	sriovCNI,
-	{Name: "operator", Dir: "operator/internal/node", Node: vm.Config{VirtioPFs: 1, Modules: []string{"rdma_rxe", "virtio_net"}}},
-	{Name: "libsriov", Dir: "libsriov", Node: vm.Config{VirtioPFs: 1, Modules: simulators}},
-	{Name: "hardware", Dir: "e2e/node/hardware", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks}, simulators...)}},
-	{Name: "conformance", Dir: "e2e/conformance", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks, "bridge", "8021q"}, simulators...)}, Binaries: map[string]string{
+	{Name: "operator", Takes: 5 * time.Minute, Dir: "operator/internal/node", Node: vm.Config{VirtioPFs: 1, Modules: []string{"rdma_rxe", "virtio_net"}}},
+	{Name: "libsriov", Takes: 2 * time.Minute, Dir: "libsriov", Node: vm.Config{VirtioPFs: 1, Modules: simulators}},
+	{Name: "hardware", Takes: 2 * time.Minute, Dir: "e2e/node/hardware", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks}, simulators...)}},
+	{Name: "conformance", Takes: 3 * time.Minute, Dir: "e2e/conformance", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks, "bridge", "8021q"}, simulators...)}, Binaries: map[string]string{
 		"sriov-conformance": "../cmd/sriov-conformance",
 	}, Programs: []string{"sriov"}},
-	{Name: "noiommu", Dir: "e2e/node/noiommu", Node: vm.Config{NoIOMMU: true, VFIONoIOMMU: true}},
-	{Name: "device-plugin", Dir: "device-plugin", Node: vm.Config{VirtioPFs: 1, Modules: []string{"8021q", "bonding", "bridge", "virtio_net"}}},
+	{Name: "noiommu", Takes: time.Minute, Dir: "e2e/node/noiommu", Node: vm.Config{NoIOMMU: true, VFIONoIOMMU: true}},
+	{Name: "device-plugin", Takes: time.Minute, Dir: "device-plugin", Node: vm.Config{VirtioPFs: 1, Modules: []string{"8021q", "bonding", "bridge", "virtio_net"}}},
 }
 
 // Again is further runs of tests of Suites, on other NICs.
@@ -69,9 +72,16 @@ var Again = []Suite{
 	sriovCNI.on("sriov-cni-profiles", "^TestNode(Quirk|AddByVersion$)", "iavf-ice", "iavf-i40e", "qede"),
 }
 
+// All is every run of every suite, the longest first.
+func All() []Suite {
+	all := slices.Concat(Suites, Again)
+	slices.SortStableFunc(all, func(a, b Suite) int { return cmp.Compare(b.Takes, a.Takes) })
+	return all
+}
+
 // sriovCNI has the quirks loaded, which do nothing until a test asks for one.
 var sriovCNI = Suite{
-	Name: "sriov-cni", Dir: "sriov-cni", Env: []string{"SRIOVKIT_KILL"},
+	Name: "sriov-cni", Takes: 6 * time.Minute, Dir: "sriov-cni", Env: []string{"SRIOVKIT_KILL"},
 	Binaries: map[string]string{
 		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
 	},
@@ -82,6 +92,9 @@ var sriovCNI = Suite{
 // match the pattern.
 func (s Suite) on(name, tests string, profiles ...string) Suite {
 	s.Name, s.Tests, s.Profiles = name, tests, profiles
+	if tests != "" {
+		s.Takes /= 2
+	}
 	return s
 }
 

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -61,7 +60,7 @@ func TestSuites(t *testing.T) {
 	checkout, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	names := map[string]bool{}
-	for _, s := range slices.Concat(Suites, Again) {
+	for _, s := range All() {
 		require.False(t, names[s.Name], "two suites are named %s", s.Name)
 		names[s.Name] = true
 		packages, err := s.packages(t.Context(), checkout)
