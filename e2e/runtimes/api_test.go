@@ -66,12 +66,20 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.Contains(r.URL.Path, "/daemonsets"):
 		a.daemonSet(w, r)
 	case strings.Contains(r.URL.Path, "/network-attachment-definitions/"):
-		_ = answer.Encode(map[string]any{"metadata": map[string]any{}, "spec": map[string]any{"config": a.nad}})
+		_ = answer.Encode(map[string]any{"metadata": metadata(r), "spec": map[string]any{"config": a.nad}})
 	case r.Method == http.MethodGet: // the installer's pod
-		_ = answer.Encode(map[string]any{"status": map[string]any{"containerStatuses": []any{map[string]any{"containerID": a.id}}}})
+		_ = answer.Encode(map[string]any{
+			"metadata": metadata(r), "status": map[string]any{"containerStatuses": []any{map[string]any{"containerID": a.id}}},
+		})
 	default: // a pod's status, or an event
 		_ = answer.Encode(map[string]any{"metadata": map[string]any{}})
 	}
+}
+
+// metadata is that of the object that a path names: .../namespaces/NAMESPACE/KIND/NAME.
+func metadata(r *http.Request) map[string]any {
+	parts := strings.Split(r.URL.Path, "/")
+	return map[string]any{"namespace": parts[len(parts)-3], "name": parts[len(parts)-1]}
 }
 
 // daemonSet answers a watch until the DaemonSet is deleted, and a question at once.

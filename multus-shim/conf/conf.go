@@ -15,7 +15,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containernetworking/cni/pkg/utils"
+
 	"github.com/sriovkit/sriovkit/multus-shim/annotation"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 )
 
 // AnnotationsCapability is the capability under which container runtimes pass
@@ -229,6 +232,12 @@ func (c *Conf) validate() error {
 	for i, a := range c.ValidAttachments {
 		if a.ContainerID == "" || a.IfName == "" {
 			fail("cni.dev/valid-attachments, element %d: containerID %q and ifname %q must both be set", i+1, a.ContainerID, a.IfName)
+			continue
+		}
+		// They become names of files, and what is misread would be deleted.
+		if utils.ValidateContainerID(a.ContainerID) != nil || utils.ValidateInterfaceName(a.IfName) != nil {
+			fail("cni.dev/valid-attachments, element %d: containerID %q, ifname %q: want the names of a container and of an interface",
+				i+1, brief.Text(a.ContainerID), brief.Text(a.IfName))
 		}
 	}
 	return errors.Join(errs...)

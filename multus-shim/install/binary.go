@@ -4,9 +4,7 @@ package install
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 )
@@ -74,24 +72,11 @@ func sameContent(source, target string) (bool, error) {
 
 const binaryMode = 0o755
 
-func copyFile(source, target string) (err error) {
+func copyFile(source, target string) error {
 	in, err := os.Open(source)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+"-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(out.Name()))
-		}
-	}()
-	_, err = io.Copy(out, in)
-	if err = errors.Join(err, out.Chmod(binaryMode), out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), target)
+	return replace(target, binaryMode, in)
 }

@@ -6,14 +6,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/moby/sys/atomicwriter"
 )
 
 // tokenName is the token's file beside the kubeconfig.
@@ -46,7 +46,7 @@ type dispute struct {
 // before, somebody else changed it: the first time it is written again at once,
 // then ever later.
 func (f *files) write(path string, data []byte) error {
-	have, err := os.ReadFile(path)
+	have, err := readOwn(path)
 	if err == nil && bytes.Equal(have, data) {
 		f.settle(path)
 		return nil
@@ -55,7 +55,7 @@ func (f *files) write(path string, data []byte) error {
 		return nil
 	}
 	const perm = 0o600
-	if err := atomicwriter.WriteFile(path, data, perm); err != nil {
+	if err := replace(path, perm, bytes.NewReader(data)); err != nil {
 		return err
 	}
 	if f.written == nil {
@@ -64,6 +64,46 @@ func (f *files) write(path string, data []byte) error {
 	f.written[path] = bytes.Clone(data)
 	f.log.Info("wrote", "file", path)
 	return nil
+}
+
+// readOwn reads a file of ours. A link or a pipe in its place is none: it is replaced.
+func readOwn(path string) ([]byte, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: no regular file", path)
+	}
+	return os.ReadFile(path)
+}
+
+// replace puts a file in the place of whatever has its name, whole and on the disk.
+func replace(path string, mode fs.FileMode, content io.Reader) (err error) {
+	out, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(out.Name()))
+		}
+	}()
+	_, err = io.Copy(out, content)
+	if err = errors.Join(err, out.Chmod(mode), out.Sync(), out.Close()); err != nil {
+		return err
+	}
+	return os.Rename(out.Name(), path)
+}
+
+// material is a file of the service account. An empty one would take the place of one
+// that is good.
+func material(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err == nil && len(bytes.TrimSpace(data)) == 0 {
+		err = fmt.Errorf("%s is empty", path)
+	}
+	return data, err
 }
 
 // rename moves a file that somebody else may write again.
@@ -141,14 +181,14 @@ func (in *installer) credentials() error {
 	if host == "" || port == "" {
 		return errors.New("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set: run this in a pod")
 	}
-	token, err := os.ReadFile(filepath.Join(in.ServiceAccount, "token"))
+	token, err := material(filepath.Join(in.ServiceAccount, "token"))
 	if err != nil {
 		return err
 	}
 	cluster := map[string]any{"server": "https://" + net.JoinHostPort(host, port)}
 	if in.SkipTLSVerify {
 		cluster["insecure-skip-tls-verify"] = true
-	} else if cluster["certificate-authority-data"], err = os.ReadFile(filepath.Join(in.ServiceAccount, "ca.crt")); err != nil {
+	} else if cluster["certificate-authority-data"], err = material(filepath.Join(in.ServiceAccount, "ca.crt")); err != nil {
 		return err
 	}
 	dir := in.credentialsDir()

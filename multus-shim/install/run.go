@@ -262,7 +262,11 @@ func (in *installer) place(name string, data []byte) error {
 // inForce is the configuration in the directory, nil for none.
 func inForce(dir string) []byte {
 	for _, name := range []string{singleName, listName} {
-		if data, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if data, err := os.ReadFile(path); err == nil {
 			return data
 		}
 	}

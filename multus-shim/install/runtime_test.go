@@ -33,7 +33,7 @@ func inPod(t *testing.T, args ...string) (*node, *apitest.Server) {
 }
 
 func status(id string) string {
-	return `{"status":{"containerStatuses":[{"containerID":"` + id + `"}]}}`
+	return `{"metadata":{"namespace":"kube-system","name":"install"},"status":{"containerStatuses":[{"containerID":"` + id + `"}]}}`
 }
 
 // Beside CRI-O the primary network's file must not lie, nor its name be another's.
@@ -67,8 +67,11 @@ func TestRuntimeDecidesHowTheConfigurationStands(t *testing.T) {
 func TestRuntimeIsAwaited(t *testing.T) {
 	t.Parallel()
 	for name, silence := range map[string]func(*apitest.Server){
-		"not started":  func(s *apitest.Server) { s.Put(podPath, status("")) },
-		"no status":    func(s *apitest.Server) { s.Put(podPath, `{}`) },
+		"not started": func(s *apitest.Server) { s.Put(podPath, status("")) },
+		"no status":   func(s *apitest.Server) { s.Put(podPath, `{"metadata":{"namespace":"kube-system","name":"install"}}`) },
+		"of another": func(s *apitest.Server) {
+			s.Put(podPath, strings.Replace(status("containerd://1"), "install", "other", 1))
+		},
 		"server error": func(s *apitest.Server) { fail(s, http.StatusInternalServerError) },
 		"not known":    func(s *apitest.Server) { fail(s, http.StatusUnauthorized) },
 	} {

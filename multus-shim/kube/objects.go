@@ -33,6 +33,15 @@ type Metadata struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
+// check finds answers that are not the object that was asked for, such as those of a
+// proxy: an empty object would be a NAD that leaves its configuration to a file.
+func (m Metadata) check(namespace, name string) error {
+	if m.Namespace != namespace || m.Name != name {
+		return fmt.Errorf("asked for %s/%s, the server's answer is of %q/%q", namespace, name, m.Namespace, m.Name)
+	}
+	return nil
+}
+
 // Pod is what an ADD needs of a pod.
 type Pod struct {
 	Metadata Metadata `json:"metadata"`
@@ -102,6 +111,9 @@ func (c *Client) Pod(ctx context.Context, namespace, name string) (*Pod, error) 
 	if err != nil {
 		return nil, fmt.Errorf("pod %s/%s: %w", namespace, name, err)
 	}
+	if err := pod.Metadata.check(namespace, name); err != nil {
+		return nil, fmt.Errorf("pod: %w", err)
+	}
 	return &pod, nil
 }
 
@@ -111,6 +123,9 @@ func (c *Client) NAD(ctx context.Context, namespace, name string) (*NAD, error) 
 	var nad NAD
 	if err := c.do(ctx, request{method: http.MethodGet, path: path}, &nad); err != nil {
 		return nil, fmt.Errorf("network-attachment-definition %s/%s: %w", namespace, name, err)
+	}
+	if err := nad.Metadata.check(namespace, name); err != nil {
+		return nil, fmt.Errorf("network-attachment-definition: %w", err)
 	}
 	return &nad, nil
 }

@@ -111,7 +111,7 @@ func parse(object rawjson.Object, name string, recorded bool) (_ Config, inlineO
 	if c.CNIVersion, err = cniVersion(object); err != nil {
 		return Config{}, false, err
 	}
-	if _, single := object.Get("type"); single {
+	if isSingle(object) {
 		plugin, err := parsePlugin(object, recorded)
 		if err != nil {
 			return Config{}, false, err
@@ -124,6 +124,15 @@ func parse(object rawjson.Object, name string, recorded bool) (_ Config, inlineO
 		return Config{}, false, err
 	}
 	return c, inlineOnly, nil
+}
+
+// isSingle tells a plugin's configuration from a list. Generators write an empty type
+// beside a list.
+func isSingle(object rawjson.Object) bool {
+	value, typed := object.Get("type")
+	_, list := object.Get("plugins")
+	empty := string(value) == `""` || string(value) == "null"
+	return typed && (!list || !empty)
 }
 
 func (c *Config) parseList(object rawjson.Object, recorded bool) (inlineOnly bool, err error) {
@@ -189,12 +198,15 @@ func parsePlugin(object rawjson.Object, recorded bool) (Plugin, error) {
 	return p, nil
 }
 
-// cniVersion is the newest version we know out of cniVersion and cniVersions.
+// cniVersion is the newest version we know out of cniVersion and, in a list, cniVersions.
 func cniVersion(object rawjson.Object) (string, error) {
 	var single string
 	var list []string
 	if err := errors.Join(object.Decode("cniVersion", &single), object.Decode("cniVersions", &list)); err != nil {
 		return "", err
+	}
+	if isSingle(object) { // cniVersions is a member of lists; there its plugin would get a version that nobody tried
+		list = nil
 	}
 	best := single
 	for _, v := range append(slices.Clone(list), single) {

@@ -68,7 +68,7 @@ func FromPath(path string) (Config, error) {
 // fromFile reads one file. Plugins in the directory named like the network
 // follow the inlined ones (libcni's drop-in directories).
 func fromFile(path string) (Config, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if err != nil {
 		return Config{}, err
 	}
@@ -93,6 +93,24 @@ func fromFile(path string) (Config, error) {
 	return c, nil
 }
 
+// maxFile bounds a configuration, bytes; those of Kubernetes are half as large at most.
+const maxFile = 2 << 20
+
+// readFile reads a regular file of a size that makes sense: a pipe in the directory, or
+// somebody's data, keeps neither a pod nor the installer waiting.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: no regular file", path)
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("%s: %d bytes are more than the %d of a configuration", path, info.Size(), maxFile)
+	}
+	return os.ReadFile(path)
+}
+
 // Chain returns the network made of the plugins in a directory, and whether
 // there are any. Its first plugin is given an empty result to continue from.
 func Chain(dir, name, cniVersion string) (Config, bool, error) {
@@ -110,7 +128,7 @@ func dropIns(dir string) ([]Plugin, error) {
 	}
 	var plugins []Plugin
 	for _, path := range paths {
-		data, err := os.ReadFile(path)
+		data, err := readFile(path)
 		if err != nil {
 			return nil, err
 		}

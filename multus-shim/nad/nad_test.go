@@ -3,9 +3,11 @@
 package nad
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -31,6 +33,51 @@ func TestParse(t *testing.T) {
 	assert.True(t, list.DisableCheck && list.DisableGC)
 	assert.Len(t, list.Plugins, 2)
 	assert.True(t, list.Declares("mac"))
+}
+
+// What a configuration is, its members say together: generators write empty ones.
+func TestSingleOrList(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]string{
+		`{"cniVersion":"1.0.0","type":"","plugins":[{"type":"a"},{"type":"b"}]}`:          "1.0.0 [a b]",
+		`{"cniVersion":"1.0.0","type":null,"plugins":[{"type":"a"}]}`:                     "1.0.0 [a]",
+		`{"cniVersion":"1.0.0","Type":"","Plugins":[{"type":"a"}]}`:                       "1.0.0 [a]",
+		`{"cniVersion":"1.0.0","type":"a","plugins":[{"type":"b"}]}`:                      "1.0.0 [a]",
+		`{"cniVersion":"1.0.0","type":"a","plugins":[]}`:                                  "1.0.0 [a]",
+		`{"cniVersion":"0.4.0","cniVersions":["0.4.0","1.1.0"],"type":"a"}`:               "0.4.0 [a]", // a member of lists
+		`{"cniVersion":"0.4.0","cniVersions":["0.4.0","1.1.0"],"plugins":[{"type":"a"}]}`: "1.1.0 [a]",
+	} {
+		c, err := Parse([]byte(config), "neta")
+		require.NoError(t, err, config)
+		var types []string
+		for _, p := range c.Plugins {
+			types = append(types, p.Type)
+		}
+		assert.Equal(t, want, fmt.Sprint(c.CNIVersion, " ", types), config)
+	}
+}
+
+// The files of a directory are configurations or something else; none keeps anybody waiting.
+func TestFilesThatAreNone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, syscall.Mkfifo(filepath.Join(dir, "00-pipe.conf"), 0o600))
+	require.NoError(t, os.Symlink("01-loop.conf", filepath.Join(dir, "01-loop.conf")))
+	require.NoError(t, os.Symlink("/nonexistent", filepath.Join(dir, "02-nowhere.conf")))
+	require.NoError(t, os.Symlink("/dev/zero", filepath.Join(dir, "03-endless.conf")))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "04-large.conf"), nil, 0o600))
+	require.NoError(t, os.Truncate(filepath.Join(dir, "04-large.conf"), 1<<40))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "10-net.conf"), []byte(`{"name":"net","type":"a"}`), 0o600))
+	c, err := FromPath(dir)
+	require.NoError(t, err)
+	assert.Equal(t, "net", c.Name)
+	c, err = FromDir(dir, "net")
+	require.NoError(t, err)
+	assert.Equal(t, "net", c.Name)
+	for _, name := range []string{"00-pipe.conf", "01-loop.conf", "02-nowhere.conf", "03-endless.conf", "04-large.conf"} {
+		_, err := FromPath(filepath.Join(dir, name))
+		require.ErrorContains(t, err, name)
+	}
 }
 
 func TestParseNamesWhatIsWrong(t *testing.T) {

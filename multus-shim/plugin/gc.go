@@ -90,11 +90,12 @@ func (s *sweep) survey() error {
 		keys = append(keys, record.Key(a.ContainerID, a.IfName))
 	}
 	slices.Sort(keys)
-	for _, key := range slices.Compact(keys) {
-		id, ifname := record.Split(key)
+	found, shared := s.find(slices.Compact(keys))
+	for _, f := range found {
+		key, r, err := f.key, f.record, f.err
+		id, _ := record.Split(key)
 		isListed := listed[id]
-		r, err := s.store.Find(key, ifname, nil)
-		alive := isListed || err != nil || r != nil && r.Network != "" && r.Network != s.conf.Name
+		alive := isListed || err != nil || r != nil && r.Network != s.conf.Name && (r.Network != "" || shared)
 		switch {
 		case err != nil && !isListed && r == nil && s.store.Foreign(key):
 			s.log.Warn("a file of the state directory is passed over: no container of that name, and no record", "err", err)
@@ -113,6 +114,26 @@ func (s *sweep) survey() error {
 		s.count(r, alive)
 	}
 	return nil
+}
+
+// found is what is known of a key.
+type found struct {
+	key    string
+	record *record.Record // nil for nothing
+	err    error
+}
+
+// find looks up all keys, and says whether another configuration has its state in the same
+// directory. Then what is known from libcni's entries alone, which do not tell whose they
+// are, may be the other's.
+func (s *sweep) find(keys []string) (all []found, shared bool) {
+	for _, key := range keys {
+		_, ifname := record.Split(key)
+		r, err := s.store.Find(key, ifname, nil)
+		all = append(all, found{key, r, err})
+		shared = shared || r != nil && r.Network != "" && r.Network != s.conf.Name
+	}
+	return all, shared
 }
 
 // count registers the networks of a container and, if it lives, its attachments.

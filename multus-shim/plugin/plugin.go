@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -118,7 +119,7 @@ func (c *call) openLog(stderr io.Writer) {
 	var outputs []io.Writer
 	var fileErr error
 	if path := c.conf.Log.File; path != "" {
-		c.logFile, fileErr = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		c.logFile, fileErr = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o600) // a pipe without a reader is not usable
 		if fileErr == nil {
 			outputs = append(outputs, c.logFile)
 		}

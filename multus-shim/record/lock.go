@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -29,7 +30,7 @@ func (s Store) Lock(ctx context.Context, containerID string) (release func(), er
 		return nil, err
 	}
 	for {
-		lock := flock.New(path)
+		lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDONLY|syscall.O_NONBLOCK)) // a pipe of that name keeps nobody waiting
 		ok, err := lock.TryLock()
 		if err == nil && !ok {
 			ok, err = lock.TryLockContext(ctx, lockPoll)

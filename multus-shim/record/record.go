@@ -18,12 +18,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/moby/sys/atomicwriter"
 
@@ -168,7 +170,7 @@ func (s Store) Load(key string) (*Record, error) {
 }
 
 func (s Store) load(path, key string) (*Record, error) {
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -266,6 +268,29 @@ func parse(data []byte) (*Record, error) {
 		}
 	}
 	return &r, nil
+}
+
+// readFile reads a regular file. Something else of that name, such as a pipe, keeps nobody
+// waiting, and neither that nor a link that leads nowhere is taken for nothing: ErrCorrupt.
+func readFile(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, linkErr := os.Lstat(path); linkErr == nil {
+			return nil, fmt.Errorf("%w: %s: a link that leads nowhere", ErrCorrupt, path)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: %s: no regular file", ErrCorrupt, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(file)
 }
 
 // syncDir makes a rename in dir durable.

@@ -96,9 +96,13 @@ func (s Store) FromResults(key, ifname string) (*Record, error) {
 			continue
 		}
 		path := filepath.Join(dir, name)
-		data, err := os.ReadFile(path)
+		data, err := readFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // another command finished with it
+		}
+		if errors.Is(err, ErrCorrupt) {
+			unreadable = append(unreadable, err)
+			continue
 		}
 		if err != nil {
 			return nil, err
@@ -186,7 +190,7 @@ func (s Store) Index() (Store, error) {
 	}
 	s.results = map[string][]string{}
 	for _, name := range names {
-		data, err := os.ReadFile(filepath.Join(dir, name))
+		data, err := readFile(filepath.Join(dir, name))
 		var c cached
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

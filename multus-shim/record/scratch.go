@@ -79,7 +79,7 @@ func (s Store) fromScratch(key, ifname string, args conf.Args) (*Record, error) 
 		return nil, fs.ErrNotExist
 	}
 	path := s.scratchPath(containerID)
-	data, err := os.ReadFile(path)
+	data, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What lies where our files belong is replaced; it is neither followed nor waited for.
+func TestReplacesWhatIsNoFile(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(*node) error{
+		"configuration is a link": func(n *node) error {
+			n.write("elsewhere", "of others")
+			return os.Symlink("../elsewhere", n.path("net.d/"+singleName))
+		},
+		"configuration leads nowhere": func(n *node) error { return os.Symlink("/nonexistent", n.path("net.d/"+singleName)) },
+		"configuration is a pipe":     func(n *node) error { return syscall.Mkfifo(n.path("net.d/"+singleName), 0o600) },
+		"the other name is a pipe":    func(n *node) error { return syscall.Mkfifo(n.path("net.d/"+listName), 0o600) },
+		"token is a link": func(n *node) error {
+			n.write("elsewhere", "of others")
+			require.NoError(n.t, os.Mkdir(n.path("net.d/multus.d"), 0o700))
+			return os.Symlink("../../elsewhere", n.path("net.d/multus.d/token"))
+		},
+		"token is a pipe": func(n *node) error {
+			require.NoError(n.t, os.Mkdir(n.path("net.d/multus.d"), 0o700))
+			return syscall.Mkfifo(n.path("net.d/multus.d/token"), 0o600)
+		},
+		"binary is a link": func(n *node) error {
+			n.write("elsewhere", "of others")
+			return os.Symlink("../elsewhere", n.path("bin/multus"))
+		},
+		"binary is a pipe":        func(n *node) error { return syscall.Mkfifo(n.path("bin/multus"), 0o755) },
+		"a pipe beside the files": func(n *node) error { return syscall.Mkfifo(n.path("net.d/05-pipe.conf"), 0o600) },
+		"a file without an end":   func(n *node) error { return os.Symlink("/dev/zero", n.path("net.d/05-zero.conf")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.write("net.d/10-calico.conflist", calico)
+			require.NoError(t, prepare(n))
+			require.NoError(t, n.once())
+			assert.Equal(t, "k8s-pod-network", primaryOf(n))
+			assert.Equal(t, "token-1", n.read("net.d/multus.d/token"))
+			for _, file := range []string{"net.d/" + singleName, "net.d/multus.d/token", "bin/multus"} {
+				info, err := os.Lstat(n.path(file))
+				require.NoError(t, err)
+				assert.True(t, info.Mode().IsRegular(), file)
+			}
+			assert.NoFileExists(t, n.path("net.d/"+listName))
+			if _, err := os.Stat(n.path("elsewhere")); err == nil {
+				assert.Equal(t, "of others", n.read("elsewhere"))
+			}
+		})
+	}
+}
+
+// What cannot be put right is an error that names it, and the node stays as it is.
+func TestWhatCannotBeReplaced(t *testing.T) {
+	t.Parallel()
+	full := func(path string) func(*node) {
+		return func(n *node) {
+			require.NoError(n.t, os.RemoveAll(n.path(path)))
+			require.NoError(n.t, os.Mkdir(n.path(path), 0o755))
+			n.write(path+"/file", "of others")
+		}
+	}
+	for want, spoil := range map[string]func(*node){
+		singleName: full("net.d/" + singleName),
+		"multus.d": func(n *node) {
+			require.NoError(n.t, os.RemoveAll(n.path("net.d/multus.d")))
+			n.write("net.d/multus.d", "of others")
+		},
+		"bin/multus":      full("bin/multus"),
+		"token is empty":  func(n *node) { n.write("sa/token", "") },
+		"token":           func(n *node) { require.NoError(n.t, os.Remove(n.path("sa/token"))) },
+		"ca.crt is empty": func(n *node) { n.write("sa/ca.crt", "\n") },
+		"multus-shim":     func(n *node) { require.NoError(n.t, os.Remove(n.path("multus-shim"))) },
+	} {
+		n := newNode(t)
+		n.write("net.d/10-calico.conflist", calico)
+		require.NoError(t, n.once())
+		spoil(n)
+		before := n.list("net.d")
+		require.ErrorContains(t, n.once(), want)
+		assert.Equal(t, before, n.list("net.d"), want)
+		if want != "multus.d" {
+			assert.Equal(t, "token-1", n.read("net.d/multus.d/token"), want)
+		}
+		if want != singleName {
+			assert.Equal(t, "k8s-pod-network", primaryOf(n), want)
+		}
+	}
+}
