@@ -20,7 +20,6 @@ func (v view) policy(p *v1.SriovNetworkNodePolicy, w *warnings) {
 		w.add("there is no SriovOperatorConfig %s/%s yet: no node takes part", v.namespace, v1.DefaultConfigName)
 		return
 	}
-	with := append(slices.DeleteFunc(slices.Clone(v.policies), func(o *v1.SriovNetworkNodePolicy) bool { return o.Name == p.Name }), p)
 	selected, matched := 0, 0
 	var unmatched warnings
 	for _, n := range v.nodes {
@@ -32,7 +31,10 @@ func (v view) policy(p *v1.SriovNetworkNodePolicy, w *warnings) {
 			matched++ // for all we know
 			continue
 		}
-		verdicts := plan.Node(plan.Input{Policies: with, Labels: n.labels, State: n.state}).Verdicts
+		// Of dozens of policies few have to do with this one: planning all, for each of
+		// thousands of nodes, takes longer than the API server waits.
+		rivals := plan.Rivals(p, v.policies, n.state)
+		verdicts := plan.Node(plan.Input{Policies: append(rivals, p), Labels: n.labels, State: n.state}).Verdicts
 		own := verdicts[slices.IndexFunc(verdicts, func(o plan.Verdict) bool { return o.Policy == p.Name })]
 		if own.Reason == v1.ReasonNoMatch {
 			unmatched.of(n.name, own.Message)
@@ -42,7 +44,7 @@ func (v view) policy(p *v1.SriovNetworkNodePolicy, w *warnings) {
 		if own.Message != "" {
 			w.of(n.name, own.Message)
 		}
-		v.losers(n, p.Name, verdicts, w)
+		losers(n, p.Name, slices.Concat(rivals, v.named(p.Name)), verdicts, w)
 	}
 	switch {
 	case selected == 0:
@@ -52,15 +54,23 @@ func (v view) policy(p *v1.SriovNetworkNodePolicy, w *warnings) {
 	}
 }
 
-// losers tells of other policies that lose VFs on a node and do not so far.
-func (v view) losers(n node, name string, verdicts []plan.Verdict, w *warnings) {
+// named is the policy of a name as it is so far, if there is one.
+func (v view) named(name string) []*v1.SriovNetworkNodePolicy {
+	if i := slices.IndexFunc(v.policies, func(p *v1.SriovNetworkNodePolicy) bool { return p.Name == name }); i >= 0 {
+		return v.policies[i : i+1 : i+1]
+	}
+	return nil
+}
+
+// losers tells of other policies that lose VFs on a node and do not with those of so far.
+func losers(n node, name string, soFar []*v1.SriovNetworkNodePolicy, verdicts []plan.Verdict, w *warnings) {
 	var before []plan.Verdict
 	for _, o := range verdicts {
 		if o.Policy == name || o.Reason != v1.ReasonOverridden && o.Reason != v1.ReasonConflict {
 			continue
 		}
 		if before == nil {
-			before = plan.Node(plan.Input{Policies: v.policies, Labels: n.labels, State: n.state}).Verdicts
+			before = plan.Node(plan.Input{Policies: soFar, Labels: n.labels, State: n.state}).Verdicts
 		}
 		if !slices.ContainsFunc(before, func(b plan.Verdict) bool { return b.Policy == o.Policy && b.Message == o.Message }) {
 			w.of(n.name, "policy "+o.Policy+": "+o.Message)

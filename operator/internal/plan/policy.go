@@ -86,6 +86,33 @@ func Validate(s *v1.SriovNetworkNodePolicySpec) error {
 	return errors.Join(errs...)
 }
 
+// Rivals picks from some policies those that matter for what becomes of a policy on a node:
+// they want a PF that it wants too, offer the same resource, or want a PF of one that does.
+// It is not among them itself.
+func Rivals(policy *v1.SriovNetworkNodePolicy, policies []*v1.SriovNetworkNodePolicy, state *v1.SriovNetworkNodeState) []*v1.SriovNetworkNodePolicy {
+	alike := func(o *v1.SriovNetworkNodePolicy) bool { return o.Spec.ResourceName == policy.Spec.ResourceName }
+	pfs := slices.DeleteFunc(ports(state), func(pf *port) bool {
+		return !wants(policy, pf) && !slices.ContainsFunc(policies, func(o *v1.SriovNetworkNodePolicy) bool { return alike(o) && wants(o, pf) })
+	})
+	var out []*v1.SriovNetworkNodePolicy
+	for _, o := range policies {
+		if o.Name == policy.Name {
+			continue
+		}
+		if alike(o) || slices.ContainsFunc(pfs, func(pf *port) bool { return wants(o, pf) }) {
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// wants reports whether a policy may have VFs of a PF: by its selector, or because it has
+// some, which it may keep.
+func wants(p *v1.SriovNetworkNodePolicy, pf *port) bool {
+	_, selects := selectPF(p, pf)
+	return selects || pf.has(p.Name)
+}
+
 // selection is the part of one PF that a policy's nicSelector takes.
 type selection struct {
 	ranges []Range // never empty
@@ -113,9 +140,8 @@ func selectPF(policy *v1.SriovNetworkNodePolicy, pf *port) (selection, bool) {
 			return sel, false
 		}
 	}
-	whole := []Range{{0, s.NumVfs - 1}}
 	if len(n.PfNames) == 0 {
-		sel.ranges = whole
+		sel.ranges = []Range{{0, s.NumVfs - 1}}
 		return sel, true
 	}
 	sel.named = true
@@ -125,7 +151,7 @@ func selectPF(policy *v1.SriovNetworkNodePolicy, pf *port) (selection, bool) {
 			continue
 		}
 		if p.whole {
-			sel.ranges = whole
+			sel.ranges = []Range{{0, s.NumVfs - 1}}
 			return sel, true
 		}
 		sel.ranges = append(sel.ranges, p.vfs)

@@ -87,6 +87,31 @@ func TestPlanProperties(t *testing.T) {
 	}
 }
 
+// What becomes of a policy does not depend on policies that are not its rivals.
+func TestRivalsAreAllThatMatter(t *testing.T) {
+	fewer := 0
+	for seed := range uint64(5000) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		state := node()
+		if r.IntN(2) == 0 {
+			state.Spec = Node(Input{Policies: randomPolicies(r), State: state}).Spec
+		}
+		policies := randomPolicies(r)
+		p := policies[r.IntN(len(policies))]
+		own := func(policies []*v1.SriovNetworkNodePolicy) Verdict {
+			all := Node(Input{Policies: policies, State: state}).Verdicts
+			return all[slices.IndexFunc(all, func(v Verdict) bool { return v.Policy == p.Name })]
+		}
+		rivals := Rivals(p, policies, state)
+		require.NotContains(t, rivals, p)
+		require.Empty(t, cmp.Diff(own(policies), own(append(rivals, p))), "seed %d", seed)
+		if len(rivals) < len(policies)-1 {
+			fewer++
+		}
+	}
+	require.Positive(t, fewer)
+}
+
 func FuzzParsePFName(f *testing.F) {
 	for _, s := range []string{"ens1", "ens1#0-3", "#0-1", "ens1#3-1", "ens1#0-1#2-3", "a#-1-2"} {
 		f.Add(s)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
@@ -49,6 +50,7 @@ func (v verdicts) applied(p *v1.SriovNetworkNodePolicy, pf *v1.InterfaceExt) {
 
 func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*port) []Verdict {
 	out := make([]Verdict, 0, len(policies))
+	have := sync.OnceValue(func() string { return selectable(pfs) })
 	for _, p := range policies {
 		r := v[p.Name]
 		out = append(out, Verdict{Policy: p.Name, Reason: r.reason, Message: strings.Join(r.notes, "; "), PFs: r.pfs})
@@ -59,15 +61,15 @@ func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*port) []Ver
 			last.Reason = v1.ReasonApplied
 		default:
 			last.Reason = v1.ReasonNoMatch
-			last.Message = noMatch(p, pfs)
+			last.Message = noMatch(p, pfs, have)
 		}
 	}
 	slices.SortFunc(out, func(a, b Verdict) int { return strings.Compare(a.Policy, b.Policy) })
 	return out
 }
 
-// noMatch tells the reader what there would have been to select.
-func noMatch(policy *v1.SriovNetworkNodePolicy, pfs []*port) string {
+// noMatch tells the reader why a policy selects nothing, and what there would have been.
+func noMatch(policy *v1.SriovNetworkNodePolicy, pfs []*port, have func() string) string {
 	s := &policy.Spec
 	n := &s.NicSelector
 	switch {
@@ -76,15 +78,22 @@ func noMatch(policy *v1.SriovNetworkNodePolicy, pfs []*port) string {
 	case n.Vendor == "" && n.DeviceID == "" && len(n.PfNames) == 0 && len(n.RootDevices) == 0:
 		return "nicSelector is empty and selects nothing; give vendor, deviceID, pfNames or rootDevices"
 	}
-	var have []string
 	for _, pf := range pfs {
-		if pf.missing {
+		if pf.missing || pf.TotalVfs > 0 {
 			continue
 		}
-		if _, ok := selectPF(policy, pf); ok && pf.TotalVfs == 0 && firmwareHint(pf.InterfaceExt, s.NumVfs) != "" {
+		if _, ok := selectPF(policy, pf); ok && firmwareHint(pf.InterfaceExt, s.NumVfs) != "" {
 			return label(pf.InterfaceExt) + ": " + fits(s, pf.InterfaceExt).Error()
 		}
-		if pf.TotalVfs > 0 {
+	}
+	return have()
+}
+
+// selectable lists what there is to select.
+func selectable(pfs []*port) string {
+	var have []string
+	for _, pf := range pfs {
+		if !pf.missing && pf.TotalVfs > 0 {
 			have = append(have, fmt.Sprintf("%s %s:%s", label(pf.InterfaceExt), pf.Vendor, pf.DeviceID))
 		}
 	}
