@@ -72,7 +72,8 @@ type seen struct {
 // BenchmarkScale runs the scenarios one after the other on one cluster of N nodes, with
 // the program at $OPERATOR or one built from here. Reported are, for each scenario: wall
 // seconds, CPU seconds of the operator, and its writes. N is 100, or each number in
-// $NODES; 1000 take two minutes on two quiet cores, 5000 a quarter of an hour: give a -timeout.
+// $NODES; 1000 take two minutes on two quiet cores, 5000 a quarter of an hour: give a
+// -timeout. $UNTIL names the scenario to end with.
 func BenchmarkScale(b *testing.B) {
 	sizes := os.Getenv("NODES")
 	if sizes == "" {
@@ -92,21 +93,27 @@ func BenchmarkScale(b *testing.B) {
 func run(b *testing.B, n int) {
 	s := start(b, n)
 	s.operator()
-	s.measure("cold", func() {
+	if s.measure("cold", func() {
 		s.until(func(c seen) bool { return c.planned }, n)
-	})
-	s.measure("policy", func() { // the label Enabled on every node comes with the first policy
+	}) {
+		return
+	}
+	if s.measure("policy", func() { // the label Enabled on every node comes with the first policy
 		s.policy(4, true)
 		s.until(func(c seen) bool { return c.numVfs == 4 && c.reported == c.generation }, n)
 		s.ready(n)
-	})
+	}) || s.measure("rollout", s.rollOut) {
+		return
+	}
 	s.busy.Lock() // daemons have VFs to make: their answers come later, and count apart
 	finished := sync.OnceFunc(s.busy.Unlock)
 	defer finished()
-	s.measure("change", func() {
+	if s.measure("change", func() {
 		s.policy(6, false)
 		s.until(func(c seen) bool { return c.numVfs == 6 }, n)
-	})
+	}) {
+		return
+	}
 	s.measure("applied", func() {
 		finished()
 		s.until(func(c seen) bool { return c.reported == c.generation }, n)
@@ -211,8 +218,8 @@ func (s *scale) stop() {
 	}
 }
 
-// measure reports what a scenario cost the operator.
-func (s *scale) measure(name string, scenario func()) {
+// measure reports what a scenario cost the operator, and whether it was the last.
+func (s *scale) measure(name string, scenario func()) (last bool) {
 	cpu, before, begun := s.cpu(), s.writes(), time.Now()
 	if name == "cold" || name == "restart" {
 		cpu, before = 0, nil // everything this process does
@@ -236,6 +243,7 @@ func (s *scale) measure(name string, scenario func()) {
 	}
 	// At once: with thousands of nodes it is minutes to the end.
 	fmt.Fprintf(os.Stderr, "%-11s %6d nodes: %7.2f s, %6.2f s CPU, %4.0f MiB, %6.0f writes (%s)\n", name, s.nodes, wall, cpu, s.rss(), total, strings.Join(kinds, ", "))
+	return name == os.Getenv("UNTIL")
 }
 
 // cpu seconds of the operator so far: fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
@@ -344,6 +352,36 @@ func (s *scale) policy(numVFs int, create bool) {
 		NicSelector: v1.SriovNetworkNicSelector{Vendor: "8086", DeviceID: "10c9"},
 	}
 	require.NoError(s.b, s.Create(s.b.Context(), p))
+}
+
+// rollOut makes ten pools and then, by a label on every node, puts the nodes into them.
+func (s *scale) rollOut() {
+	const pools = 10
+	for i := range pools {
+		pool := &v1.SriovNetworkPoolConfig{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: fmt.Sprintf("zone-%d", i)}}
+		pool.Spec.NodeSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"zone": strconv.Itoa(i)}}
+		require.NoError(s.b, s.Create(s.b.Context(), pool))
+	}
+	var next atomic.Int64
+	s.each(func(name string) error {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		return s.Patch(s.b.Context(), n, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{"zone":"%d"}}}`, next.Add(1)%pools)))
+	})
+	for begun := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		var list v1.SriovNetworkPoolConfigList
+		require.NoError(s.b, s.List(s.b.Context(), &list, client.InNamespace(ns)))
+		counted := 0
+		for i := range list.Items {
+			counted += list.Items[i].Status.Nodes
+		}
+		if counted == s.nodes {
+			break
+		}
+		if time.Since(begun) > patience {
+			s.b.Fatalf("the pools count %d of %d nodes", counted, s.nodes)
+		}
+	}
+	require.NoError(s.b, s.DeleteAllOf(s.b.Context(), &v1.SriovNetworkPoolConfig{}, client.InNamespace(ns)))
 }
 
 func (s *scale) label(node, patch string) {
