@@ -88,7 +88,7 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 		return err
 	}
 	d := &node.Daemon{
-		Client: mgr.GetClient(), Events: mgr.GetEventRecorder("sriov-network-config-daemon"),
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("sriov-network-config-daemon"),
 		Machine:   node.Machine{Host: host, Files: files},
 		NodeState: client.ObjectKey{Namespace: *namespace, Name: *name}, PodResources: *socket,
 		Claims: filepath.Join(*root, kubelet, "plugins", deploy.DRADriver),

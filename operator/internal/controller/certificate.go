@@ -15,6 +15,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -31,7 +32,8 @@ import (
 type Certificate struct {
 	client.Client
 	Operator
-	Now func() time.Time
+	Live client.Reader // not the cache: before something is deleted
+	Now  func() time.Time
 
 	current atomic.Pointer[tls.Certificate]
 }
@@ -52,10 +54,7 @@ func (r *Certificate) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Resul
 	}
 	exists := err == nil
 	if cfg == nil || !deploy.WantsWebhooks(&cfg.Spec) {
-		if !exists {
-			return ctrl.Result{}, nil
-		}
-		return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, secret))
+		return ctrl.Result{}, r.remove(ctx, secret)
 	}
 	data, next, err := certs.Renew(secret.Data, r.webhookClient(nil).Hosts(), r.Now())
 	if err != nil {
@@ -78,14 +77,33 @@ func (r *Certificate) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Resul
 	return ctrl.Result{RequeueAfter: next.Sub(r.Now())}, nil
 }
 
+// remove deletes the Secret, if there is one that was made here. The other replicas may know
+// already that it is wanted again.
+func (r *Certificate) remove(ctx context.Context, secret *corev1.Secret) error {
+	if owner := metav1.GetControllerOf(secret); owner == nil || !ofConfig(owner) {
+		return nil
+	}
+	cfg, err := r.config(ctx, r.Live)
+	if err != nil || cfg != nil && deploy.WantsWebhooks(&cfg.Spec) {
+		return err // the event of it comes
+	}
+	if err := r.Delete(ctx, secret); !apierrors.IsConflict(err) {
+		return client.IgnoreNotFound(err)
+	}
+	return nil // the event of another one comes
+}
+
 func (r *Certificate) write(ctx context.Context, cfg *v1.SriovOperatorConfig, secret *corev1.Secret, exists bool) error {
-	if exists {
+	if exists && metav1.GetControllerOf(secret) != nil {
 		return r.Update(ctx, secret, FieldOwner)
 	}
-	secret.Type = corev1.SecretTypeTLS
 	if err := controllerutil.SetControllerReference(cfg, secret, r.Scheme()); err != nil {
 		return err
 	}
+	if exists { // a backup brought it
+		return r.Update(ctx, secret, FieldOwner)
+	}
+	secret.Type = corev1.SecretTypeTLS
 	return r.Create(ctx, secret, FieldOwner)
 }
 

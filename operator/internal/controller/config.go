@@ -4,6 +4,9 @@ package controller
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,7 +57,7 @@ func (r *Config) reconcile(ctx context.Context, req ctrl.Request) error {
 		return r.webhooks(ctx, &v1.SriovOperatorConfigSpec{})
 	}
 	if old := cfg.DeepCopy(); controllerutil.RemoveFinalizer(&cfg, v1.FinalizerConfig) {
-		if err := r.Patch(ctx, &cfg, client.MergeFrom(old), FieldOwner); err != nil {
+		if err := r.Patch(ctx, &cfg, locked(old), FieldOwner); err != nil {
 			return client.IgnoreNotFound(err)
 		}
 	}
@@ -71,7 +74,9 @@ func (r *Config) reconcile(ctx context.Context, req ctrl.Request) error {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonApplying, hooked.Error()
 		hooked = nil
 	}
-	if err = errors.Join(deployed, hooked); err != nil {
+	if err = errors.Join(deployed, hooked); apierrors.IsConflict(err) {
+		return err // what is there is not what was read
+	} else if err != nil {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	if perr := r.patchConditions(ctx, &cfg, &cfg.Status.Conditions, ready, r.honoured(ctx, &cfg)); perr != nil {
@@ -133,7 +138,7 @@ func (r *Config) ownIf(ctx context.Context, cfg *v1.SriovOperatorConfig, wanted 
 // own applies an object of the operator's namespace, for garbage collection to take along
 // with the configuration.
 func (r *Config) own(ctx context.Context, cfg *v1.SriovOperatorConfig, obj client.Object) error {
-	have, err := r.find(ctx, r, obj)
+	have, err := r.findAnywhere(ctx, obj)
 	if err != nil {
 		return err
 	}
@@ -157,24 +162,78 @@ func (r *Config) find(ctx context.Context, from client.Reader, like client.Objec
 	return have, nil
 }
 
-// apply writes an object. One that this operator never applied was made by another
+// findAnywhere is find, past the cache if that has none: what is not seen is merged with.
+func (r *Config) findAnywhere(ctx context.Context, like client.Object) (client.Object, error) {
+	have, err := r.find(ctx, r, like)
+	if err != nil || have != nil {
+		return have, err
+	}
+	return r.find(ctx, r.Live, like)
+}
+
+// apply writes an object, if it is not as it is to be. One that this operator never applied was made by another
 // tool, with fields that no apply can take away or change: it is replaced.
 func (r *Config) apply(ctx context.Context, have, obj client.Object) error {
 	what := obj.GetObjectKind().GroupVersionKind().Kind + " " + obj.GetName()
+	content, err := appliedContent(obj)
+	if err != nil {
+		return err
+	}
 	if have != nil && !applied(have) {
 		if err := r.Delete(ctx, have, client.PropagationPolicy(metav1.DeletePropagationBackground)); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("replace %s: %w", what, err)
 		}
+	} else if have != nil {
+		now, err := runtime.DefaultUnstructuredConverter.ToUnstructured(have)
+		if err != nil {
+			return err
+		}
+		now["apiVersion"], now["kind"] = content["apiVersion"], content["kind"] // the cache leaves them out
+		if covers(now, content) {
+			return nil
+		}
 	}
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
-	if err != nil {
-		return err
-	}
-	delete(content, "status")
 	if err := r.Apply(ctx, client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: content}), FieldOwner, client.ForceOwnership); err != nil {
 		return fmt.Errorf("apply %s: %w", what, err)
 	}
 	return nil
+}
+
+// appliedContent is what is applied for an object. An annotation with the sum of it shows,
+// when it is applied again, that nothing was in it before that is to go now.
+func appliedContent(obj client.Object) (map[string]any, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
+	if err != nil {
+		return nil, err
+	}
+	delete(content, "status")
+	data, err := json.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	return content, unstructured.SetNestedField(content, hex.EncodeToString(sum[:16]), "metadata", "annotations", annotationSum)
+}
+
+// annotationSum of what was applied last, on objects that the operator keeps.
+const annotationSum = "sriovkit.io/applied"
+
+// covers reports whether an object has all that is to be in it, and lists no more than that.
+func covers(have, want any) bool {
+	switch want := want.(type) {
+	case nil:
+		return true
+	case map[string]any:
+		have, ok := have.(map[string]any)
+		for key, value := range want {
+			ok = ok && covers(have[key], value)
+		}
+		return ok
+	case []any:
+		have, ok := have.([]any)
+		return ok && slices.EqualFunc(have, want, covers)
+	}
+	return have == want
 }
 
 // applied reports whether this operator made an object.

@@ -96,7 +96,7 @@ func (r *DeviceClasses) reconcile(ctx context.Context) (ctrl.Result, error) {
 	faults, err := r.sync(ctx)
 	switch {
 	case errors.Is(err, errNotServed):
-		marked, err := r.marked(ctx)
+		marked, err := r.marked(ctx, r)
 		if err != nil {
 			return ctrl.Result{}, err
 		}
@@ -132,8 +132,12 @@ func (r *DeviceClasses) end(ctx context.Context, cfg *v1.SriovOperatorConfig) er
 		}
 		return err
 	}
-	if marked, err := r.marked(ctx); err != nil || marked {
+	if marked, err := r.marked(ctx, r); err != nil || marked {
 		return err // the event of the last node wakes us
+	}
+	// The cache of Nodes may be behind the label that the planner has just set.
+	if marked, err := r.marked(ctx, r.Live, client.HasLabels{v1.LabelResourceMode}); err != nil || marked {
+		return err
 	}
 	r.cleared = false
 	if err := r.clear(ctx); err != nil {
@@ -144,9 +148,9 @@ func (r *DeviceClasses) end(ctx context.Context, cfg *v1.SriovOperatorConfig) er
 }
 
 // marked reports whether the operator has set the mode of any node.
-func (r *DeviceClasses) marked(ctx context.Context) (bool, error) {
+func (r *DeviceClasses) marked(ctx context.Context, from client.Reader, which ...client.ListOption) (bool, error) {
 	nodes := nodeMetaList()
-	err := r.List(ctx, nodes, client.UnsafeDisableDeepCopy)
+	err := from.List(ctx, nodes, append(which, client.UnsafeDisableDeepCopy)...)
 	return slices.ContainsFunc(nodes.Items, func(n metav1.PartialObjectMetadata) bool { return n.Annotations[v1.AnnotationModeSet] != "" }), err
 }
 
@@ -172,7 +176,7 @@ func (r *DeviceClasses) clear(ctx context.Context) error {
 }
 
 func (r *DeviceClasses) remove(ctx context.Context, c *resourcev1.DeviceClass) error {
-	if err := client.IgnoreNotFound(r.Delete(ctx, c, client.Preconditions{UID: &c.UID})); err != nil {
+	if err := client.IgnoreNotFound(r.Delete(ctx, c)); err != nil {
 		return fmt.Errorf("delete DeviceClass %s: %w", c.Name, err)
 	}
 	return nil

@@ -13,13 +13,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
-	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
 // evictAgain while pods are on their way out. Nothing announces that a disruption
@@ -30,8 +28,8 @@ const evictAgain = 2 * time.Second
 const sizeAge = time.Second
 
 // busy reports whether a node is being drained, or is drained.
-func busy(state *v1.SriovNetworkNodeState) bool {
-	c := state.Annotations[v1.AnnotationCurrentState]
+func busy(state client.Object) bool {
+	c := state.GetAnnotations()[v1.AnnotationCurrentState]
 	return c == v1.Draining || c == v1.DrainComplete
 }
 
@@ -62,7 +60,7 @@ func wants(desired string) bool { return desired == v1.DrainRequired || desired 
 type Drainer struct {
 	*Client
 	Operator
-	Live client.Reader // past the cache: pods and the node, only while draining
+	Live client.Reader // past the cache: for what cannot be taken back
 	// Wake is told the nodes that may have their turn now.
 	Wake func(nodes []string)
 
@@ -71,6 +69,7 @@ type Drainer struct {
 	mu     sync.Mutex
 	seeded bool // slots knows the nodes that were being drained before the start
 	sizes  map[types.UID]poolSize
+	pooled string // the pools, and their generations, by which slots knows whose each is
 }
 
 type poolSize struct {
@@ -199,90 +198,6 @@ func (r *Drainer) begin(ctx context.Context, node *metav1.PartialObjectMetadata,
 	return ctrl.Result{}, nil
 }
 
-// take reserves a slot; why says what stands against it.
-func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) (why string, err error) {
-	if err := r.seed(ctx); err != nil {
-		return "", err
-	}
-	pools, err := poolsOf(ctx, r, r.Namespace, node.Labels)
-	if err != nil {
-		return "", err
-	}
-	if len(pools) > 1 {
-		return fmt.Sprintf("the node is in pools %s and %s: leave it in one", pools[0].Name, pools[1].Name), nil
-	}
-	// Nodes in no pool are one pool of their own, drained one at a time.
-	name, room := "", 1
-	if len(pools) == 1 {
-		name = pools[0].Name
-		if room, err = r.room(ctx, pools[0]); err != nil {
-			return fmt.Sprintf("pool %s: %v", name, err), nil
-		}
-	}
-	if used, ok := r.slots.take(node.Name, name, room); !ok {
-		return fmt.Sprintf("%d of %d nodes that may be unavailable at once are being drained", used, room), nil
-	}
-	return "", nil
-}
-
-// seed makes the slots known that were in use before the start.
-func (r *Drainer) seed(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.seeded {
-		return nil
-	}
-	var states v1.SriovNetworkNodeStateList
-	if err := r.List(ctx, &states, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return err
-	}
-	for i := range states.Items {
-		if !busy(&states.Items[i]) {
-			continue
-		}
-		node := nodeMeta()
-		if err := r.Get(ctx, client.ObjectKey{Name: states.Items[i].Name}, node, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
-			return err
-		} else if err != nil {
-			continue
-		}
-		pool, err := r.pool(ctx, node)
-		if err != nil {
-			return err
-		}
-		r.slots.hold(node.Name, pool)
-	}
-	r.seeded = true
-	return nil
-}
-
-// room is how many nodes of a pool may be drained at once. Only a percentage needs
-// their number.
-func (r *Drainer) room(ctx context.Context, p *v1.SriovNetworkPoolConfig) (int, error) {
-	if p.Spec.MaxUnavailable == nil || p.Spec.MaxUnavailable.Type != intstr.String {
-		return plan.PoolLimit(p.Spec.MaxUnavailable, 0)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	size := r.sizes[p.UID]
-	if size.generation != p.Generation || time.Since(size.counted) > sizeAge {
-		selector, err := plan.PoolSelector(p)
-		if err != nil {
-			return 0, err
-		}
-		members := nodeMetaList()
-		if err := r.List(ctx, members, client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {
-			return 0, err
-		}
-		size = poolSize{nodes: len(members.Items), generation: p.Generation, counted: time.Now()}
-		if r.sizes == nil {
-			r.sizes = map[types.UID]poolSize{}
-		}
-		r.sizes[p.UID] = size
-	}
-	return plan.PoolLimit(p.Spec.MaxUnavailable, size.nodes)
-}
-
 // evict makes the node free of the pods in question, in as many rounds as it takes. What it
 // does cannot be undone, so it looks past the cache at whether it is still wanted.
 func (r *Drainer) evict(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -290,11 +205,12 @@ func (r *Drainer) evict(ctx context.Context, req ctrl.Request) (ctrl.Result, err
 	if err := r.Live.Get(ctx, req.NamespacedName, &state); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err) // its deletion is an event
 	}
-	desired := state.Annotations[v1.AnnotationDesiredState]
-	if !wants(desired) || state.Annotations[v1.AnnotationCurrentState] != v1.Draining {
+	a := state.Annotations
+	desired := a[v1.AnnotationDesiredState]
+	if !wants(desired) || a[v1.AnnotationCurrentState] != v1.Draining || a[v1.AnnotationKeepUntil] != "" || a[v1.AnnotationExternalDrainer] == "true" {
 		return ctrl.Result{}, nil // the event of it is on its way
 	}
-	cfg, err := r.config(ctx, r)
+	cfg, err := r.config(ctx, r.Live)
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -370,10 +286,15 @@ func (r *Drainer) finish(ctx context.Context, node *metav1.PartialObjectMetadata
 // pool names the first pool of a node; "" is that of the nodes in none.
 func (r *Drainer) pool(ctx context.Context, node *metav1.PartialObjectMetadata) (string, error) {
 	in, err := poolsOf(ctx, r, r.Namespace, node.Labels)
-	if err != nil || len(in) == 0 {
-		return "", err
+	return first(in), err
+}
+
+// first names the first of some pools; "" if there is none.
+func first(pools []*v1.SriovNetworkPoolConfig) string {
+	if len(pools) == 0 {
+		return ""
 	}
-	return in[0].Name, nil
+	return pools[0].Name
 }
 
 // set writes the operator's answer, and which wish DrainComplete is the answer to.

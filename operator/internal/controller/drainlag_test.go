@@ -3,7 +3,6 @@
 package controller
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -20,15 +19,111 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/soak"
 )
 
-// storedReader reads past the cache.
-type storedReader struct{ *lagging }
+// newDraining is a Drainer behind a lagging cache.
+func newDraining(t *testing.T, disabled bool) (*lagging, *Drainer) {
+	l := newLagging(t)
+	l.during, l.onEvent = func() {}, func(_, _ client.Object) {}
+	l.put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: lagNamespace}})
+	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: lagNamespace, Name: v1.DefaultConfigName, UID: "u"}}
+	cfg.Spec.DisableDrain = disabled
+	l.put(cfg)
+	return l, &Drainer{Client: l.client(), Operator: Operator{Namespace: lagNamespace}, Live: l.live(), Wake: func([]string) {}}
+}
 
-func (s storedReader) Get(_ context.Context, key client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
-	obj.SetName(key.Name)
-	if state, ok := obj.(*v1.SriovNetworkNodeState); ok {
-		s.stored[keyOf(obj)].(*v1.SriovNetworkNodeState).DeepCopyInto(state)
+func poolFor(name string, limit int32, selector map[string]string) *v1.SriovNetworkPoolConfig {
+	pool := &v1.SriovNetworkPoolConfig{ObjectMeta: metav1.ObjectMeta{Namespace: lagNamespace, Name: name, UID: types.UID(name)}}
+	pool.Spec = v1.SriovNetworkPoolConfigSpec{MaxUnavailable: new(intstr.FromInt32(limit)), NodeSelector: &metav1.LabelSelector{MatchLabels: selector}}
+	return pool
+}
+
+// wishing puts a node whose daemon asks for a drain.
+func (l *lagging) wishing(name string, labels map[string]string) {
+	n := nodeMeta()
+	n.Name, n.Labels = name, labels
+	l.put(n)
+	l.put(&v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Namespace: lagNamespace, Name: name, Annotations: map[string]string{
+		v1.AnnotationDesiredState: v1.DrainRequired, v1.AnnotationCurrentState: v1.DrainIdle,
+	}}})
+}
+
+// current is the answer of the operator to a node, as it is stored.
+func (l *lagging) current(name string) string {
+	return l.stored["SriovNetworkNodeState/"+name].GetAnnotations()[v1.AnnotationCurrentState]
+}
+
+func (r *Drainer) turn(t *testing.T, name string) {
+	t.Helper()
+	_, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: lagNamespace, Name: name}})
+	require.NoError(t, err)
+}
+
+// A pool that the cache does not have yet counts when a node is to be drained.
+func TestDrainOfAPoolThatTheCacheHasNotYet(t *testing.T) {
+	zone := map[string]string{"zone": "a"}
+	l, r := newDraining(t, true)
+	l.wishing("n", zone)
+	for l.deliver(0) {
 	}
-	return nil
+	l.put(poolFor("p", 0, zone))
+	r.turn(t, "n")
+	require.Equal(t, v1.DrainIdle, l.current("n"))
+}
+
+// Nodes whose drain began in another pool, or in none, count in the one that they are in now.
+func TestSlotsMoveWithPools(t *testing.T) {
+	zone := map[string]string{"zone": "a"}
+	for limit, want := range map[int32]string{1: v1.DrainIdle, 2: v1.Draining} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			l, r := newDraining(t, true)
+			l.put(poolFor("old", 2, zone))
+			l.wishing("early", zone)
+			l.wishing("late", zone)
+			for l.deliver(0) {
+			}
+			r.turn(t, "early")
+			require.Equal(t, v1.Draining, l.current("early"))
+			l.remove("SriovNetworkPoolConfig/old")
+			l.put(poolFor("new", limit, zone))
+			r.turn(t, "late")
+			require.Equal(t, want, l.current("late"))
+		})
+	}
+}
+
+// Whether drains are disabled, and whether a node takes part, is asked of the API server
+// before pods are sent away or a node is said to be empty.
+func TestDrainBehindTheConfiguration(t *testing.T) {
+	l, r := newDraining(t, true)
+	l.wishing("n", nil)
+	for l.deliver(0) {
+	}
+	r.turn(t, "n")
+	for l.deliver(0) {
+	}
+	require.Equal(t, v1.Draining, l.current("n"))
+	cfg := l.stored["SriovOperatorConfig/"+v1.DefaultConfigName].DeepCopyObject().(*v1.SriovOperatorConfig)
+	cfg.Spec.DisableDrain = false
+	l.put(cfg)
+	state := l.stored["SriovNetworkNodeState/n"].DeepCopyObject().(*v1.SriovNetworkNodeState)
+	state.Annotations[v1.AnnotationKeepUntil] = "2030-01-01T00:00:00Z"
+	l.put(state)
+	r.turn(t, "n")
+	require.Equal(t, v1.Draining, l.current("n"), "no permission from a configuration of before")
+}
+
+// Who leads next counts the nodes that the one before has begun with last, though no cache
+// shows it.
+func TestSlotsOfTheLeaderBefore(t *testing.T) {
+	l, before := newDraining(t, true)
+	l.wishing("a", nil)
+	l.wishing("b", nil)
+	for l.deliver(0) {
+	}
+	before.turn(t, "a")
+	require.Equal(t, v1.Draining, l.current("a"))
+	next := &Drainer{Client: before.Client, Operator: before.Operator, Live: l.live(), Wake: func([]string) {}}
+	next.turn(t, "b")
+	require.Equal(t, v1.DrainIdle, l.current("b"))
 }
 
 // However late the cache shows what was written, no more nodes are drained at once than
@@ -37,24 +132,10 @@ func TestLimitBehindALaggingCache(t *testing.T) {
 	const nodes, limit = 6, 2
 	for seed := range uint64(soak.Times(50)) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		l := newLagging(t)
-		l.during, l.onEvent = func() {}, func(_, _ client.Object) {}
-		r := &Drainer{Client: l.client(), Operator: Operator{Namespace: lagNamespace}, Live: storedReader{l}, Wake: func([]string) {}}
-
-		l.put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: lagNamespace}})
-		cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: lagNamespace, Name: v1.DefaultConfigName, UID: "u"}}
-		cfg.Spec.DisableDrain = true
-		l.put(cfg)
-		pool := &v1.SriovNetworkPoolConfig{ObjectMeta: metav1.ObjectMeta{Namespace: lagNamespace, Name: "p"}}
-		pool.Spec = v1.SriovNetworkPoolConfigSpec{MaxUnavailable: new(intstr.FromInt32(limit)), NodeSelector: &metav1.LabelSelector{}}
-		l.put(pool)
+		l, r := newDraining(t, true)
+		l.put(poolFor("p", limit, nil))
 		for i := range nodes {
-			n := nodeMeta()
-			n.Name = fmt.Sprintf("n%d", i)
-			l.put(n)
-			l.put(&v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Namespace: lagNamespace, Name: n.Name, Annotations: map[string]string{
-				v1.AnnotationDesiredState: v1.DrainRequired, v1.AnnotationCurrentState: v1.DrainIdle,
-			}}})
+			l.wishing(fmt.Sprintf("n%d", i), nil)
 		}
 		for l.deliver(0) {
 		}
@@ -83,8 +164,7 @@ func TestLimitBehindALaggingCache(t *testing.T) {
 				continue
 			}
 			name := fmt.Sprintf("n%d", random.IntN(nodes))
-			_, err := r.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: lagNamespace, Name: name}})
-			require.NoError(t, err)
+			r.turn(t, name)
 		}
 	}
 }

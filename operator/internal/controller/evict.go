@@ -41,7 +41,7 @@ func cordon(ctx context.Context, c client.Client, node *corev1.Node) error {
 		node.Annotations = map[string]string{}
 	}
 	node.Spec.Unschedulable, node.Annotations[v1.AnnotationCordoned] = true, "true"
-	return c.Patch(ctx, node, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner)
+	return c.Patch(ctx, node, locked(old), FieldOwner)
 }
 
 // uncordon undoes what cordon did, and nothing else.
@@ -52,7 +52,7 @@ func uncordon(ctx context.Context, c client.Client, node *corev1.Node) error {
 	old := node.DeepCopy()
 	node.Spec.Unschedulable = false
 	delete(node.Annotations, v1.AnnotationCordoned)
-	return c.Patch(ctx, node, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner)
+	return c.Patch(ctx, node, locked(old), FieldOwner)
 }
 
 // occupants of a node that a drain is about.

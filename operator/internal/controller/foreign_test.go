@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -28,7 +29,7 @@ func TestCopiedNADStays(t *testing.T) {
 	key := client.ObjectKey{Namespace: "ns", Name: "net"}
 	in := func(namespace string, owners ...metav1.OwnerReference) *nad.NetworkAttachmentDefinition {
 		return &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: key.Name, OwnerReferences: owners, Annotations: map[string]string{v1.AnnotationOwnerRef: r.ownerRef(key)},
+			Namespace: namespace, Name: key.Name, UID: types.UID(namespace), OwnerReferences: owners, Annotations: map[string]string{v1.AnnotationOwnerRef: r.ownerRef(key)},
 		}}
 	}
 	ours := metav1.OwnerReference{APIVersion: "v1", Kind: "Namespace", Name: "ns", UID: "ns-uid"}
@@ -39,7 +40,7 @@ func TestCopiedNADStays(t *testing.T) {
 				WithIndex(&nad.NetworkAttachmentDefinition{}, OwnerIndex, Owner).
 				WithObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", UID: "ns-uid"}},
 					in("now", ours), in("before", ours), in("copy"), in("owned", theirs)).Build()}
-			require.NoError(t, r.remove(t.Context(), key, except))
+			require.NoError(t, r.remove(t.Context(), key, except, nil))
 			var left nad.NetworkAttachmentDefinitionList
 			require.NoError(t, r.List(t.Context(), &left))
 			var where []string

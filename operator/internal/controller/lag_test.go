@@ -112,6 +112,9 @@ func (l *lagging) deliver(pick int) bool {
 	return true
 }
 
+// live reads past the cache.
+func (l *lagging) live() client.Reader { return &lagging{cached: l.stored} }
+
 func (l *lagging) Scheme() *runtime.Scheme     { return l.scheme }
 func (l *lagging) RESTMapper() meta.RESTMapper { return l.mapper }
 func (l *lagging) GroupVersionKindFor(obj runtime.Object) (schema.GroupVersionKind, error) {
@@ -153,7 +156,10 @@ func (l *lagging) List(_ context.Context, list client.ObjectList, _ ...client.Li
 				o.Items = append(o.Items, *p.DeepCopy())
 			}
 		case *metav1.PartialObjectMetadataList:
-			if n, ok := l.cached[key].(*metav1.PartialObjectMetadata); ok {
+			if s, ok := l.cached[key].(*v1.SriovNetworkNodeState); ok && strings.HasPrefix(o.Kind, "SriovNetworkNodeState") {
+				o.Items = append(o.Items, metav1.PartialObjectMetadata{ObjectMeta: s.ObjectMeta})
+			}
+			if n, ok := l.cached[key].(*metav1.PartialObjectMetadata); ok && strings.HasPrefix(o.Kind, "Node") {
 				o.Items = append(o.Items, *n.DeepCopy())
 			}
 		}
@@ -241,7 +247,7 @@ type planning struct {
 func newPlanning(t *testing.T) *planning {
 	p := &planning{lagging: newLagging(t), queued: map[string]bool{}}
 	o := Operator{Namespace: lagNamespace, ResourcePrefix: "x.io", KeepStaleMinutes: 30}
-	p.planner = &NodePlanner{Client: p.client(), Operator: o, Board: &Board{Changed: func([]string) {}}}
+	p.planner = &NodePlanner{Client: p.client(), Operator: o, Live: p.live(), Board: &Board{Changed: func([]string) {}}}
 	p.during = func() {}
 	p.onEvent = p.enqueue
 	p.put(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: lagNamespace}})

@@ -94,7 +94,7 @@ func (r *Network) reconcile(ctx context.Context, req ctrl.Request) error {
 		return err
 	}
 	if err != nil || !n.GetDeletionTimestamp().IsZero() {
-		if err := r.remove(ctx, req.NamespacedName, ""); err != nil {
+		if err := r.remove(ctx, req.NamespacedName, "", nil); err != nil {
 			return err
 		}
 	}
@@ -102,7 +102,7 @@ func (r *Network) reconcile(ctx context.Context, req ctrl.Request) error {
 		return nil
 	}
 	if old := n.DeepCopyObject().(client.Object); controllerutil.RemoveFinalizer(n.Object, v1.FinalizerNetwork) {
-		if err := r.Patch(ctx, n.Object, client.MergeFrom(old), FieldOwner); err != nil {
+		if err := r.Patch(ctx, n.Object, locked(old), FieldOwner); err != nil {
 			return client.IgnoreNotFound(err)
 		}
 	}
@@ -153,7 +153,7 @@ func (r *Network) provide(ctx context.Context, n *network) (left string, err err
 	if err := r.write(ctx, n, want); err != nil {
 		return "", err
 	}
-	return left, r.remove(ctx, client.ObjectKeyFromObject(n), target)
+	return left, r.remove(ctx, client.ObjectKeyFromObject(n), target, n)
 }
 
 // allowed asks whether a namespace may name the resource. A network that may not (any
@@ -166,11 +166,18 @@ func (r *Network) allowed(ctx context.Context, source nad.Source) error {
 	if err := r.Get(ctx, client.ObjectKey{Name: source.GetNamespace()}, &ns, client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
-	forbidden := source.Allowed(ns.Annotations)
+	if source.Allowed(ns.Annotations) == nil {
+		return nil
+	}
+	var now corev1.Namespace // pods may be about to use what is taken away
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: source.GetNamespace()}, &now); err != nil {
+		return err
+	}
+	forbidden := source.Allowed(now.Annotations)
 	if forbidden == nil {
 		return nil
 	}
-	if err := r.remove(ctx, client.ObjectKey{Namespace: source.GetNamespace(), Name: source.GetName()}, ""); err != nil {
+	if err := r.remove(ctx, client.ObjectKey{Namespace: source.GetNamespace(), Name: source.GetName()}, "", nil); err != nil {
 		return err
 	}
 	return &notReadyError{v1.ReasonResourceForbidden, forbidden.Error()}
@@ -200,7 +207,13 @@ func (r *Network) write(ctx context.Context, n *network, want *nad.NetworkAttach
 		} else if err != nil {
 			return err
 		}
-		return r.Create(ctx, want, FieldOwner)
+		if err := r.Create(ctx, want, FieldOwner); !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		err = r.Live.Get(ctx, client.ObjectKeyFromObject(want), have) // the cache does not show it yet
+		if err != nil {
+			return err
+		}
 	} else if err != nil {
 		return err
 	}
@@ -224,13 +237,15 @@ func (r *Network) write(ctx context.Context, n *network, want *nad.NetworkAttach
 	if have.Spec == old.Spec && maps.Equal(have.Annotations, old.Annotations) && equality.Semantic.DeepEqual(have.OwnerReferences, old.OwnerReferences) {
 		return nil
 	}
-	return r.Patch(ctx, have, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner)
+	return r.Patch(ctx, have, locked(old), FieldOwner)
 }
 
 // remove deletes the network's NADs in all namespaces but one. Their owners have to show
 // that they were made by this installation: annotation and name alone are also those of a
-// copy that somebody made in another namespace, or of one that a backup brought.
-func (r *Network) remove(ctx context.Context, key client.ObjectKey, except string) error {
+// copy that somebody made in another namespace, or of one that a backup brought. A network
+// that is still there, seen, has to be as it was seen: one that was moved there and back
+// has its NAD where an older version of it has none.
+func (r *Network) remove(ctx context.Context, key client.ObjectKey, except string, seen *network) error {
 	var ns corev1.Namespace
 	if err := r.Get(ctx, client.ObjectKey{Name: r.Namespace}, &ns, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
 		return err
@@ -244,11 +259,27 @@ func (r *Network) remove(ctx context.Context, key client.ObjectKey, except strin
 		if n.Namespace == except || n.Name != key.Name || !r.made(n, ns.UID) {
 			continue
 		}
-		if err := r.Delete(ctx, n, client.Preconditions{UID: &n.UID}); client.IgnoreNotFound(err) != nil {
+		if err := r.still(ctx, seen); err != nil {
+			return err
+		}
+		if err := r.Delete(ctx, n); client.IgnoreNotFound(err) != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// still is a conflict if a network is not what it was when it was seen.
+func (r *Network) still(ctx context.Context, seen *network) error {
+	if seen == nil {
+		return nil
+	}
+	now := r.empty()
+	err := r.Live.Get(ctx, client.ObjectKeyFromObject(seen), now.Object)
+	if err == nil && (now.GetUID() != seen.GetUID() || now.GetGeneration() != seen.GetGeneration()) {
+		return apierrors.NewConflict(v1.GroupVersion.WithResource(r.Kind).GroupResource(), seen.GetName(), errors.New("the cache is behind"))
+	}
+	return client.IgnoreNotFound(err)
 }
 
 // made reports whether a NAD was made by an operator in the Namespace with this UID.

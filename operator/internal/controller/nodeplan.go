@@ -40,6 +40,7 @@ var nodeKind = corev1.SchemeGroupVersion.WithKind("Node")
 type NodePlanner struct {
 	*Client
 	Operator
+	Live    client.Reader // not the cache: before something is deleted
 	Board   *Board
 	Leaving *leaving
 	// wrote has the versions of node states and of Nodes that their last reconcile wrote.
@@ -367,7 +368,7 @@ func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMeta
 		}
 		state.Annotations[v1.AnnotationKeepUntil] = until.UTC().Format(time.RFC3339)
 		if r.KeepStaleMinutes > 0 {
-			if err := r.Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}), FieldOwner); err != nil {
+			if err := r.Patch(ctx, state, locked(old), FieldOwner); err != nil {
 				return ctrl.Result{}, client.IgnoreNotFound(err)
 			}
 		}
@@ -375,7 +376,27 @@ func (r *NodePlanner) retire(ctx context.Context, node *metav1.PartialObjectMeta
 	if left := time.Until(until); left > 0 {
 		return ctrl.Result{RequeueAfter: left}, nil
 	}
+	if back, err := r.back(ctx, name); err != nil {
+		return ctrl.Result{}, err
+	} else if back {
+		return ctrl.Result{RequeueAfter: conflictAgain}, nil
+	}
 	return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, state, client.Preconditions{UID: &state.UID, ResourceVersion: &state.ResourceVersion}))
+}
+
+// back reports whether a node takes part after all. The caches of Nodes and of the
+// configuration may be behind that of node states, and what a node state remembers is lost
+// with it.
+func (r *NodePlanner) back(ctx context.Context, name string) (bool, error) {
+	cfg, err := r.config(ctx, r.Live)
+	if err != nil || cfg == nil {
+		return false, err
+	}
+	node := nodeMeta()
+	if err := r.Live.Get(ctx, client.ObjectKey{Name: name}, node); err != nil {
+		return false, client.IgnoreNotFound(err)
+	}
+	return node.DeletionTimestamp.IsZero() && deploy.Selected(&cfg.Spec, node.Labels), nil
 }
 
 func joinMessage(a, b string) string {

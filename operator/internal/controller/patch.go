@@ -43,6 +43,21 @@ func newClient(mgr ctrl.Manager) (*Client, error) {
 	return &Client{Client: mgr.GetClient(), api: api}, err
 }
 
+// Delete deletes an object that was read, and no other: one that somebody made under its
+// name since then stays, and the error is a conflict.
+func (c *Client) Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error {
+	uid := obj.GetUID()
+	if uid == "" {
+		return fmt.Errorf("delete %T %s: it was not read before", obj, obj.GetName())
+	}
+	return c.Client.Delete(ctx, obj, append([]client.DeleteOption{client.Preconditions{UID: &uid}}, opts...)...)
+}
+
+// locked is a patch from old that holds only for the version of old.
+func locked(old client.Object) client.Patch {
+	return client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{})
+}
+
 // conflictAgain is when to try again what was refused because the object has changed. The
 // cache is that much behind; its event may be one that wakes nobody.
 const conflictAgain = 500 * time.Millisecond

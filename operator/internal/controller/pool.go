@@ -24,15 +24,20 @@ func poolsOf(ctx context.Context, c client.Reader, namespace string, nodeLabels 
 	if err := c.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return nil, err
 	}
+	return selecting(list.Items, nodeLabels), nil
+}
+
+// selecting picks the pools that a node with these labels is in, by name.
+func selecting(pools []v1.SriovNetworkPoolConfig, nodeLabels map[string]string) []*v1.SriovNetworkPoolConfig {
 	var out []*v1.SriovNetworkPoolConfig
-	for i := range list.Items {
-		p := &list.Items[i]
+	for i := range pools {
+		p := &pools[i]
 		if s, err := plan.PoolSelector(p); err == nil && s.Matches(labels.Set(nodeLabels)) {
 			out = append(out, p)
 		}
 	}
 	slices.SortFunc(out, func(a, b *v1.SriovNetworkPoolConfig) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	return out
 }
 
 // PoolStatus counts the nodes of a pool and says whether it can be used.

@@ -130,7 +130,7 @@ func setupWebhooks(mgr ctrl.Manager, o Operator, c *Certificate) error {
 	if o.WebhookAddress == "" {
 		return nil
 	}
-	c.Client = mgr.GetClient()
+	c.Client, c.Live = &Client{Client: mgr.GetClient()}, mgr.GetAPIReader()
 	toConfig := handler.EnqueueRequestsFromMapFunc(o.toConfig)
 	return errors.Join(
 		ctrl.NewControllerManagedBy(mgr).Named("certificate").
@@ -159,7 +159,7 @@ func setupNodes(mgr ctrl.Manager, c *Client, o Operator) error {
 			changed <- event.GenericEvent{Object: &v1.SriovNetworkNodePolicy{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: p}}}
 		}
 	}}
-	nodes := &NodePlanner{Client: c, Operator: o, Board: board, Leaving: &leaving{live: mgr.GetAPIReader(), now: time.Now}}
+	nodes := &NodePlanner{Client: c, Operator: o, Live: mgr.GetAPIReader(), Board: board, Leaving: &leaving{live: mgr.GetAPIReader(), now: time.Now}}
 	w := watcher{client: c, Operator: o}
 	status := &PolicyStatus{Client: c, Operator: o, Board: board}
 

@@ -2,7 +2,11 @@
 
 package controller
 
-import "sync"
+import (
+	"maps"
+	"slices"
+	"sync"
+)
 
 // wakeAtOnce is how many waiting nodes of a pool are woken for one free slot: more than
 // one, for the first may not want it any more, but not all of thousands.
@@ -17,11 +21,27 @@ type slots struct {
 	waiting map[string]string // the same, of the nodes that were refused one
 }
 
+// ask is take, but for taking.
+func (s *slots) ask(node, pool string, room int) (used int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.room(node, pool, room)
+}
+
 // take gives node a slot of its pool unless room are in use, and says how many are. What
 // it holds already it keeps, also when there is less room now.
 func (s *slots) take(node, pool string, room int) (used int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if used, ok = s.room(node, pool, room); ok {
+		set(&s.held, node, pool)
+		delete(s.waiting, node)
+	}
+	return used, ok
+}
+
+// room counts the slots in use, with node's if it may have one; else node waits.
+func (s *slots) room(node, pool string, room int) (used int, ok bool) {
 	for other, theirs := range s.held {
 		if theirs == pool && other != node {
 			used++
@@ -31,9 +51,23 @@ func (s *slots) take(node, pool string, room int) (used int, ok bool) {
 		set(&s.waiting, node, pool)
 		return used, false
 	}
-	set(&s.held, node, pool)
-	delete(s.waiting, node)
 	return used + 1, true
+}
+
+// nodes that hold a slot.
+func (s *slots) nodes() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.held))
+}
+
+// move notes that the slot of node, if it has one, is of another pool.
+func (s *slots) move(node, pool string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, has := s.held[node]; has {
+		s.held[node] = pool
+	}
 }
 
 // hold notes a slot that node has already, whether or not there is room.

@@ -62,10 +62,7 @@ func (r *Config) webhooks(ctx context.Context, spec *v1.SriovOperatorConfigSpec)
 // hook applies a webhook configuration. What another installation left in our namespace
 // is replaced: nobody answers there. One that leads elsewhere is somebody else's.
 func (r *Config) hook(ctx context.Context, obj client.Object) error {
-	have, err := r.find(ctx, r, obj)
-	if err == nil && have == nil {
-		have, err = r.find(ctx, r.Live, obj)
-	}
+	have, err := r.findAnywhere(ctx, obj)
 	if err != nil {
 		return err
 	}

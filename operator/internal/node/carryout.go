@@ -4,11 +4,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
@@ -55,10 +58,18 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	if len(works) == 0 {
 		return p, nil
 	}
+	// What follows has to rest on the newest spec and answer of the operator: two policies
+	// applied together must not make VFs twice, and a drain that this daemon has ended already
+	// is no permission. A report is refused if there is a newer one; where there is nothing to
+	// report it is looked for.
+	version := state.ResourceVersion
 	if !d.failing.again(state, works) {
-		// Also a check, by its resource version, that the spec is the newest: two policies
-		// applied together must not make VFs twice.
 		if err := d.report(ctx, state, s.Found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonApplying, message: summary(works) + still}); err != nil {
+			return p, err
+		}
+	}
+	if state.ResourceVersion == version {
+		if err := d.newest(ctx, state); err != nil {
 			return p, err
 		}
 	}
@@ -74,6 +85,18 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", firstBytes(summary(done)+still, 900))
 	}
 	return p, nil
+}
+
+// newest is a conflict if the state that was read is not the newest.
+func (d *Daemon) newest(ctx context.Context, state *v1.SriovNetworkNodeState) error {
+	var now v1.SriovNetworkNodeState
+	if err := d.Live.Get(ctx, client.ObjectKeyFromObject(state), &now); err != nil {
+		return err
+	}
+	if now.UID != state.UID || now.ResourceVersion != state.ResourceVersion {
+		return apierrors.NewConflict(v1.GroupVersion.WithResource("sriovnetworknodestates").GroupResource(), state.Name, errors.New("the cache is behind"))
+	}
+	return nil
 }
 
 // attempt is what came of the last works of a spec.

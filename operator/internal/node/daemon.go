@@ -37,6 +37,7 @@ const lookAgain = 10 * time.Minute
 // Daemon keeps one node as its SriovNetworkNodeState says.
 type Daemon struct {
 	Client  client.Client
+	Live    client.Reader // not the cache
 	Events  events.EventRecorder
 	Machine Machine
 	// NodeState names the object: the operator's namespace, the node's name.

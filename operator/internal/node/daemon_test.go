@@ -80,7 +80,7 @@ func TestDrainIsAskedForOnce(t *testing.T) {
 	require.Equal(t, v1.DrainIdle, s.annotation(v1.AnnotationDesiredState))
 
 	t.Log("also after a restart of the daemon")
-	s.Daemon = &Daemon{Client: s.Client, Events: s.events, Machine: s.Machine, NodeState: s.NodeState, PodResources: s.PodResources}
+	s.Daemon = &Daemon{Client: s.Client, Live: s.Client, Events: s.events, Machine: s.Machine, NodeState: s.NodeState, PodResources: s.PodResources}
 	_, err = s.pass()
 	require.Error(t, err)
 	require.Equal(t, before, s.writes)

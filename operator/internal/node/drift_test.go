@@ -40,6 +40,7 @@ func (b *bench) run(policies ...*v1.SriovNetworkNodePolicy) {
 		Client: fake.NewClientBuilder().WithScheme(scheme).WithObjects(state).WithStatusSubresource(state).Build(),
 		Events: events.NewFakeRecorder(1000), Machine: b.Machine, NodeState: client.ObjectKeyFromObject(state),
 	}
+	d.Live = d.Client
 	d.hardware.changed = make(chan event.GenericEvent)
 	ctx, cancel := context.WithCancel(b.t.Context())
 	watched, worked := make(chan error, 1), make(chan struct{})

@@ -141,6 +141,7 @@ func newStand(t *testing.T) *stand {
 		Events: s.events, Machine: Machine{Host: host, Files: Files{Root: s.root}},
 		NodeState: client.ObjectKey{Namespace: "ns", Name: "node"}, PodResources: socket,
 	}
+	s.Live = s.Client
 	return s
 }
 
