@@ -63,11 +63,14 @@ images:
 // The optional components are added by an overlay, and move with its namespace.
 func TestComponents(t *testing.T) {
 	out := render(t, func(s string) string {
-		return strings.Replace(s, "namespace: sriov-network-operator", "namespace: elsewhere", 1) + "components: [components/network-policy, components/monitoring]\n"
+		return strings.Replace(s, "namespace: sriov-network-operator", "namespace: elsewhere", 1) + "components: [components/network-policy, components/monitoring, components/secure-metrics]\n"
 	})
 	for _, kind := range []string{"NetworkPolicy", "ServiceMonitor", "PrometheusRule", "PodDisruptionBudget"} {
 		require.Regexp(t, `kind: `+kind+`\nmetadata:\n(  .*\n)*  namespace: elsewhere\n`, out)
 	}
 	require.NotContains(t, out, "namespace: sriov-network-operator\n")
+	require.Regexp(t, `- args:\n        - operator\n        - -metrics-secure\n`, out)
+	require.Regexp(t, `scheme: https\n`, out)
+	require.Regexp(t, `name: sriov-network-operator-metrics-review\nroleRef:\n(.*\n)+?subjects:\n- kind: ServiceAccount\n  name: sriov-network-operator\n  namespace: elsewhere\n`, out)
 	require.NotContains(t, render(t, func(s string) string { return s }), "monitoring.coreos.com")
 }

@@ -4,11 +4,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"path"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/operator/internal/controller"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
+	"github.com/sriovkit/sriovkit/operator/internal/review"
 )
 
 // settings of the operator, from its environment.
@@ -82,6 +85,8 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	flags := flag.NewFlagSet("operator", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	metricsAddr := flags.String("metrics-bind-address", ":8080", "where to serve /metrics; 0 does not")
+	metricsSecure := flags.Bool("metrics-secure", false, "serve /metrics by TLS, to those whom the API server lets get it: needs the rights of config/components/secure-metrics")
+	metricsCerts := flags.String("metrics-cert-dir", "", "`directory` with tls.crt and tls.key for -metrics-secure, read again when they change (default is a certificate of its own)")
 	healthAddr := flags.String("health-probe-bind-address", ":8081", "where to serve /healthz and /readyz; 0 does not")
 	pprofAddr := flags.String("pprof-bind-address", "0", "where to serve /debug/pprof; 0 does not")
 	webhookAddr := flags.String("webhook-bind-address", ":9443", "where to serve the webhooks that the configuration enables; 0 does not")
@@ -104,6 +109,13 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	if *webhookAddr != "0" {
 		s.WebhookAddress = *webhookAddr
 	}
+	served := metricsserver.Options{BindAddress: *metricsAddr, SecureServing: *metricsSecure, CertDir: *metricsCerts}
+	if *metricsSecure {
+		served.FilterProvider = review.Filter
+		if err := readable(*metricsCerts); err != nil {
+			return err
+		}
+	}
 	logTo(stderr, *level)
 	if getenv("GOGC") == "" {
 		// The heap is small, and every event of thousands of nodes is garbage at once:
@@ -125,7 +137,7 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	}
 	mgr, err := controller.New(cfg, s.Operator, s.images, ctrl.Options{
 		Scheme:                 scheme,
-		Metrics:                metricsserver.Options{BindAddress: *metricsAddr},
+		Metrics:                served,
 		HealthProbeBindAddress: *healthAddr,
 		PprofBindAddress:       *pprofAddr,
 		LeaderElection:         *elect, LeaderElectionID: "sriovkit-operator", LeaderElectionNamespace: s.Namespace,
@@ -138,4 +150,16 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 		return err
 	}
 	return mgr.Start(ctx)
+}
+
+// readable reports why a directory of a certificate, if one is given, cannot be used:
+// without one the server would quietly make its own.
+func readable(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if _, err := tls.LoadX509KeyPair(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")); err != nil {
+		return fmt.Errorf("-metrics-cert-dir %q: want a certificate in tls.crt and its key in tls.key: %w", dir, err)
+	}
+	return nil
 }

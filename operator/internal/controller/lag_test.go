@@ -230,11 +230,14 @@ func (l *lagging) refuse(w http.ResponseWriter, err *apierrors.StatusError) {
 func (l *lagging) client() *Client {
 	server := httptest.NewServer(l)
 	l.t.Cleanup(server.Close)
-	api, err := rest.UnversionedRESTClientFor(&rest.Config{
+	cfg := &rest.Config{
 		Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{NegotiatedSerializer: serializer.NewCodecFactory(l.scheme).WithoutConversion()},
-	})
+	}
+	api, err := rest.UnversionedRESTClientFor(cfg)
 	require.NoError(l.t, err)
-	return &Client{Client: l, api: api}
+	c := &Client{Client: l, api: api}
+	require.NoError(l.t, c.patchThrough(cfg))
+	return c
 }
 
 // planning is a NodePlanner behind a lagging cache, with its queue.
