@@ -169,6 +169,10 @@ func TestTenantsNameNothingOfTheNode(t *testing.T) {
 		"deviceID deeper":             {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"x","args":[{"cni":{"pciBusID":"0000:01:10.0"}}]}`}, `"pciBusID" names something`},
 		"runtimeConfig":               {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"tuning","runtimeConfig":{}}`}, `"runtimeConfig" names something`},
 		"an interface of the node":    {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"x","master":"eth0"}`}, `"master" names something`},
+		"interfaces of the node":      {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"bond","linksInContainer":false,"links":[{"name":"eth0"}]}`}, `type "bond" takes a device`},
+		"other networks":              {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"multus"}`}, `type "multus" takes a device`},
+		"a plugin instead of IPAM":    {v1.SriovNetworkSpec{IPAM: `{"Type":"host-device"}`}, `ipam: type "host-device" takes a device`},
+		"a socket of the node":        {v1.SriovNetworkSpec{IPAM: `{"type":"nv-ipam","daemonSocket":"unix:///run/x.sock"}`}, `ipam: "daemonSocket" names something`},
 		"a directory of the node":     {v1.SriovNetworkSpec{IPAM: `{"type":"host-local","dataDir":"/etc"}`}, `ipam: "dataDir" names something`},
 		"a file of the node":          {v1.SriovNetworkSpec{IPAM: `{"type":"host-local","resolvConf":"/etc/shadow"}`}, `ipam: "resolvConf" names`},
 	} {

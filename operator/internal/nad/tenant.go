@@ -10,18 +10,20 @@ import (
 	"strings"
 )
 
-// takesDevices are the types of plugins that attach a device, or an interface of the node,
-// of their own choice. After the one that the operator puts first none has a place in the
-// chain of a tenant.
+// takesDevices are the types of plugins that attach a device, or an interface or socket of
+// the node, of their own choice, or run other plugins. After the one that the operator puts
+// first none has a place in the chain of a tenant.
 var takesDevices = []string{
 	"sriov", "ib-sriov", "ovs", "accelerated-bridge", "host-device", "macvlan", "ipvlan", "vlan", "bridge", "ptp", "macvtap",
+	"bond", "ipoib", "tap", "userspace", "flannel", "calico", "cilium-cni", "multus", "multus-cni", "multus-shim",
 }
 
 // ofTheNode are the keys by which CNI and IPAM plugins are told a device, an interface or a
 // path of the node. Plugins decode keys whatever their case.
 var ofTheNode = []string{
 	"deviceID", "device", "hwaddr", "kernelpath", "pciBusID", "pciAddress", "runtimeConfig", "master", // which device
-	"dataDir", "resolvConf", "logFile", "log_file", "daemonSocketPath", "kubeconfig", "configuration_path", // which file
+	"dataDir", "resolvConf", "logFile", "log_file", "log_file_path", "daemonSocketPath", "daemonSocket", "kubeconfig", // which file
+	"configuration_path", "confDir", "subnetFile", "etcd_key_file", "etcd_cert_file", "etcd_ca_cert_file",
 }
 
 // confine says what in the texts of a network names something of the node. Whoever may
@@ -39,14 +41,22 @@ func confine(ipam, metaPlugins string) error {
 	var list []map[string]any
 	_ = json.Unmarshal([]byte("["+metaPlugins+"]"), &list) // not valid: said already
 	for i, p := range list {
-		for key, value := range p {
-			kind, _ := value.(string)
-			if strings.EqualFold(key, "type") && slices.Contains(takesDevices, kind) {
-				errs = append(errs, fmt.Errorf("metaPlugins: entry %d: type %q takes a device of its own: only networks in the operator's namespace may chain it", i+1, kind))
-			}
+		errs = append(errs, takes(fmt.Sprintf("metaPlugins: entry %d", i+1), p))
+	}
+	var assigns map[string]any // addresses, by a plugin that is run just as the others are
+	_ = json.Unmarshal([]byte(ipam), &assigns)
+	return errors.Join(append(errs, takes("ipam", assigns))...)
+}
+
+// takes says whether the configuration of a plugin is of one that takes devices.
+func takes(where string, conf map[string]any) error {
+	for key, value := range conf {
+		kind, _ := value.(string)
+		if strings.EqualFold(key, "type") && slices.Contains(takesDevices, kind) {
+			return fmt.Errorf("%s: type %q takes a device of its own: only networks in the operator's namespace may name it", where, kind)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // clean walks through a JSON text, which has been found to be bounded and valid.
