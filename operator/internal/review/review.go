@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package review lets those read an HTTP handler whom the API server lets: it asks whose a
 // bearer token is (TokenReview) and whether they may (SubjectAccessReview), as other
 // components of Kubernetes do
