@@ -67,8 +67,8 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, asi
 			}
 		}
 		at := slices.IndexFunc(have, func(i v1.InterfaceExt) bool { return i.PciAddress == w.PciAddress })
-		if at < 0 {
-			continue
+		if at < 0 || !SameDevice(w, &have[at]) {
+			continue // the VFs of another device are not what was planned
 		}
 		for _, vf := range have[at].VFs {
 			g, ok := GroupOf(w, vf.VfID)

@@ -230,6 +230,15 @@ func TestDevicePlugin(t *testing.T) {
 		empty, {Name: "r", DeviceType: "netDevice", Selectors: []Selector{{Vendors: []string{"ffff"}}}},
 	}}, DevicePlugin(nil, spec, Aside{})), "there before its VFs are")
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{}}, DevicePlugin(have, v1.SriovNetworkNodeStateSpec{}, Aside{})))
+
+	bound := spec
+	bound.Interfaces = []v1.Interface{w}
+	bound.Interfaces[0].Mac = "02:00:00:00:00:01"
+	other := []v1.InterfaceExt{have[0]}
+	other[0].PermanentMac = "02:00:00:00:00:02"
+	require.Empty(t, cmp.Diff(DevicePlugin(nil, bound, Aside{}), DevicePlugin(other, bound, Aside{})), "VFs of another NIC at the address")
+	other[0].PermanentMac = "02:00:00:00:00:01"
+	require.Empty(t, cmp.Diff(DevicePlugin(have, spec, Aside{}), DevicePlugin(other, bound, Aside{})))
 }
 
 func TestRdmaModeOfLaterBoots(t *testing.T) {
