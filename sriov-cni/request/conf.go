@@ -29,22 +29,22 @@ type Conf struct {
 	LinkState string  `json:"link_state"`  // auto, enable, disable
 	MinTxRate *int    `json:"min_tx_rate"` // Mbit/s; 0 is no bound
 	MaxTxRate *int    `json:"max_tx_rate"` // Mbit/s; 0 is no bound
-	LogLevel  string  `json:"logLevel"`
-	LogFile   string  `json:"logFile"`
+	LogLevel  string  `json:"logLevel"`    // panic, error, warning, info, debug
+	LogFile   string  `json:"logFile"`     // beneath the node's log directory; else stderr
 
 	RuntimeConfig RuntimeConfig `json:"runtimeConfig"`
 
 	// What runtimes and meta plugins add for themselves.
-	Args         json.RawMessage `json:"args"`
-	DisableCheck json.RawMessage `json:"disableCheck"`
-	DisableGC    json.RawMessage `json:"disableGC"`
+	Args         json.RawMessage `json:"args"`         // not used
+	DisableCheck json.RawMessage `json:"disableCheck"` // for the runtime
+	DisableGC    json.RawMessage `json:"disableGC"`    // for the runtime
 }
 
 // RuntimeConfig is what the runtime fills in for a capability.
 type RuntimeConfig struct {
-	MAC      string `json:"mac,omitempty"`
-	DeviceID string `json:"deviceID,omitempty"`
-	PCIBusID string `json:"pciBusID,omitempty"`
+	MAC      string `json:"mac,omitempty"`      // wins over mac
+	DeviceID string `json:"deviceID,omitempty"` // where deviceID is absent
+	PCIBusID string `json:"pciBusID,omitempty"` // where the others are absent
 }
 
 // decode reads the whole configuration.
