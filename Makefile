@@ -54,12 +54,13 @@ test-here: ## Tests that need no node: host, publish, runtimes, fuzz, bench
 	@for target in $(HERE); do $(MAKE) --no-print-directory $$target || exit; done
 
 .PHONY: check
-check: ## Vet the workspace; build, vet and tidy each module on its own; one set of versions
+check: ## Vet the workspace; build, vet and tidy each module on its own; one set of versions; pages
 	@echo '== workspace: go vet (minutes when Go has nothing cached, and silent)'
 	@go vet work
 	@export GOWORK=off; $(call each,go build ./... && go vet ./... && go mod tidy -diff)
 	@export GOWORK=off; $(call nested,go vet ./... && go mod tidy -diff); $(call pins,go mod tidy -diff)
 	@go run ./e2e/cmd/versions
+	@go test -count=1 ./e2e/docs # the test cache does not see pages of other modules
 
 .PHONY: versions
 versions: ## Bring the modules to one set of versions, the workspace's

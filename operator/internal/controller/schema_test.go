@@ -5,6 +5,7 @@ package controller_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -86,6 +87,36 @@ func TestAcceptedBySchema(t *testing.T) {
 				out, err := c.plane.Kubectl(t.Context(), strings.NewReader(string(b)), "apply", "--dry-run=server", "--validate=strict", "-f", "-")
 				require.NoError(t, err, out)
 			})
+		}
+	}
+}
+
+// Every example of the pages is one that the API server takes. Of kinds that others define,
+// and of values, only the form is checked.
+func TestExamplesOfPages(t *testing.T) {
+	c := newCluster(t)
+	pages, err := filepath.Glob("../../docs/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, pages)
+	fence := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```")
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, block := range fence.FindAllSubmatch(text, -1) {
+			for doc := range strings.SplitSeq(string(block[1]), "\n---\n") {
+				var head struct{ APIVersion, Kind string }
+				require.NoError(t, yaml.UnmarshalStrict([]byte(doc), &map[string]any{}), "%s: %s", page, doc)
+				require.NoError(t, yaml.Unmarshal([]byte(doc), &head))
+				switch group, _, _ := strings.Cut(head.APIVersion, "/"); group {
+				case "", "kubevirt.io", "machineconfiguration.openshift.io":
+					continue
+				case "v1", v1.GroupVersion.Group, "k8s.cni.cncf.io":
+				default:
+					t.Errorf("%s: nobody checks kind %s of %s", page, head.Kind, head.APIVersion)
+				}
+				out, err := c.plane.Kubectl(t.Context(), strings.NewReader(doc), "apply", "--dry-run=server", "--validate=strict", "-f", "-")
+				require.NoError(t, err, "%s: %s\n%s", page, doc, out)
+			}
 		}
 	}
 }

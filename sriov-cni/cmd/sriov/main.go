@@ -44,6 +44,8 @@ By hand:
 
   sriov -version    print version and CNI versions
   sriov install     copy the plugin into the host's CNI directory; see -h there
+  sriov check FILE  what ADD would refuse of CNI configurations, or of all networks:
+                    kubectl get net-attach-def -A -o json | sriov check
 `
 
 func main() {
@@ -109,6 +111,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	if len(args) > 1 && args[1] == "install" {
 		return install.Run(ctx, args[2:], stdout)
+	}
+	if len(args) > 1 && args[1] == "check" {
+		return check(args[2:], os.Stdin, stdout)
 	}
 	flags := flag.NewFlagSet("sriov", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
