@@ -61,7 +61,7 @@ func (h *Host) SetNumVFs(ctx context.Context, pf Address, n int) error {
 	return nil
 }
 
-// Autoprobe tells whether the kernel looks for a driver for each new VF of a
+// Autoprobe reports whether the kernel looks for a driver for each new VF of a
 // PF (sriov_drivers_autoprobe).
 func (h *Host) Autoprobe(pf Address) (bool, error) {
 	n, err := h.fs.Int(device(pf, "sriov_drivers_autoprobe"))

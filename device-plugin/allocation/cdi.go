@@ -140,7 +140,7 @@ func grows(old, now *cdiFile) bool {
 	return false
 }
 
-// Leftovers tells whether there are definitions of devices that pods hold of pools that are
+// Leftovers reports whether there are definitions of devices that pods hold of pools that are
 // no more.
 func (c *CDI) Leftovers(pools []CDIPool) bool {
 	c.mu.Lock()

@@ -40,7 +40,7 @@ func ParseRange(s string) (Range, error) {
 	return r, nil
 }
 
-// Contains tells whether a number is in the range.
+// Contains reports whether a number is in the range.
 func (r Range) Contains(n uint32) bool {
 	return r.Only == nil || slices.ContainsFunc(r.Only, func(only libsriov.Range) bool { return only.Contains(n) })
 }

@@ -67,7 +67,7 @@ func (inv *Inventory) followDevices(ctx context.Context, devices *event.Devices,
 	}
 }
 
-// concerns tells whether an event is about a PCI function or something below one. The
+// concerns reports whether an event is about a PCI function or something below one. The
 // virtual interfaces of a node that starts and stops pods are not.
 func concerns(e event.Device) bool {
 	switch e.Subsystem {
@@ -154,7 +154,7 @@ type linkState struct {
 	master, lower int
 }
 
-// changed tells whether an event may change which device is offered, or its health. Of a
+// changed reports whether an event may change which device is offered, or its health. Of a
 // settled VF only what it is a port of does; a virtual interface only matters if the default
 // route needs it or what it is a port of.
 func (s linkStates) changed(e event.Link, settled bool, needed func(index int) bool) bool {

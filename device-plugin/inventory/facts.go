@@ -125,7 +125,7 @@ func (f *facts) openDevlink() {
 	f.devlink = c
 }
 
-// enableRDMA tells whether a function is set up for RDMA.
+// enableRDMA reports whether a function is set up for RDMA.
 func (f *facts) enableRDMA(a libsriov.Address) (bool, error) {
 	if f.devlink == nil {
 		return false, nil

@@ -88,8 +88,7 @@ func (inv *Inventory) reload(ctx context.Context) (looked bool) {
 	return true
 }
 
-// announce hands out pools that the configuration has just got before their devices are
-// known. Kubelet may take a second to find a pool, and the look at the host takes as long as
+// announce serves the pools of a new configuration before their devices are known. Kubelet may take a second to find a pool, and the look at the host takes as long as
 // the kernel makes VFs on a PF, which it locks meanwhile: neither waits for the other.
 func (inv *Inventory) announce(ctx context.Context) {
 	s := State{}
@@ -99,7 +98,7 @@ func (inv *Inventory) announce(ctx context.Context) {
 	inv.serve(ctx, s)
 }
 
-// look looks at the host and hands out what follows.
+// look reads the host's devices, assigns them to pools, and serves the result.
 func (inv *Inventory) look(ctx context.Context, cause string) {
 	defer inv.status.busy()()
 	inv.metrics.Rescans.WithLabelValues(cause).Inc()
@@ -247,7 +246,7 @@ func (inv *Inventory) looksFree(id, driver string, since time.Duration) bool {
 	return d.Driver != driver || len(d.Netdevs) > 0 && since > idleTime
 }
 
-// moves tells whether an assignment gives a pool other devices than it has.
+// moves reports whether an assignment gives a pool other devices than it has.
 func (inv *Inventory) moves(a pool.Assignment) bool {
 	for j, c := range inv.cfg.Pools {
 		now, known := inv.members[c.Resource]

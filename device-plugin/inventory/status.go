@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// stuckTime is how long a look at the host may take before the process counts
-// as sick.
+// stuckTime is how long a look at the host may take before Healthy fails.
 const stuckTime = 30 * time.Second
 
 // status is what the health endpoints tell.

@@ -47,7 +47,7 @@ func NewEndpoint(r config.Resource, dirs Dirs, w *Watcher, m *metrics.Metrics, l
 // Resource is the name of the pool.
 func (e *Endpoint) Resource() config.Resource { return e.resource }
 
-// Watched tells whether kubelet has a stream open.
+// Watched reports whether kubelet has a stream open.
 func (e *Endpoint) Watched() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -66,7 +66,8 @@ func (l *list) end() {
 	l.wake()
 }
 
-// follow counts a stream in, unless the last word has been said.
+// follow registers a stream of kubelet's that will send every change of the list. It reports
+// false once end was called: nothing is sent after the empty list.
 func (l *list) follow() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,15 +83,15 @@ func (l *list) wake() {
 	l.changed = make(chan struct{})
 }
 
-// now is the pool.
+// now returns the pool in force.
 func (l *list) now() Pool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pool
 }
 
-// news is the pool, whether anything is known of it, whether it is the last word, and
-// what closes when the devices are others.
+// news returns the pool, whether it was published at all, whether end was called, and a
+// channel that is closed when the devices change.
 func (l *list) news() (p Pool, known, ended bool, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -69,7 +69,7 @@ func listen(path string) (*socket, error) {
 	return &socket{path: path, listener: l, file: file}, nil
 }
 
-// inPlace tells whether the path still leads to this socket.
+// inPlace reports whether the path still leads to this socket.
 func (s *socket) inPlace() bool {
 	now, err := os.Lstat(s.path)
 	return err == nil && os.SameFile(now, s.file)

@@ -179,8 +179,9 @@ func (p *Plugin) publish(c *change, again bool) {
 	})
 }
 
-// allocate gives devices to a container: first in the books, then in files. Of the members
-// only those are indexed that are asked for, instead of all of every pool at every look.
+// allocate gives devices to a container: it notes them in the inventory first, and then writes
+// their files. Only members that are asked for are indexed: an index of every pool, made at
+// every look, costs more memory than the search.
 func (p *Plugin) allocate(alloc allocation.Allocator, members []pool.Member, ids []string) (allocation.Answer, error) {
 	alloc.Members = make(map[string]pool.Member, len(ids))
 	for i := range members {

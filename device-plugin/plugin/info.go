@@ -49,7 +49,7 @@ func (p *Plugin) pruneInfo(s inventory.State) error {
 	return errors.Join(errs...)
 }
 
-// wrote tells whether a file is this plugin's.
+// wrote reports whether a file is this plugin's.
 func (p *Plugin) wrote(f allocation.InfoFile) bool {
 	for r := range p.endpoints {
 		if f.Of(r) {

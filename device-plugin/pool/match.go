@@ -46,7 +46,7 @@ func match(d *Device, s *config.Selector, held bool) Check {
 	return Taken
 }
 
-// asksForPF tells whether a selector that an idle PF meets has asked for PFs: by the PF's
+// asksForPF reports whether a selector that an idle PF meets has asked for PFs: by the PF's
 // address, by a device number that no VF has, or, as the guides for host-device networks do,
 // by RDMA devices of a vendor. The latter only where all that the pool could have are such
 // PFs; beside VFs it means those. A broad selector takes no NIC that the host may need.
@@ -58,7 +58,7 @@ func asksForPF(d *Device, p *config.Pool, s *config.Selector, onlyPFs bool) bool
 		s.RDMA && narrow && onlyPFs
 }
 
-// onlyIdlePFs tells whether some devices meet a selector of a pool, and all of them are SR-IOV
+// onlyIdlePFs reports whether some devices meet a selector of a pool, and all of them are SR-IOV
 // PFs without VFs.
 func onlyIdlePFs(devices []Device, p *config.Pool) bool {
 	if !slices.ContainsFunc(p.Selectors, func(s config.Selector) bool { return s.RDMA }) {

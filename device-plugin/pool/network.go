@@ -91,7 +91,7 @@ func (n Network) barred(id string, netdevs []string) string {
 	return ""
 }
 
-// carrier tells whether an interface has a link partner; nil if it is not
+// carrier reports whether an interface has a link partner; nil if it is not
 // known. One that is down by order has none either.
 func (n Network) carrier(netdev string) *bool {
 	l, ok := n.links[netdev]

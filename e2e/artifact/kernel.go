@@ -47,7 +47,7 @@ func Kernels() []string {
 // KernelVariable names the kernel of nodes that name none.
 const KernelVariable = "SRIOVKIT_KERNEL"
 
-// CheckKernel tells whether name is one of Kernels, or empty for the default.
+// CheckKernel reports whether name is one of Kernels, or empty for the default.
 func CheckKernel(name string) error {
 	_, err := kernelNamed(name)
 	return err

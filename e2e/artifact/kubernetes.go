@@ -29,7 +29,7 @@ func BuildKubernetes(ctx context.Context, cache *stage.Cache) (string, error) {
 	return cache.Get(ctx, s)
 }
 
-// HasKubernetes tells whether BuildKubernetes has nothing to do.
+// HasKubernetes reports whether BuildKubernetes has nothing to do.
 func HasKubernetes(ctx context.Context, cache *stage.Cache) (bool, error) {
 	s, err := kubernetesStage(ctx)
 	return err == nil && cache.Has(s), err

@@ -165,7 +165,7 @@ func reach(ctx context.Context, from, to *port, source net.HardwareAddr, limit t
 
 var errNothing = errors.New("no frame has arrived")
 
-// received tells whether a frame with the payload is among those that have arrived,
+// received reports whether a frame with the payload is among those that have arrived,
 // with whatever tag.
 func (p *port) received(payload []byte) bool {
 	buffer := make([]byte, 2048)

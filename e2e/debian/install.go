@@ -87,7 +87,7 @@ func (a *Archive) install(ctx context.Context, cache *stage.Cache, args []string
 // Version is a program's, of which the first two numbers count.
 type Version struct{ Major, Minor int }
 
-// AtLeast tells whether the version is this one or newer.
+// AtLeast reports whether the version is this one or newer.
 func (v Version) AtLeast(major, minor int) bool {
 	return v.Major > major || v.Major == major && v.Minor >= minor
 }

@@ -94,7 +94,7 @@ func (c *Cache) Get(ctx context.Context, s Stage) (string, error) {
 	return dir, c.evict(s, dir)
 }
 
-// Has tells whether the result of s is there already.
+// Has reports whether the result of s is there already.
 func (c *Cache) Has(s Stage) bool { return ready(filepath.Join(c.Dir, s.key())) }
 
 // ready also marks dir as used, for evict.

@@ -78,10 +78,10 @@ type Link struct {
 	NumVFs    int               // IFLA_NUM_VF: how many VFs it enforces state for
 }
 
-// Up tells whether the interface is set up.
+// Up reports whether the interface is set up.
 func (l Link) Up() bool { return l.Flags&unix.IFF_UP != 0 }
 
-// Carrier tells whether the interface has a link partner.
+// Carrier reports whether the interface has a link partner.
 func (l Link) Carrier() bool { return l.Flags&unix.IFF_LOWER_UP != 0 }
 
 // Of the extended attributes that a RTM_GETLINK may ask for, these two

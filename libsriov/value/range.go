@@ -42,8 +42,8 @@ func (r Range) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// Contains tells whether n is in the range.
+// Contains reports whether n is in the range.
 func (r Range) Contains(n uint32) bool { return r.First <= n && n <= r.Last }
 
-// Overlaps tells whether the two share a number.
+// Overlaps reports whether the two share a number.
 func (r Range) Overlaps(o Range) bool { return r.First <= o.Last && o.First <= r.Last }

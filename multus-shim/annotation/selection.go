@@ -185,7 +185,7 @@ func split(item, namespace string) (Selection, error) {
 	return s, nil
 }
 
-// IsObject tells whether the selection can be that of an object at all.
+// IsObject reports whether the selection can be that of an object at all.
 func (s Selection) IsObject() bool { return s.checkRef() == nil }
 
 func (s Selection) checkRef() error {

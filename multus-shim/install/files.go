@@ -119,7 +119,7 @@ func (f *files) rename(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// mayRetry tells whether it is time to undo somebody's change of a file.
+// mayRetry reports whether it is time to undo somebody's change of a file.
 func (f *files) mayRetry(path string, have []byte) bool {
 	if f.disputes == nil {
 		f.disputes = map[string]*dispute{}
@@ -216,7 +216,7 @@ func (o *Options) credentialsDir() string {
 	return filepath.Join(o.ConfDir, filepath.Base(filepath.Dir(o.HostKubeconfig)))
 }
 
-// sameFile tells whether a file is still the one that was left there.
+// sameFile reports whether a file is still the one that was left there.
 func sameFile(path string, left fs.FileInfo) bool {
 	now, err := os.Stat(path)
 	return err == nil && left != nil && os.SameFile(now, left) && now.Size() == left.Size() && now.ModTime().Equal(left.ModTime())

@@ -68,7 +68,7 @@ func (w *owner) known() kube.DaemonSetState {
 	return w.state
 }
 
-// deleted tells whether it is proven that the DaemonSet was deleted, so that
+// deleted reports whether it is proven that the DaemonSet was deleted, so that
 // nobody comes after us: the watch said so, or a DaemonSet that was there before
 // is not found any more or has a deletionTimestamp. A refusal proves nothing, for
 // a role binding can be away for a moment; nor does a name that was never found.

@@ -273,7 +273,7 @@ func inForce(dir string) []byte {
 	return nil
 }
 
-// check tells whether this pod's installer is done: the pod before it may go then.
+// check reports whether this pod's installer is done: the pod before it may go then.
 func check(o *Options) error {
 	ours, err := os.ReadFile(filepath.Join(o.ServiceAccount, "token"))
 	if err != nil {

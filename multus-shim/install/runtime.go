@@ -67,7 +67,7 @@ func (in *installer) runtime(ctx context.Context) (string, error) {
 	return pod.Runtime(), nil
 }
 
-// renamed tells whether the file that the configuration in force was made of was given
+// renamed reports whether the file that the configuration in force was made of was given
 // another name, by whatever flags at whatever time.
 func renamed(o *Options) bool {
 	name := primaryInForce(inForce(o.ConfDir))

@@ -131,7 +131,7 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 	}
 }
 
-// otherUID tells whether the server refused because the object of the name is
+// otherUID reports whether the server refused because the object of the name is
 // another one by now: it names the UID it was asked for.
 func (e *StatusError) otherUID() bool {
 	return (e.Code == http.StatusConflict || e.Code == http.StatusUnprocessableEntity) &&

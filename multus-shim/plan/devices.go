@@ -13,7 +13,7 @@ import (
 // Devices are device IDs by resource name, in the order they are handed out.
 type Devices map[string][]string
 
-// Holds tells whether the pod was given the device, of whatever resource.
+// Holds reports whether the pod was given the device, of whatever resource.
 func (d Devices) Holds(id string) bool {
 	for _, ids := range d {
 		if slices.Contains(ids, id) {

@@ -223,7 +223,7 @@ func (s Store) Records(containerID string) ([]string, error) {
 	return keys, err
 }
 
-// Foreign tells whether nothing but a file in the state directory itself, where
+// Foreign reports whether nothing but a file in the state directory itself, where
 // upstream keeps one per container and people keep notes, has the name.
 func (s Store) Foreign(key string) bool {
 	_, err := os.Stat(s.Path(key))

@@ -14,8 +14,8 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
-// Claim settles that nobody has a VF and brings it back from whoever lost it.
-// It returns the host name that the interface should have, if something else
+// Claim makes a VF free for a new pod: it fails if another pod still has the VF, and restores
+// it if a former pod left it changed. It returns the host name that the interface should have, if something else
 // has that name at present.
 func (r Repairer) Claim(ctx context.Context, a libsriov.Address, by state.Attachment) (hostName string, err error) {
 	s := r.Store
@@ -45,9 +45,9 @@ func (r Repairer) Claim(ctx context.Context, a libsriov.Address, by state.Attach
 	return "", cnierr.IO(state.Remove(s.MarkerPath(a), s.JournalPath(a), recordPath))
 }
 
-// former is the journal of whoever lost a VF, and the path of their record. The
-// error is fs.ErrNotExist if nobody had it, state.ErrDamaged if who had it left
-// nothing to go by, and says so if somebody still has it.
+// former returns the journal of the pod that had a VF last, and the path of its record. The
+// error is fs.ErrNotExist if no pod had it, and state.ErrDamaged if the journal cannot be
+// read. It is another one, which names the pod, if a pod still has the VF.
 func (r Repairer) former(a libsriov.Address) (j state.Journal, recordPath string, err error) {
 	s := r.Store
 	marker, err := s.Marker(a)

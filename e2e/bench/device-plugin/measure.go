@@ -169,7 +169,7 @@ func stop(pid int) {
 	_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended, which is as good
 }
 
-// served tells whether every pool's socket accepts connections.
+// served reports whether every pool's socket accepts connections.
 func served(pools int) bool {
 	entries, err := os.ReadDir(registry)
 	if err != nil || len(entries) < pools {

@@ -84,7 +84,7 @@ func (f *FS) OptionalAttr(p string) (value string, ok bool, err error) {
 	return value, err == nil, err
 }
 
-// Unsaid tells whether err means that the kernel has nothing to say about an
+// Unsaid reports whether err means that the kernel has nothing to say about an
 // attribute, as opposed to a failure to find out.
 func Unsaid(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)
@@ -133,7 +133,7 @@ func (f *FS) Names(p string) ([]string, error) {
 	return names, err
 }
 
-// Exists tells whether something is at p, a link's target included.
+// Exists reports whether something is at p, a link's target included.
 func (f *FS) Exists(p string) bool {
 	return unix.Access(f.Path(p), unix.F_OK) == nil
 }

@@ -106,7 +106,7 @@ func (c *command) answer(ctx context.Context, inv *inventory.Inventory, arg stri
 	return nil, fmt.Errorf("no pod in namespace %s, no policy and no node is called %s", c.namespace, name)
 }
 
-// policyThere tells whether the operator's namespace has a policy of that name.
+// policyThere reports whether the operator's namespace has a policy of that name.
 func policyThere(inv *inventory.Inventory, name string) bool {
 	for i := range inv.Policies {
 		if p := &inv.Policies[i]; p.Name == name && p.Namespace == inv.Namespace {

@@ -205,7 +205,7 @@ func (r *NodePlanner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, nod
 	return mode.again, r.conditions(ctx, state, object(state, result.Verdicts), modeCondition(state, mode))
 }
 
-// reported tells whether the daemon has said what the node has. A first look that failed
+// reported reports whether the daemon has said what the node has. A first look that failed
 // names no function, which is not to say that there is none.
 func reported(state *v1.SriovNetworkNodeState) bool {
 	switch {

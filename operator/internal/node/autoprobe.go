@@ -22,7 +22,7 @@ import (
 // switched off. It is there for no longer than the switch: both end with a reboot.
 const bareDir = runDir + "/bare"
 
-// bare tells whether the VFs of a PF should be made without drivers: each of them gets
+// bare reports whether the VFs of a PF should be made without drivers: each of them gets
 // one by a step of its own, and some get one for user space.
 func bare(steps []plan.Step) bool {
 	created, bound, user := 0, 0, false

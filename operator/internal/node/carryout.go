@@ -111,7 +111,7 @@ func (a attempt) again(state *v1.SriovNetworkNodeState, works []plan.Work) bool 
 	return a.generation == state.Generation && !slices.ContainsFunc(works, func(w plan.Work) bool { return a.failures[w.PF] == nil })
 }
 
-// settled tells whether there is nothing more to do, also for what others have
+// settled reports whether there is nothing more to do, also for what others have
 // changed meanwhile.
 func (d *Daemon) settled(state *v1.SriovNetworkNodeState, s sight) bool {
 	works, _ := d.steps(state, s)

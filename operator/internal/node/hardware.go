@@ -154,7 +154,7 @@ func (h *hardware) tell(ctx context.Context, news <-chan struct{}) error {
 	}
 }
 
-// covered tells whether a look has seen all that was heard of. One that goes on is
+// covered reports whether a look has seen all that was heard of. One that goes on is
 // waited for: what the daemon does then is most of what there is to hear.
 func (h *hardware) covered() bool {
 	h.looking.Lock()

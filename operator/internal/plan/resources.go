@@ -33,7 +33,8 @@ type Selector struct {
 	NeedVhostNet bool     `json:"needVhostNet,omitempty"`
 }
 
-// none selects nothing: it is what a PCI bus answers where no device is.
+// none is a selector that no device meets: vendor ffff is what reading the configuration space
+// returns where there is no device, so no device has it.
 var none = Selector{Vendors: []string{"ffff"}}
 
 // Aside are VFs, by PCI address, that are not what their group says.
