@@ -149,6 +149,10 @@ soak: compiler ## The randomized tests SOAK times as long (default 20): late wat
 matrix: ## Tests on kernels 6.1, 6.12, 7 and other versions; writes README's table (ARGS='-kernels 6.1 -suites libsriov')
 	@go run ./e2e/cmd/matrix $(ARGS)
 
+.PHONY: soak-dra
+soak-dra: compiler ## A node goes from the device plugin to DRA and back FLIPS times (default 100) under pods that come and go
+	cd device-plugin && SRIOVKIT_FLIPS=$(or $(FLIPS),100) CGO_ENABLED=1 go test -race -count=1 -timeout 0 -v -run '^TestFlips$$' ./cmd/sriovdra
+
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
 	@go build -o bin/lab ./e2e/cmd/lab && bin/lab vm $(ARGS)

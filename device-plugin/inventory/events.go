@@ -61,8 +61,11 @@ func (inv *Inventory) followDevices(ctx context.Context, devices *event.Devices,
 			return err
 		}
 		isSettled := e.Subsystem == "net" && inv.settled.has(e.Function.String())
-		if e.Action == event.Missed || concerns(e) && !isSettled {
+		switch {
+		case e.Action == event.Missed || concerns(e) && !isSettled:
 			send(ctx, causes, causeDevice)
+		case isSettled: // back from a pod, or on the way to one
+			inv.LettingGo()
 		}
 	}
 }

@@ -94,6 +94,7 @@ type Inventory struct {
 	seen    atomic.Pointer[[]pool.Device] // of the last look, for scrapes
 	settled settled
 	inForce inForce
+	signs   chan struct{} // of pods that go
 
 	// Of the goroutine that runs loop.
 	serve Serve
@@ -107,8 +108,11 @@ type Inventory struct {
 	sighted    bool // devices were listed at least once
 	members    map[config.Resource][]pool.Member
 	lost       bool // pods hold devices that their pool would not take now, or another would
-	again      bool // what Serve said
-	doubts     int  // looks in a row with a doubtful state
+	others     bool // pods hold, in another way, devices that a pool would take
+	looked     time.Time
+	hurried    time.Time // of the last sign that a pod goes
+	again      bool      // what Serve said
+	doubts     int       // looks in a row with a doubtful state
 	broken     map[string]bool
 }
 
@@ -120,6 +124,7 @@ func New(opts Options, m *metrics.Metrics, log *slog.Logger) (*Inventory, error)
 	}
 	return &Inventory{
 		opts: opts, log: log, metrics: m, facts: f,
+		signs:   make(chan struct{}, 1),
 		holders: newHolders(opts, log), members: map[config.Resource][]pool.Member{},
 	}, nil
 }

@@ -18,10 +18,25 @@ const (
 	// unknownTime: kubelet did not answer, or the devices could not be listed. Where only its
 	// checkpoint names a holder, this is the first of times that grow up to releaseTime.
 	unknownTime = time.Second
-	// releaseTime: a pod that goes away tells nobody, so what it leaves behind is looked
-	// for while there is something to find.
+	// releaseTime: something was left to do.
 	releaseTime = 10 * time.Second
+	// askTime: a pod that goes away tells nobody here, so kubelet is asked for it while one
+	// has a device that a pool waits for.
+	askTime = time.Second
+	// hurryTime is that for hurryFor after a sign that a pod goes: its network is gone before
+	// kubelet counts it out.
+	hurryTime = 100 * time.Millisecond
+	hurryFor  = 3 * time.Second
 )
+
+// LettingGo tells that a pod may have let go of a device: what a pool waits for is asked
+// for at once.
+func (inv *Inventory) LettingGo() {
+	select {
+	case inv.signs <- struct{}{}:
+	default: // one is enough
+	}
+}
 
 // loop does all the work, one thing at a time, until ctx ends.
 func (inv *Inventory) loop(ctx context.Context, causes <-chan string, changed <-chan struct{}) {
@@ -47,9 +62,33 @@ func (inv *Inventory) loop(ctx context.Context, causes <-chan string, changed <-
 			// What a look needs is mostly garbage afterwards, and the next one is far away.
 			// Amid events it is not.
 			debug.FreeOSMemory()
+		case <-inv.signs:
+			if inv.lost || inv.others {
+				inv.hurried = time.Now()
+				inv.released(ctx)
+			}
 		case <-timer:
+			if inv.waits() && inv.doubts == 0 {
+				inv.released(ctx)
+				break
+			}
 			inv.look(ctx, causePeriodic)
 		}
+	}
+}
+
+// waits tells whether all that is to be found out is what pods hold.
+func (inv *Inventory) waits() bool {
+	known := inv.holders.known != never && inv.holders.known != stale
+	return inv.sighted && known && (inv.lost || inv.others)
+}
+
+// released asks what pods hold, and looks at the host if that is not what it was.
+func (inv *Inventory) released(ctx context.Context) {
+	_, before := inv.ledger.held()
+	inv.ask(ctx)
+	if _, now := inv.ledger.held(); now != before || !inv.waits() || inv.again && time.Since(inv.looked) > releaseTime {
+		inv.look(ctx, causePeriodic)
 	}
 }
 
@@ -60,7 +99,11 @@ func (inv *Inventory) soon() <-chan time.Time {
 		return time.After(unknownTime)
 	case inv.doubts > 0:
 		return time.After(min(time.Duration(inv.doubts)*unknownTime, releaseTime))
-	case inv.lost, inv.again:
+	case inv.waits() && time.Since(inv.hurried) < hurryFor:
+		return time.After(hurryTime)
+	case inv.waits():
+		return time.After(askTime)
+	case inv.again:
 		return time.After(releaseTime)
 	}
 	return nil
@@ -103,6 +146,7 @@ func (inv *Inventory) look(ctx context.Context, cause string) {
 	defer inv.status.busy()()
 	inv.metrics.Rescans.WithLabelValues(cause).Inc()
 	begun := time.Now()
+	inv.looked = begun
 	inv.read(ctx, cause)
 	read := time.Since(begun)
 	s := inv.assign(ctx, cause)
@@ -157,7 +201,7 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 		a := pool.Assign(inv.devices, inv.cfg.Pools, held)
 		// To ask kubelet costs as much as to look at the host. Amid events, such as those of
 		// VFs in the making, it matters only if a device would come or go.
-		if !asked && (cause != causeDevice && cause != causeLink && cause != causeRoute || inv.lost || inv.again || inv.moves(a)) {
+		if !asked && (cause != causeDevice && cause != causeLink && cause != causeRoute || inv.lost || inv.others || inv.again || inv.moves(a)) {
 			inv.ask(ctx)
 			asked = true
 			continue
@@ -180,6 +224,7 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 		if inv.doubts++; !s.Doubtful {
 			inv.doubts = 0
 		}
+		inv.others = a.Waits()
 		inv.force(a, cause)
 		for j, c := range inv.cfg.Pools {
 			s.Pools = append(s.Pools, Pool{c, a.Members[j]})

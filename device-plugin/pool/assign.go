@@ -160,6 +160,11 @@ func (a Assignment) Awaited(held map[string]Holder) bool {
 	return false
 }
 
+// Waits tells whether a pool would take a device that is in use in another way.
+func (a Assignment) Waits() bool {
+	return slices.ContainsFunc(a.Verdicts, func(v Verdict) bool { return slices.Contains(v.Pools, InUse) })
+}
+
 // Explain tells in one line a pool why it did not take the device.
 func (v Verdict) Explain(pools []config.Pool) []string {
 	var lines []string

@@ -78,13 +78,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: f.logLevel}))
 	klog.SetSlogLogger(log)
 	log.Info("starting", "version", version, "config", f.inventory.ConfigFile, "node", f.nodeName)
-	return serve(ctx, f, log)
+	client, err := newClient(f.kubeconfig)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, f, client, log)
 }
 
 // serve runs inventory and driver, each of which needs the other.
-func serve(ctx context.Context, f *flags, log *slog.Logger) error {
+func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog.Logger) error {
 	var inv *inventory.Inventory
-	d, err := newDriver(f, log, prepare.Preparer{
+	d, err := newDriver(f, client, log, prepare.Preparer{
 		Give:   func(r config.Resource, ids []string) (func(), error) { return inv.Give(r, ids) },
 		Return: func(ids []string) { inv.Return(ids) },
 		Settled: func(ctx context.Context) error {
@@ -100,6 +104,7 @@ func serve(ctx context.Context, f *flags, log *slog.Logger) error {
 	if inv, err = inventory.New(f.inventory, metrics.New(version), log); err != nil {
 		return err
 	}
+	d.OnDetach(inv.LettingGo)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.WatchAttachments(ctx) })
 	group.Go(func() error { return d.WatchMode(ctx) })
@@ -137,7 +142,7 @@ func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) err
 		if err != nil {
 			fail(err)
 		}
-		return othersHold(s)
+		return false
 	})
 	if started {
 		d.Stop()
@@ -148,27 +153,12 @@ func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) err
 	return err
 }
 
-// othersHold reports whether pods have devices through kubelet's device manager. Nothing
-// tells when they are free, so it is looked for.
-func othersHold(s inventory.State) bool {
-	for _, h := range s.Held {
-		if h.Claim == "" {
-			return true
-		}
-	}
-	return false
-}
-
 // settleTime bounds how long a claim waits for a configuration that has just changed; then
 // kubelet asks again.
 const settleTime = 5 * time.Second
 
 // newDriver makes the driver. p has what it needs of the inventory.
-func newDriver(f *flags, log *slog.Logger, p prepare.Preparer) (*driver.Driver, error) {
-	client, err := newClient(f.kubeconfig)
-	if err != nil {
-		return nil, err
-	}
+func newDriver(f *flags, client kubernetes.Interface, log *slog.Logger, p prepare.Preparer) (*driver.Driver, error) {
 	host, err := libsriov.Open(f.inventory.SysfsRoot)
 	if err != nil {
 		return nil, err

@@ -48,6 +48,10 @@ type attachment struct {
 	IPs       []string `json:"ips"` // with prefix length
 }
 
+// OnDetach has a function called when a pod's networks are gone, before WatchAttachments
+// begins.
+func (d *Driver) OnDetach(f func()) { d.onDetach = f }
+
 // WatchAttachments writes what becomes of pods' networks into the status of their claims
 // until ctx ends.
 func (d *Driver) WatchAttachments(ctx context.Context) error {
@@ -84,8 +88,11 @@ func (d *Driver) WatchAttachments(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case e := <-w.Events:
-			if e.Has(fsnotify.Create) || e.Has(fsnotify.Write) {
+			switch {
+			case e.Has(fsnotify.Create) || e.Has(fsnotify.Write):
 				report(e.Name)
+			case e.Has(fsnotify.Remove) && d.onDetach != nil:
+				d.onDetach()
 			}
 		case <-ticker.C:
 			report(slices.Collect(maps.Keys(again))...)

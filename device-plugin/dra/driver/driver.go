@@ -58,7 +58,8 @@ type Driver struct {
 	helper   *kubeletplugin.Helper
 	preparer prepare.Preparer
 
-	failed chan error // what the process cannot go on after
+	onDetach func()     // see OnDetach
+	failed   chan error // what the process cannot go on after
 
 	calls sync.Mutex // one of Prepare, Unprepare and Restore at a time, see lock
 	// left are claims that could not be restored yet; nil before the first try. With calls.

@@ -65,8 +65,10 @@ type Kubelet struct {
 	refusals   int // registrations still to be refused
 	refused    int
 	claimed    map[string]string // device names by claim
-	old        bool              // before 1.27
-	silent     bool              // the pod-resources API does not answer
+	drivers    map[string][]*draDriver
+	prepared   map[string]*podresources.PodResources // by claim
+	old        bool                                  // before 1.27
+	silent     bool                                  // the pod-resources API does not answer
 }
 
 type endpoint struct {
@@ -201,7 +203,11 @@ func (k *Kubelet) introduce(ctx context.Context, socket string) {
 		return // the real watcher tries again; our plugins are up before the file is
 	}
 	outcome := &registerapi.RegistrationStatus{PluginRegistered: true}
-	if err := k.admit(info.Type == registerapi.DevicePlugin, info.SupportedVersions); err != nil {
+	if info.Type == registerapi.DRAPlugin {
+		if err := k.connectDriver(info.Name, info.Endpoint, socket); err != nil {
+			outcome = &registerapi.RegistrationStatus{Error: err.Error()}
+		}
+	} else if err := k.admit(info.Type == registerapi.DevicePlugin, info.SupportedVersions); err != nil {
 		outcome = &registerapi.RegistrationStatus{Error: err.Error()}
 	} else if err := k.connect(info.Name, info.Endpoint); err != nil {
 		outcome = &registerapi.RegistrationStatus{Error: err.Error()}
@@ -226,6 +232,7 @@ func (k *Kubelet) isNew(socket string) bool {
 func (k *Kubelet) forget(socket string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.forgetDriver(socket)
 	delete(k.introduced, socket) // the next one may be as old, by a coarse clock
 	for _, e := range k.endpoints {
 		if e.socket == socket {
@@ -339,6 +346,9 @@ func (k *Kubelet) List(context.Context, *podresources.ListPodResourcesRequest) (
 				}},
 			}},
 		})
+	}
+	for _, pod := range k.prepared {
+		out.PodResources = append(out.PodResources, pod)
 	}
 	for resource, ids := range k.held {
 		out.PodResources = append(out.PodResources, &podresources.PodResources{

@@ -1,0 +1,380 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
+	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
+	"github.com/sriovkit/sriovkit/device-plugin/metrics"
+	"github.com/sriovkit/sriovkit/device-plugin/plugin"
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+const (
+	resourceName = "example.com/vfs"
+	patience     = time.Minute
+	tick         = 2 * time.Millisecond
+)
+
+// world is a node of VFs with both programs at hand. The test is kubelet, by its protocols,
+// the scheduler, and the operator with its DaemonSets; the API server is client-go's fake.
+type world struct {
+	testing.TB
+	api    *fake.Clientset
+	kube   *kubelettest.Kubelet
+	root   string // of kubelet
+	dir    string // all other directories
+	config string
+	hands  hands
+
+	scheduling sync.Mutex
+	driver     *program // sriovdra
+	plugin     *program // sriovdp
+	held       []string // by pods of the device plugin
+}
+
+// program is one of the two, in this process.
+type program struct {
+	stop  context.CancelFunc
+	ended chan error
+}
+
+func (p *program) end(t testing.TB) {
+	t.Helper()
+	if p != nil {
+		p.stop()
+		require.NoError(t, <-p.ended)
+	}
+}
+
+func newWorld(t testing.TB, pfs, vfs int) *world {
+	t.Helper()
+	w := &world{TB: t, dir: t.TempDir(), root: kubelettest.Root(t, true)}
+	w.config = filepath.Join(w.dir, "config.json")
+	tree := filepath.Join(w.dir, "tree")
+	require.NoError(t, os.Mkdir(tree, 0o755))
+	require.NoError(t, sriovtest.Unpack(tree, sriovtest.Generate(sriovtest.Spec{PFs: pfs, VFs: vfs})))
+	require.NoError(t, os.WriteFile(w.config, []byte(`{"resourceList": [{"resourceName": "vfs", "selectors": {"drivers": ["iavf"]}}]}`), 0o600))
+	w.api = fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: "n"}})
+	w.kube = kubelettest.Start(t, w.root)
+	t.Cleanup(func() {
+		w.driver.end(t)
+		w.plugin.end(t)
+	})
+	return w
+}
+
+func (w *world) flags() *flags {
+	w.Helper()
+	f, err := parseFlags([]string{
+		"-node-name", "node", "-config-file", w.config, "-resource-prefix", "example.com", "-sysfs-root", filepath.Join(w.dir, "tree"), "-captured",
+		"-kubelet-dir", w.root, "-cdi-dir", filepath.Join(w.dir, "cdi"), "-device-info-dir", filepath.Join(w.dir, "devinfo"),
+		"-attachments-dir", filepath.Join(w.dir, "attachments"), "-pod-uid", string(uuid.NewUUID()),
+	}, io.Discard)
+	require.NoError(w, err)
+	return f
+}
+
+// newDriver starts an instance of sriovdra.
+func (w *world) newDriver() *program {
+	w.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	p, f := &program{stop, make(chan error, 1)}, w.flags()
+	go func() { p.ended <- serve(ctx, f, w.api, slog.New(slog.DiscardHandler)) }()
+	return p
+}
+
+func (w *world) newPlugin() *program {
+	w.Helper()
+	f := w.flags()
+	f.inventory.Rescan = time.Hour
+	o := plugin.Options{Options: f.inventory, DevRoot: f.devRoot, CDIDir: f.cdiDir, DeviceInfoDir: f.deviceInfoDir}
+	dp, err := plugin.New(o, metrics.New("test"), slog.New(slog.DiscardHandler))
+	require.NoError(w, err)
+	ctx, stop := context.WithCancel(context.Background())
+	p := &program{stop, make(chan error, 1)}
+	go func() { p.ended <- dp.Run(ctx) }()
+	return p
+}
+
+// mode labels the node, and does what the DaemonSets do then.
+func (w *world) mode(label string) {
+	w.Helper()
+	nodes := w.api.CoreV1().Nodes()
+	node, err := nodes.Get(context.Background(), "node", metav1.GetOptions{})
+	require.NoError(w, err)
+	node.Labels = map[string]string{"sriovkit.io/resource-mode": label}
+	_, err = nodes.Update(context.Background(), node, metav1.UpdateOptions{})
+	require.NoError(w, err)
+	wants := func(p **program, make func() *program, wanted bool) {
+		switch {
+		case wanted && *p == nil:
+			*p = make()
+		case !wanted:
+			(*p).end(w)
+			*p = nil
+		}
+	}
+	dp, dra := label == "" || label == "dra-rest", strings.HasPrefix(label, "dra")
+	if dp {
+		wants(&w.driver, w.newDriver, dra)
+		wants(&w.plugin, w.newPlugin, dp)
+	} else {
+		wants(&w.plugin, w.newPlugin, dp)
+		wants(&w.driver, w.newDriver, dra)
+	}
+}
+
+// offered are the devices in the node's slices, by the IDs that they have on the node.
+func (w *world) offered() (out []string) {
+	w.Helper()
+	list, err := w.api.ResourceV1().ResourceSlices().List(context.Background(), metav1.ListOptions{})
+	require.NoError(w, err)
+	for _, s := range list.Items {
+		for _, d := range s.Spec.Devices {
+			id, ok := pool.DeviceID(d.Name)
+			require.True(w, ok)
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (w *world) awaitOffered(want ...string) {
+	w.Helper()
+	slices.Sort(want)
+	var got []string
+	w.await(func() bool { got = w.offered(); return slices.Equal(got, want) }, func() string { return fmt.Sprintf("offered: %v, want %v", got, want) })
+}
+
+func (w *world) await(condition func() bool, says func() string) {
+	w.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(tick) {
+		if time.Now().After(deadline) {
+			require.FailNow(w, says())
+		}
+	}
+}
+
+// leave takes the node back to the device plugin as the operator does. Its own tests are
+// beside a real API server.
+func (w *world) leave() {
+	w.Helper()
+	w.mode("dra-leaving")
+	w.awaitOffered()
+	w.await(w.allPrepared, func() string { return "a claim is not prepared" })
+	w.mode("dra-rest")
+	w.await(func() bool { return len(w.claims()) == 0 }, func() string { return fmt.Sprint("claims left: ", len(w.claims())) })
+	w.mode("")
+}
+
+func (w *world) claims() []resourceapi.ResourceClaim {
+	list, err := w.api.ResourceV1().ResourceClaims("").List(context.Background(), metav1.ListOptions{})
+	require.NoError(w, err)
+	return list.Items
+}
+
+// running is an annotation by which the test says that a claim's pod runs.
+const running = "test/running"
+
+func (w *world) allPrepared() bool {
+	return !slices.ContainsFunc(w.claims(), func(c resourceapi.ResourceClaim) bool { return c.Annotations[running] == "" })
+}
+
+// hands notices a VF that two pods have. It knows nothing of either program.
+type hands struct {
+	mu   sync.Mutex
+	has  map[string]string
+	seen []string // faults
+}
+
+func (h *hands) take(vf, pod string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if other, taken := h.has[vf]; taken {
+		h.seen = append(h.seen, fmt.Sprintf("%s is given to %s, and %s has it", vf, pod, other))
+		return
+	}
+	if h.has == nil {
+		h.has = map[string]string{}
+	}
+	h.has[vf] = pod
+}
+
+func (h *hands) let(vf string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.has, vf)
+}
+
+func (h *hands) faults() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.seen)
+}
+
+// pod has one VF.
+type testPod struct {
+	name, vf string
+	claim    *resourceapi.ResourceClaim // nil: through the device plugin
+}
+
+var errUnschedulable = errors.New("no node has a free VF")
+
+// run schedules a pod and starts it, as a cluster does with a pod that asks for the extended
+// resource: the device plugin's come first. A claim that the driver refuses is asked for
+// again until it is given.
+func (w *world) run(name string) (*testPod, error) {
+	w.scheduling.Lock()
+	p, err := w.runWithPlugin(name)
+	if err == nil || !errors.Is(err, errUnschedulable) {
+		w.scheduling.Unlock()
+		return p, err
+	}
+	claim, vf, err := w.allocate(name)
+	w.scheduling.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(tick) {
+		if _, err = w.kube.Prepare(driverName, claim); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("pod %s has waited for its claim for %s: %w", name, patience, err)
+		}
+	}
+	w.hands.take(vf, name)
+	claim.Annotations = map[string]string{running: "true"}
+	_, err = w.api.ResourceV1().ResourceClaims(claim.Namespace).Update(context.Background(), claim, metav1.UpdateOptions{})
+	return &testPod{name, vf, claim}, err
+}
+
+// runWithPlugin is kubelet's device manager: one call at a time, and what it gave it lists.
+func (w *world) runWithPlugin(name string) (*testPod, error) {
+	free := slices.DeleteFunc(w.kube.Healthy(resourceName), func(vf string) bool { return slices.Contains(w.held, vf) })
+	for _, vf := range free {
+		if _, err := w.kube.Allocate(resourceName, vf); err != nil {
+			continue // the plugin goes, or has lost it: kubelet rejects the pod and its owner makes another
+		}
+		w.held = append(w.held, vf)
+		w.kube.Hold(resourceName, w.held...)
+		w.hands.take(vf, name)
+		return &testPod{name, vf, nil}, nil
+	}
+	return nil, errUnschedulable
+}
+
+// allocate is the scheduler: a device that is offered and that no claim has.
+func (w *world) allocate(name string) (*resourceapi.ResourceClaim, string, error) {
+	taken := map[string]bool{}
+	for _, c := range w.claims() {
+		for _, r := range c.Status.Allocation.Devices.Results {
+			taken[r.Device] = true
+		}
+	}
+	for _, vf := range w.offered() {
+		if device := pool.DRAName(vf); !taken[device] {
+			claim := newClaim(name, device)
+			_, err := w.api.ResourceV1().ResourceClaims(claim.Namespace).Create(context.Background(), claim, metav1.CreateOptions{})
+			return claim, vf, err
+		}
+	}
+	return nil, "", errUnschedulable
+}
+
+func newClaim(name, device string) *resourceapi.ResourceClaim {
+	c := &resourceapi.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name, UID: uuid.NewUUID()}}
+	c.Status.ReservedFor = []resourceapi.ResourceClaimConsumerReference{{Resource: "pods", Name: name, UID: types.UID("pod-" + name)}}
+	c.Status.Allocation = &resourceapi.AllocationResult{Devices: resourceapi.DeviceAllocationResult{
+		Results: []resourceapi.DeviceRequestAllocationResult{{Request: "nic", Driver: driverName, Pool: "node", Device: device}},
+	}}
+	return c
+}
+
+// end ends a pod. It was whole to its end: what its containers need to start again is there.
+func (w *world) end(p *testPod) error {
+	files := []string{filepath.Join(w.dir, "devinfo", "example.com-vfs-"+p.vf+"-device.json")}
+	if p.claim != nil {
+		files = append(files, filepath.Join(w.dir, "cdi", fmt.Sprintf("%s_claim_%s.json", driverName, p.claim.UID)))
+	}
+	for _, f := range files {
+		if _, err := os.Stat(f); err != nil {
+			return fmt.Errorf("pod %s is harmed: %w", p.name, err)
+		}
+	}
+	w.hands.let(p.vf)
+	if p.claim == nil {
+		w.scheduling.Lock()
+		defer w.scheduling.Unlock()
+		w.held = slices.DeleteFunc(w.held, func(vf string) bool { return vf == p.vf })
+		w.kube.Hold(resourceName, w.held...)
+		return nil
+	}
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(tick) {
+		if err = w.kube.Unprepare(driverName, p.claim); err == nil {
+			return w.api.ResourceV1().ResourceClaims(p.claim.Namespace).Delete(context.Background(), p.claim.Name, metav1.DeleteOptions{})
+		}
+	}
+	return fmt.Errorf("pod %s cannot end: %w", p.name, err)
+}
+
+// records are the VFs that claims have on disk; a second witness beside hands.
+func (w *world) records() (map[string]string, error) {
+	all, err := record.Store{Dir: filepath.Join(w.root, "plugins", driverName, "claims")}.All()
+	out := map[string]string{}
+	for _, c := range all {
+		for _, r := range c.Requests {
+			for _, d := range r.Devices {
+				if other, twice := out[d.ID]; twice {
+					return nil, fmt.Errorf("%s is in the records of %s and of %s", d.ID, other, c.Name)
+				}
+				out[d.ID] = c.Name
+			}
+		}
+	}
+	return out, err
+}
+
+func vfs(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("0000:01:%02x.%d", 1+i/8, i%8)
+	}
+	return out
+}
+
+func (w *world) leftovers() []string {
+	found := map[string]bool{}
+	for _, dir := range []string{filepath.Join(w.dir, "cdi"), filepath.Join(w.dir, "devinfo"), filepath.Join(w.root, "plugins", driverName, "claims")} {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if strings.Contains(e.Name(), "_claim_") || strings.HasSuffix(e.Name(), ".json") {
+				found[e.Name()] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}

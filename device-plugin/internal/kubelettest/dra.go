@@ -1,0 +1,134 @@
+package kubelettest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	resourceapi "k8s.io/api/resource/v1"
+	dra "k8s.io/kubelet/pkg/apis/dra/v1"
+	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
+)
+
+// draDriver is one instance of a DRA driver that has registered.
+type draDriver struct {
+	conn    *grpc.ClientConn
+	registr string // the socket by which it did
+}
+
+// callTime bounds one call of a driver, as kubelet's does.
+const callTime = 45 * time.Second
+
+// connectDriver takes a DRA driver on. Of several instances the newest is called, as
+// kubelet's plugin store has it.
+func (k *Kubelet) connectDriver(name, endpoint, socket string) error {
+	conn, err := dial(endpoint)
+	if err != nil {
+		return err
+	}
+	k.update(func() {
+		if k.drivers == nil {
+			k.drivers = map[string][]*draDriver{}
+		}
+		k.drivers[name] = append(k.drivers[name], &draDriver{conn, socket})
+	})
+	return nil
+}
+
+// forgetDriver drops an instance whose socket is gone; with the lock held.
+func (k *Kubelet) forgetDriver(socket string) {
+	for name, list := range k.drivers {
+		k.drivers[name] = slices.DeleteFunc(list, func(d *draDriver) bool {
+			if d.registr == socket {
+				_ = d.conn.Close()
+			}
+			return d.registr == socket
+		})
+	}
+}
+
+// ErrNoDriver is what kubelet says of a driver that has not registered; it tries again.
+var ErrNoDriver = errors.New("DRA driver is not registered")
+
+func (k *Kubelet) draClient(name string) (dra.DRAPluginClient, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	list := k.drivers[name]
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrNoDriver, name)
+	}
+	return dra.NewDRAPluginClient(list[len(list)-1].conn), nil
+}
+
+// AwaitDriver waits until a driver has registered, or until none has.
+func (k *Kubelet) AwaitDriver(name string, registered bool) {
+	k.t.Helper()
+	k.Await(func() error {
+		if (len(k.drivers[name]) > 0) != registered {
+			return fmt.Errorf("%d instances of %s", len(k.drivers[name]), name)
+		}
+		return nil
+	})
+}
+
+// Prepare has a driver prepare a claim for its pod, and lists the pod's devices from then on.
+// A claim that is listed stays so, whatever a later call says.
+func (k *Kubelet) Prepare(driver string, claim *resourceapi.ResourceClaim) (*dra.NodePrepareResourceResponse, error) {
+	client, err := k.draClient(driver)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTime)
+	defer cancel()
+	uid := string(claim.UID)
+	r, err := client.NodePrepareResources(ctx, &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{{Namespace: claim.Namespace, Name: claim.Name, Uid: uid}}})
+	if err != nil {
+		return nil, err
+	}
+	answer := r.Claims[uid]
+	if answer == nil {
+		return nil, fmt.Errorf("%s says nothing of claim %s", driver, claim.Name)
+	}
+	if answer.Error != "" {
+		return nil, errors.New(answer.Error)
+	}
+	k.update(func() {
+		if k.prepared == nil {
+			k.prepared = map[string]*podresources.PodResources{}
+		}
+		var devices []*podresources.ClaimResource
+		for _, d := range answer.Devices {
+			devices = append(devices, &podresources.ClaimResource{DriverName: driver, PoolName: d.PoolName, DeviceName: d.DeviceName})
+		}
+		k.prepared[uid] = &podresources.PodResources{Name: claim.Name, Namespace: claim.Namespace, Containers: []*podresources.ContainerResources{{
+			Name: "main", DynamicResources: []*podresources.DynamicResource{{ClaimNamespace: claim.Namespace, ClaimName: claim.Name, ClaimResources: devices}},
+		}}}
+	})
+	return answer, nil
+}
+
+// Unprepare ends a claim's pod: it has the driver take back what it prepared.
+func (k *Kubelet) Unprepare(driver string, claim *resourceapi.ResourceClaim) error {
+	client, err := k.draClient(driver)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTime)
+	defer cancel()
+	uid := string(claim.UID)
+	r, err := client.NodeUnprepareResources(ctx, &dra.NodeUnprepareResourcesRequest{Claims: []*dra.Claim{{Namespace: claim.Namespace, Name: claim.Name, Uid: uid}}})
+	if err != nil {
+		return err
+	}
+	if e := r.Claims[uid].GetError(); e != "" {
+		return errors.New(e)
+	}
+	k.update(func() { delete(k.prepared, uid) })
+	return nil
+}
+
+// Forget is a kubelet that has lost its checkpoint: it knows of no claim.
+func (k *Kubelet) Forget() { k.update(func() { k.prepared = nil }) }
