@@ -46,20 +46,9 @@ var ErrNoPodResources = errors.New("kubelet does not offer the pod-resources API
 // wraps ErrNoPodResources where the directory of the socket does not exist; a socket that is
 // missing in it is that of a kubelet that is not up.
 func Holders(ctx context.Context, socket string) ([]Holder, error) {
-	if _, err := os.Stat(filepath.Dir(socket)); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w at %s", ErrNoPodResources, socket)
-	}
-	ctx, cancel := context.WithTimeout(ctx, holdersTime)
-	defer cancel()
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxHolders)))
+	r, err := listPods(ctx, socket)
 	if err != nil {
 		return nil, err
-	}
-	defer conn.Close()
-	r, err := podresources.NewPodResourcesListerClient(conn).List(ctx, &podresources.ListPodResourcesRequest{})
-	if err != nil {
-		return nil, fmt.Errorf("ask kubelet which pods hold devices: %w", err)
 	}
 	var out []Holder
 	for _, pod := range r.PodResources {
@@ -76,6 +65,44 @@ func Holders(ctx context.Context, socket string) ([]Holder, error) {
 		}
 	}
 	return out, nil
+}
+
+// Listed names kubelet's pods and the claims that it has prepared for them, each as
+// namespace/name.
+func Listed(ctx context.Context, socket string) (pods, claims map[string]bool, err error) {
+	r, err := listPods(ctx, socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	pods, claims = map[string]bool{}, map[string]bool{}
+	for _, pod := range r.PodResources {
+		pods[pod.Namespace+"/"+pod.Name] = true
+		for _, c := range pod.Containers {
+			for _, d := range c.DynamicResources {
+				claims[d.ClaimNamespace+"/"+d.ClaimName] = true
+			}
+		}
+	}
+	return pods, claims, nil
+}
+
+func listPods(ctx context.Context, socket string) (*podresources.ListPodResourcesResponse, error) {
+	if _, err := os.Stat(filepath.Dir(socket)); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w at %s", ErrNoPodResources, socket)
+	}
+	ctx, cancel := context.WithTimeout(ctx, holdersTime)
+	defer cancel()
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxHolders)))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	r, err := podresources.NewPodResourcesListerClient(conn).List(ctx, &podresources.ListPodResourcesRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("ask kubelet which pods hold devices: %w", err)
+	}
+	return r, nil
 }
 
 // TooOldForCDI reports whether a kubelet is known to ignore CDI devices in answers of

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -31,6 +32,7 @@ type flags struct {
 	bindDrivers      bool
 	evictOnNoCarrier bool
 	logLevel         slog.Level
+	orphansEvery     time.Duration // no flag
 	version          bool
 }
 
@@ -47,7 +49,7 @@ Flags (one or two dashes):
 const driverName = "sriovnetwork.k8snetworkplumbingwg.io"
 
 func parseFlags(args []string, stderr io.Writer) (*flags, error) {
-	f := &flags{}
+	f := &flags{orphansEvery: time.Minute}
 	set := flag.NewFlagSet("sriovdra", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	set.Usage = func() {

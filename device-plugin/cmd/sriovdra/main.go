@@ -108,6 +108,7 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.WatchAttachments(ctx) })
 	group.Go(func() error { return d.WatchMode(ctx) })
+	group.Go(func() error { return d.EndOrphans(ctx, f.orphansEvery) })
 	group.Go(func() error { return follow(ctx, inv, d) })
 	group.Go(func() error {
 		select {
@@ -183,6 +184,11 @@ func newDriver(f *flags, client kubernetes.Interface, log *slog.Logger, p prepar
 	return driver.New(driver.Options{
 		Name: f.driverName, Node: f.nodeName, PodUID: types.UID(f.podUID), Client: client,
 		PluginDir: f.pluginDir(), RegistryDir: filepath.Join(f.inventory.KubeletDir, "plugins_registry"), AttachmentsDir: f.attachmentsDir,
+		SysfsRoot: f.inventory.SysfsRoot,
+		Listed: func(ctx context.Context) (driver.Listed, error) {
+			pods, claims, err := kubelet.Listed(ctx, f.inventory.PodResources)
+			return driver.Listed{Pods: pods, Claims: claims}, err
+		},
 		EvictOnNoCarrier: f.evictOnNoCarrier, Facts: facts, Prepare: p,
 	}, log), nil
 }

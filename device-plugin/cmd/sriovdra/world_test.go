@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +49,9 @@ type world struct {
 	config string
 	hands  hands
 
+	orphansEvery time.Duration
+	looks        atomic.Int64 // of the driver at kubelet's pods
+
 	scheduling sync.Mutex
 	driver     *program // sriovdra
 	plugin     *program // sriovdp
@@ -76,7 +81,7 @@ func newWorld(t testing.TB, pfs, vfs int) *world {
 	require.NoError(t, sriovtest.Unpack(tree, sriovtest.Generate(sriovtest.Spec{PFs: pfs, VFs: vfs})))
 	require.NoError(t, os.WriteFile(w.config, []byte(`{"resourceList": [{"resourceName": "vfs", "selectors": {"drivers": ["iavf"]}}]}`), 0o600))
 	w.api = fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: "n"}})
-	w.kube = kubelettest.Start(t, w.root)
+	w.kube = kubelettest.Start(t, w.root, kubelettest.Asked(&w.looks))
 	t.Cleanup(func() {
 		w.driver.end(t)
 		w.plugin.end(t)
@@ -92,6 +97,7 @@ func (w *world) flags() *flags {
 		"-attachments-dir", filepath.Join(w.dir, "attachments"), "-pod-uid", string(uuid.NewUUID()),
 	}, io.Discard)
 	require.NoError(w, err)
+	f.orphansEvery = cmp.Or(w.orphansEvery, f.orphansEvery)
 	return f
 }
 
@@ -183,6 +189,8 @@ func (w *world) leave() {
 	w.Helper()
 	w.mode("dra-leaving")
 	w.awaitOffered()
+	w.scheduling.Lock() // what was decided on before is written: the operator leaves time for it
+	w.scheduling.Unlock() //nolint:staticcheck // nothing is to be done meanwhile
 	w.await(w.allPrepared, func() string { return "a claim is not prepared" })
 	w.mode("dra-rest")
 	w.await(func() bool { return len(w.claims()) == 0 }, func() string { return fmt.Sprint("claims left: ", len(w.claims())) })

@@ -42,6 +42,10 @@ type Options struct {
 	RegistryDir    string // where kubelet looks for plugins
 	AttachmentsDir string // where the meta plugin says what became of a pod's networks
 
+	SysfsRoot string // holds the directory sys
+	// Listed asks kubelet for its pods and their claims.
+	Listed func(ctx context.Context) (Listed, error)
+
 	EvictOnNoCarrier bool
 	// Facts are read with it, a call a look; nil knows none.
 	Facts *Facts

@@ -231,8 +231,7 @@ func (p *Preparer) removeFiles(c record.Claim) error {
 // Their names and contents are the library's (kubeletplugin/metadata.go).
 func (p *Preparer) writeMetadataSpecs(c record.Claim) error {
 	for _, r := range c.Requests {
-		path := filepath.Join(p.CDIDir, fmt.Sprintf("%s_metadata_%s_%s.json", p.Driver, c.UID, r.Base()))
-		file := filepath.Join(p.MetadataDir, "dra-device-metadata", c.Namespace+"_"+c.Name, r.Base(), "metadata.json")
+		path, file := p.metadataSpec(c, r), filepath.Join(p.metadataDir(c), r.Base(), "metadata.json")
 		if exists(path) || !exists(file) {
 			continue
 		}
@@ -251,6 +250,33 @@ func (p *Preparer) writeMetadataSpecs(c record.Claim) error {
 		}
 	}
 	return nil
+}
+
+// RemoveMetadata removes what the helper library keeps of a claim that kubelet will not have
+// it end, unless another claim has the name by now.
+func (p *Preparer) RemoveMetadata(c record.Claim) error {
+	others, err := p.Store.All()
+	if err != nil {
+		return err
+	}
+	for _, r := range c.Requests {
+		path := p.metadataSpec(c, r)
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if slices.ContainsFunc(others, func(o record.Claim) bool { return o.UID != c.UID && o.Namespace == c.Namespace && o.Name == c.Name }) {
+		return nil
+	}
+	return os.RemoveAll(p.metadataDir(c))
+}
+
+func (p *Preparer) metadataSpec(c record.Claim, r record.Request) string {
+	return filepath.Join(p.CDIDir, fmt.Sprintf("%s_metadata_%s_%s.json", p.Driver, c.UID, r.Base()))
+}
+
+func (p *Preparer) metadataDir(c record.Claim) string {
+	return filepath.Join(p.MetadataDir, "dra-device-metadata", c.Namespace+"_"+c.Name)
 }
 
 func exists(path string) bool {

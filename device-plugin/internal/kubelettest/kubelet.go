@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,7 +69,8 @@ type Kubelet struct {
 	drivers    map[string][]*draDriver
 	prepared   map[string]*podresources.PodResources // by claim
 	old        bool                                  // before 1.27
-	silent     bool                                  // the pod-resources API does not answer
+	asked      *atomic.Int64
+	silent     bool // the pod-resources API does not answer
 }
 
 type endpoint struct {
@@ -95,6 +97,9 @@ func Old() Option { return func(k *Kubelet) { k.old = true } }
 
 // Silent makes the pod-resources API fail until Silence(false).
 func Silent() Option { return func(k *Kubelet) { k.silent = true } }
+
+// Asked counts the questions to the pod-resources API.
+func Asked(n *atomic.Int64) Option { return func(k *Kubelet) { k.asked = n } }
 
 const checkpoint = "kubelet_internal_checkpoint"
 
@@ -331,6 +336,9 @@ func (k *Kubelet) Get(context.Context, *podresources.GetPodResourcesRequest) (*p
 func (k *Kubelet) List(context.Context, *podresources.ListPodResourcesRequest) (*podresources.ListPodResourcesResponse, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.asked != nil {
+		k.asked.Add(1)
+	}
 	if k.silent {
 		return nil, errors.New("silent")
 	}

@@ -143,6 +143,7 @@ func (k *Kubelet) Preferred(resource string, available, must []string, size int)
 
 // Hold lets pods hold these devices of a resource from now on, and no others.
 func (k *Kubelet) Hold(resource string, ids ...string) {
+	ids = slices.Clone(ids)
 	k.update(func() { k.held[resource] = ids })
 }
 

@@ -1,0 +1,116 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/libsriov/value"
+	resourceapi "k8s.io/api/resource/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Listed is what kubelet lists, by namespace/name.
+type Listed struct{ Pods, Claims map[string]bool }
+
+// EndOrphans takes back, every so often, what was prepared for claims that are over and that
+// kubelet does not know: one that has lost its checkpoint never asks for it, and their
+// devices would be gone for good. It ends with ctx.
+//
+// Over is a claim of which the API server says that its pod does not have it, in two looks
+// one after the other, while kubelet, which answers and lists pods, lists neither claim nor
+// pod, and whose devices' interfaces are back. Anything else, and what is not known, stays.
+func (d *Driver) EndOrphans(ctx context.Context, every time.Duration) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	var before map[types.UID]bool
+	for {
+		over := map[types.UID]bool{}
+		for _, c := range d.orphans(ctx) {
+			over[c.UID] = true
+			if before[c.UID] {
+				d.endOrphan(ctx, c)
+			}
+		}
+		before = over
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+func (d *Driver) orphans(ctx context.Context) (out []record.Claim) {
+	claims, _ := d.preparer.Store.All() // those that cannot be read stay
+	if len(claims) == 0 {
+		return nil
+	}
+	listed, err := d.opts.Listed(ctx)
+	if err != nil || len(listed.Pods) == 0 { // it has just started and does not know yet
+		return nil
+	}
+	for _, c := range claims {
+		if listed.Claims[c.Namespace+"/"+c.Name] || listed.Pods[c.Namespace+"/"+c.Pod.Name] {
+			continue
+		}
+		if d.over(ctx, c) && d.back(c) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// over reports whether the API server says that the claim's pod does not have it any more.
+func (d *Driver) over(ctx context.Context, c record.Claim) bool {
+	now, err := d.opts.Client.ResourceV1().ResourceClaims(c.Namespace).Get(ctx, c.Name, metav1.GetOptions{})
+	if err != nil {
+		return apierrors.IsNotFound(err)
+	}
+	has := func(r resourceapi.ResourceClaimConsumerReference) bool { return r.UID == c.Pod.UID }
+	return now.UID != c.UID || now.Status.Allocation == nil || !slices.ContainsFunc(now.Status.ReservedFor, has)
+}
+
+// back reports whether the interfaces of a claim's devices are not in a pod. Devices of
+// drivers for user space have none.
+func (d *Driver) back(c record.Claim) bool {
+	for _, r := range c.Requests {
+		for _, device := range r.Devices {
+			a, err := libsriov.ParseAddress(device.ID)
+			if err != nil || r.AdminAccess {
+				continue
+			}
+			driver, err := d.opts.Prepare.Drivers.Driver(a)
+			if err != nil || value.DriverKindOf(driver) != value.Kernel {
+				continue
+			}
+			below := filepath.Join(d.opts.SysfsRoot, "sys/bus/pci/devices", a.String())
+			direct, _ := filepath.Glob(filepath.Join(below, "net/*")) // the patterns are good
+			virtio, _ := filepath.Glob(filepath.Join(below, "virtio*/net/*"))
+			if len(direct)+len(virtio) == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (d *Driver) endOrphan(ctx context.Context, c record.Claim) {
+	unlock, err := d.lock()
+	if err != nil {
+		d.log.Error("a claim is over, and kubelet does not know it", "claim", c.Namespace+"/"+c.Name, "err", err)
+		return
+	}
+	defer unlock()
+	if err := errors.Join(d.preparer.RemoveMetadata(c), d.preparer.Unprepare(ctx, c.UID)); err != nil {
+		d.log.Error("a claim is over, and kubelet does not know it", "claim", c.Namespace+"/"+c.Name, "err", err)
+		return
+	}
+	d.log.Warn("a claim was over, and kubelet did not know it: its devices are free", "claim", c.Namespace+"/"+c.Name, "pod", c.Pod.Name)
+}
