@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -32,7 +34,7 @@ func TestOrphansEnd(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, records, p.vf, why)
 	}
-	delete := func(c *testPod) {
+	drop := func(c *testPod) {
 		require.NoError(t, w.api.ResourceV1().ResourceClaims("team").Delete(t.Context(), c.claim.Name, metav1.DeleteOptions{}))
 	}
 	net := filepath.Join(w.dir, "tree/sys/bus/pci/devices", p.vf, "net")
@@ -45,7 +47,7 @@ func TestOrphansEnd(t *testing.T) {
 	w.kube.Hold("gpu.example.com/gpu", "gpu-0") // another pod
 	still("the API server has the claim for its pod")
 	require.NoError(t, os.Rename(net, net+".away"))
-	delete(p)
+	drop(p)
 	still("its interface is in a pod")
 	w.kube.Silence(true)
 	require.NoError(t, os.Rename(net+".away", net))
@@ -54,6 +56,6 @@ func TestOrphansEnd(t *testing.T) {
 	records, err := w.records()
 	require.NoError(t, err)
 	require.Contains(t, records, other.vf, "the API server has it for its pod")
-	delete(other)
+	drop(other)
 	w.await(func() bool { return len(w.leftovers()) == 0 }, func() string { return "left: " + filepath.Join(w.leftovers()...) })
 }

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package main
 
 import (
@@ -132,10 +134,10 @@ func (w *world) mode(label string) {
 	node.Labels = map[string]string{"sriovkit.io/resource-mode": label}
 	_, err = nodes.Update(context.Background(), node, metav1.UpdateOptions{})
 	require.NoError(w, err)
-	wants := func(p **program, make func() *program, wanted bool) {
+	wants := func(p **program, begin func() *program, wanted bool) {
 		switch {
 		case wanted && *p == nil:
-			*p = make()
+			*p = begin()
 		case !wanted:
 			(*p).end(w)
 			*p = nil
