@@ -191,7 +191,7 @@ func (w *world) leave() {
 	w.Helper()
 	w.mode("dra-leaving")
 	w.awaitOffered()
-	w.scheduling.Lock() // what was decided on before is written: the operator leaves time for it
+	w.scheduling.Lock()   // what was decided on before is written: the operator leaves time for it
 	w.scheduling.Unlock() //nolint:staticcheck // nothing is to be done meanwhile
 	w.await(w.allPrepared, func() string { return "a claim is not prepared" })
 	w.mode("dra-rest")
