@@ -4,11 +4,13 @@ package install
 
 import (
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // What lies where our files belong is replaced; it is neither followed nor waited for.
@@ -95,5 +97,37 @@ func TestWhatCannotBeReplaced(t *testing.T) {
 		if want != singleName {
 			assert.Equal(t, "k8s-pod-network", primaryOf(n), want)
 		}
+	}
+}
+
+// A disk that is full or cannot be written leaves what is there, and no halves of files.
+func TestDiskThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*node) error{
+		"full": func(n *node) error {
+			n.write("net.d/large", strings.Repeat("0", 1<<20-32<<10))
+			_ = os.WriteFile(n.path("net.d/rest"), make([]byte, 1<<20), 0o600) // as much as there is room for
+			return nil
+		},
+		"read-only": func(n *node) error {
+			return unix.Mount("", n.path("net.d"), "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+		},
+	} {
+		n := newNode(t)
+		require.NoError(t, unix.Mount("tmpfs", n.path("net.d"), "tmpfs", 0, "size=1m"))
+		t.Cleanup(func() { _ = unix.Unmount(n.path("net.d"), unix.MNT_DETACH) })
+		n.write("net.d/10-calico.conflist", calico)
+		require.NoError(t, n.once(), name)
+		require.NoError(t, spoil(n), name)
+		before := n.list("net.d")
+		n.write("sa/token", "token-2")
+		require.Error(t, n.once(), name)
+		assert.Equal(t, before, n.list("net.d"), name)
+		assert.Equal(t, []string{"multus.kubeconfig", "token"}, n.list("net.d/multus.d"), name)
+		assert.Equal(t, "token-1", n.read("net.d/multus.d/token"), name)
+		assert.Equal(t, "k8s-pod-network", primaryOf(n), name)
+		require.NoError(t, unix.Mount("", n.path("net.d"), "", unix.MS_REMOUNT, "size=4m"))
+		require.NoError(t, n.once(), name)
+		assert.Equal(t, "token-2", n.read("net.d/multus.d/token"), name)
 	}
 }
