@@ -162,6 +162,37 @@ func TestNodeDamagedState(t *testing.T) {
 	}
 }
 
+// All state files of a pod that is gone are damaged: the next pod does not inherit what
+// its PF let it do.
+func TestNodeNextAddAfterDamage(t *testing.T) { inBothStates(t, 0, 0, nextAddAfterDamage) }
+
+func nextAddAfterDamage(t *testing.T, v vf) {
+	v.unchanged(t)
+	before := v.picture(t)
+	pod := newPod(t)
+	add, _ := attach(t, v, pod, map[string]any{"vlan": 100, "trust": "on", "spoofchk": "off"})
+	add.ok(t)
+	record := filepath.Join(stateDir, pod.id+"-net1")
+	for _, path := range []string{journalPath(v), record, filepath.Join(stateDir, "pci", v.Address.String())} {
+		require.NoError(t, os.WriteFile(path, []byte("\x00\xff{]"), 0o600))
+	}
+	index := mustIndex(t, pod)
+	pod.end(t)
+	waitFor(t, "", index, func(l link.Link) bool { return l.Parent == v.Address.String() })
+	next, nextDel := attach(t, v, newPod(t), nil)
+	a := next.ok(t)
+	assert.Contains(t, a.stderr, "it becomes what is safe")
+	assert.Equal(t, before.Admin, v.picture(t).Admin)
+	nextDel.ok(t)
+	require.NoError(t, os.Remove(record)) // nothing tells whose it is
+	c, _ := pfOf(t, v)
+	l, err := c.ByParent(v.Address)
+	require.NoError(t, err)
+	require.NoError(t, c.Set(l.Index, link.Update{Up: new(false)}))
+	require.NoError(t, c.Set(l.Index, link.Update{Name: before.Link.Name}))
+	require.NoError(t, c.Set(l.Index, link.Update{Up: new(before.Link.Flags&1 != 0)}))
+}
+
 func TestNodeLongContainerID(t *testing.T) { inBothStates(t, 0, 0, longContainerID) }
 
 func longContainerID(t *testing.T, v vf) {

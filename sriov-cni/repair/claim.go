@@ -24,12 +24,17 @@ func (r Repairer) Claim(ctx context.Context, a libsriov.Address, by state.Attach
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	case errors.Is(err, state.ErrDamaged):
-		slog.Warn("VF was left behind, and how it was before is not known", "pci", a, "err", err)
-		return "", cnierr.IO(state.Remove(s.MarkerPath(a), s.JournalPath(a)))
+		slog.Warn("VF was left behind, and how it was before is not known: it becomes what is safe", "pci", a, "err", err)
+		j = r.guess(a, Claimant{})
 	case err != nil:
 		return "", err
+	default:
+		slog.Warn("VF was left behind, restoring it", "pci", a, "owner", j.Owner.ContainerID, "ownerIfname", j.Owner.IfName, "by", by.ContainerID)
 	}
-	slog.Warn("VF was left behind, restoring it", "pci", a, "owner", j.Owner.ContainerID, "ownerIfname", j.Owner.IfName, "by", by.ContainerID)
+	files := []string{s.MarkerPath(a)}
+	if recordPath != "" {
+		files = append(files, recordPath)
+	}
 	err = r.Restore(ctx, j)
 	if NameTaken(err) && j.Link != nil {
 		// The journal is about to be replaced; until then it must not look out of date.
@@ -37,12 +42,12 @@ func (r Repairer) Claim(ctx context.Context, a libsriov.Address, by state.Attach
 		if err := state.Save(s.JournalPath(a), j); err != nil {
 			return "", err
 		}
-		return j.Link.Name, cnierr.IO(state.Remove(s.MarkerPath(a), recordPath))
+		return j.Link.Name, cnierr.IO(state.Remove(files...))
 	}
 	if err != nil {
 		return "", cnierr.Busy(fmt.Errorf("VF %s of a former pod is not restored yet: %w", a, err), "see the message; the next try goes on from here")
 	}
-	return "", cnierr.IO(state.Remove(s.MarkerPath(a), s.JournalPath(a), recordPath))
+	return "", cnierr.IO(state.Remove(append(files, s.JournalPath(a))...))
 }
 
 // former returns the journal of the pod that had a VF last, and the path of its record. The
