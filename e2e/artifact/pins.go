@@ -34,18 +34,39 @@ func pinsOf(ctx context.Context, module, variable string) (pins, error) {
 	if err != nil {
 		return pins{}, err
 	}
-	p := pins{filepath.Join(src, module), variable, os.Getenv(variable)}
+	p := pins{dir: filepath.Join(src, module), variable: variable}
+	version := os.Getenv(variable)
+	if version == "" {
+		return p, nil
+	}
 	others, err := filepath.Glob(filepath.Join(p.dir, "*.mod"))
 	if err != nil {
 		return pins{}, err
 	}
+	others = slices.DeleteFunc(others, func(o string) bool { return filepath.Base(o) == "go.mod" })
 	for i, o := range others {
 		others[i] = strings.TrimSuffix(filepath.Base(o), ".mod")
 	}
-	if others = slices.DeleteFunc(others, func(o string) bool { return o == "go" }); p.version != "" && !slices.Contains(others, p.version) {
-		return pins{}, fmt.Errorf("%s is %q, want one of %s, or nothing for the default", variable, p.version, strings.Join(others, ", "))
+	if slices.Contains(others, version) {
+		p.version = version
+		return p, nil
 	}
-	return p, nil
+	newest, err := p.of(ctx, p.product(module))
+	if err != nil {
+		return pins{}, err
+	}
+	if strings.HasPrefix(newest, "v"+version+".") {
+		return p, nil
+	}
+	return pins{}, fmt.Errorf("%s is %q, want one of %s, or nothing for the default, %s", variable, version, strings.Join(others, ", "), newest)
+}
+
+// product is the module whose version is what people mean.
+func (p pins) product(module string) string {
+	if module == "containerd" {
+		return p.containerd()
+	}
+	return "k8s.io/kubernetes"
 }
 
 // files are the names of the module's files of versions.
@@ -82,7 +103,7 @@ func Versions(ctx context.Context) (kubernetes, containerd string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if kubernetes, err = k.of(ctx, "k8s.io/kubernetes"); err != nil {
+	if kubernetes, err = k.of(ctx, k.product("kubernetes")); err != nil {
 		return "", "", err
 	}
 	c, err := pinsOf(ctx, "containerd", ContainerdVariable)

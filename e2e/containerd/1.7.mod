@@ -2,6 +2,12 @@ module github.com/sriovkit/sriovkit/e2e/containerd
 
 go 1.26.0
 
+// What containerd 1.7 was made with; the CNI plugins, which need neither on Linux, ask for newer ones.
+replace (
+	github.com/Microsoft/hcsshim => github.com/Microsoft/hcsshim v0.11.7
+	github.com/containerd/cgroups/v3 => github.com/containerd/cgroups/v3 v3.0.2
+)
+
 tool (
 	github.com/containerd/containerd/cmd/containerd
 	github.com/containerd/containerd/cmd/containerd-shim-runc-v2
@@ -32,13 +38,13 @@ require (
 	github.com/cilium/ebpf v0.11.0 // indirect
 	github.com/containerd/aufs v1.0.0 // indirect
 	github.com/containerd/btrfs/v2 v2.0.0 // indirect
+	github.com/containerd/cgroups v1.1.0 // indirect
 	github.com/containerd/cgroups/v3 v3.0.3 // indirect
 	github.com/containerd/console v1.0.4 // indirect
 	github.com/containerd/containerd v1.7.35 // indirect
 	github.com/containerd/containerd/api v1.8.0 // indirect
 	github.com/containerd/continuity v0.4.4 // indirect
 	github.com/containerd/errdefs v0.3.0 // indirect
-	github.com/containerd/errdefs/pkg v0.3.0 // indirect
 	github.com/containerd/fifo v1.1.0 // indirect
 	github.com/containerd/go-cni v1.1.9 // indirect
 	github.com/containerd/go-runc v1.0.0 // indirect

@@ -3,10 +3,15 @@
 package debian
 
 import (
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/stage"
 )
 
 // A machine with Debian's archive, two others that also have a suite "bookworm",
@@ -92,4 +97,21 @@ func FuzzParseIndexFiles(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A mirror without another release is named in the error, with what is missing, and the
+// lists are asked for again the next time.
+func TestReleaseThatTheMirrorLacks(t *testing.T) {
+	t.Parallel()
+	cache := &stage.Cache{Dir: t.TempDir(), Log: io.Discard}
+	require.NoError(t, os.Mkdir(filepath.Join(cache.Dir, "locks"), 0o755))
+	machine := &Archive{Codename: "bookworm", Sources: []Source{{URI: "file:" + t.TempDir(), Suite: "bookworm"}}}
+	for range 2 {
+		_, err := machine.Other(t.Context(), cache, "trixie", true)
+		require.ErrorContains(t, err, "fetch package lists of trixie-backports")
+		require.ErrorContains(t, err, "the mirror in /etc/apt has it")
+	}
+	same, err := machine.Other(t.Context(), cache, "bookworm", false)
+	require.NoError(t, err)
+	require.Same(t, machine, same)
 }

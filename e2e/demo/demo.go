@@ -88,13 +88,23 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	pulse := newPulse(io.MultiWriter(d.Out, &shown))
 	defer pulse.stop()
 	d.Out = pulse
+	var titles []string
+	for _, step := range steps {
+		titles = append(titles, step.title)
+	}
+	paceFile := filepath.Join(filepath.Dir(d.dir), "demo-pace.json")
+	last, now := readPace(paceFile), pace{}
 	for i, step := range steps {
-		fmt.Fprintf(d.Out, "[%2d/%d] %s\n", i+1, len(steps), step.title)
+		fmt.Fprintf(d.Out, "[%2d/%d] %s%s\n", i+1, len(steps), step.title, last.left(titles[i:]))
 		stepBegun := time.Now()
 		if err := step.do(ctx); err != nil {
 			return d.failed(ctx, step.title, err)
 		}
-		fmt.Fprintf(d.Out, "        %.1f s\n", time.Since(stepBegun).Seconds())
+		now[step.title] = time.Since(stepBegun)
+		fmt.Fprintf(d.Out, "        %.1f s\n", now[step.title].Seconds())
+	}
+	if err := now.write(paceFile); err != nil {
+		return err
 	}
 	report(d.Out, pods, pings)
 	fmt.Fprintf(d.Out, "\n$ kubectl sriov\n%s", overview)

@@ -4,6 +4,7 @@ package vm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,18 +85,39 @@ func chooseAccel(ctx context.Context, cache *stage.Cache, node artifact.Node, pr
 	if err != nil {
 		return accel{}, err
 	}
-	path := filepath.Join(cache.Dir, "kvm")
-	key := strings.Join(append([]string{strings.TrimSpace(string(boot)), node.Kernel, node.Initramfs}, program...), " ")
-	if kept, err := os.ReadFile(path); err == nil {
-		if reason, ok := strings.CutPrefix(string(kept), key+"\n"); ok {
-			return accelFor(reason), nil
-		}
+	path := filepath.Join(cache.Dir, "kvm.json")
+	answers := probeAnswers{Boot: strings.TrimSpace(string(boot))}
+	answers.read(path)
+	key := strings.Join(append([]string{node.Kernel, node.Initramfs}, program...), " ")
+	if reason, ok := answers.Reasons[key]; ok {
+		return accelFor(reason), nil
 	}
 	reason := probe(ctx, node, program)
 	if ctx.Err() != nil {
 		return accel{}, context.Cause(ctx)
 	}
-	return accelFor(reason), os.WriteFile(path, []byte(key+"\n"+reason), 0o644)
+	answers.Reasons[key] = reason
+	kept, err := json.Marshal(answers)
+	if err != nil {
+		return accel{}, err
+	}
+	return accelFor(reason), os.WriteFile(path, kept, 0o644)
+}
+
+// probeAnswers are what guests with KVM came to since this machine was booted: runs of
+// several kernels by turns try each once.
+type probeAnswers struct {
+	Boot    string
+	Reasons map[string]string // by kernel and QEMU; empty is that the guest ran
+}
+
+// read adds what a file has of the same boot. One that is damaged has nothing.
+func (a *probeAnswers) read(path string) {
+	a.Reasons = map[string]string{}
+	var kept probeAnswers
+	if content, err := os.ReadFile(path); err == nil && json.Unmarshal(content, &kept) == nil && kept.Boot == a.Boot && kept.Reasons != nil {
+		a.Reasons = kept.Reasons
+	}
 }
 
 // accelFor is the choice for why a guest with KVM did not run; empty is that it did.

@@ -63,6 +63,13 @@ func TestAccelByProbe(t *testing.T) {
 			tried, err = os.ReadFile(runs)
 			require.NoError(t, err)
 			require.Equal(t, 2, strings.Count(string(tried), "x"), "and again with another kernel")
+			for _, n := range []artifact.Node{{}, {Kernel: "another"}} {
+				_, err = chooseAccel(t.Context(), cache, n, artifact.Program{qemu})
+				require.NoError(t, err)
+			}
+			tried, err = os.ReadFile(runs)
+			require.NoError(t, err)
+			require.Equal(t, 2, strings.Count(string(tried), "x"), "by turns")
 		})
 	}
 }

@@ -107,10 +107,13 @@ const (
 	SyncFailed     = "Failed"
 )
 
-// Values of deviceType, link types and eswitch modes.
+// Values of deviceType, vdpaType, link types and eswitch modes.
 const (
 	DeviceTypeNetDevice = "netdevice"
 	DeviceTypeVFIO      = "vfio-pci"
+
+	VdpaTypeVirtio = "virtio"
+	VdpaTypeVhost  = "vhost"
 
 	LinkTypeETH = "ETH"
 	LinkTypeIB  = "IB"

@@ -15,7 +15,7 @@ const DefaultPriority = 99
 // +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.pfNames) || self.nicSelector.pfNames.all(n, !n.contains('#') || int(n.split('#')[1].split('-')[0]) <= int(n.split('#')[1].split('-')[1]))",message="nicSelector.pfNames: a VF range counts upwards: name#first-last"
 // +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.pfNames) || self.nicSelector.pfNames.all(n, !n.contains('#') || int(n.split('#')[1].split('-')[1]) < self.numVfs)",message="nicSelector.pfNames: the last VF of a range has to be below numVfs"
 // +kubebuilder:validation:XValidation:rule="!(has(self.deviceType) && self.deviceType == 'vfio-pci' && has(self.isRdma) && self.isRdma)",message="isRdma needs deviceType netdevice: a VF on vfio-pci has no RDMA device"
-// +kubebuilder:validation:XValidation:rule="!has(self.vdpaType) || size(self.vdpaType) == 0 || ((!has(self.deviceType) || self.deviceType != 'vfio-pci') && has(self.eSwitchMode) && self.eSwitchMode == 'switchdev')",message="vdpaType needs deviceType netdevice and eSwitchMode switchdev"
+// +kubebuilder:validation:XValidation:rule="!has(self.vdpaType) || size(self.vdpaType) == 0 || ((!has(self.deviceType) || self.deviceType != 'vfio-pci') && !(has(self.isRdma) && self.isRdma))",message="vdpaType needs deviceType netdevice and no isRdma: a VF is one of the three"
 // +kubebuilder:validation:XValidation:rule="!(has(self.eSwitchMode) && self.eSwitchMode == 'switchdev' && has(self.linkType) && self.linkType in ['ib', 'IB'])",message="eSwitchMode switchdev needs linkType eth"
 // +kubebuilder:validation:XValidation:rule="!has(self.bridge) || !has(self.bridge.ovs) || (has(self.eSwitchMode) && self.eSwitchMode == 'switchdev' && !(has(self.externallyManaged) && self.externallyManaged))",message="bridge needs eSwitchMode switchdev and a PF that is not externallyManaged"
 // +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.netFilter) || size(self.nicSelector.netFilter) == 0 || !(has(self.nicSelector.vendor) || has(self.nicSelector.deviceID) || has(self.nicSelector.pfNames) || has(self.nicSelector.rootDevices) || has(self.eSwitchMode) || has(self.bridge) || (has(self.linkType) && self.linkType in ['ib', 'IB']))",message="nicSelector.netFilter stands alone: no vendor, deviceID, pfNames, rootDevices, eSwitchMode, bridge or linkType ib"
@@ -55,7 +55,9 @@ type SriovNetworkNodePolicySpec struct {
 	// EswitchMode of the PF; empty means legacy.
 	// +kubebuilder:validation:Enum=legacy;switchdev
 	EswitchMode string `json:"eSwitchMode,omitempty"`
-	// VdpaType of the VFs.
+	// VdpaType makes a vDPA device of each VF: virtio is an interface of the kernel's virtio
+	// driver, vhost a character device, /dev/vhost-vdpa-N, for a process. The VFs' driver has to
+	// offer them: mlx5_core does with eSwitchMode switchdev, virtio functions do by themselves.
 	// +kubebuilder:validation:Enum=virtio;vhost
 	VdpaType string `json:"vdpaType,omitempty"`
 	// ExcludeTopology drops the NUMA hint of the resource.

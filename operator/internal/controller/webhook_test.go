@@ -120,11 +120,9 @@ func TestRefusedAtOnce(t *testing.T) {
 		says string
 	}{
 		"policy without VFs": {policy("p", "x", noVFs), "numVfs is 0: want 1 or more"},
-		"policy with vDPA": {policy("p", "x", func(s *v1.SriovNetworkNodePolicySpec) { s.VdpaType, s.EswitchMode = "vhost", "switchdev" }),
-			"vDPA devices are not created"},
-		"ipam":              {sriovNetwork(ns, "n", func(s *v1.SriovNetworkSpec) { s.IPAM = `{"type":` }), "ipam: want a JSON object"},
-		"metaPlugins":       {sriovNetwork(ns, "n", func(s *v1.SriovNetworkSpec) { s.MetaPluginsConfig = `{"a":1}` }), `metaPlugins: entry 1: want an object with a "type"`},
-		"network of tenant": {sriovNetwork("hook-app", "n", in("kube-system")), "only networks in " + ns + " may be put elsewhere"},
+		"ipam":               {sriovNetwork(ns, "n", func(s *v1.SriovNetworkSpec) { s.IPAM = `{"type":` }), "ipam: want a JSON object"},
+		"metaPlugins":        {sriovNetwork(ns, "n", func(s *v1.SriovNetworkSpec) { s.MetaPluginsConfig = `{"a":1}` }), `metaPlugins: entry 1: want an object with a "type"`},
+		"network of tenant":  {sriovNetwork("hook-app", "n", in("kube-system")), "only networks in " + ns + " may be put elsewhere"},
 		"IB network": {&v1.SriovIBNetwork{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "n"}, Spec: v1.SriovIBNetworkSpec{ResourceName: "r", Capabilities: "[]"}},
 			"capabilities: want a JSON object"},
 		"OVS network": {&v1.OVSNetwork{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "n"}, Spec: v1.OVSNetworkSpec{ResourceName: "r", IPAM: "1"}}, "ipam: want"},

@@ -30,7 +30,7 @@ func (m *Machine) able(ctx context.Context, w plan.Work) error {
 		return err
 	}
 	var errs []error
-	user := false
+	user, vdpa := false, false
 	for _, s := range w.Steps {
 		switch {
 		case s.Op == plan.OpRemove || s.Op == plan.OpCreate:
@@ -40,10 +40,15 @@ func (m *Machine) able(ctx context.Context, w plan.Work) error {
 			}
 		case s.Op == plan.OpBind && s.Driver != "":
 			user = true
+		case s.Op == plan.OpVDPA && s.Mode != "":
+			vdpa = true
 		}
 	}
 	if user {
 		errs = append(errs, m.ableToBind(ctx, addr))
+	}
+	if vdpa {
+		errs = append(errs, m.ableToVDPA(ctx, addr))
 	}
 	return errors.Join(errs...)
 }

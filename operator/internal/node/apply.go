@@ -48,7 +48,7 @@ func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, b
 	disown := false
 	for _, s := range w.Steps {
 		switch s.Op {
-		case plan.OpGUID, plan.OpMAC, plan.OpBind, plan.OpVFMTU:
+		case plan.OpGUID, plan.OpMAC, plan.OpBind, plan.OpVDPA, plan.OpVFMTU:
 			perVF[s.VF] = append(perVF[s.VF], s)
 		case plan.OpDisown:
 			disown = true

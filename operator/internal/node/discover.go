@@ -86,7 +86,7 @@ func Discover(host *libsriov.Host) (Found, error) {
 		i := describe(host, f, l.links)
 		if isVF(f) { // and its PF is not in sight: a virtual machine
 			i.TotalVfs, i.NumVfs = 1, 1
-			i.VFs = []v1.VirtualFunction{describeVF(f, 0, l.links)}
+			i.VFs = []v1.VirtualFunction{l.vf(i.PciAddress, f, 0)}
 		}
 		found.Interfaces = append(found.Interfaces, i)
 	}
@@ -130,7 +130,7 @@ func (l *looker) pf(pf libsriov.PF) v1.InterfaceExt {
 		}
 	}
 	for _, vf := range pf.VFs {
-		v := describeVF(vf.Function, vf.Index, l.links)
+		v := l.vf(i.PciAddress, vf.Function, vf.Index)
 		switch state := states[vf.Index]; {
 		case i.LinkType == v1.LinkTypeIB && state.NodeGUID != nil:
 			v.GUID = state.NodeGUID.String()
@@ -234,13 +234,23 @@ func describe(host *libsriov.Host, f libsriov.Function, links map[string]link.Li
 	return i
 }
 
-func describeVF(f libsriov.Function, index int, links map[string]link.Link) v1.VirtualFunction {
+// vf describes a VF of the PF at an address, or that function itself.
+func (l *looker) vf(pf string, f libsriov.Function, index int) v1.VirtualFunction {
 	vf := v1.VirtualFunction{
 		PciAddress: f.Address.String(), VfID: index, Driver: f.Driver, Vendor: f.Vendor.String(), DeviceID: f.Device.String(),
 	}
 	if len(f.Netdevs) > 0 {
-		if l, ok := links[f.Netdevs[0]]; ok {
-			vf.Name, vf.Mac, vf.Mtu = l.Name, l.MAC.String(), l.MTU
+		if link, ok := l.links[f.Netdevs[0]]; ok {
+			vf.Name, vf.Mac, vf.Mtu = link.Name, link.MAC.String(), link.MTU
+		}
+	}
+	for _, name := range f.VDPA { // one at most
+		switch device, err := l.host.VDPA(name); {
+		case errors.Is(err, libsriov.ErrNoDevice): // removed meanwhile
+		case err != nil:
+			l.found.broken(pf, err)
+		default:
+			vf.VdpaType = vdpaType(device.Driver)
 		}
 	}
 	return vf

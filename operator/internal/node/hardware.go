@@ -173,7 +173,7 @@ func (h *hardware) hearDevices(ctx context.Context, devices *hw.Devices, news ch
 		switch {
 		case e.Action == hw.Missed: // some that may be later than any look
 			h.heard.Store(math.MaxUint64)
-		case e.Subsystem == "pci" || e.Subsystem == "net":
+		case e.Subsystem == "pci" || e.Subsystem == "net" || e.Subsystem == "vdpa":
 			h.heard.Store(e.Number)
 		default:
 			continue

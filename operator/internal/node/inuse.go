@@ -57,7 +57,7 @@ func (k kubelet) inUse(ctx context.Context, found []v1.InterfaceExt) (map[string
 	held := map[string]string{}
 	for _, pf := range found {
 		for _, vf := range pf.VFs {
-			if vf.Name == "" && plan.DriverFits(v1.DeviceTypeNetDevice, vf.Driver) {
+			if vf.Name == "" && plan.DriverFits(v1.DeviceTypeNetDevice, vf.Driver) && plan.HasNetdev(&vf) {
 				held[vf.PciAddress] = ""
 			}
 		}

@@ -66,6 +66,8 @@ func (m *Machine) applyVFs(ctx context.Context, addr libsriov.Address, perVF map
 					err = m.setGUID(ctx, addr, vf, steps[n])
 				case plan.OpMAC:
 					err = m.setMAC(ctx, addr, vf, steps[n])
+				case plan.OpVDPA:
+					err = m.setVDPA(ctx, vf, steps[n].Mode)
 				default:
 					err = m.applyVF(ctx, vf, steps[n], pf.Virtual())
 				}

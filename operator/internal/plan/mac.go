@@ -42,7 +42,7 @@ func macSteps(pf *v1.InterfaceExt, vf *v1.VirtualFunction, want v1.Interface, no
 	if user { // whoever has it then reads the address once
 		return append([]Step{s}, then...)
 	}
-	at := slices.IndexFunc(then, func(s Step) bool { return s.Op == OpVFMTU })
+	at := slices.IndexFunc(then, func(s Step) bool { return s.Op == OpVDPA || s.Op == OpVFMTU })
 	if at < 0 {
 		at = len(then)
 	}

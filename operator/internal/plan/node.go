@@ -114,7 +114,7 @@ func newClaim(p *v1.SriovNetworkNodePolicy, sel selection) claim {
 	for _, r := range sel.ranges {
 		c.groups = append(c.groups, group{r, v1.VfGroup{
 			ResourceName: p.Spec.ResourceName, DeviceType: cmp.Or(p.Spec.DeviceType, v1.DeviceTypeNetDevice),
-			VfRange: r.String(), PolicyName: p.Name, Mtu: p.Spec.Mtu, IsRdma: p.Spec.IsRdma,
+			VfRange: r.String(), PolicyName: p.Name, Mtu: p.Spec.Mtu, IsRdma: p.Spec.IsRdma, VdpaType: p.Spec.VdpaType,
 			NeedVhostNet: p.Spec.NeedVhostNet, ExcludeTopology: p.Spec.ExcludeTopology,
 		}})
 	}

@@ -191,7 +191,9 @@ func TestFaultyPolicyHarmsNobodyElse(t *testing.T) {
 		"negative VFs":     pol("bad", "r1", -1, []string{"ens1"}),
 		"priority 100":     pol("bad", "r1", 4, []string{"ens1"}, prio(100)),
 		"vfio and RDMA":    pol("bad", "r1", 4, []string{"ens1"}, vfio, rdma),
-		"vDPA":             pol("bad", "r1", 4, []string{"ens1"}, func(s *v1.SriovNetworkNodePolicySpec) { s.VdpaType = "vhost" }),
+		"vDPA, odd":        pol("bad", "r1", 4, []string{"ens1"}, vdpa("vdpa")),
+		"vDPA and vfio":    pol("bad", "r1", 4, []string{"ens1"}, vdpa("vhost"), vfio),
+		"vDPA and RDMA":    pol("bad", "r1", 4, []string{"ens1"}, vdpa("virtio"), rdma),
 		"odd driver":       pol("bad", "r1", 4, []string{"ens1"}, func(s *v1.SriovNetworkNodePolicySpec) { s.DeviceType = "foo" }),
 	} {
 		t.Run(name, func(t *testing.T) {

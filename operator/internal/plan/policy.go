@@ -77,8 +77,14 @@ func Validate(s *v1.SriovNetworkNodePolicySpec) error {
 	if s.EswitchMode == v1.EswitchSwitchdev && strings.EqualFold(s.LinkType, v1.LinkTypeIB) {
 		fault("eSwitchMode switchdev with linkType ib: switchdev is Ethernet only")
 	}
-	if s.VdpaType != "" {
-		fault("vdpaType %q: vDPA devices are not created by this operator", s.VdpaType)
+	switch {
+	case s.VdpaType == "":
+	case s.VdpaType != v1.VdpaTypeVirtio && s.VdpaType != v1.VdpaTypeVhost:
+		fault("vdpaType %q: want virtio or vhost", s.VdpaType)
+	case s.DeviceType == v1.DeviceTypeVFIO:
+		fault("vdpaType %q with deviceType vfio-pci: a VF on vfio-pci has no vDPA device; drop one of the two", s.VdpaType)
+	case s.IsRdma:
+		fault("vdpaType %q with isRdma: the device plugin offers a VF as one of the two", s.VdpaType)
 	}
 	if s.Bridge.OVS != nil {
 		fault("bridge: OVS bridges are not managed by this operator")

@@ -167,9 +167,11 @@ func TestEveryFieldOfAnInterfaceIsPlanned(t *testing.T) {
 	for f, v := range fieldsOf(got[0]) {
 		require.False(t, v.IsZero(), "Interface.%s", f)
 	}
-	later := map[string]bool{"VdpaType": true} // policies with one are refused
+	device := pol("a", "r1", 2, []string{"ens1"}, vdpa(v1.VdpaTypeVhost))
+	other := Node(Input{Policies: []*v1.SriovNetworkNodePolicy{device}, State: node()}).Spec.Interfaces
+	require.Len(t, other, 1)
 	for f, v := range fieldsOf(got[0].VfGroups[0]) {
-		require.False(t, v.IsZero() && !later[f], "VfGroup.%s", f)
+		require.False(t, v.IsZero() && fieldsOf(other[0].VfGroups[0])[f].IsZero(), "VfGroup.%s", f)
 	}
 }
 

@@ -29,6 +29,7 @@ type Selector struct {
 	// Drivers that the VFs are on now. The file outlives a reboot, after which VFs that
 	// others made may be on another one until this operator has seen to them.
 	Drivers      []string `json:"drivers,omitempty"`
+	VdpaType     string   `json:"vdpaType,omitempty"`
 	IsRdma       bool     `json:"isRdma,omitempty"`
 	NeedVhostNet bool     `json:"needVhostNet,omitempty"`
 }
@@ -44,17 +45,17 @@ type Aside struct {
 }
 
 // DevicePlugin derives the device plugin's configuration from a node's spec and the
-// VFs that exist. A VF is offered once its driver is the one its group asks for and,
-// on InfiniBand, it has a GUID; and not while it is about to be disturbed. One that a claim
-// has bound to another driver stays what it is, for the pod that has it.
+// VFs that exist. A VF is offered once its driver, or its vDPA device, is what its group asks
+// for and, on InfiniBand, it has a GUID; and not while it is about to be disturbed. One that a
+// claim has bound to another driver stays what it is, for the pod that has it.
 //
 // A resource without any such VF is offered all the same. The device plugin registers it
 // with kubelet, which takes up to a second, while the VFs are made; and a resource all of
 // whose VFs are made anew does not disappear meanwhile, with the VFs that pods hold.
 func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, aside Aside) Resources {
 	type options struct {
-		rdma, vhost bool
-		driver      string
+		rdma, vhost  bool
+		vdpa, driver string
 	}
 	type pool struct {
 		excludeTopology bool
@@ -73,12 +74,12 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, asi
 		}
 		for _, vf := range have[at].VFs {
 			g, ok := GroupOf(w, vf.VfID)
-			fits := DriverFits(g.DeviceType, vf.Driver) || aside.Bound[vf.PciAddress] && vf.Driver != ""
+			fits := serves(g, &vf) || aside.Bound[vf.PciAddress] && vf.Driver != ""
 			if !ok || !fits || noGUID(&have[at], &vf) || aside.Withhold[vf.PciAddress] {
 				continue
 			}
 			p := pools[g.ResourceName]
-			o := options{g.IsRdma, g.NeedVhostNet, vf.Driver}
+			o := options{g.IsRdma, g.NeedVhostNet, g.VdpaType, vf.Driver}
 			p.vfs[o] = append(p.vfs[o], vf.PciAddress)
 		}
 	}
@@ -87,7 +88,7 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, asi
 		r := Resource{Name: name, DeviceType: "netDevice", ExcludeTopology: p.excludeTopology}
 		for o, vfs := range p.vfs {
 			slices.Sort(vfs)
-			r.Selectors = append(r.Selectors, Selector{PCIAddresses: vfs, IsRdma: o.rdma, NeedVhostNet: o.vhost, Drivers: []string{o.driver}})
+			r.Selectors = append(r.Selectors, Selector{PCIAddresses: vfs, VdpaType: o.vdpa, IsRdma: o.rdma, NeedVhostNet: o.vhost, Drivers: []string{o.driver}})
 		}
 		if len(r.Selectors) == 0 {
 			r.Selectors = []Selector{none}

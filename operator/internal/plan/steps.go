@@ -32,6 +32,7 @@ const (
 	OpGUID       Op = "set GUID"                        // of InfiniBand VF Step.VF: Step.GUID, "" is a random one
 	OpMAC        Op = "set administrative MAC"          // of Ethernet VF Step.VF: Step.MAC
 	OpBind       Op = "bind driver"                     // of VF Step.VF: Step.Driver, "" is the kernel's choice
+	OpVDPA       Op = "set vDPA device"                 // of VF Step.VF: Step.Mode, "virtio" or "vhost"; "" is none
 	OpVFMTU      Op = "set MTU of the VF"               // of VF Step.VF: Step.Num bytes
 	OpDisown     Op = "drop ownership"                  // of the PF: nothing of it is ours any more
 )
@@ -39,7 +40,7 @@ const (
 // Step is one change.
 type Step struct {
 	Op     Op
-	VF     int // index; meaningful for OpGUID, OpMAC, OpBind and OpVFMTU
+	VF     int // index; meaningful for OpGUID, OpMAC, OpBind, OpVDPA and OpVFMTU
 	Num    int
 	Driver string
 	Mode   string
@@ -274,6 +275,9 @@ func vfSteps(vf *v1.VirtualFunction, virtual bool, bound map[string]bool, want, 
 		return nil
 	}
 	g, ok := GroupOf(want, vf.VfID)
+	if endsVDPA(g, ok, vf, before) {
+		return []Step{vdpaStep(vf, "")}
+	}
 	if !ok {
 		if old, had := GroupOf(before, vf.VfID); had && old.DeviceType == v1.DeviceTypeVFIO && vf.Driver == v1.DeviceTypeVFIO {
 			return []Step{{Op: OpBind, VF: vf.VfID, Disturbs: []string{vf.PciAddress}}}
@@ -281,7 +285,11 @@ func vfSteps(vf *v1.VirtualFunction, virtual bool, bound map[string]bool, want, 
 		return nil
 	}
 	var out []Step
-	if !DriverFits(g.DeviceType, vf.Driver) {
+	switch {
+	case serves(g, vf):
+	case g.VdpaType != "":
+		out = append(out, vdpaStep(vf, g.VdpaType))
+	default:
 		s := Step{Op: OpBind, VF: vf.VfID}
 		if g.DeviceType == v1.DeviceTypeVFIO {
 			s.Driver = v1.DeviceTypeVFIO
@@ -294,7 +302,7 @@ func vfSteps(vf *v1.VirtualFunction, virtual bool, bound map[string]bool, want, 
 	// The MTU of a VF is seen and set only while its netdev is here. One that is in a
 	// pod (driver, but no name) has the MTU that its pod asked for.
 	unseen := vf.PciAddress == "" || len(out) > 0
-	if g.Mtu > 0 && !virtual && g.DeviceType != v1.DeviceTypeVFIO && (unseen || vf.Name != "" && vf.Mtu != g.Mtu) {
+	if g.Mtu > 0 && !virtual && g.DeviceType != v1.DeviceTypeVFIO && g.VdpaType != v1.VdpaTypeVhost && (unseen || vf.Name != "" && vf.Mtu != g.Mtu) {
 		out = append(out, Step{Op: OpVFMTU, VF: vf.VfID, Num: g.Mtu})
 	}
 	return out

@@ -54,6 +54,8 @@ func write(works []Work, problems []Problem) []string {
 				line = strings.TrimSpace(fmt.Sprintf("%s %d %s", line, s.VF, s.GUID))
 			case OpBind:
 				line = strings.TrimSpace(fmt.Sprintf("%s %d %s", line, s.VF, s.Driver))
+			case OpVDPA:
+				line = strings.TrimSpace(fmt.Sprintf("%s %d %s", line, s.VF, s.Mode))
 			case OpMAC:
 				line += fmt.Sprintf(" %d %s", s.VF, s.MAC)
 			case OpVFMTU:
