@@ -64,7 +64,7 @@ func parse(t *testing.T, text string) dockerfile {
 			for i, word := range args {
 				if word == "-o" {
 					flags := component.Flags("V")
-					want := strings.Join(append(component.Environment(), flags[0], flags[1], strconv.Quote(flags[2])), " ")
+					want := strings.Join(append(component.Environment(), strings.Join(flags[:len(flags)-1], " "), strconv.Quote(flags[len(flags)-1])), " ")
 					require.Contains(t, variables.ReplaceAllString(line, "V"), strings.Replace(want, flags[0], "go build "+flags[0], 1))
 					packages := args[i+2:]
 					if end := slices.Index(packages, "&&"); end >= 0 {
