@@ -153,6 +153,11 @@ matrix: ## Tests on kernels 6.1, 6.12, 7 and other versions; writes README's tab
 soak-dra: compiler ## A node goes from the device plugin to DRA and back FLIPS times (default 100) under pods that come and go
 	cd device-plugin && SRIOVKIT_FLIPS=$(or $(FLIPS),100) CGO_ENABLED=1 go test -race -count=1 -timeout 0 -v -run '^TestFlips$$' ./cmd/sriovdra
 
+.PHONY: test-takeover
+test-takeover: ## The operator applied over an upstream release, and back (UPSTREAM=FILE of its manifests, MADE=FILE of what its operator makes)
+	@test -f '$(UPSTREAM)' || { echo 'UPSTREAM=FILE: one file with the kinds and manifests of a release'; exit 1; }
+	SRIOVKIT_UPSTREAM='$(abspath $(UPSTREAM))' SRIOVKIT_UPSTREAM_MADE='$(abspath $(MADE))' SRIOVKIT_E2E=host go test -count=1 -timeout 30m -v -run '^TestUpstreamIsTakenOver$$' ./operator/internal/controller
+
 .PHONY: vm
 vm: ## A shell in an emulated node (ARGS='-pfs 4 -dual-port', see lab vm -h)
 	@go build -o bin/lab ./e2e/cmd/lab && bin/lab vm $(ARGS)

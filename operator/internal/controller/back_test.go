@@ -4,6 +4,7 @@ package controller_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -39,12 +40,17 @@ func TestChangedAndChangedBackOnManyNodes(t *testing.T) {
 	require.NoError(t, err)
 	metrics := l.Addr().String()
 	require.NoError(t, l.Close())
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), buildOperator(t), "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address", metrics, "-health-probe-bind-address=0", "-webhook-bind-address=0")
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), buildOperator(t), "operator", "-kubeconfig", c.kubeconfig(t), "-leader-elect=false", "-metrics-bind-address", metrics, "-health-probe-bind-address=0", "-webhook-bind-address=0")
 	cmd.Env = []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test", "CREATE_DEFAULT_CONFIG=true"}
+	var log bytes.Buffer
+	cmd.Stderr = &log
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
 	})
 	for i := range nodes {
 		name := fmt.Sprintf("back-%d", i)
@@ -53,7 +59,9 @@ func TestChangedAndChangedBackOnManyNodes(t *testing.T) {
 	for i := range nodes {
 		c.report(t, fmt.Sprintf("back-%d", i), v1.SyncSucceeded, igb("ens1", "0000:01:00.0"))
 	}
-	p := policy("back", "", func(s *v1.SriovNetworkNodePolicySpec) { s.NumVfs = 6 })
+	p := policy("back", "", func(s *v1.SriovNetworkNodePolicySpec) {
+		s.NumVfs, s.NodeSelector = 6, map[string]string{"kubernetes.io/os": "linux"}
+	})
 	require.NoError(t, c.Create(ctx, p))
 	set := func(n int) {
 		require.NoError(t, c.Patch(ctx, p, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"numVfs":%d}}`, n))))
@@ -80,7 +88,7 @@ func TestChangedAndChangedBackOnManyNodes(t *testing.T) {
 		touched += len(c.without(t, 6))
 		set(6)
 		settled()
-		if round%100 == 99 {
+		if round%50 == 49 {
 			t.Logf("%d rounds, %d node states changed and changed back", round+1, touched)
 		}
 	}

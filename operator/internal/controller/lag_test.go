@@ -236,7 +236,7 @@ func (l *lagging) client() *Client {
 	api, err := rest.UnversionedRESTClientFor(cfg)
 	require.NoError(l.t, err)
 	c := &Client{Client: l, api: api}
-	require.NoError(l.t, c.patchThrough(cfg))
+	require.NoError(l.t, c.patchThrough(cfg, server.Client()))
 	return c
 }
 

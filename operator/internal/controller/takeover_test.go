@@ -34,10 +34,11 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 	clientSide, serverSide := []string{"apply", "-f", "-"}, []string{"apply", "--server-side", "--force-conflicts", "-f", "-"}
 	ours := []string{"apply", "-k", "../../config"}
 	oursServerSide := []string{"apply", "--server-side", "--force-conflicts", "-k", "../../config"}
-	for name, tc := range map[string]struct {
+	type shape struct {
 		manifests            string
 		install, over, again []string
-	}{
+	}
+	shapes := map[string]shape{
 		"kustomize":                    {plain, clientSide, ours, clientSide},
 		"kustomize, ours server-side":  {plain, clientSide, oursServerSide, serverSide},
 		"chart":                        {chart, []string{"create", "--field-manager=helm", "-f", "-"}, ours, nil}, // nobody installs a chart over what is not its own
@@ -46,7 +47,25 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 		"server-side, ours the same":   {theirs, serverSide, oursServerSide, serverSide},
 		"a chart's server-side apply":  {chart, append(serverSide, "--field-manager=helm"), ours, nil},
 		"another tool's, ours forcing": {theirs, append(serverSide, "--field-manager=argocd-controller"), oursServerSide, nil},
-	} {
+	}
+	// Those of a release, rendered, with their kinds: make test-takeover UPSTREAM=FILE MADE=FILE.
+	whole, made := "", ""
+	released := map[string]bool{"a release": true, "a release, server-side": true}
+	if path := os.Getenv("SRIOVKIT_UPSTREAM"); path != "" {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		whole = string(text)
+		if path := os.Getenv("SRIOVKIT_UPSTREAM_MADE"); path != "" { // by its operator: nobody applies that again
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			made = "\n---\n" + string(text)
+		}
+		shapes = map[string]shape{
+			"a release":              {whole, clientSide, ours, clientSide},
+			"a release, server-side": {whole, serverSide, oursServerSide, serverSide},
+		}
+	}
+	for name, tc := range shapes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := &cluster{}
@@ -57,8 +76,10 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 			}
 			started, err := startPlane(t.Context(), controlplane.Config{}, func(plane *controlplane.ControlPlane) error {
 				c.plane = plane
-				kubectl("", "apply", "-k", "../../config/crd")
-				kubectl(tc.manifests, tc.install...)
+				if !released[name] {
+					kubectl("", "apply", "-k", "../../config/crd")
+				}
+				kubectl(tc.manifests+made, tc.install...)
 				kubectl("", tc.over...)
 				return nil
 			})
@@ -66,6 +87,9 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 			t.Cleanup(func() { require.NoError(t, started.plane.Close()) })
 			*c = *started
 			c.taken(t, program)
+			if !released[name] {
+				require.NoError(t, c.Get(ctx, client.ObjectKey{Name: "network-resources-injector-role-binding"}, &rbacv1.ClusterRoleBinding{}), "of an injector elsewhere")
+			}
 			if tc.again == nil {
 				return
 			}
@@ -133,5 +157,4 @@ func (c *cluster) taken(t *testing.T, program string) {
 			require.Equal(t, "no", strings.TrimSpace(out), "%s may %s", account, right)
 		}
 	}
-	require.NoError(t, c.Get(ctx, client.ObjectKey{Name: "network-resources-injector-role-binding"}, &rbacv1.ClusterRoleBinding{}), "of an injector elsewhere")
 }
