@@ -16,8 +16,8 @@ import (
 func TestBuild(t *testing.T) {
 	t.Parallel()
 	first, second := t.TempDir(), t.TempDir()
-	require.NoError(t, build("../..", first, "v1.2.3"))
-	require.NoError(t, build("../..", second, "v1.2.3"))
+	require.NoError(t, build("../..", first, "v1.2.3", defaultRegistry))
+	require.NoError(t, build("../..", second, "v1.2.3", defaultRegistry))
 	archives, err := filepath.Glob(filepath.Join(first, "*-1.2.3.tgz"))
 	require.NoError(t, err)
 	require.Len(t, archives, 3)
@@ -33,11 +33,27 @@ func TestBuild(t *testing.T) {
 	require.Contains(t, string(chart), "version: 1.2.3\n")
 	require.Contains(t, string(chart), "appVersion: v1.2.3\n")
 
-	require.ErrorContains(t, build("../..", first, "1.2"), `-version "1.2": want one such as v0.1.0`)
-	require.ErrorContains(t, build(t.TempDir(), first, "v1.2.4"), "sriov-network-operator-crds")
+	require.ErrorContains(t, build("../..", first, "1.2", defaultRegistry), `-version "1.2": want one such as v0.1.0`)
+	require.ErrorContains(t, build(t.TempDir(), first, "v1.2.4", defaultRegistry), "sriov-network-operator-crds")
+	require.ErrorContains(t, build("../..", first, "v1.2.4", "https://a"), `-registry "https://a": want one such as`)
 	left, err := os.ReadDir(first)
 	require.NoError(t, err)
 	require.Len(t, left, 6)
+}
+
+// A release's charts take images from where the release put them.
+func TestRegistry(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, build("../..", dir, "v1.2.3", "registry.test:5000/a"))
+	for file, want := range map[string]string{
+		"sriov-network-operator/values.yaml": "  registry: registry.test:5000/a\n",
+		"multus-shim/templates/_helpers.tpl": `"registry.test:5000/a/multus-shim:%s"`,
+	} {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		require.NoError(t, err)
+		require.Contains(t, string(text), want)
+	}
 }
 
 // A place that the manifests no longer have is an error, not a value without effect.
@@ -59,7 +75,7 @@ func TestDrift(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, string(text), tc.from)
 			require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(string(text), tc.from, tc.to)), 0o600))
-			require.ErrorContains(t, build(checkout, t.TempDir(), "v1.0.0"), tc.want)
+			require.ErrorContains(t, build(checkout, t.TempDir(), "v1.0.0", defaultRegistry), tc.want)
 		})
 	}
 }

@@ -38,6 +38,7 @@ type source struct {
 	edit map[string]func(*object) error // by kind/name; each has to be there
 	// optional components, whose objects are there if a value is true.
 	optional []string
+	image    []string // file, and text in it, that names the registry; nil names none
 }
 
 var sources = []source{
@@ -48,6 +49,7 @@ var sources = []source{
 		dir: "operator/charts/sriov-network-operator", tree: "operator/config", namespace: "sriov-network-operator",
 		keep:     func(kind string) bool { return !isCRD(kind) && kind != "Namespace" },
 		optional: []string{"operator/config/components/monitoring", "operator/config/components/network-policy"},
+		image:    []string{"values.yaml", "\n  registry: sriovkit\n"},
 		edit: map[string]func(*object) error{
 			"Deployment/sriov-network-operator":          editOperator,
 			"ServiceAccount/sriov-network-operator":      pullSecrets,
@@ -57,7 +59,8 @@ var sources = []source{
 		},
 	},
 	{
-		dir: "multus-shim/charts/multus-shim", tree: "multus-shim/deploy", namespace: "kube-system", keep: func(string) bool { return true },
+		image: []string{"templates/_helpers.tpl", `"sriovkit/multus-shim:%s"`},
+		dir:   "multus-shim/charts/multus-shim", tree: "multus-shim/deploy", namespace: "kube-system", keep: func(string) bool { return true },
 		edit: map[string]func(*object) error{"DaemonSet/multus-shim": editMultus, "ServiceAccount/multus-shim": pullSecrets},
 	},
 }
@@ -68,19 +71,28 @@ func main() {
 	checkout := flag.String("checkout", "../..", "`directory` of the checkout")
 	out := flag.String("o", "", "`directory` to write charts to; bin/charts of the checkout if empty")
 	version := flag.String("version", "v0.0.0-dev", "`version` of the charts, and tag of the images; v0.0.0-dev takes images tagged dev")
+	registry := flag.String("registry", defaultRegistry, "`registry` and path that the charts take images from by default")
 	flag.Parse()
-	if err := build(*checkout, cmp.Or(*out, filepath.Join(*checkout, "bin", "charts")), *version); err != nil {
+	if err := build(*checkout, cmp.Or(*out, filepath.Join(*checkout, "bin", "charts")), *version, *registry); err != nil {
 		fmt.Fprintln(os.Stderr, "charts:", err)
 		os.Exit(1)
 	}
 }
 
+// defaultRegistry is the one that the sources of the charts name.
+const defaultRegistry = "sriovkit"
+
+var registryName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*$`)
+
 var semver = regexp.MustCompile(`^v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$`)
 
 // build writes every chart as a directory and as the archive that registries take.
-func build(checkout, out, version string) error {
+func build(checkout, out, version, registry string) error {
 	if !semver.MatchString(version) {
 		return fmt.Errorf("-version %q: want one such as v0.1.0", version)
+	}
+	if !registryName.MatchString(registry) {
+		return fmt.Errorf("-registry %q: want one such as registry.example:5000/sriovkit", registry)
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
@@ -94,6 +106,9 @@ func build(checkout, out, version string) error {
 	for _, s := range sources {
 		name := filepath.Base(s.dir)
 		if err := s.write(checkout, filepath.Join(work, name), version); err != nil {
+			return fmt.Errorf("chart %s: %w", name, err)
+		}
+		if err := s.setRegistry(filepath.Join(work, name), registry); err != nil {
 			return fmt.Errorf("chart %s: %w", name, err)
 		}
 		archive, err := pack(work, name)
@@ -199,6 +214,23 @@ func setVersion(file, version string) error {
 		return err
 	}
 	return os.WriteFile(file, text, 0o644)
+}
+
+// setRegistry puts another registry where the sources name theirs.
+func (s source) setRegistry(dir, registry string) error {
+	if s.image == nil || registry == defaultRegistry {
+		return nil
+	}
+	file, was := filepath.Join(dir, s.image[0]), s.image[1]
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if strings.Count(string(text), was) != 1 {
+		return fmt.Errorf("%q is not once in %s: change the list of charts", was, s.image[0])
+	}
+	now := strings.Replace(was, defaultRegistry, registry, 1)
+	return os.WriteFile(file, []byte(strings.Replace(string(text), was, now, 1)), 0o644)
 }
 
 // pack is the archive of a chart, the same bytes for the same files.
