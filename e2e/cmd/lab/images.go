@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sriovkit/sriovkit/e2e/component"
@@ -22,10 +23,14 @@ func runImages(ctx context.Context, args []string) error {
 	tag := flags.String("tag", component.Tag, "tag of the images, and the version that the programs report")
 	platforms := flags.String("platforms", strings.Join(component.Platforms, ","), "`platforms` to build for, separated by commas")
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "usage: lab images [flags]\n\nBuild the container images as OCI archives, without a container daemon.\n\n")
+		fmt.Fprint(flags.Output(), "usage: lab images [flags] [COMPONENT ...]\n\nBuild the container images as OCI archives, without a container daemon: all of them or\nthose named, such as sriov-cni.\n\n")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	components, err := choose(flags.Args())
+	if err != nil {
 		return err
 	}
 	checkout, err := component.Checkout(ctx)
@@ -40,22 +45,38 @@ func runImages(ctx context.Context, args []string) error {
 		return err
 	}
 	release := component.Release{Tag: *tag, Revision: revision, Platforms: strings.Split(*platforms, ",")}
-	if err := component.BuildRelease(ctx, checkout, *dir, release, component.All...); err != nil {
+	if err := component.BuildRelease(ctx, checkout, *dir, release, components...); err != nil {
 		return err
 	}
-	for _, c := range component.All {
+	for _, c := range components {
 		info, err := os.Stat(c.Archive(*dir))
 		if err != nil {
 			return err
 		}
 		fmt.Printf("%-42s %s  %.1f MB\n", c.Reference(*tag), c.Archive(*dir), float64(info.Size())/1e6)
 	}
-	return digests(*dir)
+	return digests(*dir, components)
+}
+
+// choose returns the components of the names; no names are all.
+func choose(names []string) ([]component.Component, error) {
+	if len(names) == 0 {
+		return component.All, nil
+	}
+	var out []component.Component
+	for _, name := range names {
+		at := slices.IndexFunc(component.All, func(c component.Component) bool { return c.Name == name })
+		if at < 0 {
+			return nil, fmt.Errorf("component %q, want one such as sriov-cni", name)
+		}
+		out = append(out, component.All[at])
+	}
+	return out, nil
 }
 
 // digests prints what the images are, which the same sources have to give again.
-func digests(dir string) error {
-	for _, c := range component.All {
+func digests(dir string, components []component.Component) error {
+	for _, c := range components {
 		all, err := image.Digests(c.Archive(dir))
 		if err != nil {
 			return err

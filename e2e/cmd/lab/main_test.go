@@ -22,6 +22,7 @@ func TestRunRefuses(t *testing.T) {
 		"flag":  {[]string{"vm", "-no-such-flag"}, "flag provided but not defined"},
 		"nodes": {[]string{"cluster", "-nodes", "3"}, "3 nodes, want 1 or 2"},
 		"none":  {[]string{"cluster", "-nodes", "0"}, "0 nodes, want 1 or 2"},
+		"image": {[]string{"images", "frob"}, `component "frob", want one such as sriov-cni`},
 		"arch":  {[]string{"test-arch", "-arch", "vax"}, `architecture "vax": want arm64, ppc64le or s390x`},
 	} {
 		t.Run(name, func(t *testing.T) {
