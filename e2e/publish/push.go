@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
+	"time"
 
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/errdef"
@@ -24,11 +26,13 @@ type destination struct {
 	registry  string
 	plainHTTP bool
 	replace   bool
+	patience  time.Duration
 }
 
 func (d *destination) flags(flags *flag.FlagSet) {
 	flags.StringVar(&d.registry, "registry", "", "`registry` and path to push to, such as registry.example:5000/sriovkit")
 	flags.BoolVar(&d.plainHTTP, "plain-http", false, "without TLS; a registry on this machine's loopback is spoken to so anyway")
+	flags.DurationVar(&d.patience, "patience", time.Minute, "how long the registry may take to answer a request, which is made six times")
 	flags.BoolVar(&d.replace, "replace", false, "let tags that exist point to these images from now on")
 }
 
@@ -113,7 +117,9 @@ func (d *destination) repository(img staged) (*remote.Repository, error) {
 	}
 	ip := net.ParseIP(host)
 	repo.PlainHTTP = d.plainHTTP || host == "localhost" || ip != nil && ip.IsLoopback()
-	client := &auth.Client{Client: retry.DefaultClient, Cache: auth.NewCache()}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ResponseHeaderTimeout = d.patience
+	client := &auth.Client{Client: &http.Client{Transport: retry.NewTransport(transport)}, Cache: auth.NewCache()}
 	// The logins of docker and podman; without any, none.
 	if store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{}); err == nil {
 		client.Credential = credentials.Credential(store)

@@ -216,6 +216,9 @@ func TestPushRefuses(t *testing.T) {
 	require.NoError(t, err)
 	away := listener.Addr().String()
 	require.NoError(t, listener.Close())
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, silent.Close()) })
 	damaged := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(damaged, "first.tar"), []byte("not a tar file"), 0o600))
 
@@ -233,6 +236,7 @@ func TestPushRefuses(t *testing.T) {
 		"both":                 {append([]string{"-unsigned", "-key", key}, to...), "give one of them"},
 		"no registry":          {signed, "give the registry"},
 		"registry away":        {append([]string{"-registry", away}, signed...), "ask registry " + away},
+		"silent registry":      {append([]string{"-registry", silent.Addr().String() + "/a", "-patience", "10ms"}, signed...), "timeout"},
 		"registry's name":      {append([]string{"-registry", "Nonsense//"}, signed...), `registry "Nonsense//", want one such as`},
 		"no images":            {append([]string{"-images", t.TempDir()}, append(to, signed...)...), "run make images"},
 		"damaged image":        {append([]string{"-images", damaged}, append(to, signed...)...), "first.tar"},
