@@ -107,7 +107,7 @@ test-helm: ## The charts tried with Helm (which takes 10 minutes to compile once
 
 # Without those that make netlink sockets or start programs: the emulator translates few of
 # the former, and what a program starts is not emulated. TestUnknownKeys measures time.
-ARCH_PACKAGES := $(addprefix ./libsriov/,devlink event internal/sysfs value vdpa vfstate) ./libsriov \
+ARCH_PACKAGES := $(addprefix ./libsriov/,devlink internal/sysfs value vdpa vfstate) ./libsriov \
 	$(addprefix ./sriov-cni/,attach cnierr install internal/delegate repair request state vf) \
 	$(addprefix ./device-plugin/,allocation config device inventory metrics plugin pool) ./e2e/image
 
