@@ -5,6 +5,7 @@ package plugin_test
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // A pod stacks interfaces on the VF's while DEL takes it: none stays behind with the pod.
@@ -116,4 +118,36 @@ func TestNodePFFailsForItsVFs(t *testing.T) {
 	a := add.ok(t)
 	assert.Contains(t, a.stderr, "reports none of its VFs")
 	del.ok(t)
+}
+
+// ADD waits for the VF's lock, and meanwhile the VFs of the PF are made anew: the pod gets
+// the new one, and DEL does not take that for another's.
+func TestNodeVFsMadeAnewDuringAdd(t *testing.T) {
+	v := needVF(t, 1, 0)
+	lock := filepath.Join(stateDir, "pci", "vf_lock", v.Address.String()+".lock")
+	require.NoError(t, os.MkdirAll(filepath.Dir(lock), 0o700))
+	f, err := os.OpenFile(lock, os.O_RDWR|os.O_CREATE, 0o600)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	pod := newPod(t)
+	add, del := attach(t, v, pod, map[string]any{"vlan": 100})
+	cmd := add.cmd()
+	require.NoError(t, cmd.Start())
+	require.EventuallyWithT(t, func(ct *assert.CollectT) { // it waits
+		locks, err := os.ReadFile("/proc/locks")
+		require.NoError(ct, err)
+		assert.Regexp(ct, fmt.Sprintf(`-> FLOCK .* %d `, cmd.Process.Pid), string(locks))
+	}, 20*time.Second, 5*time.Millisecond)
+	require.NoError(t, v.host.SetNumVFs(t.Context(), v.PF, 0))
+	require.NoError(t, v.host.SetNumVFs(t.Context(), v.PF, 1))
+	_, pf := pfOf(t, v)
+	waitFor(t, "", pf, link.Link.Carrier)
+	before := v.picture(t)
+	require.NoError(t, unix.Flock(int(f.Fd()), unix.LOCK_UN))
+	require.NoError(t, cmd.Wait())
+	_, err = pod.ByName("net1")
+	require.NoError(t, err)
+	del.ok(t)
+	v.is(t, before)
 }
