@@ -219,7 +219,7 @@ func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern,
 		quirk.ProfileVariable + "=" + profile,
 		"PATH=" + guestDir + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
-	timeout := "30m" // five times what the longest takes
+	timeout := "45m" // several times what the longest takes on a machine that does nothing else
 	for _, name := range s.Env {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
