@@ -184,7 +184,7 @@ func (r *Drainer) open(ctx context.Context, name string) error {
 func (r *Drainer) begin(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) (ctrl.Result, error) {
 	why, err := r.take(ctx, node)
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, r.gone(node.Name, err)
 	}
 	if why != "" {
 		return ctrl.Result{}, r.say(ctx, state, metav1.ConditionFalse, v1.ReasonDrainQueued, why)

@@ -69,6 +69,18 @@ func TestDrainOfAPoolThatTheCacheHasNotYet(t *testing.T) {
 	require.Equal(t, v1.DrainIdle, l.current("n"))
 }
 
+// A node that is gone, as only the API server knows, takes no slot.
+func TestDrainOfANodeThatIsGone(t *testing.T) {
+	l, r := newDraining(t, true)
+	l.wishing("n", nil)
+	for l.deliver(0) {
+	}
+	l.remove("PartialObjectMetadata/n")
+	r.turn(t, "n")
+	require.Equal(t, v1.DrainIdle, l.current("n"))
+	require.Empty(t, r.slots.nodes())
+}
+
 // Nodes whose drain began in another pool, or in none, count in the one that they are in now.
 func TestSlotsMoveWithPools(t *testing.T) {
 	zone := map[string]string{"zone": "a"}

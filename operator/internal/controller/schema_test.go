@@ -55,6 +55,8 @@ func TestRefusedBySchema(t *testing.T) {
 		"negative numVfs":         {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: nics, nodeSelector: {}, numVfs: -1, nicSelector: {}}\n", "numVfs"},
 		"resource name":           {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a/b, nodeSelector: {}, numVfs: 1, nicSelector: {}}\n", "resourceName"},
 		"address":                 {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a, nodeSelector: {}, numVfs: 1, nicSelector: {rootDevices: ['01:00.0']}}\n", "rootDevices[0]"},
+		"300 addresses":           {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a, nodeSelector: {}, numVfs: 1, nicSelector: {rootDevices: [" + strings.Repeat("'0000:3b:00.0',", 300) + "]}}\n", "at most 256 items"},
+		"a text beyond its limit": {network("ipam: '" + strings.Repeat("[", 240<<10) + "'"), "ipam"},
 		"netFilter with vendor":   {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a, nodeSelector: {}, numVfs: 1, nicSelector: {netFilter: 'openstack/NetworkID:x', vendor: '8086'}}\n", "stands alone"},
 		"vlan 4095":               {network("vlan: 4095"), "vlan"},
 		"rates":                   {network("minTxRate: 9, maxTxRate: 5"), "minTxRate has to be at most maxTxRate"},
