@@ -29,10 +29,15 @@ type account struct {
 
 func (a account) patch(t *testing.T, path, body string) (code int, message string) {
 	t.Helper()
+	return a.patchAs(t, "application/merge-patch+json", path, body)
+}
+
+func (a account) patchAs(t *testing.T, contentType, path, body string) (code int, message string) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, a.url+path, strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+a.token)
-	req.Header.Set("Content-Type", "application/merge-patch+json")
+	req.Header.Set("Content-Type", contentType)
 	resp, err := a.http.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
@@ -130,6 +135,24 @@ func TestMultusWritesNetworkStatusOfItsNodeOnly(t *testing.T) {
 		assert.Equal(t, http.StatusForbidden, code, "%s: %s", name, message)
 		assert.Contains(t, message, tc.want, name)
 	}
+	// The same in the other languages of patches, and what other subresources would do.
+	for contentType, body := range map[string]string{
+		"application/json-patch+json":            `[{"op":"add","path":"/status/podIP","value":"10.0.0.66"}]`,
+		"application/strategic-merge-patch+json": `{"status":{"podIP":"10.0.0.66"}}`,
+		"application/apply-patch+yaml":           `{apiVersion: v1, kind: Pod, metadata: {name: own}, status: {podIP: 10.0.0.66}}`,
+	} {
+		code, message := bound.patchAs(t, contentType, own+"?fieldManager=x", body)
+		assert.Equal(t, http.StatusForbidden, code, "%s: %s", contentType, message)
+	}
+	for _, elsewhere := range []string{"pods/own/resize", "pods/own/ephemeralcontainers", "pods/own", "nodes/node1", "nodes/node1/status"} {
+		path := "/api/v1/" + elsewhere
+		if strings.HasPrefix(elsewhere, "pods/") {
+			path = "/api/v1/namespaces/default/" + elsewhere
+		}
+		code, _ := bound.patch(t, path, `{"metadata":{`+status+`}}`)
+		assert.Equal(t, http.StatusForbidden, code, elsewhere)
+	}
+	assert.Equal(t, "", kubectl("", "get", "pod", "own", "-o", "jsonpath={.status.podIP}"))
 	// The answer by which multus-shim knows that a pod is another one by now.
 	code, message := bound.patch(t, own, `{"metadata":{"uid":"00000000-0000-0000-0000-000000000000",`+status+`}}`)
 	assert.Equal(t, http.StatusUnprocessableEntity, code)

@@ -61,6 +61,9 @@ func checkInterface(name string) error {
 	bad := func(r rune) bool {
 		return r == '/' || r == ':' || r == '%' || unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar
 	}
+	if name == "all" || name == "default" {
+		return fmt.Errorf("%q is no interface name: the kernel has its settings for all interfaces by it", name)
+	}
 	if name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsFunc(name, bad) {
 		return fmt.Errorf("%q is no interface name: want 1 to 15 bytes without '/', ':', '%%' and white space, not '.' or '..'", brief.Text(name))
 	}

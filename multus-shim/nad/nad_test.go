@@ -80,6 +80,32 @@ func TestFilesThatAreNone(t *testing.T) {
 	}
 }
 
+// Keys as Go's decoder reads them: with escapes, and with letters that fold to others.
+func TestOddSpellings(t *testing.T) {
+	t.Parallel()
+	for config, want := range map[string]string{
+		`{"type":"a","\u0070revResult":{},"prevReſult":{},"cni.dev/valid-attachmentſ":[]}`: `{"type":"a"}`,
+		`{"type":"a","RUNTIMECONFIG":{"mac":"x"},"x":1}`:                                   `{"type":"a","x":1}`,
+		`{"type":"a","deviceID":"x","device\u0049D":"y"}`:                                  `{"type":"a","deviceID":"y"}`,
+		`{"type":"a","pciBuſID":"x"}`:                                                      `{"type":"a","pciBusID":"x"}`,
+		`{"type":"a","runtimeConfig ":{},"prevResult\u0000":{}}`:                           `{"type":"a","runtimeConfig ":{},"prevResult\u0000":{}}`, // nobody's
+	} {
+		c, err := Parse([]byte(config), "neta")
+		require.NoError(t, err, config)
+		assert.Equal(t, want, string(c.Plugins[0].JSON.Bytes()), config)
+	}
+	for config, want := range map[string]string{
+		`{"TYPE":"multus"}`:                                      "lead back",
+		`{"typ\u0065":"multus-shim"}`:                            "lead back",
+		`{"type":"a","typ\u0065":"b","Type":"c"}`:                "two spellings",
+		`{"plugins":[{"type":"a"}],"pluginſ":[]}`:                "two spellings",
+		`{"plugins":[{"type":"a","deviceID":"x","DeviceId":1}]}`: "two spellings",
+	} {
+		_, err := Parse([]byte(config), "neta")
+		require.ErrorContains(t, err, want, config)
+	}
+}
+
 func TestParseNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for config, want := range map[string]string{
