@@ -21,6 +21,7 @@ func TestConcurrentAdds(t *testing.T) {
 	t.Parallel()
 	const containers = 64
 	e := twoNetworks(t)
+	e.conf["apiTimeout"] = "10m" // they share the processors, and those are busy already
 	var all sync.WaitGroup
 	outcomes := make([]outcome, containers)
 	for i := range containers {

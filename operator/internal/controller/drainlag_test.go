@@ -142,7 +142,7 @@ func TestSlotsOfTheLeaderBefore(t *testing.T) {
 // their pool allows, and in the end each had its turn.
 func TestLimitBehindALaggingCache(t *testing.T) {
 	const nodes, limit = 6, 2
-	for seed := range uint64(soak.Times(50)) {
+	for seed := range uint64(soak.Times(20)) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		l, r := newDraining(t, true)
 		l.put(poolFor("p", limit, nil))
