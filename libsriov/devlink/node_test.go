@@ -4,6 +4,7 @@ package devlink_test
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -27,8 +28,8 @@ func TestNodeEswitch(t *testing.T) {
 	assert.Equal(t, devlink.Legacy, mode)
 	ports, err := c.Ports()
 	require.NoError(t, err)
-	_, ok := devlink.Representor(ports, device, 1)
-	assert.False(t, ok)
+	isRepresentor := func(p devlink.Port) bool { return p.Device == device && p.Flavour == devlink.PCIVF && p.VF == 1 }
+	require.False(t, slices.ContainsFunc(ports, isRepresentor))
 
 	require.NoError(t, c.SetMode(device, devlink.Switchdev))
 	mode, err = c.Mode(device)
@@ -36,8 +37,9 @@ func TestNodeEswitch(t *testing.T) {
 	assert.Equal(t, devlink.Switchdev, mode)
 	ports, err = c.Ports()
 	require.NoError(t, err)
-	p, ok := devlink.Representor(ports, device, 1)
-	require.True(t, ok)
+	i := slices.IndexFunc(ports, isRepresentor)
+	require.GreaterOrEqual(t, i, 0)
+	p := ports[i]
 	assert.NotEmpty(t, p.Netdev)
 	assert.NotZero(t, p.IfIndex)
 	port, err := os.ReadFile("/sys/class/net/" + p.Netdev + "/phys_port_name")

@@ -84,14 +84,3 @@ func (p *Port) take(kind uint16, v []byte) {
 		p.RDMA = unix.ByteSliceToString(v)
 	}
 }
-
-// Representor picks the port that stands for a VF of a device. ok is false if
-// there is none, as in legacy mode.
-func Representor(ports []Port, d Device, vf int) (p Port, ok bool) {
-	for _, p := range ports {
-		if p.Device == d && p.Flavour == PCIVF && int(p.VF) == vf {
-			return p, true
-		}
-	}
-	return Port{}, false
-}

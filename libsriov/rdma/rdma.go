@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rdma speaks RDMA netlink: how RDMA devices share network namespaces,
-// and moving one (https://man7.org/linux/man-pages/man8/rdma-system.8.html).
+// Package rdma speaks RDMA netlink: how RDMA devices share network namespaces
+// (https://man7.org/linux/man-pages/man8/rdma-system.8.html).
 // What sysfs tells of RDMA devices is in package libsriov.
 package rdma
 
@@ -69,19 +69,6 @@ func (c *Conn) Mode() (Mode, error) {
 func (c *Conn) SetMode(m Mode) error {
 	if err := c.handle.RdmaSystemSetNetnsMode(string(m)); err != nil {
 		return fmt.Errorf("set RDMA namespace mode %s: %w", m, err)
-	}
-	return nil
-}
-
-// Move sends an RDMA device of the connection's namespace to another. It needs
-// the exclusive mode.
-func (c *Conn) Move(device string, to *os.File) error {
-	l, err := c.handle.RdmaLinkByName(device)
-	if err == nil {
-		err = c.handle.RdmaLinkSetNsFd(l, uint32(to.Fd()))
-	}
-	if err != nil {
-		return fmt.Errorf("move RDMA device %s to %s: %w", device, to.Name(), err)
 	}
 	return nil
 }
