@@ -16,9 +16,8 @@ import (
 
 // A pod that lost its DEL to an upgrade from the other plugin: only its files
 // are there, and the VF as it left it.
-func TestNodeTakesOverFromUpstream(t *testing.T) { inBothStates(t, 0, 0, takesOverFromUpstream) }
-
-func takesOverFromUpstream(t *testing.T, v vf) {
+func TestNodeTakesOverFromUpstream(t *testing.T) {
+	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	before := v.picture(t)
 	c, pf := pfOf(t, v)
@@ -117,9 +116,8 @@ func addLikeUpstream(t *testing.T, v vf, pod podNS) {
 // The other plugin took the VF back from a pod that this one gave it to, and
 // left the journal, which it does not know. Since then an administrator chose
 // another VLAN: that is how the VF is to be.
-func TestNodeJournalAfterUpstreamDel(t *testing.T) { inBothStates(t, 0, 0, journalAfterUpstreamDel) }
-
-func journalAfterUpstreamDel(t *testing.T, v vf) {
+func TestNodeJournalAfterUpstreamDel(t *testing.T) {
+	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	before := v.picture(t)
 	c, pf := pfOf(t, v)
