@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -68,7 +69,7 @@ func buildSimulators(ctx context.Context, cache *stage.Cache, k kernel) (string,
 	}
 	return cache.Get(ctx, stage.Stage{
 		Name:   "modules",
-		Inputs: slices.Concat([]string{"3", k.Release, k.Version, shop.root}, noIOMMU, simulatorSources, slices.Sorted(maps.Values(vdpa))),
+		Inputs: slices.Concat([]string{"4", k.Release, k.Version, shop.root}, noIOMMU, simulatorSources, slices.Sorted(maps.Values(vdpa))),
 		Build: func(ctx context.Context, b *stage.Build) error {
 			// 6.12.94+deb13-amd64 is of the series 6.12.
 			numbers := strings.SplitN(k.Release, ".", 3)
@@ -91,6 +92,9 @@ func buildSimulators(ctx context.Context, cache *stage.Cache, k kernel) (string,
 			if err := gather(work, "vdpa", vdpa); err != nil {
 				return err
 			}
+			if err := allowVFs(filepath.Join(work, "drivers/net/netdevsim")); err != nil {
+				return err
+			}
 			b.Step("compiling netdevsim, vdpa_sim, vp_vdpa, vfio")
 			for _, d := range []struct {
 				from, to string
@@ -107,6 +111,33 @@ func buildSimulators(ctx context.Context, cache *stage.Cache, k kernel) (string,
 			return os.RemoveAll(work)
 		},
 	})
+}
+
+// netdevsimVFs is netdevsim's constant for how many VFs a device may have, 4. Kernels up to
+// 6.12 can be told another number while they run, later ones cannot.
+var netdevsimVFs = regexp.MustCompile(`(#define NSIM_BUS_DEV_MAX_VFS\s+)\d+`)
+
+// allowVFs has netdevsim make as many VFs as a PF of PCI can have.
+func allowVFs(dir string) error {
+	found := false
+	for _, name := range []string{"bus.c", "netdevsim.h"} { // one of them has it
+		path := filepath.Join(dir, name)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if !netdevsimVFs.Match(text) {
+			continue
+		}
+		found = true
+		if err := os.WriteFile(path, netdevsimVFs.ReplaceAll(text, []byte("${1}256")), 0o644); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("netdevsim in %s does not say how many VFs it allows: a new layout", dir)
+	}
+	return nil
 }
 
 // gather makes a directory in work of files of the kernel source, each C file a module.

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/artifact"
@@ -68,8 +69,10 @@ func (p Plan) tests(ctx context.Context, tier, pkg string, args ...string) (*tal
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-v", "-timeout", "90m", pkg}, args...)...)
 	cmd.Dir = p.Checkout + "/e2e"
 	cmd.Env = append(os.Environ(), "SRIOVKIT_E2E="+tier)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = time.Minute
+	// go test does not hand signals on. Nodes end with the process that booted them.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
 	t := &tally{top: tier == "cluster"}
 	cmd.Stdout = io.MultiWriter(p.Out, t)
 	cmd.Stderr = cmd.Stdout

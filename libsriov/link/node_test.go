@@ -175,7 +175,6 @@ func simulated(t *testing.T, c *link.Conn, vfs int) link.Link {
 	t.Helper()
 	require.NoError(t, os.WriteFile("/sys/bus/netdevsim/new_device", []byte("77 1"), 0))
 	t.Cleanup(func() { require.NoError(t, os.WriteFile("/sys/bus/netdevsim/del_device", []byte("77"), 0)) })
-	require.NoError(t, os.WriteFile("/sys/kernel/debug/netdevsim/netdevsim77/max_vfs", []byte("256"), 0))
 	require.NoError(t, os.WriteFile("/sys/bus/netdevsim/devices/netdevsim77/sriov_numvfs", []byte(strconv.Itoa(vfs)), 0))
 	links, err := c.All()
 	require.NoError(t, err)

@@ -115,7 +115,6 @@ func simulatedPF(t *testing.T, v vf, vfs int) (view string, state func() vfstate
 	write("/sys/bus/netdevsim/new_device", fmt.Sprintf("%d 1", id))
 	t.Cleanup(func() { write("/sys/bus/netdevsim/del_device", strconv.Itoa(id)) })
 	if vfs > 0 {
-		write("/sys/kernel/debug/netdevsim/"+name+"/max_vfs", strconv.Itoa(vfs))
 		write("/sys/bus/netdevsim/devices/"+name+"/sriov_numvfs", strconv.Itoa(vfs))
 	}
 	c, err := link.Open(nil)
