@@ -83,13 +83,22 @@ func newWorld(t testing.TB, pfs, vfs int) *world {
 	require.NoError(t, sriovtest.Unpack(tree, sriovtest.Generate(sriovtest.Spec{PFs: pfs, VFs: vfs})))
 	require.NoError(t, os.WriteFile(w.config, []byte(`{"resourceList": [{"resourceName": "vfs", "selectors": {"drivers": ["iavf"]}}]}`), 0o600))
 	w.api = fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: "n"}})
-	w.kube = kubelettest.Start(t, w.root, kubelettest.Asked(&w.looks))
+	w.newKubelet()
 	t.Cleanup(func() {
 		w.driver.end(t)
 		w.plugin.end(t)
 	})
 	return w
 }
+
+func (w *world) newKubelet() { w.kube = kubelettest.Start(w, w.root, kubelettest.Asked(&w.looks)) }
+
+var (
+	getNow    metav1.GetOptions
+	listNow   metav1.ListOptions
+	updateNow metav1.UpdateOptions
+	deleteNow metav1.DeleteOptions
+)
 
 func (w *world) flags() *flags {
 	w.Helper()

@@ -76,6 +76,17 @@ func (k *Kubelet) AwaitDriver(name string, registered bool) {
 	})
 }
 
+// AwaitInstances waits until so many instances of a driver have registered.
+func (k *Kubelet) AwaitInstances(name string, n int) {
+	k.t.Helper()
+	k.Await(func() error {
+		if len(k.drivers[name]) != n {
+			return fmt.Errorf("%d instances of %s, want %d", len(k.drivers[name]), name, n)
+		}
+		return nil
+	})
+}
+
 // Prepare has a driver prepare a claim for its pod, and lists the pod's devices from then on.
 // A claim that is listed stays so, whatever a later call says.
 func (k *Kubelet) Prepare(driver string, claim *resourceapi.ResourceClaim) (*dra.NodePrepareResourceResponse, error) {
