@@ -8,6 +8,8 @@ package driver
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -132,7 +134,7 @@ func (d *Driver) Start(ctx context.Context) error {
 	helper, err := kubeletplugin.Start(ctx, d,
 		kubeletplugin.DriverName(d.opts.Name), kubeletplugin.NodeName(d.opts.Node), kubeletplugin.KubeClient(d.opts.Client),
 		kubeletplugin.PluginDataDirectoryPath(d.opts.PluginDir), kubeletplugin.RegistrarDirectoryPath(d.opts.RegistryDir),
-		kubeletplugin.RollingUpdate(d.opts.PodUID),
+		kubeletplugin.RollingUpdate(instance(d.opts.PodUID, d.opts.PluginDir)),
 		kubeletplugin.Serialize(false), // by lock, which Restore needs, too
 		kubeletplugin.CDIDirectory(d.preparer.CDIDir),
 		kubeletplugin.EnableDeviceMetadata(true, []schema.GroupVersion{v1beta1.SchemeGroupVersion}),
@@ -144,6 +146,20 @@ func (d *Driver) Start(ctx context.Context) error {
 	d.helper = helper
 	d.mu.Unlock()
 	return d.publish(ctx)
+}
+
+// maxSocket is how long the path of a socket may be, bytes (sun_path of unix(7), less its
+// end).
+const maxSocket = 107
+
+// instance is what tells this instance's socket from another's: the pod's UID, or where that
+// makes too long a path, as in /var/snap/microk8s/common/var/lib/kubelet, a part of its hash.
+func instance(uid types.UID, dir string) types.UID {
+	if uid == "" || len(filepath.Join(dir, "dra-"+string(uid)+".sock")) <= maxSocket {
+		return uid
+	}
+	sum := sha256.Sum256([]byte(uid))
+	return types.UID(hex.EncodeToString(sum[:4]))
 }
 
 // Failed tells of an error in the background that the process cannot go on after.
