@@ -115,7 +115,7 @@ func (inv *Inventory) reload(ctx context.Context) (looked bool) {
 	now := inv.file.last.Load() // what comes later is another change
 	defer func() { inv.inForce.set(now) }()
 	cfg, err := now.parse(inv.opts.ConfigFile, inv.opts.ResourcePrefix)
-	inv.status.configured(err)
+	defer inv.status.configured(err) // last: who hears of it finds the metrics as they should be
 	if err != nil {
 		inv.metrics.Reloads.WithLabelValues("error").Inc()
 		inv.metrics.ConfigGood.Set(0)
