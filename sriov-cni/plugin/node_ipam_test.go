@@ -105,9 +105,8 @@ func dualStack() map[string]any {
 	return c
 }
 
-func TestNodeAddressesAreUsable(t *testing.T) { inBothStates(t, 0, 0, addressesAreUsable) }
-
-func addressesAreUsable(t *testing.T, v vf) {
+func TestNodeAddressesAreUsable(t *testing.T) {
+	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	pod := newPod(t)
 	// Another interface with a default route and a better claim on ff02::1.

@@ -20,9 +20,8 @@ import (
 
 // What a pod with CAP_NET_ADMIN does to its interface is not the next pod's, and
 // what it stacked on it does not stay behind with it.
-func TestNodePodsLeftovers(t *testing.T) { inBothStates(t, 0, 0, podsLeftovers) }
-
-func podsLeftovers(t *testing.T, v vf) {
+func TestNodePodsLeftovers(t *testing.T) {
+	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	before := v.picture(t)
 	c, _ := pfOf(t, v)
@@ -169,9 +168,8 @@ func TestNodeCheckAfterTuning(t *testing.T) {
 }
 
 // An interface that the host's network manager set up meanwhile.
-func TestNodeSetUpOnTheHostMeanwhile(t *testing.T) { inBothStates(t, 0, 0, setUpOnTheHostMeanwhile) }
-
-func setUpOnTheHostMeanwhile(t *testing.T, v vf) {
+func TestNodeSetUpOnTheHostMeanwhile(t *testing.T) {
+	v := needVF(t, 0, 0)
 	v.unchanged(t)
 	pod := newPod(t)
 	add, del := attach(t, v, pod, everything())
