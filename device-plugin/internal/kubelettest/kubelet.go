@@ -235,15 +235,15 @@ func (k *Kubelet) isNew(socket string) bool {
 
 // forget drops the endpoint of a socket that was removed.
 func (k *Kubelet) forget(socket string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.forgetDriver(socket)
-	delete(k.introduced, socket) // the next one may be as old, by a coarse clock
-	for _, e := range k.endpoints {
-		if e.socket == socket {
-			_ = e.conn.Close()
+	k.update(func() {
+		k.forgetDriver(socket)
+		delete(k.introduced, socket) // the next one may be as old, by a coarse clock
+		for _, e := range k.endpoints {
+			if e.socket == socket {
+				_ = e.conn.Close()
+			}
 		}
-	}
+	})
 }
 
 // Register is the call of a plugin that was not found by itself.
