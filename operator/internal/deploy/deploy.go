@@ -64,6 +64,10 @@ func (h HostPaths) withDefaults() HostPaths {
 	}
 }
 
+// draDir is the DRA driver's own directory. What is beside it is not ours to mount: the
+// volumes that storage drivers have staged there would stay busy as long as our pods run.
+func (h HostPaths) draDir() string { return h.Kubelet + "/plugins/" + DRADriver }
+
 const (
 	hostRoot = "/host"
 	toolsDir = "/tools"
@@ -107,7 +111,7 @@ func daemonDirs(h HostPaths) []directory {
 		below(directory{name: "udev", host: h.Udev, kind: create}),
 		below(directory{name: "modprobe", host: h.Modprobe, kind: create}),
 		below(directory{name: "pod-resources", host: h.Kubelet + "/pod-resources", kind: create, readOnly: true}),
-		below(directory{name: "plugins", host: h.Kubelet + "/plugins", kind: create, readOnly: true}), // records of the DRA driver
+		below(directory{name: "claims", host: h.draDir(), kind: create, readOnly: true}), // records of the DRA driver
 	}
 }
 

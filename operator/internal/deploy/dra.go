@@ -63,7 +63,7 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 	for _, d := range []directory{
 		{name: "config", host: h.State + "/device-plugin", inside: "/etc/pcidp", kind: create, readOnly: true},
 		{name: "dev", host: "/dev", inside: hostRoot + "/dev", readOnly: true},
-		same("plugins", h.Kubelet+"/plugins"), same("plugins-registry", h.Kubelet+"/plugins_registry"), podResources,
+		same("plugin", h.draDir()), same("plugins-registry", h.Kubelet+"/plugins_registry"), podResources,
 		same("device-info", "/var/run/k8s.cni.cncf.io"), same("cdi", "/var/run/cdi"),
 	} {
 		pod.Volumes = append(pod.Volumes, d.volume())

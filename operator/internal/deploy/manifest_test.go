@@ -5,6 +5,7 @@ package deploy
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -147,13 +148,15 @@ func TestHostPaths(t *testing.T) {
 	paths := map[string]string{}
 	driver := DRA(o, img)
 	require.Contains(t, driver.Spec.Template.Spec.Containers[0].Args, "--kubelet-dir=/var/lib/k0s/kubelet")
-	require.Contains(t, mounts(t, driver.Spec.Template.Spec), "/var/lib/k0s/kubelet/plugins at /var/lib/k0s/kubelet/plugins rw", "kubelet is told the path of the socket")
+	require.Contains(t, mounts(t, driver.Spec.Template.Spec), "/var/lib/k0s/kubelet/plugins/"+DRADriver+" at /var/lib/k0s/kubelet/plugins/"+DRADriver+" rw", "kubelet is told the path of the socket")
+	require.Contains(t, mounts(t, daemon.Spec.Template.Spec), "/var/lib/k0s/kubelet/plugins/"+DRADriver+" at /host/var/lib/k0s/kubelet/plugins/"+DRADriver+" ro")
 	for _, ds := range []*appsv1.DaemonSet{daemon, plugin, driver} {
 		for _, v := range ds.Spec.Template.Spec.Volumes {
 			if v.HostPath == nil {
 				continue
 			}
 			require.NotEqual(t, "/", v.HostPath.Path)
+			require.NotEqual(t, "plugins", filepath.Base(v.HostPath.Path), "volumes that are staged there would stay busy")
 			if v.Name != "device-plugins" { // kubelet has it built in
 				require.NotContains(t, v.HostPath.Path, "/var/lib/kubelet")
 			}
