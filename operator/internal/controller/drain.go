@@ -119,7 +119,7 @@ func (r *Drainer) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 		if err != nil {
 			return ctrl.Result{}, err
 		}
-		r.slots.hold(req.Name, pool)
+		r.Wake(r.slots.hold(req.Name, pool))
 	}
 	switch {
 	case wants(desired) && current == v1.DrainIdle:

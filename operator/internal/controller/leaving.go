@@ -87,7 +87,11 @@ func (l *leaving) step(ctx context.Context, node, mode string) (modeChange, stri
 	if wait != "" {
 		return modeKept, wait
 	}
-	claims, err := l.of(ctx, node, since.Add(allocateTime))
+	notBefore := l.now().Add(-leavingAgain / 2) // also of what ended meanwhile
+	if allocated := since.Add(allocateTime); allocated.After(notBefore) {
+		notBefore = allocated
+	}
+	claims, err := l.of(ctx, node, notBefore)
 	if err != nil {
 		return modeKept, err.Error()
 	}

@@ -120,3 +120,22 @@ func TestClaimsHoldTheMode(t *testing.T) {
 	c.drop(t, pool)
 	c.draOff(t)
 }
+
+// A pod that never runs, and goes with its claim, is waited for no longer than that.
+func TestAClaimGoesBeforeItsPodRuns(t *testing.T) {
+	c := newCluster(t)
+	c.draOff(t)
+	c.node(t, "dra-early", nil)
+	pool := modePool("dra-early", "dra-early", "dra")
+	c.create(t, pool)
+	c.eventually(t, func(t *assert.CollectT) { require.Equal(t, "dra", c.mode(t, "dra-early")) })
+	c.offering(t, "dra-early", vfDriver)
+	starts, starting := c.claimPod(t, "dra-early", "dra-never", vfDriver, "0000-01-10-0")
+	c.edit(t, pool, func() { pool.Annotations[modeLabel] = "device-plugin" })
+	c.waits(t, "dra-early", "dra-leaving", "until these run or are gone: pod default/dra-never")
+	c.drop(t, starts)
+	c.release(t, starting)
+	c.eventually(t, func(t *assert.CollectT) { require.Empty(t, c.mode(t, "dra-early")) })
+	c.drop(t, pool)
+	c.draOff(t)
+}

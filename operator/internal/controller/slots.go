@@ -61,20 +61,37 @@ func (s *slots) nodes() []string {
 	return slices.Collect(maps.Keys(s.held))
 }
 
-// move notes that the slot of node, if it has one, is of another pool.
-func (s *slots) move(node, pool string) {
+// move notes that the slot of node, if it has one, is of another pool, and names nodes of
+// the pool that it left that may have their turn now.
+func (s *slots) move(node, pool string) (next []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, has := s.held[node]; has {
-		s.held[node] = pool
+	left, has := s.held[node]
+	if !has || left == pool {
+		return nil
 	}
+	s.held[node] = pool
+	return s.next(left)
 }
 
-// hold notes a slot that node has already, whether or not there is room.
-func (s *slots) hold(node, pool string) {
+// hold notes a slot that node has already, whether or not there is room. If it was counted
+// in another pool, nodes of that are named that may have their turn now.
+func (s *slots) hold(node, pool string) (next []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	left, has := s.held[node]
 	set(&s.held, node, pool)
+	delete(s.waiting, node)
+	if !has || left == pool {
+		return nil
+	}
+	return s.next(left)
+}
+
+// forget takes node from those that wait: something other than room stands against it.
+func (s *slots) forget(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.waiting, node)
 }
 
@@ -89,6 +106,11 @@ func (s *slots) free(node string) (next []string) {
 		return nil
 	}
 	delete(s.held, node)
+	return s.next(pool)
+}
+
+// next names waiting nodes of a pool that has a slot more.
+func (s *slots) next(pool string) (next []string) {
 	for other, theirs := range s.waiting {
 		if theirs == pool {
 			next = append(next, other)

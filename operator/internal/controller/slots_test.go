@@ -38,8 +38,16 @@ func TestSlots(t *testing.T) {
 	require.Empty(t, s.free("c"), "nobody waits any more")
 
 	s.hold("y", "p")
-	s.hold("y", "q") // its labels have changed
+	take("w", "p", 2, 2, false)
+	require.Equal(t, []string{"w"}, s.hold("y", "q"), "its labels have changed: there is room in the pool that it left")
+	require.Empty(t, s.hold("y", "q"), "once")
+	require.Equal(t, []string{"w"}, s.move("x", "r"), "its pool has changed")
+	require.Empty(t, s.move("x", "r"))
+	require.Empty(t, s.move("w", "q"), "holds none")
+	s.forget("w")
+	require.Empty(t, s.move("x", "p"), "nobody waits in r")
 	take("z", "p", 2, 2, true)
+	require.Empty(t, s.free("z"), "w waits no more")
 	for _, n := range []string{"1", "2", "3", "4"} {
 		take(n, "q", 1, 1, false)
 	}

@@ -37,7 +37,9 @@ func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) 
 	if err := errors.Join(r.Live.Get(ctx, client.ObjectKey{Name: node.Name}, live), r.Live.List(ctx, &now, client.InNamespace(r.Namespace))); err != nil {
 		return "", err
 	}
-	if err := r.repool(ctx, now.Items); err != nil {
+	next, err := r.repool(ctx, now.Items)
+	r.Wake(next)
+	if err != nil {
 		return "", err
 	}
 	return r.takeIf(ctx, now.Items, live, r.slots.take)
@@ -47,6 +49,7 @@ func (r *Drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) 
 func (r *Drainer) takeIf(ctx context.Context, pools []v1.SriovNetworkPoolConfig, node *metav1.PartialObjectMetadata, take func(node, pool string, room int) (int, bool)) (why string, err error) {
 	in := selecting(pools, node.Labels)
 	if len(in) > 1 {
+		r.slots.forget(node.Name)
 		return fmt.Sprintf("the node is in pools %s and %s: leave it in one", in[0].Name, in[1].Name), nil
 	}
 	// Nodes in no pool are one pool of their own, drained one at a time.
@@ -54,6 +57,7 @@ func (r *Drainer) takeIf(ctx context.Context, pools []v1.SriovNetworkPoolConfig,
 	if len(in) == 1 {
 		name = in[0].Name
 		if room, err = r.room(ctx, in[0]); err != nil {
+			r.slots.forget(node.Name)
 			return fmt.Sprintf("pool %s: %v", name, err), nil
 		}
 	}
@@ -63,8 +67,9 @@ func (r *Drainer) takeIf(ctx context.Context, pools []v1.SriovNetworkPoolConfig,
 	return "", nil
 }
 
-// repool counts the slots in use anew, if the pools are others than before.
-func (r *Drainer) repool(ctx context.Context, pools []v1.SriovNetworkPoolConfig) error {
+// repool counts the slots in use anew, if the pools are others than before, and names
+// nodes that may have their turn now.
+func (r *Drainer) repool(ctx context.Context, pools []v1.SriovNetworkPoolConfig) (next []string, err error) {
 	var seen []string
 	for i := range pools {
 		seen = append(seen, fmt.Sprintf("%s %d", pools[i].UID, pools[i].Generation))
@@ -76,14 +81,14 @@ func (r *Drainer) repool(ctx context.Context, pools []v1.SriovNetworkPoolConfig)
 		for _, name := range r.slots.nodes() {
 			node := nodeMeta()
 			if err := r.Get(ctx, client.ObjectKey{Name: name}, node, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
-				return err
+				return next, err
 			} else if err == nil {
-				r.slots.move(name, first(selecting(pools, node.Labels)))
+				next = append(next, r.slots.move(name, first(selecting(pools, node.Labels)))...)
 			}
 		}
 		r.pooled = now
 	}
-	return nil
+	return next, nil
 }
 
 // seed makes the slots known that were in use before the start. The caches may be behind
