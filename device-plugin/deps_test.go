@@ -21,11 +21,14 @@ func TestDependencies(t *testing.T) {
 	}{
 		"sriovdp": {[]string{"./cmd/sriovdp"}, map[string]string{
 			self + "sriov-cni": shared, self + "multus-shim": shared, self + "operator": shared, self + "e2e": shared,
-			self + "libsriov/sriovtest":     "for tests",
-			self + "device-plugin/internal": "for tests",
-			"github.com/stretchr/testify":   "for tests",
-			"k8s.io/client-go":              "15 MB on every node for nothing: the plugin asks kubelet only",
-			"k8s.io/api":                    "the plugin asks kubelet only",
+			self + "libsriov/sriovtest":        "for tests",
+			self + "device-plugin/internal":    "for tests",
+			"github.com/stretchr/testify":      "for tests",
+			"k8s.io/client-go":                 "15 MB on every node for nothing: the plugin asks kubelet only",
+			"k8s.io/api":                       "the plugin asks kubelet only",
+			self + "device-plugin/dra/driver":  "of the driver it reads the records only",
+			self + "device-plugin/dra/prepare": "of the driver it reads the records only",
+			self + "device-plugin/dra/offer":   "of the driver it reads the records only",
 		}},
 		"sriovdra": {[]string{"./cmd/sriovdra"}, map[string]string{
 			self + "sriov-cni": shared, self + "multus-shim": shared, self + "operator": shared, self + "e2e": shared,

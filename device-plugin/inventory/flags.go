@@ -31,5 +31,6 @@ func (o *Options) Complete() error {
 	if o.PodResources == "" {
 		o.PodResources = kubelet.Dirs(o.KubeletDir).PodResources()
 	}
+	o.Self = kubelet.Self()
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 )
@@ -40,6 +41,8 @@ const (
 type holders struct {
 	socket     string
 	checkpoint string
+	self       string
+	records    record.Store                           // of a DRA driver beside this process
 	claims     func() (map[string]pool.Holder, error) // as in Options
 	driver     string                                 // as in Options
 	log        *slog.Logger
@@ -53,7 +56,8 @@ type holders struct {
 
 func newHolders(opts Options, log *slog.Logger) *holders {
 	return &holders{
-		socket: opts.PodResources, claims: opts.Claims, driver: opts.Driver, log: log,
+		socket: opts.PodResources, self: opts.Self, claims: opts.Claims, driver: opts.Driver, log: log,
+		records:    record.Store{Dir: opts.Records},
 		checkpoint: filepath.Join(kubelet.Dirs(opts.KubeletDir).Plugins(), "kubelet_internal_checkpoint"),
 	}
 }
@@ -62,15 +66,16 @@ func newHolders(opts Options, log *slog.Logger) *holders {
 // is rather kept too long than offered twice.
 func (h *holders) ask(ctx context.Context, l *ledger) {
 	asked := time.Now()
-	claims := map[string]pool.Holder{}
-	if h.claims != nil {
-		var err error
-		if claims, err = h.claims(); err != nil {
-			h.unknown("which devices claims have is not known; nothing changes hands until it is", err)
-			return
-		}
+	read := h.claims
+	if read == nil {
+		read = h.recorded
 	}
-	list, err := kubelet.Holders(ctx, h.socket)
+	claims, err := read()
+	if err != nil {
+		h.unknown("which devices claims have is not known; nothing changes hands until it is", err)
+		return
+	}
+	list, err := kubelet.Holders(ctx, h.socket, h.self)
 	source := "pod-resources API"
 	if errors.Is(err, kubelet.ErrNoPodResources) {
 		source = "checkpoint of the device manager"
@@ -81,6 +86,8 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 				"mount", filepath.Dir(h.socket))
 			if h.claims != nil {
 				l.heard(claims, asked)
+			} else {
+				l.know(claims)
 			}
 			return
 		}
@@ -98,6 +105,21 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 	h.known = current
 	h.mocked = ""
 	l.heard(h.holders(list, claims), asked)
+}
+
+// recorded lists the devices that claims of a DRA driver have, as it has written down.
+func (h *holders) recorded() (map[string]pool.Holder, error) {
+	held := map[string]pool.Holder{}
+	if h.records.Dir == "" {
+		return held, nil
+	}
+	claims, err := h.records.All()
+	for _, c := range claims {
+		for _, id := range c.Devices() {
+			held[id] = pool.Holder{Claim: c.Namespace + "/" + c.Name}
+		}
+	}
+	return held, err
 }
 
 // complete adds to an answer of the pod-resources API the holders that only the device
@@ -147,7 +169,7 @@ func (h *holders) say(text string, args ...any) {
 }
 
 // holders sorts kubelet's list into what the pools of this process know as theirs, and what
-// is in use in another way. claims are those of this process.
+// is in use in another way. claims are those of this process, or of the driver beside it.
 func (h *holders) holders(list []kubelet.Holder, claims map[string]pool.Holder) map[string]pool.Holder {
 	held := maps.Clone(claims)
 	for _, l := range list {

@@ -39,6 +39,9 @@ type Options struct {
 
 	KubeletDir   string
 	PodResources string // socket
+	// Self is the pod of this process, as kubelet.Self tells: while kubelet does not list it,
+	// kubelet has just started, and it is not known what pods hold. "" believes any list.
+	Self string
 	// Claims lists, for pools that are served to resource claims, the devices that claims
 	// have: the driver's own records. What pods have through kubelet's device manager is
 	// then in use by somebody else. Nil serves kubelet's device manager, and it is the other
@@ -46,6 +49,11 @@ type Options struct {
 	Claims func() (map[string]pool.Holder, error)
 	// Driver is the name of the DRA driver whose claims Claims lists.
 	Driver string
+	// Records is the directory in which a DRA driver on the same node keeps what claims
+	// have, for pools that are served to kubelet's device manager: kubelet's list leaves out
+	// claims that no container refers to, those of init containers, and those of pods that
+	// were deleted by force. "", or no such directory, is no driver.
+	Records string
 
 	// Rescan is how often to look at the host though nothing was heard.
 	Rescan time.Duration

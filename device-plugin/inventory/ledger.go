@@ -119,10 +119,7 @@ func (l *ledger) commit(offers map[string]pool.Offer, version int) bool {
 func (l *ledger) heard(list map[string]pool.Holder, asked time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !maps.Equal(l.known, list) {
-		l.known = list
-		l.version++
-	}
+	l.learn(list)
 	l.expire(func(id string, g given) bool {
 		h, listed := list[id]
 		switch {
@@ -133,6 +130,21 @@ func (l *ledger) heard(list map[string]pool.Holder, asked time.Time) {
 		}
 		return false // through a claim, of which only whoever gave it knows the resource
 	})
+}
+
+// know takes an answer that says nothing of what was given.
+func (l *ledger) know(list map[string]pool.Holder) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.learn(list)
+}
+
+// learn is called with the lock held.
+func (l *ledger) learn(list map[string]pool.Holder) {
+	if !maps.Equal(l.known, list) {
+		l.known = list
+		l.version++
+	}
 }
 
 // free drops what was given out and is not in use as far as the host shows.

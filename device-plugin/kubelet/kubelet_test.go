@@ -282,20 +282,55 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
+// Just after its start kubelet lists no pods, or some. Nothing is known before it lists the
+// pod that asks.
+func TestKubeletThatDoesNotKnowItsPodsYet(t *testing.T) {
+	none, one := kubelettest.Root(t, true), kubelettest.Root(t, true)
+	kubelettest.Start(t, none)
+	kubelettest.Start(t, one, kubelettest.Holding(nic.String(), "a")) // by default/pod
+	for _, tc := range []struct {
+		host, namespace, name, self string
+		empty, other                bool // is such a list believed?
+	}{
+		{"", "", "", "", true, true},
+		{"10.0.0.1", "", "", kubelet.AnyPod, false, true},
+		{"10.0.0.1", "", "pod", kubelet.AnyPod, false, true},
+		{"10.0.0.1", "kube-system", "sriovdp-x", "kube-system/sriovdp-x", false, false},
+		{"", "default", "pod", "default/pod", false, true},
+	} {
+		t.Setenv("KUBERNETES_SERVICE_HOST", tc.host)
+		t.Setenv("POD_NAMESPACE", tc.namespace)
+		t.Setenv("POD_NAME", tc.name)
+		require.Equal(t, tc.self, kubelet.Self())
+		for root, believed := range map[string]bool{none: tc.empty, one: tc.other} {
+			socket := kubelet.Dirs(root).PodResources()
+			_, err := kubelet.Holders(t.Context(), socket, tc.self)
+			_, _, err2 := kubelet.Listed(t.Context(), socket, tc.self)
+			if believed {
+				require.NoError(t, err)
+				require.NoError(t, err2)
+				continue
+			}
+			require.ErrorIs(t, err, kubelet.ErrNotListed)
+			require.ErrorIs(t, err2, kubelet.ErrNotListed)
+		}
+	}
+}
+
 func TestHolders(t *testing.T) {
 	root := kubelettest.Root(t, true)
 	socket := kubelet.Dirs(root).PodResources()
-	_, err := kubelet.Holders(t.Context(), socket)
+	_, err := kubelet.Holders(t.Context(), socket, "")
 	require.ErrorIs(t, err, kubelet.ErrNoPodResources)
 	k := kubelettest.Start(t, root, kubelettest.Holding(nic.String(), "a", "b"))
-	got, err := kubelet.Holders(t.Context(), socket)
+	got, err := kubelet.Holders(t.Context(), socket, "")
 	require.NoError(t, err)
 	require.Equal(t, []kubelet.Holder{
 		{Resource: nic, Device: "a", Namespace: "default", Pod: "pod", Container: "main"},
 		{Resource: nic, Device: "b", Namespace: "default", Pod: "pod", Container: "main"},
 	}, got)
 	k.Stop()
-	_, err = kubelet.Holders(t.Context(), socket)
+	_, err = kubelet.Holders(t.Context(), socket, "")
 	require.Error(t, err)
 	require.NotErrorIs(t, err, kubelet.ErrNoPodResources)
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,12 +42,34 @@ const maxHolders = 16 << 20
 // ErrNoPodResources: kubelet's pod-resources API cannot be reached from here.
 var ErrNoPodResources = errors.New("kubelet does not offer the pod-resources API")
 
+// ErrNotListed: kubelet does not list the pod that asks, so it has just started and has not
+// heard of its pods yet.
+var ErrNotListed = errors.New("kubelet does not know its pods yet")
+
+// AnyPod stands for a pod that does not know its name.
+const AnyPod = "*"
+
+// Self is the pod that this process runs in, as namespace/name: the environment's
+// POD_NAMESPACE and POD_NAME, of the downward API. It is AnyPod in a pod that is not told
+// both, and "" outside of pods.
+func Self() string {
+	namespace, name := os.Getenv("POD_NAMESPACE"), os.Getenv("POD_NAME")
+	switch {
+	case namespace != "" && name != "":
+		return namespace + "/" + name
+	case os.Getenv("KUBERNETES_SERVICE_HOST") != "": // which kubelet tells every container
+		return AnyPod
+	}
+	return ""
+}
+
 // Holders asks kubelet, through its pod-resources socket, which containers hold
 // devices of any plugin, and PCI functions and sub-functions of any DRA driver. The error
 // wraps ErrNoPodResources where the directory of the socket does not exist; a socket that is
-// missing in it is that of a kubelet that is not up.
-func Holders(ctx context.Context, socket string) ([]Holder, error) {
-	r, err := listPods(ctx, socket)
+// missing in it is that of a kubelet that is not up. It wraps ErrNotListed if self, see
+// [Self], is not among kubelet's pods; "" asks for none.
+func Holders(ctx context.Context, socket, self string) ([]Holder, error) {
+	r, err := listPods(ctx, socket, self)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +91,9 @@ func Holders(ctx context.Context, socket string) ([]Holder, error) {
 }
 
 // Listed names kubelet's pods and the claims that it has prepared for them, each as
-// namespace/name.
-func Listed(ctx context.Context, socket string) (pods, claims map[string]bool, err error) {
-	r, err := listPods(ctx, socket)
+// namespace/name. self and errors are those of Holders.
+func Listed(ctx context.Context, socket, self string) (pods, claims map[string]bool, err error) {
+	r, err := listPods(ctx, socket, self)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -86,7 +109,7 @@ func Listed(ctx context.Context, socket string) (pods, claims map[string]bool, e
 	return pods, claims, nil
 }
 
-func listPods(ctx context.Context, socket string) (*podresources.ListPodResourcesResponse, error) {
+func listPods(ctx context.Context, socket, self string) (*podresources.ListPodResourcesResponse, error) {
 	if _, err := os.Stat(filepath.Dir(socket)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w at %s", ErrNoPodResources, socket)
 	}
@@ -101,6 +124,10 @@ func listPods(ctx context.Context, socket string) (*podresources.ListPodResource
 	r, err := podresources.NewPodResourcesListerClient(conn).List(ctx, &podresources.ListPodResourcesRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("ask kubelet which pods hold devices: %w", err)
+	}
+	is := func(p *podresources.PodResources) bool { return self == AnyPod || p.Namespace+"/"+p.Name == self }
+	if self != "" && !slices.ContainsFunc(r.PodResources, is) {
+		return nil, fmt.Errorf("%w: it lists %d, and not %s", ErrNotListed, len(r.PodResources), self)
 	}
 	return r, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
 	"github.com/stretchr/testify/require"
@@ -147,6 +148,56 @@ func TestClaimedDeviceIsInUse(t *testing.T) {
 	k.AwaitDevices(a, testhost.VF0, testhost.VF2, testhost.VF3)
 	k.Claim("c", "")
 	k.AwaitDevices(a, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
+}
+
+// A kubelet that has just started lists no pod, not even this one: what it leaves out is not
+// free.
+func TestKubeletWithoutItsPods(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`), pool("b", `"pfNames": ["pf0#2-3"]`))
+	n.options.Self = "default/claimer"
+	k := n.kubelet()
+	n.start()
+	n.eventually(func() bool { return testutil.ToFloat64(n.metrics.Watching.WithLabelValues(b)) == 1 }, "not registered")
+	n.rescans()
+	require.Zero(t, k.Lists(b))
+	require.ErrorContains(t, n.plugin.Ready(), "kubelet does not tell which devices pods hold")
+	k.Claim("c", "0000-01-02-3") // it has heard of the pod
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1)
+	k.AwaitDevices(b, testhost.VF2)
+}
+
+// What a claim has is in use though kubelet does not list it, as long as the DRA driver's
+// record is there; a record that cannot be read may be of any device.
+func TestRecordedDeviceIsInUse(t *testing.T) {
+	for name, asked := range map[string]bool{"kubelet is asked": true, "nobody can be asked": false} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, true, pool("a", `"pfNames": ["pf0"]`))
+			if !asked {
+				n.options.PodResources = filepath.Join(t.TempDir(), "unmounted/pod-resources/kubelet.sock")
+			}
+			store := record.Store{Dir: filepath.Join(n.options.KubeletDir, "plugins/sriov.example.com/claims")}
+			n.options.Records = store.Dir
+			k := n.kubelet()
+			n.start()
+			all := []string{testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3}
+			k.AwaitDevices(a, all...)
+			require.NoError(t, n.stop())
+			claim := record.Claim{UID: "1", Namespace: "team", Name: "c", Prepared: true, Requests: []record.Request{
+				{Name: "used", Devices: []record.Device{{ID: testhost.VF1}}},
+				{Name: "seen", AdminAccess: true, Devices: []record.Device{{ID: testhost.VF2}}},
+			}}
+			require.NoError(t, store.Save(claim))
+			n.start()
+			k.AwaitDevices(a, testhost.VF0, testhost.VF2, testhost.VF3)
+			testhost.Write(t, store.Dir, "2.json", "{")
+			n.eventually(func() bool { return n.plugin.Ready() != nil }, "nobody says that a record is unreadable")
+			require.NoError(t, store.Remove("1"))
+			n.rescans()
+			k.AwaitDevices(a, testhost.VF0, testhost.VF2, testhost.VF3)
+			require.NoError(t, os.Remove(filepath.Join(store.Dir, "2.json")))
+			k.AwaitDevices(a, all...)
+		})
+	}
 }
 
 // Where nobody can be asked, a device that was given out is not pinned for ever: the

@@ -62,7 +62,7 @@ func (t traffic) Collect(out chan<- prometheus.Metric) {
 	if err := t.collectVFs(out); err != nil {
 		t.plugin.log.Warn("VF counters", "err", err)
 	}
-	holders, err := kubelet.Holders(context.Background(), t.plugin.opts.PodResources)
+	holders, err := kubelet.Holders(context.Background(), t.plugin.opts.PodResources, t.plugin.opts.Self)
 	if err != nil && !errors.Is(err, kubelet.ErrNoPodResources) {
 		t.plugin.log.Warn("devices of pods", "err", err)
 	}

@@ -23,6 +23,7 @@ type flags struct {
 	options                 plugin.Options
 	metricsAddress          string
 	healthAddress           string
+	draDriver               string
 	logFormat               string
 	logLevel                int
 	logDir                  string
@@ -92,6 +93,8 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	set.StringVar(&o.CDIDir, "cdi-dir", "/var/run/cdi", "`directory` for CDI specifications")
 	set.StringVar(&o.DeviceInfoDir, "device-info-dir", "/var/run/k8s.cni.cncf.io/devinfo/dp", "`directory` for device information for CNI plugins")
 
+	set.StringVar(&f.draDriver, "dra-driver-name", "sriovnetwork.k8snetworkplumbingwg.io", "`name` of the DRA driver that may have served the node before: devices in its records, in plugins/NAME/claims of kubelet's directory, are in use; none if empty")
+
 	legacyLogFlags(set)
 	if err := set.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -113,6 +116,13 @@ func (f *flags) complete() error {
 	}
 	if err := o.Complete(); err != nil {
 		return usageError{err}
+	}
+	switch {
+	case f.draDriver == "":
+	case f.draDriver != filepath.Base(f.draDriver) || f.draDriver[0] == '.':
+		return usageError{fmt.Errorf("-dra-driver-name %q: want a name such as sriov.example.com", f.draDriver)}
+	default:
+		o.Records = filepath.Join(o.KubeletDir, "plugins", f.draDriver, "claims")
 	}
 	for name, address := range map[string]*string{"metrics-address": &f.metricsAddress, "health-address": &f.healthAddress} {
 		if err := onLoopback(address); err != nil {

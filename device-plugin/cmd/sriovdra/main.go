@@ -179,14 +179,14 @@ func newDriver(f *flags, client kubernetes.Interface, log *slog.Logger, p prepar
 	p.BootID, p.Host, p.Drivers = strings.TrimSpace(string(boot)), allocation.Host{Host: host, DevRoot: f.devRoot}, host
 	p.CDIDir, p.DeviceInfoDir, p.BindDrivers = f.cdiDir, f.deviceInfoDir, f.bindDrivers
 	p.Holders = func(ctx context.Context) (map[string]config.Resource, error) {
-		return held(ctx, f.inventory.PodResources)
+		return held(ctx, f.inventory.PodResources, f.inventory.Self)
 	}
 	return driver.New(driver.Options{
 		Name: f.driverName, Node: f.nodeName, PodUID: types.UID(f.podUID), Client: client,
 		PluginDir: f.pluginDir(), RegistryDir: filepath.Join(f.inventory.KubeletDir, "plugins_registry"), AttachmentsDir: f.attachmentsDir,
 		SysfsRoot: f.inventory.SysfsRoot,
 		Listed: func(ctx context.Context) (driver.Listed, error) {
-			pods, claims, err := kubelet.Listed(ctx, f.inventory.PodResources)
+			pods, claims, err := kubelet.Listed(ctx, f.inventory.PodResources, f.inventory.Self)
 			return driver.Listed{Pods: pods, Claims: claims}, err
 		},
 		EvictOnNoCarrier: f.evictOnNoCarrier, Facts: facts, Prepare: p,
@@ -194,8 +194,8 @@ func newDriver(f *flags, client kubernetes.Interface, log *slog.Logger, p prepar
 }
 
 // held asks kubelet which devices pods have through its device manager.
-func held(ctx context.Context, socket string) (map[string]config.Resource, error) {
-	list, err := kubelet.Holders(ctx, socket)
+func held(ctx context.Context, socket, self string) (map[string]config.Resource, error) {
+	list, err := kubelet.Holders(ctx, socket, self)
 	if err != nil {
 		return nil, err
 	}

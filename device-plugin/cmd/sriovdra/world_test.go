@@ -125,6 +125,7 @@ func (w *world) newPlugin() *program {
 	w.Helper()
 	f := w.flags()
 	f.inventory.Rescan = time.Hour
+	f.inventory.Records = filepath.Join(f.pluginDir(), "claims")
 	o := plugin.Options{Options: f.inventory, DevRoot: f.devRoot, CDIDir: f.cdiDir, DeviceInfoDir: f.deviceInfoDir}
 	dp, err := plugin.New(o, metrics.New("test"), slog.New(slog.DiscardHandler))
 	require.NoError(w, err)

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/atomicwriter"
@@ -80,16 +81,21 @@ func (r Request) Base() string {
 	return base
 }
 
-// Holds reports whether the claim has the use of a device.
-func (c Claim) Holds(id string) bool {
+// Devices are the IDs of all devices that the claim has the use of.
+func (c Claim) Devices() (ids []string) {
 	for _, r := range c.Requests {
 		for _, d := range r.Devices {
-			if d.ID == id && !r.AdminAccess {
-				return true
+			if !r.AdminAccess {
+				ids = append(ids, d.ID)
 			}
 		}
 	}
-	return false
+	return ids
+}
+
+// Holds reports whether the claim has the use of a device.
+func (c Claim) Holds(id string) bool {
+	return slices.Contains(c.Devices(), id)
 }
 
 // Same reports whether two claims have the same devices for the same requests.

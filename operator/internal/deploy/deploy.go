@@ -200,7 +200,7 @@ func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv
 	pod.AutomountServiceAccountToken = new(false)
 	const create, kubelet = corev1.HostPathDirectoryOrCreate, "/var/lib/kubelet" // where the device plugin looks
 	c := corev1.Container{
-		Name: DevicePluginName, Image: img.DevicePlugin, Args: args, SecurityContext: unprivileged(),
+		Name: DevicePluginName, Image: img.DevicePlugin, Args: args, SecurityContext: unprivileged(), Env: podName(),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
@@ -215,6 +215,7 @@ func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv
 		{name: "device-plugins", host: kubelet + "/device-plugins", inside: kubelet + "/device-plugins", kind: create},
 		{name: "plugins-registry", host: h.Kubelet + "/plugins_registry", inside: kubelet + "/plugins_registry", kind: create},
 		{name: "pod-resources", host: h.Kubelet + "/pod-resources", inside: kubelet + "/pod-resources", kind: create, readOnly: true},
+		{name: "dra-driver", host: h.Kubelet + "/plugins/" + DRADriver, inside: kubelet + "/plugins/" + DRADriver, kind: create, readOnly: true}, // records of claims
 		{name: "device-info", host: "/var/run/k8s.cni.cncf.io/devinfo/dp", inside: "/var/run/k8s.cni.cncf.io/devinfo/dp", kind: create},
 		{name: "cdi", host: "/var/run/cdi", inside: "/var/run/cdi", kind: create},
 	} {

@@ -38,16 +38,13 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 	ds.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxSurge: new(intstr.FromInt32(1)), MaxUnavailable: new(intstr.FromInt32(0))}
 	pod := &ds.Spec.Template.Spec
 	pod.Affinity = affinity(corev1.NodeSelectorOpIn, v1.ResourceModeDRA, v1.ResourceModeLeaving, v1.ResourceModeRest)
-	field := func(name, path string) corev1.EnvVar {
-		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
-	}
 	c := corev1.Container{
 		Name: DRAName, Image: img.DevicePlugin, Command: []string{"/usr/bin/sriovdra"}, SecurityContext: unprivileged(),
 		Args: []string{
 			"--config-file=/etc/pcidp/config.json", "--resource-prefix=" + o.ResourcePrefix, "--wait-for-config",
 			"--dev-root=" + hostRoot, "--kubelet-dir=" + h.Kubelet,
 		},
-		Env:                      []corev1.EnvVar{field("NODE_NAME", "spec.nodeName"), field("POD_UID", "metadata.uid")},
+		Env:                      append([]corev1.EnvVar{field("NODE_NAME", "spec.nodeName"), field("POD_UID", "metadata.uid")}, podName()...),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("64Mi")},
@@ -71,6 +68,16 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 	}
 	pod.Containers = []corev1.Container{c}
 	return ds
+}
+
+func field(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
+}
+
+// podName tells a program its pod: a kubelet that does not list it has just started and does
+// not know its pods yet.
+func podName() []corev1.EnvVar {
+	return []corev1.EnvVar{field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace")}
 }
 
 // notInDRAMode is of pods that stay off the nodes that the DRA driver serves.
