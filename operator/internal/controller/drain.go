@@ -180,8 +180,12 @@ func (r *Drainer) open(ctx context.Context, name string) error {
 	return r.gone(name, err)
 }
 
-// begin takes a slot of the node's pool, or leaves the node waiting for one.
+// begin takes a slot of the node's pool, or leaves the node waiting for one. Without a
+// configuration it waits for that, whose creation is an event.
 func (r *Drainer) begin(ctx context.Context, node *metav1.PartialObjectMetadata, state *v1.SriovNetworkNodeState) (ctrl.Result, error) {
+	if cfg, err := r.config(ctx, r); err != nil || cfg == nil {
+		return ctrl.Result{}, err
+	}
 	why, err := r.take(ctx, node)
 	if err != nil {
 		return ctrl.Result{}, r.gone(node.Name, err)
@@ -211,10 +215,10 @@ func (r *Drainer) evict(ctx context.Context, req ctrl.Request) (ctrl.Result, err
 		return ctrl.Result{}, nil // the event of it is on its way
 	}
 	cfg, err := r.config(ctx, r.Live)
-	if err != nil {
+	if err != nil || cfg == nil { // without it no daemon is left that could use an empty node
 		return ctrl.Result{}, err
 	}
-	if cfg != nil && cfg.Spec.DisableDrain {
+	if cfg.Spec.DisableDrain {
 		return ctrl.Result{}, r.complete(ctx, &state, "draining is disabled")
 	}
 	left, err := r.empty(ctx, &state, desired == v1.RebootRequired)

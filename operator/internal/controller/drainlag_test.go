@@ -123,6 +123,36 @@ func TestDrainBehindTheConfiguration(t *testing.T) {
 	require.Equal(t, v1.Draining, l.current("n"), "no permission from a configuration of before")
 }
 
+// Without a configuration nobody is left to change an emptied node: no drain begins, and one
+// that has begun goes no further, also if only the API server knows it yet.
+func TestNoDrainWithoutAConfiguration(t *testing.T) {
+	l, r := newDraining(t, true)
+	l.wishing("n", nil)
+	l.wishing("other", nil)
+	l.put(poolFor("p", 2, nil))
+	for l.deliver(0) {
+	}
+	r.turn(t, "n")
+	require.Equal(t, v1.Draining, l.current("n"))
+	cfg := l.stored["SriovOperatorConfig/"+v1.DefaultConfigName].DeepCopyObject().(*v1.SriovOperatorConfig)
+	l.remove("SriovOperatorConfig/" + v1.DefaultConfigName)
+	r.turn(t, "n")
+	require.Equal(t, v1.Draining, l.current("n"), "the cache has the configuration")
+	for l.deliver(0) {
+	}
+	r.turn(t, "n")
+	r.turn(t, "other")
+	require.Equal(t, v1.Draining, l.current("n"))
+	require.Equal(t, v1.DrainIdle, l.current("other"))
+	l.put(cfg)
+	for l.deliver(0) {
+	}
+	r.turn(t, "n")
+	r.turn(t, "other")
+	require.Equal(t, v1.DrainComplete, l.current("n"))
+	require.Equal(t, v1.Draining, l.current("other"))
+}
+
 // Who leads next counts the nodes that the one before has begun with last, though no cache
 // shows it.
 func TestSlotsOfTheLeaderBefore(t *testing.T) {
