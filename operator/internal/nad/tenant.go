@@ -15,7 +15,7 @@ import (
 // first none has a place in the chain of a tenant.
 var takesDevices = []string{
 	"sriov", "ib-sriov", "ovs", "accelerated-bridge", "host-device", "macvlan", "ipvlan", "vlan", "bridge", "ptp", "macvtap",
-	"bond", "ipoib", "tap", "userspace", "flannel", "calico", "cilium-cni", "multus", "multus-cni", "multus-shim",
+	"bond", "ovs-mirror-producer", "ovs-mirror-consumer", "ipoib", "tap", "userspace", "flannel", "calico", "cilium-cni", "multus", "multus-cni", "multus-shim",
 }
 
 // ofTheNode are the keys by which CNI and IPAM plugins are told a device, an interface or a
@@ -31,21 +31,41 @@ var ofTheNode = []string{
 // may do: which device a pod has is settled by its resource, and which files are written
 // by whoever runs the node.
 func confine(ipam, metaPlugins string) error {
-	var errs []error
-	if err := clean("ipam", ipam); err != nil {
-		errs = append(errs, err)
-	}
-	if err := clean("metaPlugins", "["+metaPlugins+"]"); err != nil {
-		errs = append(errs, err)
-	}
-	var list []map[string]any
-	_ = json.Unmarshal([]byte("["+metaPlugins+"]"), &list) // not valid: said already
+	var assigns any // addresses, by a plugin that is run just as the others are
+	var list []any
+	_ = json.Unmarshal([]byte(ipam), &assigns) // not valid: said already, as is what is too big
+	_ = json.Unmarshal([]byte("["+metaPlugins+"]"), &list)
+	errs := []error{clean("ipam", assigns)}
 	for i, p := range list {
-		errs = append(errs, takes(fmt.Sprintf("metaPlugins: entry %d", i+1), p))
+		errs = append(errs, clean(fmt.Sprintf("metaPlugins: entry %d", i+1), p))
 	}
-	var assigns map[string]any // addresses, by a plugin that is run just as the others are
-	_ = json.Unmarshal([]byte(ipam), &assigns)
-	return errors.Join(append(errs, takes("ipam", assigns))...)
+	return errors.Join(errs...)
+}
+
+// clean walks through what was configured: a plugin may run others that it is told of, at
+// whatever depth.
+func clean(where string, value any) error {
+	var inside []any
+	switch v := value.(type) {
+	case []any:
+		inside = v
+	case map[string]any:
+		for key, e := range v {
+			if slices.ContainsFunc(ofTheNode, func(k string) bool { return strings.EqualFold(k, key) }) {
+				return fmt.Errorf("%s: %q names something of the node: only networks in the operator's namespace may set it", where, key)
+			}
+			inside = append(inside, e)
+		}
+		if err := takes(where, v); err != nil {
+			return err
+		}
+	}
+	for _, e := range inside {
+		if err := clean(where, e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takes says whether the configuration of a plugin is of one that takes devices.
@@ -57,37 +77,4 @@ func takes(where string, conf map[string]any) error {
 		}
 	}
 	return nil
-}
-
-// clean walks through a JSON text, which has been found to be bounded and valid.
-func clean(field, text string) error {
-	if strings.TrimSpace(text) == "" {
-		return nil
-	}
-	var value any
-	if err := json.Unmarshal([]byte(text), &value); err != nil {
-		return nil // said already
-	}
-	var walk func(any) error
-	walk = func(v any) error {
-		switch v := v.(type) {
-		case []any:
-			for _, e := range v {
-				if err := walk(e); err != nil {
-					return err
-				}
-			}
-		case map[string]any:
-			for key, e := range v {
-				if slices.ContainsFunc(ofTheNode, func(k string) bool { return strings.EqualFold(k, key) }) {
-					return fmt.Errorf("%s: %q names something of the node: only networks in the operator's namespace may set it", field, key)
-				}
-				if err := walk(e); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	return walk(value)
 }
