@@ -8,11 +8,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -23,6 +27,11 @@ import (
 // leaveInterval is how often it is looked whether the operator is done.
 const leaveInterval = time.Second
 
+const (
+	claimsPage  = 500 // claims are listed at a time
+	claimsNamed = 5   // in an error; of more, their number
+)
+
 // runLeave deletes the SriovOperatorConfig "default" and waits until the operator, which has
 // to run meanwhile, took back what it made for it: DaemonSets, states and labels of Nodes.
 // Policies and networks are left alone, and so are VFs and running pods.
@@ -31,6 +40,7 @@ func runLeave(ctx context.Context, args []string, stdout, stderr io.Writer, gete
 	flags.SetOutput(stderr)
 	namespace := flags.String("namespace", getenv("NAMESPACE"), "of the operator (default $NAMESPACE)")
 	kubeconfig := flags.String("kubeconfig", "", "`file` to find the cluster by (default $KUBECONFIG, or the cluster that this runs in)")
+	force := flags.Bool("force", false, "go on while pods hold claims of the DRA driver: without it the kubelet cannot end them")
 	timeout := flags.Duration("timeout", 4*time.Minute, "how long the operator may take")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -52,7 +62,46 @@ func runLeave(ctx context.Context, args []string, stdout, stderr io.Writer, gete
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
+	if !*force {
+		if err := noClaims(ctx, c); err != nil {
+			return err
+		}
+	}
 	return leave(ctx, c, *namespace, stdout)
+}
+
+// noClaims is an error that names claims that have VFs of the DRA driver, if there are any:
+// the kubelet cannot end their pods when the driver is gone.
+func noClaims(ctx context.Context, c client.Client) error {
+	var held []string
+	for next := ""; ; {
+		var page resourcev1.ResourceClaimList
+		err := c.List(ctx, &page, client.Limit(claimsPage), client.Continue(next))
+		if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
+			return nil // a cluster without dynamic resource allocation
+		}
+		if err != nil {
+			return fmt.Errorf("list the ResourceClaims: %w", err)
+		}
+		for i := range page.Items {
+			a := page.Items[i].Status.Allocation
+			if a != nil && slices.ContainsFunc(a.Devices.Results, func(d resourcev1.DeviceRequestAllocationResult) bool { return d.Driver == deploy.DRADriver }) {
+				held = append(held, client.ObjectKeyFromObject(&page.Items[i]).String())
+			}
+		}
+		if next = page.Continue; next == "" {
+			break
+		}
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	more := ""
+	if n := len(held) - claimsNamed; n > 0 {
+		held, more = held[:claimsNamed], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Errorf("the claims %s%s have VFs, and without the DRA driver the kubelet cannot end their pods: "+
+		"delete these first, or go on with -force (helm uninstall --no-hooks)", strings.Join(held, ", "), more)
 }
 
 func leave(ctx context.Context, c client.Client, namespace string, stdout io.Writer) error {
@@ -107,7 +156,8 @@ func leftovers(ctx context.Context, c client.Client, namespace string) (string, 
 	}
 	marked := 0
 	for _, node := range nodes.Items {
-		if node.Labels[v1.LabelDevicePlugin] != "" || node.Annotations[v1.AnnotationNodeState] != "" {
+		a := node.Annotations
+		if node.Labels[v1.LabelDevicePlugin] != "" || a[v1.AnnotationNodeState] != "" || a[v1.AnnotationCordoned] != "" || a[v1.AnnotationModeSet] != "" {
 			marked++
 		}
 	}

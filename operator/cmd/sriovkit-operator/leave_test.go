@@ -9,12 +9,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 )
 
 // The configuration goes at once and is waited for until nothing that was made for it is
@@ -38,6 +41,21 @@ func TestLeave(t *testing.T) {
 	require.NoError(t, err)
 	c, err := client.New(config, client.Options{Scheme: scheme})
 	require.NoError(t, err)
+
+	require.NoError(t, noClaims(t.Context(), c))
+	for _, driver := range []string{"gpu.example.com", deploy.DRADriver} {
+		claim := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", GenerateName: "claim-"}}
+		claim.Spec.Devices.Requests = []resourcev1.DeviceRequest{{Name: "vf", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "any"}}}
+		require.NoError(t, c.Create(t.Context(), claim))
+		require.NoError(t, noClaims(t.Context(), c), "not allocated, or another driver's")
+		claim.Status.Allocation = &resourcev1.AllocationResult{Devices: resourcev1.DeviceAllocationResult{Results: []resourcev1.DeviceRequestAllocationResult{
+			{Request: "vf", Driver: driver, Pool: "w1", Device: "d"},
+		}}}
+		require.NoError(t, c.Status().Update(t.Context(), claim))
+		if driver == deploy.DRADriver {
+			require.ErrorContains(t, noClaims(t.Context(), c), "the claims ns/"+claim.Name+" have VFs")
+		}
+	}
 
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errTest)
 	defer cancel()
@@ -63,6 +81,14 @@ func TestLeave(t *testing.T) {
 	default:
 	}
 	kubectl("label", "node", "w1", "sriovnetwork.openshift.io/device-plugin-")
+	for _, key := range []string{v1.AnnotationNodeState, v1.AnnotationCordoned, v1.AnnotationModeSet} {
+		kubectl("annotate", "node", "w2", key+"=true")
+		left, err := leftovers(t.Context(), c, "ns")
+		require.NoError(t, err)
+		require.Contains(t, left, "its marks on ", key)
+		kubectl("annotate", "node", "w2", key+"-")
+	}
+	kubectl("annotate", "node", "w1", v1.AnnotationCordoned+"-")
 	require.NoError(t, <-done)
 	require.NoError(t, leave(t.Context(), c, "ns", io.Discard), "again")
 	kubectl("-n", "ns", "get", "daemonset/somebody-elses", "sriovnetworknodepolicy/kept")
