@@ -136,3 +136,8 @@ func declared(capabilities map[string]bool) []string {
 	slices.Sort(keys)
 	return keys
 }
+
+// FileName is the name of libcni's file for the attachment of a container.
+func FileName(containerID string, a Attachment) string {
+	return a.Name + "-" + containerID + "-" + a.Ifname
+}

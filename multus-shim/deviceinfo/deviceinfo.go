@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/moby/sys/atomicwriter"
 )
@@ -70,9 +71,11 @@ func Read(path string) (json.RawMessage, error) {
 	return data, nil
 }
 
-// Remove removes an attachment's file. That there is none is no error.
+// Remove removes an attachment's file. That there is none, or that no file can have the
+// name, is no error.
 func Remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENAMETOOLONG) {
 		return err
 	}
 	return nil

@@ -51,6 +51,7 @@ type Input struct {
 	DeviceInfoDir string
 	Lenient       bool // a request without its capability is only a warning
 	AnyDevice     bool // device IDs may be others than Devices
+	AnyLength     bool // no file is named after the attachments
 }
 
 // Attachment is a delegate's attachment with what is done around it.
@@ -95,6 +96,9 @@ func Make(in Input) (attachments []Attachment, warnings []string, err error) {
 			warnings = append(warnings, fmt.Sprintf("network %s: unknown key %q in its selection", n.Label(), key))
 		}
 		a, err := in.attachment(n, names[i], device, i == 0)
+		if err == nil {
+			err = in.fileNames(a)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("network %s: %w", n.Label(), err))
 			continue
@@ -277,6 +281,30 @@ func (in Input) args(s annotation.Selection, isDefault bool) conf.Args {
 func (in Input) deviceInfo(n Network, ifname string) string {
 	label := strings.ReplaceAll(n.Label(), "/", "-")
 	return filepath.Join(in.DeviceInfoDir, "cni", label+"-"+in.ContainerID+"_"+ifname)
+}
+
+// maxFileName is what Linux file systems take for a file's name, bytes. A file that is
+// written beside its place has tmpRoom bytes more for the time.
+const (
+	maxFileName = 255
+	tmpRoom     = len(".tmp-") + len("4294967295")
+)
+
+// fileNames refuses an attachment after which no file can be named: what it started could
+// not be recorded.
+func (in Input) fileNames(a Attachment) error {
+	if in.AnyLength {
+		return nil
+	}
+	if name := delegate.FileName(in.ContainerID, a.Attachment); len(name) > maxFileName {
+		return fmt.Errorf("the configuration's name has %d bytes, at most %d leave room for container and interface in the %d of a file's name: give it a shorter one",
+			len(a.Name), maxFileName-(len(name)-len(a.Name)), maxFileName)
+	}
+	if name := filepath.Base(a.DeviceInfo); len(name)+tmpRoom > maxFileName {
+		return fmt.Errorf("namespace and name have %d bytes, at most %d leave room for container and interface in the %d of a device-info file's name: give it a shorter one",
+			len(a.Network), maxFileName-tmpRoom-(len(name)-len(a.Network)), maxFileName)
+	}
+	return nil
 }
 
 // Allowed says whether a pod may select a NAD: its own namespace's and the

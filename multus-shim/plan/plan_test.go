@@ -4,6 +4,7 @@ package plan
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -217,4 +218,24 @@ func TestAllowed(t *testing.T) {
 		assert.Equal(t, ok, err == nil, ns)
 	}
 	assert.NoError(t, Allowed(false, "ns", nil, annotation.Selection{Namespace: "other"}))
+}
+
+// A device-info file is named after the NAD; for the time of writing its name is longer.
+func TestNamesOfDeviceInfoFiles(t *testing.T) {
+	t.Parallel()
+	for length, fits := range map[int]bool{100: true, 232: true, 233: false, 317: false} {
+		n := network(t, `{"type":"x","name":"n","capabilities":{"CNIDeviceInfoFile":true}}`, "")
+		n.NAD = "ns/" + strings.Repeat("a", length-len("ns/"))
+		in := Input{ContainerID: "c1", Ifname: "eth0", Networks: []Network{n}, DeviceInfoDir: "/d", Lenient: true}
+		_, _, err := Make(in)
+		if fits {
+			require.NoError(t, err, length)
+			continue
+		}
+		require.ErrorContains(t, err, "network "+n.NAD+": namespace and name have")
+		require.ErrorContains(t, err, "at most 232")
+		in.AnyLength = true
+		_, _, err = Make(in)
+		require.NoError(t, err, "what is to be detached may have any name")
+	}
 }

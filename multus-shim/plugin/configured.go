@@ -43,7 +43,7 @@ func (c *call) configuredAttachments(ctx context.Context) ([]plan.Attachment, er
 	}
 	attachments, _, err := plan.Make(plan.Input{
 		ContainerID: c.ContainerID, Ifname: c.IfName, Args: c.args, RuntimeConfig: c.conf.RuntimeConfig,
-		Networks: networks, DeviceInfoDir: c.conf.DeviceInfoDir, Lenient: true, AnyDevice: true,
+		Networks: networks, DeviceInfoDir: c.conf.DeviceInfoDir, Lenient: true, AnyDevice: true, AnyLength: true,
 	})
 	return attachments, err
 }

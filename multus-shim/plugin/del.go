@@ -76,16 +76,22 @@ func (c *call) attachedOtherwise() ([]string, error) {
 }
 
 // detach runs DEL for every attachment that may have been started, newest
-// first. One that fails stays recorded, so that the next DEL tries it alone.
+// first. One that fails stays recorded, so that the next DEL tries it alone. The record
+// is brought up to date after each: a DEL that is killed because networks take long finds
+// the next one further, which begins with what was not tried.
 func (c *call) detach(ctx context.Context, r *record.Record, netns string) error {
-	var interfaces []string
-	for _, e := range r.Entries {
-		interfaces = append(interfaces, e.Ifname)
-	}
-	left, err := c.detachEntries(ctx, r, netns)
+	left, err := c.detachEntries(ctx, r, netns, func(left []record.Entry) {
+		if r.Unreadable != nil { // stays until all is done: more may be in it
+			return
+		}
+		now := *r
+		now.Entries = left
+		if err := c.store.Save(&now); err != nil { // hinders nothing: the next DEL does more than it must
+			c.log.Info("the record is not brought up to date", "err", err)
+		}
+	})
 	if len(left) == 0 {
-		return coded(types.ErrIOFailure, errors.Join(
-			attached.Remove(c.attachedDir(), r.Pod.UID, r.ContainerID, interfaces), c.store.Remove(r.Key())))
+		return coded(types.ErrIOFailure, c.store.Remove(r.Key()))
 	}
 	r.Entries = left
 	return errors.Join(err, c.store.Create(r))
@@ -97,28 +103,35 @@ func (c *call) detachKnown(ctx context.Context, r *record.Record, netns string) 
 	if r == nil {
 		return nil
 	}
-	_, err := c.detachEntries(ctx, r, netns)
+	_, err := c.detachEntries(ctx, r, netns, func([]record.Entry) {})
 	return err
 }
 
-// detachEntries returns those that could not be detached, in their order.
-func (c *call) detachEntries(ctx context.Context, r *record.Record, netns string) (left []record.Entry, err error) {
-	where := delegate.Container{ID: r.ContainerID, Netns: netns}
-	var errs []error
-	for _, e := range slices.Backward(r.Started()) {
-		if err := c.detachOne(ctx, where, e); err != nil {
-			errs = append(errs, fmt.Errorf("detach network %s, interface %s: %w", e.Network, e.Ifname, err))
-			e.Added = true // it has to go either way
-			left = append(left, e)
-			continue
-		}
-		c.log.Info("detached", "network", e.Network, "ifname", e.Ifname)
+// detachEntries returns those that could not be detached, in their order. After each
+// it tells which are left, as long as there are any: those that failed come first, so
+// that they are last the next time.
+func (c *call) detachEntries(ctx context.Context, r *record.Record, netns string, tell func(left []record.Entry)) (failed []record.Entry, err error) {
+	started := slices.Clone(r.Started())
+	for i := range started {
+		started[i].Added = true // it has to go either way
 	}
-	slices.Reverse(left)
-	return left, errors.Join(errs...)
+	var errs []error
+	for i, e := range slices.Backward(started) {
+		if err := c.detachOne(ctx, r, netns, e); err != nil {
+			errs = append(errs, fmt.Errorf("detach network %s, interface %s: %w", e.Network, e.Ifname, err))
+			failed = slices.Insert(failed, 0, e)
+		} else {
+			c.log.Info("detached", "network", e.Network, "ifname", e.Ifname)
+		}
+		if i > 0 { // after the last, the caller knows
+			tell(slices.Concat(failed, started[:i]))
+		}
+	}
+	return failed, errors.Join(errs...)
 }
 
-func (c *call) detachOne(ctx context.Context, where delegate.Container, e record.Entry) error {
+func (c *call) detachOne(ctx context.Context, r *record.Record, netns string, e record.Entry) error {
+	where := delegate.Container{ID: r.ContainerID, Netns: netns}
 	if err := c.runner.Del(ctx, where, e.Attachment, e.Result); err != nil {
 		return err
 	}
@@ -126,6 +139,9 @@ func (c *call) detachOne(ctx context.Context, where delegate.Container, e record
 		if err := deviceinfo.Remove(e.DeviceInfo); err != nil {
 			return err
 		}
+	}
+	if err := attached.Remove(c.attachedDir(), r.Pod.UID, r.ContainerID, []string{e.Ifname}); err != nil {
+		return coded(types.ErrIOFailure, err)
 	}
 	return c.store.RemoveResult(where.ID, e.Attachment)
 }

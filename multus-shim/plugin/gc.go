@@ -95,6 +95,9 @@ func (s *sweep) survey() error {
 		key, r, err := f.key, f.record, f.err
 		id, _ := record.Split(key)
 		isListed := listed[id]
+		if err == nil && r != nil && !isListed {
+			err = r.Unreadable // whose the container is, only its record would tell
+		}
 		alive := isListed || err != nil || r != nil && r.Network != s.conf.Name && (r.Network != "" || shared)
 		switch {
 		case err != nil && !isListed && r == nil && s.store.Foreign(key):
@@ -175,6 +178,9 @@ func (s *sweep) detachContainer(ctx context.Context, key string) error {
 		defer release()
 	}
 	r, err := s.store.Find(key, ifname, nil) // it may have changed since
+	if err == nil && r != nil {
+		err = r.Unreadable
+	}
 	if err != nil || r == nil {
 		s.unknown = s.unknown || err != nil
 		return err
@@ -186,15 +192,18 @@ func (s *sweep) detachContainer(ctx context.Context, key string) error {
 	return s.detach(ctx, r, livingNetns(r.Netns))
 }
 
-// addConfigured adds the networks of the configuration with all containers that
-// the runtime lists: those from before we were installed have no record.
+// addConfigured adds the networks of the configuration, the default one with all
+// containers that the runtime lists: those from before we were installed have no record.
 func (s *sweep) addConfigured(ctx context.Context) {
 	networks, err := s.configured(ctx)
 	if err != nil {
 		s.errs = append(s.errs, fmt.Errorf("default network: %w", err))
 	}
-	for _, network := range networks {
+	for i, network := range networks {
 		n := s.network(bare(network))
+		if i > 0 {
+			continue // its interfaces have other names, which only records tell
+		}
 		for _, a := range s.conf.ValidAttachments {
 			n.valid[a] = true
 		}
@@ -202,13 +211,21 @@ func (s *sweep) addConfigured(ctx context.Context) {
 	if !s.absent {
 		return
 	}
-	// Who is listed and not recorded may have been attached to any network.
+	// Who is listed and not recorded may have been attached to any network, under any
+	// name of an interface; only that of the default network is known.
 	for name := range s.live {
-		if !slices.ContainsFunc(networks, func(n plan.Network) bool { return n.Config.Name == name }) {
+		if !isDefaultAlone(networks, name) {
 			s.log.Warn("network is not collected: the runtime lists containers that nothing is recorded of", "network", name)
 			delete(s.live, name)
 		}
 	}
+}
+
+// isDefaultAlone reports whether the name is that of the default network, which is the
+// first, and of no further network that every pod gets.
+func isDefaultAlone(networks []plan.Network, name string) bool {
+	return len(networks) > 0 && networks[0].Config.Name == name &&
+		!slices.ContainsFunc(networks[1:], func(n plan.Network) bool { return n.Config.Name == name })
 }
 
 // collect runs GC of the networks' plugins.

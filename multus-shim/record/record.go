@@ -68,6 +68,10 @@ type Record struct {
 	Pod         conf.Pod `json:"pod"`
 	Entries     []Entry  `json:"attachments"` // in order of ADD
 
+	// Unreadable is why the container's own record could not be used where there is one and
+	// this was rebuilt from other sources, which do not tell whose it is; nil otherwise.
+	Unreadable error `json:"-"`
+
 	rebooted bool // the last updates may be lost
 }
 
@@ -226,13 +230,14 @@ func (s Store) Records(containerID string) ([]string, error) {
 // Foreign reports whether nothing but a file in the state directory itself, where
 // upstream keeps one per container and people keep notes, has the name.
 func (s Store) Foreign(key string) bool {
-	_, err := os.Stat(s.Path(key))
+	_, err := os.Lstat(s.Path(key))
 	return errors.Is(err, fs.ErrNotExist) && len(s.results[key]) == 0 &&
 		!slices.ContainsFunc(s.unreadable, func(name string) bool { return strings.Contains(name, "-"+key+"-") })
 }
 
 // Keys lists the keys that have a record, a scratch file or, in a store with an
-// index, libcni entries; sorted.
+// index, libcni entries; sorted. Whatever has the name of a record counts as one: a pipe,
+// a directory or a link in its place stands for a container all the same.
 func (s Store) Keys() ([]string, error) {
 	ids := slices.Collect(maps.Keys(s.results))
 	for _, source := range []struct{ dir, suffix string }{{filepath.Join(s.Dir, "records"), ".json"}, {s.Dir, ""}} {
@@ -242,7 +247,7 @@ func (s Store) Keys() ([]string, error) {
 		}
 		for _, e := range entries {
 			id, ok := strings.CutSuffix(e.Name(), source.suffix)
-			if ok && e.Type().IsRegular() && !strings.HasPrefix(id, ".") {
+			if ok && (source.suffix != "" || e.Type().IsRegular()) && !strings.HasPrefix(id, ".") {
 				ids = append(ids, id)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 	"github.com/sriovkit/sriovkit/multus-shim/delegate"
@@ -38,7 +39,7 @@ type cached struct {
 const cacheKind = "cniCacheV1"
 
 func (s Store) resultPath(containerID string, a delegate.Attachment) string {
-	return filepath.Join(s.Dir, "results", a.Name+"-"+containerID+"-"+a.Ifname)
+	return filepath.Join(s.Dir, "results", delegate.FileName(containerID, a))
 }
 
 // SaveResult writes the libcni entry of an attachment: before its ADD without
@@ -63,9 +64,11 @@ func (s Store) SaveResult(key, netns string, e Entry) error {
 	return os.WriteFile(path, data, 0o600)
 }
 
-// RemoveResult removes the libcni entry of an attachment, if there is one.
+// RemoveResult removes the libcni entry of an attachment, if there is one. Of a name that
+// no file can have there is none.
 func (s Store) RemoveResult(containerID string, a delegate.Attachment) error {
-	if err := os.Remove(s.resultPath(containerID, a)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(s.resultPath(containerID, a))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENAMETOOLONG) {
 		return err
 	}
 	return nil

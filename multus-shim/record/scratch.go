@@ -38,7 +38,7 @@ func (s Store) scratchPath(containerID string) string { return filepath.Join(s.D
 func (s Store) scratchOf(key string) string {
 	container, _ := Split(key)
 	if container != key {
-		if _, err := os.Stat(s.Path(container)); err == nil {
+		if _, err := os.Lstat(s.Path(container)); err == nil {
 			return ""
 		}
 	}
@@ -50,13 +50,23 @@ func (s Store) scratchOf(key string) string {
 // then these alone. It returns nil when nothing is known. The error is ErrCorrupt
 // when there is more than the sources can tell: what they tell is returned with
 // it, for it has to be detached in any case, and files that are named are all that
-// remains of the rest. Arguments are those of the command, for sources that do
+// remains of the rest. Record.Unreadable tells that our record could not be read, whatever
+// else was found. Arguments are those of the command, for sources that do
 // not hold their own.
 func (s Store) Find(key, ifname string, args conf.Args) (*Record, error) {
 	r, recordErr := s.Load(key)
 	if recordErr == nil {
 		return r, nil
 	}
+	r, err := s.rebuild(key, ifname, args, recordErr)
+	if r != nil && !errors.Is(recordErr, fs.ErrNotExist) {
+		r.Unreadable = recordErr
+	}
+	return r, err
+}
+
+// rebuild is Find without our record.
+func (s Store) rebuild(key, ifname string, args conf.Args, recordErr error) (*Record, error) {
 	r, scratchErr := s.fromScratch(key, ifname, args)
 	if scratchErr == nil {
 		return r, nil

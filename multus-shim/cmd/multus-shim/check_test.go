@@ -174,6 +174,34 @@ func TestGCOfContainersWithoutARecord(t *testing.T) {
 	assert.Equal(t, map[string][]string{"dflt": listOf("c1 eth0", "old eth0")}, lists(t, e.calls()))
 }
 
+// A network beside the default one keeps the attachments that are recorded, under the
+// names of their interfaces. Of containers that are not recorded, those are not known.
+func TestGCOfSeveralDelegates(t *testing.T) {
+	t.Parallel()
+	two := func(second string) *env {
+		e := newEnv(t)
+		e.delegate(`{"name":"dflt","type":"recorder","cniVersion":"1.1.0"}`, `{"name":"`+second+`","type":"recorder","cniVersion":"1.1.0","second":true}`)
+		e.must("ADD")
+		require.Equal(t, []string{"ADD eth0", "ADD net1"}, names(e.calls()))
+		return e
+	}
+	e := two("more")
+	require.Nil(t, e.gc("c1").Err)
+	assert.Equal(t, map[string][]string{"dflt": listOf("c1 eth0"), "more": listOf("c1 net1")}, lists(t, e.calls()))
+	require.Nil(t, e.gc("c1", "lost").Err)
+	assert.Equal(t, map[string][]string{"dflt": listOf("c1 eth0", "lost eth0")}, lists(t, e.calls()), "lost has a net1")
+	require.NoError(t, os.RemoveAll(filepath.Join(e.dir, "state")))
+	require.Nil(t, e.gc("c1").Err)
+	assert.Equal(t, map[string][]string{"dflt": listOf("c1 eth0")}, lists(t, e.calls()), "c1 has a net1")
+
+	e = two("dflt")
+	require.Nil(t, e.gc("c1").Err)
+	both := listOf("c1 eth0", "c1 net1")[0]
+	assert.Equal(t, map[string][]string{"dflt": {both, both}}, lists(t, e.calls()))
+	require.Nil(t, e.gc("c1", "lost").Err)
+	assert.Empty(t, e.calls(), "lost has a net1 of that name, too")
+}
+
 func TestGCOfAClusterNetwork(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*env){

@@ -286,3 +286,34 @@ func TestAddTwice(t *testing.T) {
 	e.must("DEL")
 	assert.Equal(t, []string{"DEL net2", "DEL net1", "DEL eth0"}, names(e.calls()))
 }
+
+// A DEL that is killed while a network hangs leaves the rest to the next one, which begins
+// with what was not tried: the default network gets its turn.
+func TestDelGoesOnWhereItWasKilled(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.conf["delegateTimeout"] = "100ms"
+	for _, name := range []string{"neta", "netb", "netc"} {
+		e.nad(name, `"test":{"hang":"DEL"}`)
+	}
+	e.networks("neta,netb,netc")
+	e.must("ADD")
+	e.calls()
+	cmd := e.command("DEL", e.stdin(nil))
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool {
+		data, _ := os.ReadFile(filepath.Join(e.dir, "calls"))
+		return strings.Contains(string(data), `"net2"`)
+	}, waitFor, tick)
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	require.Equal(t, "DEL net3", names(e.calls())[0])
+
+	e.conf["delegateTimeout"] = "1s"
+	require.NotNil(t, e.run("DEL").Err, "they hang")
+	tried := names(e.calls())
+	require.Contains(t, tried, "DEL eth0")
+	assert.Equal(t, "DEL net3", tried[len(tried)-1], "it has been tried before the others")
+	require.NotNil(t, e.run("DEL").Err)
+	assert.NotContains(t, names(e.calls()), "DEL eth0", "it is detached")
+}

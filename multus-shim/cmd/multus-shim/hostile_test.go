@@ -169,6 +169,53 @@ func TestPodNamesThatLeadElsewhere(t *testing.T) {
 	}
 }
 
+// Files are named after network, container and interface. Where that is too long for a
+// file, nothing is started, and nothing is left that could not be detached.
+func TestNamesTooLongForAFile(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		cniName string
+		members string
+		fails   string
+	}{
+		"just fits":           {cniName: strings.Repeat("n", 255-len("-c1-net1"))},
+		"a byte more":         {cniName: strings.Repeat("n", 256-len("-c1-net1")), fails: "network ns1/neta: the configuration's name has 248 bytes, at most 247"},
+		"much more":           {cniName: strings.Repeat("n", 5000), fails: "network ns1/neta: the configuration's name has 5000 bytes"},
+		"device info of that": {cniName: strings.Repeat("n", 300), members: `,"capabilities":{"CNIDeviceInfoFile":true}`, fails: "network ns1/neta: the configuration's name has 300 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.api.PutNAD(podNS, "neta", `{"cniVersion":"1.1.0","name":"`+tc.cniName+`","type":"recorder"`+tc.members+`}`, nil)
+			e.networks("neta")
+			if tc.fails != "" {
+				e.mustFail("ADD", types.ErrInvalidNetworkConfig, tc.fails)
+				assert.Empty(t, e.calls(), "nothing was started")
+			} else {
+				e.must("ADD")
+			}
+			e.must("DEL")
+			assert.Empty(t, e.leftovers())
+		})
+	}
+}
+
+// A record of before, whose attachment never had a file, is detached.
+func TestDelOfANameTooLongForAFile(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	e.must("ADD")
+	e.calls()
+	data, err := os.ReadFile(e.recordPath())
+	require.NoError(t, err)
+	long := strings.Replace(string(data), `"name":"netb"`, `"deviceInfo":"/nonexistent/`+strings.Repeat("d", 300)+`","name":"`+strings.Repeat("n", 300)+`"`, 1)
+	require.NotEqual(t, string(data), long)
+	require.NoError(t, os.WriteFile(e.recordPath(), []byte(long), 0o600))
+	e.must("DEL")
+	assert.Equal(t, []string{"DEL net2", "DEL net1", "DEL eth0"}, names(e.calls()))
+	assert.NoFileExists(t, e.recordPath())
+}
+
 // A network does not say what belongs to the runtime, nor which device its pod gets.
 func TestMembersThatANetworkMayNotBring(t *testing.T) {
 	t.Parallel()

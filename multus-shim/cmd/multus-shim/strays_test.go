@@ -124,6 +124,41 @@ func TestGCOfASharedDirectory(t *testing.T) {
 	assert.Equal(t, []string{"DEL net2", "DEL net1", "DEL eth0"}, names(e.calls()))
 }
 
+// Two configurations with one state directory: whose a container is, only its record
+// tells. While that cannot be read, the container lives and no plugin is asked.
+func TestGCOfASharedDirectoryWithAnUnreadableRecord(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(path string) error{
+		"cut":       func(path string) error { return os.Truncate(path, 50) },
+		"version 2": func(path string) error { return os.WriteFile(path, []byte(`{"version":2,"containerID":"c2"}`), 0o600) },
+		"pipe":      func(path string) error { _ = os.Remove(path); return syscall.Mkfifo(path, 0o600) },
+		"directory": func(path string) error { _ = os.Remove(path); return os.Mkdir(path, 0o700) },
+		"nowhere":   func(path string) error { _ = os.Remove(path); return os.Symlink("/nonexistent", path) },
+		"itself":    func(path string) error { _ = os.Remove(path); return os.Symlink(filepath.Base(path), path) },
+	} {
+		for _, results := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, results %t", name, results), func(t *testing.T) {
+				t.Parallel()
+				e := twoNetworks(t)
+				e.must("ADD")
+				e.conf["name"] = "another-net"
+				e.container = "c2"
+				e.must("ADD")
+				e.calls()
+				require.NoError(t, damage(e.recordPath()))
+				if !results {
+					require.NoError(t, os.RemoveAll(e.in("results")))
+				}
+				e.conf["name"] = "multus-net"
+				out := e.gc("c1")
+				assert.Empty(t, e.calls(), "whether c2 lives is not known")
+				require.NotNil(t, out.Err)
+				assert.Contains(t, out.Err.Msg, "c2.json")
+			})
+		}
+	}
+}
+
 // An answer that is not the object that was asked for is none: the pod waits.
 func TestAnswersOfSomethingElse(t *testing.T) {
 	t.Parallel()
