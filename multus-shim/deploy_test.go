@@ -15,7 +15,7 @@ import (
 // a busy node, and a rollout waits for it.
 func TestReadinessProbeAllowsForABusyNode(t *testing.T) {
 	t.Parallel()
-	manifest, err := os.ReadFile("deploy/daemonset.yaml")
+	manifest, err := os.ReadFile("deploy/workload/daemonset.yaml")
 	require.NoError(t, err)
 	var daemonSet struct {
 		Spec struct {

@@ -61,8 +61,8 @@ func TestDrift(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ file, from, to, want string }{
 		"variable": {"operator/config/manager/deployment.yaml", "name: SRIOV_CNI_IMAGE", "name: ELSE", "no environment variable SRIOV_CNI_IMAGE"},
-		"volume":   {"multus-shim/deploy/daemonset.yaml", "name: cni-conf,", "name: cni,", "no volume cni-conf"},
-		"object":   {"multus-shim/deploy/daemonset.yaml", "kind: DaemonSet", "kind: Deployment", "DaemonSet/multus-shim is not in multus-shim/deploy any more"},
+		"volume":   {"multus-shim/deploy/workload/daemonset.yaml", "name: cni-conf,", "name: cni,", "no volume cni-conf"},
+		"object":   {"multus-shim/deploy/workload/daemonset.yaml", "kind: DaemonSet", "kind: Deployment", "DaemonSet/multus-shim is not in multus-shim/deploy any more"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -94,4 +94,27 @@ namespace: {{ .Release.Namespace }}
 c: {{- toYaml . | nindent 2 }}
 {{- end }}
 `, text)
+}
+
+// Who takes multus-shim away must not take the networks of all tenants along: the workload
+// is all of deploy but their kind.
+func TestWorkloadKeepsTheNetworks(t *testing.T) {
+	t.Parallel()
+	names := func(tree string) (all, kept []string) {
+		objects, err := render(filepath.Join("../..", tree))
+		require.NoError(t, err)
+		for _, o := range objects {
+			name := o.kind() + "/" + o.name()
+			all = append(all, name)
+			if !isCRD(o.kind()) {
+				kept = append(kept, name)
+			}
+		}
+		return all, kept
+	}
+	all, want := names("multus-shim/deploy")
+	require.Contains(t, all, "CustomResourceDefinition/network-attachment-definitions.k8s.cni.cncf.io")
+	got, _ := names("multus-shim/deploy/workload")
+	require.Equal(t, want, got)
+	require.Contains(t, got, "DaemonSet/multus-shim")
 }
