@@ -25,6 +25,9 @@ const (
 	listName   = "00-multus.conflist"
 )
 
+// ourType is the plugin's type in a configuration that is written here.
+const ourType = "multus-shim"
+
 var (
 	// errNoPrimary: the primary network's file has not come yet.
 	errNoPrimary = errors.New("no primary network")
@@ -114,7 +117,7 @@ func generate(o *Options, file string, primary nad.Config) (name string, data []
 	if o.OverrideName {
 		network = primary.Name
 	}
-	plugin := rawjson.Object{{Key: "type", Value: rawjson.Marshal("multus-shim")}}
+	plugin := rawjson.Object{{Key: "type", Value: rawjson.Marshal(ourType)}}
 	set := func(key, value string) {
 		if value != "" {
 			plugin = plugin.With(key, rawjson.Marshal(value))

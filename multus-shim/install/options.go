@@ -17,6 +17,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/version"
 
@@ -66,6 +67,10 @@ type Options struct {
 	// Pod that this runs in, NAMESPACE/NAME, whose status tells the container runtime; ""
 	// leaves RenamePrimary and OverrideName to their flags.
 	Pod string
+
+	// refusals is how long the API server has to refuse to tell the runtime until that counts
+	// as its answer, askAgain how often it is asked after that; 0 for the defaults.
+	refusals, askAgain time.Duration
 }
 
 // Parse reads the arguments of the install command.

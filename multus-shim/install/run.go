@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/nad"
 )
 
 // oldSuffix of a primary network's file that the runtime is to overlook.
@@ -57,8 +59,12 @@ type installer struct {
 	copied     map[string]fs.FileInfo // binaries as we left them
 	configured bool
 	adapted    bool   // the container runtime is known
+	refused    bool   // it is not, and was not told for long
 	primary    string // path of the primary network's file
 	warned     string // the last warning, which is not repeated
+	now        func() time.Time
+
+	refusedSince, nextAsk time.Time
 }
 
 func (in *installer) warn(message string, err error) {
@@ -75,7 +81,7 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 		return err
 	}
 	defer watcher.Close()
-	in := &installer{Options: o, getenv: getenv, log: log, files: files{log: log, now: time.Now}, copied: map[string]fs.FileInfo{}}
+	in := &installer{Options: o, getenv: getenv, log: log, now: time.Now, files: files{log: log, now: time.Now}, copied: map[string]fs.FileInfo{}}
 	var all sync.WaitGroup
 	defer all.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -194,7 +200,7 @@ func (in *installer) sync(ctx context.Context) (again time.Duration, err error) 
 	default:
 		in.configured = true
 	}
-	return in.files.wait(), nil
+	return in.wait(), nil
 }
 
 // configure brings the configuration up to date. One that is in force stays when
@@ -206,6 +212,13 @@ func (in *installer) configure() error {
 	}
 	force := inForce(in.ConfDir)
 	path, primary, err := findPrimary(in.PrimaryDir, in.Primary, primaryInForce(force))
+	if errors.Is(err, errNoPrimary) {
+		if old, c, ok := in.renamedPrimary(force); ok {
+			in.primary = old
+			name, data := generate(in.Options, strings.TrimSuffix(filepath.Base(old), oldSuffix), c)
+			return in.place(name, data)
+		}
+	}
 	switch {
 	case errors.Is(err, errDamaged), errors.Is(err, errNoPrimary) && force != nil:
 		in.warn("keeping the configuration in force", err)
@@ -222,6 +235,18 @@ func (in *installer) configure() error {
 		return in.files.rename(path, path+oldSuffix)
 	}
 	return nil
+}
+
+// renamedPrimary is the primary network's file under the name that it was given here. What
+// the flags say now is to reach a node of which the file was renamed before.
+func (in *installer) renamedPrimary(force []byte) (path string, c nad.Config, ok bool) {
+	name := primaryInForce(force)
+	if name == "" || !in.RenamePrimary {
+		return "", nad.Config{}, false
+	}
+	path = filepath.Join(in.PrimaryDir, name+oldSuffix)
+	c, err := readPrimary(path)
+	return path, c, err == nil
 }
 
 // copyConf installs a finished configuration, if it is one.

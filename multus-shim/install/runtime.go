@@ -3,6 +3,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,13 @@ const crio = "cri-o"
 // server of a container a moment after it has started.
 const runtimePause = time.Second
 
+// A role binding, or the pod itself, may come to an API server some seconds after the first
+// question. Later a refusal is what it looks like, which somebody may mend at any time.
+const (
+	refusalTime  = time.Minute
+	refusalPause = 10 * time.Minute
+)
+
 // errRuntime: the runtime is not known yet.
 var errRuntime = errors.New("the container runtime is not known yet")
 
@@ -29,25 +37,60 @@ var errRuntime = errors.New("the container runtime is not known yet")
 // pods of the first alone: beside ours, the primary network's would be told that no pod
 // lives, and pods from before would be detached. There the primary's file is renamed and
 // its network's name taken over, so that one network has all pods. The status of this
-// pod tells the runtime. Until it does, everything stays as it is: errRuntime.
+// pod tells the runtime. Until it does, everything stays as it is: errRuntime. Where the API
+// server keeps refusing, the node gets its configuration without, and it is asked now and then.
 func (in *installer) adapt(ctx context.Context) error {
 	if in.Pod == "" || in.adapted || in.RenamePrimary && in.OverrideName {
 		return nil
 	}
+	if in.refused && in.now().Before(in.nextAsk) {
+		return nil
+	}
 	runtime, err := in.runtime(ctx)
-	switch {
-	case errors.Is(err, kube.ErrForbidden), errors.Is(err, kube.ErrNotFound):
-		in.log.Warn("the container runtime stays unknown; if it is CRI-O, install with -rename-conf-file -override-network-name", "err", err)
-	case err != nil:
-		return fmt.Errorf("%w: %w", errRuntime, err)
-	case runtime == "":
-		return fmt.Errorf("%w: no container of pod %s has an ID", errRuntime, in.Pod)
-	case runtime == crio:
+	if err == nil && runtime == "" {
+		err = fmt.Errorf("no container of pod %s has an ID", in.Pod)
+	}
+	if err != nil {
+		return in.untold(err)
+	}
+	if runtime == crio {
 		in.log.Info("CRI-O: the primary network's file is renamed and its network's name taken over")
 		in.RenamePrimary, in.OverrideName = true, true
 	}
 	in.adapted = true
 	return nil
+}
+
+// untold decides whether to go on without an answer: errRuntime if not.
+func (in *installer) untold(err error) error {
+	now := in.now()
+	if !in.refused {
+		if !errors.Is(err, kube.ErrForbidden) && !errors.Is(err, kube.ErrNotFound) {
+			in.refusedSince = time.Time{}
+			return fmt.Errorf("%w: %w", errRuntime, err)
+		}
+		if in.refusedSince.IsZero() {
+			in.refusedSince = now
+		}
+		if now.Sub(in.refusedSince) < cmp.Or(in.refusals, refusalTime) {
+			return fmt.Errorf("%w: %w", errRuntime, err)
+		}
+		in.log.Warn("the container runtime stays unknown; if it is CRI-O, install with -rename-conf-file -override-network-name", "err", err)
+		in.refused = true
+	}
+	in.nextAsk = now.Add(cmp.Or(in.askAgain, refusalPause))
+	return nil
+}
+
+// wait is the time until something is to be done though nothing has changed, 0 for none.
+func (in *installer) wait() time.Duration {
+	wait := in.files.wait()
+	if in.refused && !in.adapted {
+		if ask := max(in.nextAsk.Sub(in.now()), time.Millisecond); wait == 0 || ask < wait {
+			wait = ask
+		}
+	}
+	return wait
 }
 
 func (in *installer) runtime(ctx context.Context) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -56,6 +57,7 @@ func TestRuntimeDecidesHowTheConfigurationStands(t *testing.T) {
 			t.Parallel()
 			n, server := inPod(t)
 			tc.answer(server)
+			n.opts.refusals = time.Nanosecond
 			require.NoError(t, n.once())
 			assert.Equal(t, tc.want, n.list("net.d"))
 			assert.Equal(t, "k8s-pod-network", primaryOf(n))
@@ -74,6 +76,8 @@ func TestRuntimeIsAwaited(t *testing.T) {
 		},
 		"server error": func(s *apitest.Server) { fail(s, http.StatusInternalServerError) },
 		"not known":    func(s *apitest.Server) { fail(s, http.StatusUnauthorized) },
+		"not yet":      forbid,
+		"no such pod":  func(*apitest.Server) {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -109,4 +113,43 @@ func TestCleanupOfWhatAnotherInstallerRenamed(t *testing.T) {
 	n.eventually(func() bool { return len(silent.Requests()) > 0 })
 	again.end()
 	assert.Equal(t, []string{"10-calico.conflist"}, n.list("net.d"))
+}
+
+// A refusal that lasted is no answer for ever: when the rights are mended, the node is, too.
+func TestRuntimeIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	n, server := inPod(t)
+	n.opts.refusals, n.opts.askAgain = time.Nanosecond, 10*time.Millisecond
+	forbid(server)
+	n.start()
+	n.eventually(func() bool { return primaryOf(n) != "" })
+	assert.Equal(t, []string{singleName, "10-calico.conflist", "multus.d"}, n.list("net.d"))
+	fail(server, http.StatusInternalServerError)
+	asked := len(server.Requests())
+	n.eventually(func() bool { return len(server.Requests()) > asked+1 })
+	server.Fault(nil)
+	server.Put(podPath, status("cri-o://1"))
+	n.eventually(func() bool { return n.read("net.d/10-calico.conflist.old") != "" })
+	n.end()
+	assert.Contains(t, n.read("net.d/"+singleName), `"name":"k8s-pod-network","type":"multus-shim"`)
+}
+
+// New flags reach a node whose primary network's file was renamed before.
+func TestFlagsReachARenamedPrimary(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "-rename-conf-file")
+	n.write("net.d/10-calico.conflist", calico)
+	require.NoError(t, n.once())
+	require.NotContains(t, n.read("net.d/"+singleName), "namespaceIsolation")
+	n.opts.Isolation = true
+	require.NoError(t, n.once())
+	assert.Contains(t, n.read("net.d/"+singleName), `"namespaceIsolation":true`)
+	assert.Equal(t, "k8s-pod-network", primaryOf(n))
+	assert.Equal(t, []string{singleName, "10-calico.conflist.old", "multus.d"}, n.list("net.d"))
+
+	before := n.read("net.d/" + singleName)
+	require.NoError(t, os.Remove(n.path("net.d/10-calico.conflist.old")))
+	n.opts.Isolation = false
+	require.NoError(t, n.once())
+	assert.Equal(t, before, n.read("net.d/"+singleName), "nothing to make another of")
 }

@@ -3,6 +3,8 @@
 package install
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -13,7 +15,8 @@ import (
 )
 
 // cleanup removes what makes the runtime use multus: configuration and
-// credentials that were written here, and nothing beside them. The primary network
+// credentials that were written here, and nothing beside them. What another installer put
+// in their place, such as that of upstream, is the node's network by now and stays. The primary network
 // comes first if it was renamed, so that the runtime always has one. The binaries
 // stay: runtimes detach running pods with the configuration of their start.
 func cleanup(o *Options) error {
@@ -22,16 +25,53 @@ func cleanup(o *Options) error {
 		errs = append(errs, renameBack(o))
 	}
 	for _, name := range []string{listName, singleName} {
-		errs = append(errs, removeFile(filepath.Join(o.ConfDir, name)))
+		if path := filepath.Join(o.ConfDir, name); isOurs(o, path) {
+			errs = append(errs, removeFile(path))
+		}
 	}
 	return errors.Join(append(errs, removeCredentials(o))...)
+}
+
+// isOurs reports whether a configuration was written by an installer of this kind: it says
+// so, or it is the finished one that this was given.
+func isOurs(o *Options, path string) bool {
+	data, err := readOwn(path)
+	if err != nil {
+		return false
+	}
+	var c struct {
+		Type    string
+		Plugins []struct{ Type string }
+	}
+	if json.Unmarshal(data, &c) == nil && (c.Type == ourType || len(c.Plugins) > 0 && c.Plugins[0].Type == ourType) || primaryInForce(data) != "" {
+		return true
+	}
+	if o.ConfFile == "auto" {
+		return false
+	}
+	given, err := os.ReadFile(o.ConfFile)
+	return err == nil && bytes.Equal(data, given)
+}
+
+// isOurKubeconfig reports whether a kubeconfig leads to the token beside it, as credentials
+// writes it. Others have a token of their own in it.
+func isOurKubeconfig(path string) bool {
+	data, err := readOwn(path)
+	var c struct {
+		Users []struct{ User struct{ TokenFile string } }
+	}
+	return err == nil && json.Unmarshal(data, &c) == nil && len(c.Users) == 1 && c.Users[0].User.TokenFile == tokenName
 }
 
 // removeCredentials removes the two files that credentials wrote and then their
 // directory, unless somebody keeps more in it.
 func removeCredentials(o *Options) error {
 	dir := o.credentialsDir()
-	for _, name := range []string{filepath.Base(o.HostKubeconfig), tokenName} {
+	names := []string{tokenName}
+	if name := filepath.Base(o.HostKubeconfig); isOurKubeconfig(filepath.Join(dir, name)) {
+		names = []string{name, tokenName}
+	}
+	for _, name := range names {
 		if err := removeFile(filepath.Join(dir, name)); err != nil {
 			return err
 		}

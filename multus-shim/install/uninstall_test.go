@@ -149,6 +149,32 @@ func TestCleanupRemovesItsOwnFilesOnly(t *testing.T) {
 	assert.Equal(t, []string{"notes"}, n.list("net.d/multus.d"))
 }
 
+// Another installer's files in the place of ours are the node's network: they stay.
+func TestCleanupLeavesWhatAnotherInstallerWrote(t *testing.T) {
+	t.Parallel()
+	const (
+		configuration = `{"cniVersion":"0.3.1","name":"multus-cni-network","type":"multus","delegates":[{"type":"calico"}]}`
+		kubeconfig    = "kind: Config\nusers:\n- name: multus\n  user: {token: theirs}\n"
+	)
+	n := newNode(t, "-skip-config-watch", "-cleanup-config-on-exit")
+	n.write("net.d/10-calico.conflist", calico)
+	require.NoError(t, n.once())
+	require.NoError(t, os.Remove(n.path("net.d/"+singleName)))
+	n.write("net.d/"+singleName, configuration)
+	n.write("net.d/multus.d/multus.kubeconfig", kubeconfig)
+	require.NoError(t, cleanup(n.opts))
+	assert.Equal(t, configuration, n.read("net.d/"+singleName))
+	assert.Equal(t, kubeconfig, n.read("net.d/multus.d/multus.kubeconfig"))
+	assert.Equal(t, []string{"multus.kubeconfig"}, n.list("net.d/multus.d"), "the token is ours")
+
+	// The same text is ours if it was given to be installed.
+	n.write("given.conf", configuration)
+	n.opts.ConfFile = n.path("given.conf")
+	require.NoError(t, cleanup(n.opts))
+	assert.NoFileExists(t, n.path("net.d/"+singleName))
+	assert.Equal(t, kubeconfig, n.read("net.d/multus.d/multus.kubeconfig"))
+}
+
 // An installer that fails is started again: it takes nothing away.
 func TestNoCleanupAfterAnError(t *testing.T) {
 	t.Parallel()
