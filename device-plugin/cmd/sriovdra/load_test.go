@@ -11,9 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	clienttesting "k8s.io/client-go/testing"
 )
 
@@ -102,7 +106,7 @@ func TestNothingIsOfferedOnAGuess(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 2)
 	var reads atomic.Int64
-	var away atomic.Bool
+	var away, forbidden atomic.Bool
 	away.Store(true)
 	mode := w.api.CoreV1().Nodes()
 	node, err := mode.Get(t.Context(), "node", getNow)
@@ -112,14 +116,28 @@ func TestNothingIsOfferedOnAGuess(t *testing.T) {
 	require.NoError(t, err)
 	w.api.PrependReactor("get", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
 		reads.Add(1)
+		if forbidden.Load() { // rights of an older manifest
+			return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "node", nil)
+		}
 		return away.Load(), nil, errors.New("away")
 	})
 	w.driver = w.newDriver()
 	w.kube.AwaitDriver(driverName, true)
 	w.await(func() bool { return reads.Load() > 1 }, func() string { return "the Node is not asked for again" })
 	require.Empty(t, w.offered())
+	forbidden.Store(true)
+	before := reads.Load()
+	w.await(func() bool { return reads.Load() > before+1 }, func() string { return "the Node is not asked for again" })
+	require.Empty(t, w.offered())
+	claim := newClaim("p", pool.DRAName(vfs(1)[0]))
+	_, err = w.api.ResourceV1().ResourceClaims(claim.Namespace).Create(t.Context(), claim, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = w.kube.Prepare(driverName, claim)
+	require.ErrorContains(t, err, "the Node's label is not read yet")
+	forbidden.Store(false)
 	away.Store(false)
-	w.await(func() bool { return reads.Load() > 3 }, func() string { return "the Node is not read" })
+	before = reads.Load()
+	w.await(func() bool { return reads.Load() > before }, func() string { return "the Node is not read" })
 	require.Empty(t, w.offered(), "it is leaving")
 	w.mode("dra")
 	w.awaitOffered(vfs(2)...)

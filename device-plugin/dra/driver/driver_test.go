@@ -89,6 +89,7 @@ func start(t *testing.T) *node {
 	n.kube, err = grpc.NewClient("unix://"+filepath.Join(dir, "plugin/dra.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = n.kube.Close() })
+	n.published(map[string]string{vf0: "", vf1: "", vf2: ""}) // it has read the Node
 	return n
 }
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/watch"
@@ -46,6 +45,9 @@ func (m mode) next(label string) mode {
 // errLeft is why a claim is not prepared in modeRest.
 var errLeft = errors.New("the node has gone back to the device plugin and prepares no further claims: delete the pod, and it is scheduled anew")
 
+// errUnread is why a claim is not prepared in modeUnknown.
+var errUnread = errors.New("the Node's label is not read yet; kubelet asks again (does the API server answer, and may the driver get and watch nodes?)")
+
 // watchPause is the pause after a watch of the Node that failed.
 const watchPause = 2 * time.Second
 
@@ -74,10 +76,7 @@ func (d *Driver) WatchMode(ctx context.Context) error {
 func (d *Driver) watchNode(ctx context.Context) error {
 	nodes := d.opts.Client.CoreV1().Nodes()
 	node, err := nodes.Get(ctx, d.opts.Node, metav1.GetOptions{})
-	if apierrors.IsForbidden(err) { // rights of an older manifest
-		return errors.Join(err, d.setMode(ctx, ""))
-	}
-	if err != nil {
+	if err != nil { // also Forbidden: a node that cannot be read may be one that is leaving
 		return err
 	}
 	if err := d.setMode(ctx, node.Labels[LabelMode]); err != nil {
@@ -125,8 +124,12 @@ func (d *Driver) setMode(ctx context.Context, label string) error {
 func (d *Driver) takesClaims() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.mode == modeRest {
+	switch d.mode {
+	case modeUnknown:
+		return errUnread
+	case modeRest:
 		return errLeft
+	case modeServe, modeLeaving:
 	}
 	return nil
 }
