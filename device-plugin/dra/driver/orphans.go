@@ -5,14 +5,14 @@ package driver
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/value"
-	resourceapi "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,9 +25,10 @@ type Listed struct{ Pods, Claims map[string]bool }
 // kubelet does not know: one that has lost its checkpoint never asks for it, and their
 // devices would be gone for good. It ends with ctx.
 //
-// Over is a claim of which the API server says that its pod does not have it, in two looks
+// Over is a claim of which the API server says that nobody has it, in two looks
 // one after the other, while kubelet, which answers and lists pods, lists neither claim nor
 // pod, and whose devices' interfaces are back. Anything else, and what is not known, stays.
+// It is asked a third time with calls locked out: a pod may have come for it meanwhile.
 func (d *Driver) EndOrphans(ctx context.Context, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -59,45 +60,52 @@ func (d *Driver) orphans(ctx context.Context) (out []record.Claim) {
 		return nil
 	}
 	for _, c := range claims {
-		if listed.Claims[c.Namespace+"/"+c.Name] || listed.Pods[c.Namespace+"/"+c.Pod.Name] {
-			continue
-		}
-		if d.over(ctx, c) && d.back(c) {
+		if d.isOrphan(ctx, c, listed) {
 			out = append(out, c)
 		}
 	}
 	return out
 }
 
-// over reports whether the API server says that the claim's pod does not have it any more.
+func (d *Driver) isOrphan(ctx context.Context, c record.Claim, listed Listed) bool {
+	if listed.Claims[c.Namespace+"/"+c.Name] || listed.Pods[c.Namespace+"/"+c.Pod.Name] {
+		return false
+	}
+	return d.over(ctx, c) && d.back(c)
+}
+
+// over reports whether the API server says that nobody has the claim any more. A consumer
+// other than the record's pod has come since, and is about to be given it.
 func (d *Driver) over(ctx context.Context, c record.Claim) bool {
 	now, err := d.opts.Client.ResourceV1().ResourceClaims(c.Namespace).Get(ctx, c.Name, metav1.GetOptions{})
 	if err != nil {
 		return apierrors.IsNotFound(err)
 	}
-	has := func(r resourceapi.ResourceClaimConsumerReference) bool { return r.UID == c.Pod.UID }
-	return now.UID != c.UID || now.Status.Allocation == nil || !slices.ContainsFunc(now.Status.ReservedFor, has)
+	return now.UID != c.UID || now.Status.Allocation == nil || len(now.Status.ReservedFor) == 0
 }
 
 // back reports whether the interfaces of a claim's devices are not in a pod. Devices of
-// drivers for user space have none.
+// drivers for user space have none, and those that are gone none any more; of a device that
+// cannot be read it is not known.
 func (d *Driver) back(c record.Claim) bool {
-	for _, r := range c.Requests {
-		for _, device := range r.Devices {
-			a, err := libsriov.ParseAddress(device.ID)
-			if err != nil || r.AdminAccess {
-				continue
-			}
+	for _, id := range c.Devices() {
+		below := filepath.Join(d.opts.SysfsRoot, "sys/bus/auxiliary/devices", id)
+		if a, err := libsriov.ParseAddress(id); err == nil {
 			driver, err := d.opts.Prepare.Drivers.Driver(a)
-			if err != nil || value.DriverKindOf(driver) != value.Kernel {
+			if errors.Is(err, libsriov.ErrNoDevice) || err == nil && value.DriverKindOf(driver) != value.Kernel {
 				continue
 			}
-			below := filepath.Join(d.opts.SysfsRoot, "sys/bus/pci/devices", a.String())
-			direct, _ := filepath.Glob(filepath.Join(below, "net/*")) // the patterns are good
-			virtio, _ := filepath.Glob(filepath.Join(below, "virtio*/net/*"))
-			if len(direct)+len(virtio) == 0 {
+			if err != nil {
 				return false
 			}
+			below = filepath.Join(d.opts.SysfsRoot, "sys/bus/pci/devices", a.String())
+		} else if _, err := os.Stat(below); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		direct, _ := filepath.Glob(filepath.Join(below, "net/*")) // the patterns are good
+		virtio, _ := filepath.Glob(filepath.Join(below, "virtio*/net/*"))
+		if len(direct)+len(virtio) == 0 {
+			return false
 		}
 	}
 	return true
@@ -110,6 +118,15 @@ func (d *Driver) endOrphan(ctx context.Context, c record.Claim) {
 		return
 	}
 	defer unlock()
+	now, err := d.preparer.Store.Load(c.UID)
+	if err != nil || now == nil || now.Pod.UID != c.Pod.UID {
+		return // ended, or another pod's
+	}
+	listed, err := d.opts.Listed(ctx)
+	if err != nil || len(listed.Pods) == 0 || !d.isOrphan(ctx, *now, listed) {
+		return
+	}
+	c = *now
 	if err := errors.Join(d.preparer.RemoveMetadata(c), d.preparer.Unprepare(ctx, c.UID)); err != nil {
 		d.log.Error("a claim is over, and kubelet does not know it", "claim", c.Namespace+"/"+c.Name, "err", err)
 		return

@@ -98,6 +98,12 @@ func (p *Preparer) prepare(ctx context.Context, claim *resourceapi.ResourceClaim
 		return nil, err
 	}
 	if before != nil && before.Prepared && before.Same(want) {
+		if before.Pod != want.Pod { // the claim outlives its pods
+			before.Pod = want.Pod
+			if err := p.Store.Save(*before); err != nil {
+				return nil, err
+			}
+		}
 		if err := p.restore(ctx, *before); err != nil {
 			return nil, err
 		}
@@ -322,6 +328,21 @@ func (p *Preparer) restoreEach(ctx context.Context, claims []record.Claim, left 
 	return errors.Join(errs...)
 }
 
+// stillOurs fails with ErrInUse if a pod has one of a claim's devices through kubelet's
+// device manager.
+func (p *Preparer) stillOurs(ctx context.Context, c record.Claim) error {
+	held, err := p.Holders(ctx)
+	if err != nil {
+		return fmt.Errorf("it is not known which devices pods hold: %w", err)
+	}
+	for _, id := range c.Devices() {
+		if resource, ok := held[id]; ok {
+			return fmt.Errorf("%s: %w: a pod has it as %s through kubelet's device manager", id, ErrInUse, resource)
+		}
+	}
+	return nil
+}
+
 func (p *Preparer) restore(ctx context.Context, c record.Claim) error {
 	for _, r := range c.Requests {
 		for _, d := range r.Devices {
@@ -331,7 +352,10 @@ func (p *Preparer) restore(ctx context.Context, c record.Claim) error {
 		}
 	}
 	if c.BootID != p.BootID {
-		// The kernel chose the drivers anew.
+		// The kernel chose the drivers anew, and whoever came first may have the devices.
+		if err := p.stillOurs(ctx, c); err != nil {
+			return err
+		}
 		if err := p.bind(ctx, c); err != nil {
 			return err
 		}

@@ -434,6 +434,49 @@ func TestRestoreWaitsForHardware(t *testing.T) {
 	require.Empty(t, pending)
 }
 
+// After a reboot the device manager may have come first: its pod keeps the device and its
+// driver, and the claim waits.
+func TestRestoreAsksWhoHasTheDevice(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.BindDrivers = true
+	require.NoError(t, n.Prepare(t.Context(), with(claim("vf: "+testhost.VF1), `"driver": "iavf"`)).Err)
+	n.BootID = "boot-2"
+	a, err := libsriov.ParseAddress(testhost.VF1)
+	require.NoError(t, err)
+	require.NoError(t, n.kernel.set(a, "vfio-pci"))
+	before := n.state(t)
+	n.held = map[string]config.Resource{testhost.VF1: {Prefix: "example.com", Name: "dpdk"}}
+	left, err := n.Restore(t.Context(), nil)
+	require.ErrorIs(t, err, ErrInUse)
+	require.Len(t, left, 1)
+	ask := n.Holders
+	n.Holders = func(context.Context) (map[string]config.Resource, error) { return nil, errors.New("no answer") }
+	left, err = n.Restore(t.Context(), left)
+	require.ErrorContains(t, err, "no answer")
+	require.Len(t, left, 1)
+	require.Equal(t, before, n.state(t))
+	n.Holders, n.held = ask, nil
+	left, err = n.Restore(t.Context(), left)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	require.Equal(t, "iavf", n.state(t)[testhost.VF1])
+}
+
+// A claim that outlives its pod is the next pod's: the record names whose it is.
+func TestPrepareForAnotherPod(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	c := claim("vf: " + testhost.VF0)
+	require.NoError(t, n.Prepare(t.Context(), c).Err)
+	c.Status.ReservedFor[0].Name, c.Status.ReservedFor[0].UID = "next", "p2"
+	require.NoError(t, n.Prepare(t.Context(), c).Err)
+	r, err := n.Store.Load(uid)
+	require.NoError(t, err)
+	require.Equal(t, record.Pod{UID: "p2", Name: "next"}, r.Pod)
+	require.True(t, r.Prepared)
+}
+
 // While one claim waits for its device, the others are let be: the runtime reads all
 // specifications again for each that is written.
 func TestRestoreTouchesNothingThatIsWhole(t *testing.T) {
