@@ -48,7 +48,7 @@ func (m *Machine) able(ctx context.Context, w plan.Work) error {
 		errs = append(errs, m.ableToBind(ctx, addr))
 	}
 	if vdpa {
-		errs = append(errs, m.ableToVDPA(ctx, addr))
+		errs = append(errs, m.ableToVDPA(ctx, addr, w.Steps))
 	}
 	return errors.Join(errs...)
 }

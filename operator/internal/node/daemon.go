@@ -214,7 +214,7 @@ func (d *Daemon) steps(state *v1.SriovNetworkNodeState, s sight) ([]plan.Work, [
 	}
 	return plan.Steps(plan.Have{
 		Interfaces: s.Interfaces, Bound: s.bound, RdmaMode: s.RdmaMode, RdmaOption: option, Owned: s.owned,
-		NoMAC: d.Machine.Files.noMAC(s.Found), NoOffload: s.NoOffload, Unread: s.Unread, Partial: s.Partial,
+		NoMAC: d.Machine.Files.noMAC(s.Found), NoOffload: s.NoOffload, OurVDPA: s.OurVDPA, Unread: s.Unread, Partial: s.Partial,
 		Planned: state.Annotations[v1.AnnotationPlanned] == "true", GUIDs: d.Machine.Files.GUIDs(), Unreported: unreported(state, s.Interfaces),
 	}, state.Spec)
 }

@@ -27,6 +27,8 @@ type Found struct {
 	// MACs of Ethernet VFs as their PF tells them, by PCI address of the VF. Some drivers
 	// tell the address that the VF has chosen, if the PF was given none.
 	MACs map[string]net.HardwareAddr
+	// OurVDPA are the VFs, by PCI address, that have a vDPA device with a daemon's name.
+	OurVDPA map[string]bool
 	// NoOffload are the PFs in switchdev mode, by PCI address, with hw-tc-offload off.
 	NoOffload map[string]bool
 	// Unread is why single devices were not read, or not whole, by PCI address; Partial
@@ -251,6 +253,12 @@ func (l *looker) vf(pf string, f libsriov.Function, index int) v1.VirtualFunctio
 			l.found.broken(pf, err)
 		default:
 			vf.VdpaType = vdpaType(device.Driver)
+			if name == vdpaName(f.Address) {
+				if l.found.OurVDPA == nil {
+					l.found.OurVDPA = map[string]bool{}
+				}
+				l.found.OurVDPA[vf.PciAddress] = true
+			}
 		}
 	}
 	return vf

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/event"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 	"github.com/sriovkit/sriovkit/libsriov/vdpa"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
@@ -104,7 +106,7 @@ func (m *Machine) endVDPA(ctx context.Context, vf libsriov.Address) error {
 }
 
 // offerVDPA has the VF's driver offer a vDPA device: a virtio function is given to the one
-// that does.
+// that does, another one to the driver that the kernel has for it.
 func (m *Machine) offerVDPA(ctx context.Context, vf libsriov.Address) error {
 	if offered, err := offersVDPA(vf); err != nil || offered {
 		return err
@@ -114,7 +116,18 @@ func (m *Machine) offerVDPA(ctx context.Context, vf libsriov.Address) error {
 		return err
 	}
 	if f.Vendor != virtioVendor {
-		return fmt.Errorf("the driver %s of %s offers no vDPA device: those of Mellanox do with eSwitchMode switchdev, others may need a module", f.Driver, vf)
+		if value.DriverKindOf(f.Driver) != value.Kernel { // with vfio-pci, as a policy before wanted it, or none
+			if err := m.Host.ResetDriver(ctx, vf); err != nil {
+				return err
+			}
+			if offered, err := offersVDPA(vf); err != nil || offered {
+				return err
+			}
+			if f, err = m.Host.Function(vf); err != nil {
+				return err
+			}
+		}
+		return offersNone(f)
 	}
 	if err := m.loadModule(ctx, plan.VirtioVDPADriver); err != nil {
 		return fmt.Errorf("%w; the module is built with CONFIG_VP_VDPA", err)
@@ -126,6 +139,10 @@ func (m *Machine) offerVDPA(ctx context.Context, vf libsriov.Address) error {
 		return err
 	}
 	return fmt.Errorf("%s is bound to %s and offers no vDPA device; is something in the kernel's log?", vf, plan.VirtioVDPADriver)
+}
+
+func offersNone(f libsriov.Function) error {
+	return fmt.Errorf("the driver %s of %s offers no vDPA device: those of Mellanox do with eSwitchMode switchdev, others may need a module", cmp.Or(f.Driver, "(none)"), f.Address)
 }
 
 func offersVDPA(vf libsriov.Address) (bool, error) {
@@ -164,11 +181,48 @@ func (m *Machine) awaitVDPA(ctx context.Context, name string) error {
 	}
 }
 
-// ableToVDPA tells why VFs of a PF could not be made vDPA devices.
-func (m *Machine) ableToVDPA(ctx context.Context, addr libsriov.Address) error {
+// ableToVDPA tells why VFs of a PF could not be made vDPA devices. Whether a driver offers
+// them is seen of VFs that are there, have a driver of the kernel's, and stay as they are
+// until then.
+func (m *Machine) ableToVDPA(ctx context.Context, addr libsriov.Address, steps []plan.Step) error {
 	f, err := m.Host.Function(addr)
-	if err != nil || f.Vendor != virtioVendor {
-		return err // whether the driver offers them is seen when there are VFs
+	if err != nil {
+		return err
 	}
-	return m.loadModule(ctx, plan.VirtioVDPADriver)
+	if f.Vendor == virtioVendor {
+		return m.loadModule(ctx, plan.VirtioVDPADriver)
+	}
+	if slices.ContainsFunc(steps, func(s plan.Step) bool { return s.Op == plan.OpCreate || s.Op == plan.OpEswitch }) {
+		return nil
+	}
+	var errs []error
+	for _, s := range steps {
+		if s.Op != plan.OpVDPA || s.Mode == "" {
+			continue
+		}
+		if err := m.loadVDPA(ctx, vdpaDrivers[s.Mode]); err != nil { // without it none is listed
+			return err
+		}
+		for _, address := range s.Disturbs {
+			errs = append(errs, m.mayOfferVDPA(address))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mayOfferVDPA tells why the driver of a VF, if it is one of the kernel's, offers no vDPA
+// device.
+func (m *Machine) mayOfferVDPA(address string) error {
+	vf, err := libsriov.ParseAddress(address)
+	if err != nil {
+		return err
+	}
+	f, err := m.Host.Function(vf)
+	if err != nil || value.DriverKindOf(f.Driver) != value.Kernel {
+		return err
+	}
+	if offered, err := offersVDPA(vf); err != nil || offered {
+		return err
+	}
+	return offersNone(f)
 }

@@ -11,10 +11,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/sriovkit/sriovkit/libsriov/vdpa"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
 // The VFs of a virtio NIC become vDPA devices of either type, change it, are what they
@@ -120,4 +122,17 @@ func TestNodeVDPAOfAnotherNIC(t *testing.T) {
 	p.Spec.VdpaType = "vhost"
 	require.ErrorContains(t, b.apply(p), "the driver igbvf of")
 	require.Empty(t, b.resources(p)["nics"])
+
+	t.Log("which is seen before pods are sent away for it")
+	vf := b.pf(b.pfs[0]).VFs[0].PciAddress
+	work := plan.Work{PF: b.pfs[0], Steps: []plan.Step{{Op: plan.OpVDPA, Mode: "vhost", Disturbs: []string{vf}}}}
+	require.ErrorContains(t, b.able(t.Context(), work), "the driver igbvf of "+vf)
+	work.Steps = append(work.Steps, plan.Step{Op: plan.OpCreate, Num: 1})
+	require.NoError(t, b.able(t.Context(), work), "of VFs that are not there yet")
+
+	t.Log("a VF without a driver gets the kernel's first")
+	address, err := libsriov.ParseAddress(vf)
+	require.NoError(t, err)
+	require.NoError(t, b.Host.Unbind(t.Context(), address))
+	require.ErrorContains(t, b.apply(p), "the driver igbvf of")
 }

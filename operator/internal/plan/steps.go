@@ -93,6 +93,9 @@ type Have struct {
 	// Bound are the VFs, by PCI address, whose driver a claim has asked for: the DRA driver
 	// binds them, and gives them back when the claim ends.
 	Bound map[string]bool
+	// OurVDPA are the VFs, by PCI address, that have a vDPA device with the name that a daemon
+	// gives it.
+	OurVDPA map[string]bool
 	// NoOffload are the PFs in switchdev mode, by PCI address, with hw-tc-offload off.
 	NoOffload map[string]bool
 	// Partial is why the look missed something that no address tells; nothing is done then.
@@ -236,7 +239,7 @@ func configure(have Have, pf *v1.InterfaceExt, want v1.Interface, before Owned, 
 	}
 	var errs []error
 	for i := range vfs {
-		steps := vfSteps(&vfs[i], pf.Virtual(), have.Bound, want, before.Interface)
+		steps := vfSteps(&vfs[i], pf.Virtual(), &have, want, before.Interface)
 		steps = macSteps(pf, &vfs[i], want, have.NoMAC, steps)
 		steps, err := guidSteps(pf, &vfs[i], want, have.GUIDs, steps)
 		w.Steps, errs = append(w.Steps, steps...), append(errs, err)
@@ -270,12 +273,12 @@ func reachable(pf *v1.InterfaceExt, want v1.Interface) error {
 // vfSteps brings one VF to its group. A VF in no group is left alone, unless it is on
 // the driver that an earlier group of ours gave it; so is one that is bound as its claim
 // asks.
-func vfSteps(vf *v1.VirtualFunction, virtual bool, bound map[string]bool, want, before v1.Interface) []Step {
-	if bound[vf.PciAddress] {
+func vfSteps(vf *v1.VirtualFunction, virtual bool, have *Have, want, before v1.Interface) []Step {
+	if have.Bound[vf.PciAddress] {
 		return nil
 	}
 	g, ok := GroupOf(want, vf.VfID)
-	if endsVDPA(g, ok, vf, before) {
+	if endsVDPA(g, ok, vf, have.OurVDPA[vf.PciAddress], before) {
 		return []Step{vdpaStep(vf, "")}
 	}
 	if !ok {
@@ -286,7 +289,7 @@ func vfSteps(vf *v1.VirtualFunction, virtual bool, bound map[string]bool, want, 
 	}
 	var out []Step
 	switch {
-	case serves(g, vf):
+	case serves(g, vf), keepsVDPA(g, vf):
 	case g.VdpaType != "":
 		out = append(out, vdpaStep(vf, g.VdpaType))
 	default:
@@ -326,7 +329,7 @@ func release(have Have, addr string, pf *v1.InterfaceExt, before Owned) (Work, e
 	}
 	if before.ExternallyManaged || pf.Virtual() {
 		for i := range pf.VFs {
-			w.Steps = append(w.Steps, vfSteps(&pf.VFs[i], true, have.Bound, v1.Interface{}, before.Interface)...)
+			w.Steps = append(w.Steps, vfSteps(&pf.VFs[i], true, &have, v1.Interface{}, before.Interface)...)
 		}
 	} else {
 		if pf.NumVfs > 0 {

@@ -35,6 +35,7 @@ func TestVDPASteps(t *testing.T) {
 		have  v1.InterfaceExt
 		want  v1.Interface
 		owned v1.Interface
+		ours  bool // vf0 has the name that a daemon gives
 		steps []string
 	}{
 		"as it should be": {have: pfWith(has("vhost", "vhost"), "vp-vdpa", "vp-vdpa"), want: vhost2, owned: vhost2},
@@ -61,9 +62,18 @@ func TestVDPASteps(t *testing.T) {
 		"what somebody else made stays": {
 			have: pfWith(has("vhost", "vhost"), "mlx5_core", "vp-vdpa"), want: want(2, grp("0-0", "netdevice", 0)), owned: want(2, grp("0-0", "netdevice", 0)),
 		},
+		"one that could not be removed at once": {
+			ours: true,
+			have: pfWith(has("vhost"), "mlx5_core"), want: want(1, grp("0-0", "netdevice", 0)), owned: want(1, grp("0-0", "netdevice", 0)),
+			steps: []string{"set vDPA device 0 !vf0"},
+		},
+		"of no group": {
+			ours: true,
+			have: pfWith(has("vhost"), "mlx5_core"), want: want(1), owned: want(1),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			have := Have{Interfaces: []v1.InterfaceExt{tc.have}, Planned: true, Owned: map[string]Owned{pf0: {Interface: tc.owned}}}
+			have := Have{Interfaces: []v1.InterfaceExt{tc.have}, OurVDPA: map[string]bool{"vf0": tc.ours}, Planned: true, Owned: map[string]Owned{pf0: {Interface: tc.owned}}}
 			require.Empty(t, cmp.Diff(tc.steps, write(Steps(have, v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{tc.want}}))))
 		})
 	}
@@ -77,4 +87,12 @@ func TestVDPAIsOffered(t *testing.T) {
 	have.VFs[0].VdpaType, have.VFs[1].VdpaType = "vhost", "virtio"
 	got := DevicePlugin([]v1.InterfaceExt{have}, v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(3, g)}}, Aside{})
 	require.Equal(t, []Selector{{PCIAddresses: []string{"vf0"}, VdpaType: "vhost", Drivers: []string{"vp-vdpa"}}}, got.List[0].Selectors)
+}
+
+// One that is a vDPA device still, whoever made that, is not offered as an interface.
+func TestVDPAIsNoInterface(t *testing.T) {
+	have := pfWith(nil, "mlx5_core", "mlx5_core")
+	have.VFs[0].VdpaType = "virtio"
+	got := DevicePlugin([]v1.InterfaceExt{have}, v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(2, grp("0-1", "netdevice", 0))}}, Aside{})
+	require.Equal(t, []Selector{{PCIAddresses: []string{"vf1"}, Drivers: []string{"mlx5_core"}}}, got.List[0].Selectors)
 }
