@@ -184,6 +184,8 @@ func (h *holders) holders(list []kubelet.Holder, claims map[string]pool.Holder) 
 		}
 		held[l.Device] = was
 	}
+	// Hardware of another kind, of another plugin, is nothing that the ledger has to hear of.
+	maps.DeleteFunc(held, func(id string, _ pool.Holder) bool { return !pool.IsDeviceID(id) })
 	return held
 }
 

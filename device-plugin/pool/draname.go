@@ -25,6 +25,15 @@ var (
 	draSF       = regexp.MustCompile(`^([a-z0-9]+(?:-[a-z0-9]+)*)-sf-([0-9]+)$`)
 )
 
+var auxiliaryID = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[0-9]+$`)
+
+// IsDeviceID reports whether a device can have this ID: a PCI address or a name on the
+// auxiliary bus, such as mlx5_core.sf.4.
+func IsDeviceID(id string) bool {
+	_, err := libsriov.ParseAddress(id)
+	return err == nil || auxiliaryID.MatchString(id)
+}
+
 // DeviceID is the ID of the device that DRA drivers call so; ok is false for a name that is
 // not made from a PCI address or the name of a sub-function.
 func DeviceID(draName string) (id string, ok bool) {

@@ -56,17 +56,15 @@ func (d *Driver) OnDetach(f func()) { d.onDetach = f }
 // until ctx ends.
 func (d *Driver) WatchAttachments(ctx context.Context) error {
 	dir := d.opts.AttachmentsDir
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	if err := w.Add(dir); err != nil {
+	if err := watchDir(w, dir); err != nil {
 		return err
 	}
+	watched := true
 	again := map[string]bool{} // files that could not be reported
 	report := func(paths ...string) {
 		for _, path := range paths {
@@ -80,6 +78,14 @@ func (d *Driver) WatchAttachments(ctx context.Context) error {
 		paths, _ := filepath.Glob(filepath.Join(dir, "*.json")) // fails for a bad pattern only
 		return paths
 	}
+	renew := func() { // the directory was removed, perhaps to be made anew
+		err := watchDir(w, dir)
+		if watched = err == nil; !watched {
+			d.log.Warn("attachments of pods are not watched; tried again", "dir", dir, "err", err)
+			return
+		}
+		report(all()...)
+	}
 	report(all()...)
 	ticker := time.NewTicker(reportAgain)
 	defer ticker.Stop()
@@ -89,18 +95,32 @@ func (d *Driver) WatchAttachments(ctx context.Context) error {
 			return nil
 		case e := <-w.Events:
 			switch {
+			case e.Name == dir && (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)):
+				renew()
 			case e.Has(fsnotify.Create) || e.Has(fsnotify.Write):
 				report(e.Name)
 			case e.Has(fsnotify.Remove) && d.onDetach != nil:
 				d.onDetach()
 			}
 		case <-ticker.C:
+			if !watched {
+				renew()
+			}
 			report(slices.Collect(maps.Keys(again))...)
 		case err := <-w.Errors: // events were lost
 			d.log.Warn("watch attachments of pods", "dir", dir, "err", err)
 			report(all()...)
 		}
 	}
+}
+
+// watchDir watches the directory that has this path now.
+func watchDir(w *fsnotify.Watcher, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	_ = w.Remove(dir) // of an earlier one; mostly there is none any more
+	return w.Add(dir)
 }
 
 // reportAgain is how often what could not be written into a claim's status is tried.
@@ -121,10 +141,16 @@ func (d *Driver) attached(ctx context.Context, path string) (done bool) {
 		return true
 	}
 	claims, err := d.preparer.Store.All()
+	unreadable := ""
 	if err != nil {
-		d.log.Warn("attachments of a pod", "err", err)
+		unreadable = err.Error()
 	}
-	done = err == nil
+	if unreadable != "" && unreadable != d.unreadable {
+		d.log.Warn("networks of pods whose claims' records cannot be read are not told", "err", err)
+	}
+	d.unreadable = unreadable
+	// What belongs to no claim may belong to one that cannot be read.
+	done = err == nil || slices.ContainsFunc(claims, func(c record.Claim) bool { return c.Pod.UID == a.PodUID && c.Prepared })
 	for _, c := range claims {
 		if c.Pod.UID != a.PodUID || !c.Prepared {
 			continue

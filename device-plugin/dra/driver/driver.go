@@ -64,8 +64,10 @@ type Driver struct {
 	helper   *kubeletplugin.Helper
 	preparer prepare.Preparer
 
-	onDetach func()     // see OnDetach
-	failed   chan error // what the process cannot go on after
+	onDetach func() // see OnDetach
+	// unreadable is what WatchAttachments has said of records, so that it is said once.
+	unreadable string
+	failed     chan error // what the process cannot go on after
 
 	calls sync.Mutex // one of Prepare, Unprepare and Restore at a time, see lock
 	// left are claims that could not be restored yet; nil before the first try. With calls.

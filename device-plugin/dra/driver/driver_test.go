@@ -339,6 +339,48 @@ func TestAttachmentIsToldAgain(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
+// Where the directory of attachments is removed and made anew, as when its owner is installed
+// again, the new one is watched.
+func TestAttachmentsDirectoryIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	require.Empty(t, n.prepare(n.claim(vf0)))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	detached := make(chan struct{}, 1)
+	n.OnDetach(func() {
+		select {
+		case detached <- struct{}{}:
+		default: // one is enough
+		}
+	})
+	go func() { ended <- n.WatchAttachments(ctx) }()
+	dir := filepath.Join(n.dir, "attachments")
+	require.Eventually(t, func() bool {
+		require.NoError(t, os.MkdirAll(dir, 0o755))
+		path := filepath.Join(dir, "p1.json")
+		require.NoError(t, os.WriteFile(path, []byte(`{"version": 1, "podUID": "p1", "attachments": [{"deviceID": "`+testhost.VF0+`", "interface": "net1"}]}`), 0o644))
+		require.NoError(t, os.Remove(path))
+		select {
+		case <-detached:
+			return true
+		default:
+			return false
+		}
+	}, patience, tick)
+	require.NoError(t, os.RemoveAll(dir))
+	require.Eventually(t, func() bool { _, err := os.Stat(dir); return err == nil }, patience, tick, "not made anew")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".p1"), []byte(`{"version": 1, "podUID": "p1", "attachments": [{"deviceID": "`+testhost.VF0+`", "interface": "net2"}]}`), 0o644))
+	require.NoError(t, os.Rename(filepath.Join(dir, ".p1"), filepath.Join(dir, "p1.json")))
+	require.Eventually(t, func() bool {
+		claim, err := n.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "vf", metav1.GetOptions{})
+		require.NoError(t, err)
+		return len(claim.Status.Devices) > 0 && claim.Status.Devices[0].NetworkData.InterfaceName == "net2"
+	}, patience, tick)
+	cancel()
+	require.NoError(t, <-ended)
+}
+
 func TestClaimThatCannotBe(t *testing.T) {
 	t.Parallel()
 	n := start(t)

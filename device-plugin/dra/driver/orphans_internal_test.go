@@ -3,6 +3,7 @@
 package driver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -121,4 +122,26 @@ func TestOrphanHasANewUser(t *testing.T) {
 	r, err := d.preparer.Store.Load(c.UID)
 	require.NoError(t, err)
 	require.Nil(t, r)
+}
+
+// Of a record that cannot be read it is said once, and what belongs to another is reported as
+// ever; only a file that belongs to no claim is kept for it.
+func TestAttachmentsBesideAnUnreadableRecord(t *testing.T) {
+	t.Parallel()
+	d, _ := orphanNode(t, idle)
+	var said bytes.Buffer
+	d.log = slog.New(slog.NewTextHandler(&said, nil))
+	dir := t.TempDir()
+	bad := filepath.Join(d.preparer.Store.Dir, "2.json")
+	require.NoError(t, os.WriteFile(bad, []byte("{"), 0o600))
+	for _, pod := range []string{"p1", "p2"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, pod+".json"), []byte(`{"version": 1, "podUID": "`+pod+`"}`), 0o600))
+	}
+	for range 2 {
+		require.True(t, d.attached(t.Context(), filepath.Join(dir, "p1.json")))
+		require.False(t, d.attached(t.Context(), filepath.Join(dir, "p2.json")))
+	}
+	require.Equal(t, 1, bytes.Count(said.Bytes(), []byte("cannot be read")), said.String())
+	require.NoError(t, os.Remove(bad))
+	require.True(t, d.attached(t.Context(), filepath.Join(dir, "p2.json")))
 }

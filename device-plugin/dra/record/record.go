@@ -193,7 +193,7 @@ func (s Store) Save(c Claim) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+	if err := s.make(); err != nil {
 		return fmt.Errorf("record of claim: %w", err)
 	}
 	c.Version = version
@@ -202,6 +202,31 @@ func (s Store) Save(c Claim) error {
 		return err
 	}
 	if err := atomicwriter.WriteFile(path, data, 0o600); err != nil {
+		return fmt.Errorf("record of claim: %w", err)
+	}
+	return syncDir(s.Dir)
+}
+
+// make makes the directory, so that it is there after a power cut, too.
+func (s Store) make() error {
+	_, err := os.Stat(s.Dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(s.Dir))
+}
+
+// syncDir has the names in a directory on the disk; a variable for tests.
+var syncDir = func(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("record of claim: %w", err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
 		return fmt.Errorf("record of claim: %w", err)
 	}
 	return nil
@@ -213,8 +238,12 @@ func (s Store) Remove(uid types.UID) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("record of claim: %w", err)
 	}
-	return nil
+	return syncDir(s.Dir)
 }
