@@ -59,7 +59,10 @@ type node struct {
 
 func start(t *testing.T) *node {
 	t.Helper()
-	root, dir := testhost.New(t), t.TempDir()
+	root := testhost.New(t)
+	dir, err := os.MkdirTemp("", "dra") // a test's own directory has a name too long for a socket in it
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	h, err := libsriov.Open(root)
 	require.NoError(t, err)
 	cfg, err := config.Parse([]byte(`{"resourceList": [
