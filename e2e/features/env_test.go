@@ -13,7 +13,7 @@
 //	       0000:02:00.0  left to the tests, no policy
 //	       0000:00:10.0  virtio-net, and 0000:00:11.0: as in a virtual machine, no PF
 //
-// node2 has no IOMMU.
+// node2 has no IOMMU, and a vfio with no-IOMMU mode.
 package features_test
 
 import (
@@ -51,7 +51,8 @@ var shared = sync.OnceValues(func() (*cluster.Cluster, error) {
 	if err := component.Build(ctx, checkout, dir, component.Tag, component.All...); err != nil {
 		return nil, err
 	}
-	k, err := cluster.Start(ctx, cluster.Config{Nodes: []vm.Config{{PFs: 3}, {NoIOMMU: true, VirtualNICs: 2}}})
+	k, err := cluster.Start(ctx, cluster.Config{Nodes: []vm.Config{
+		{PFs: 3, VirtioPFs: 1, VirtioVFs: 3}, {NoIOMMU: true, VFIONoIOMMU: true, VirtualNICs: 2}}})
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // pod is a pod with one container, on node1 unless another is given. The resource
-// has a prefix, empty is none.
-type pod struct{ name, networks, resource, node string }
+// has a prefix, empty is none; so is the capability beyond those of every container.
+type pod struct{ name, networks, resource, node, capability string }
 
 func (p pod) manifest() string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata:\n  name: %s\n%s\nspec:\n%s", p.name, p.annotations("  "), p.spec("  ")+
@@ -32,7 +32,8 @@ func (p pod) spec(indent string) string {
 containers:
 - name: app
   image: %s
-  resources: {limits: {%s}}`, cluster.BusyboxImage, limits), "\n", "\n"+indent)
+  securityContext: {capabilities: {add: [%s]}}
+  resources: {limits: {%s}}`, cluster.BusyboxImage, p.capability, limits), "\n", "\n"+indent)
 }
 
 // deployment is one pod that is made again wherever it can be, node1 if possible.

@@ -12,8 +12,8 @@ import (
 
 func TestTally(t *testing.T) {
 	t.Parallel()
-	const node = `libsriov: emulated, as this machine has no /dev/kvm
-libsriov: up after 6.1s, kernel 6.1.0-57-amd64, 2 igb ports
+	const node = `nodes are emulated, as this machine has no /dev/kvm
+libsriov: up after 6.1s, kernel 6.1.0-57-amd64, 2 igb ports, emulated
 libsriov: === RUN   TestNodeA
 libsriov: --- PASS: TestNodeA (0.01s)
 libsriov:     --- PASS: TestNodeA/b (0.01s)
@@ -26,7 +26,7 @@ libsriov: --- FAIL: TestNodeB (0.01s)
 		text, verdict string
 	}{
 		{false, node, "1 of 2, not TestNodeB"},
-		{true, "node1: up after 6.1s, kernel 6.1.0-57-amd64, 2 igb ports\n--- PASS: TestClusterVFs (9s)\n    --- FAIL: TestClusterVFs/x (9s)\n", "1"},
+		{true, "node1: up after 6.1s, kernel 6.1.0-57-amd64, 2 igb ports, emulated\n--- PASS: TestClusterVFs (9s)\n    --- FAIL: TestClusterVFs/x (9s)\n", "1"},
 	} {
 		counted := &tally{top: tc.top}
 		for text := strings.NewReader(tc.text); ; {

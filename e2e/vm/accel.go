@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/artifact"
@@ -23,32 +25,47 @@ import (
 // accel is how a node's processors are made.
 type accel struct {
 	args []string // of QEMU
-	why  string   // for people
+	how  string   // for people
+	why  string   // likewise
+}
+
+func (a accel) String() string { return a.how + ", " + a.why }
+
+// announced is what was said already.
+var announced sync.Map
+
+// announce says once in a process how nodes run, and why.
+func (a accel) announce(log io.Writer) {
+	if _, before := announced.LoadOrStore(a.String(), true); !before {
+		fmt.Fprintln(log, "nodes are", a)
+	}
 }
 
 // emulated works everywhere. What makes a real processor fast makes an emulated one slow:
 // string instructions go byte by byte, 256-bit vectors through function calls. Without
 // them a program starts three times, a file is written twice as fast.
 func emulated(why string) accel {
-	return accel{[]string{"-M", "q35,i8042=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-erms,-fsrm,-avx2"}, "emulated, " + why}
+	return accel{[]string{"-M", "q35,i8042=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-erms,-fsrm,-avx2"}, "emulated", why}
 }
 
 // counted is emulated with a clock that counts instructions, 2 ns each: what is measured
 // does not depend on what else the machine does. One processor's turn at a time, so slow.
 func counted(why string) accel {
-	return accel{[]string{"-M", "q35,i8042=off", "-accel", "tcg,thread=single,tb-size=512", "-icount", "shift=1", "-cpu", "max,-erms,-fsrm,-avx2"}, "emulated with a clock that counts instructions, " + why}
+	return accel{[]string{"-M", "q35,i8042=off", "-accel", "tcg,thread=single,tb-size=512", "-icount", "shift=1", "-cpu", "max,-erms,-fsrm,-avx2"}, "emulated with a clock that counts instructions", why}
 }
 
 // virtual is ten times as fast. The IOMMU's interrupt remapping needs the split chip.
 func virtual(why string) accel {
-	return accel{[]string{"-M", "q35,i8042=off,kernel-irqchip=split", "-accel", "kvm", "-cpu", "max"}, "with KVM, " + why}
+	return accel{[]string{"-M", "q35,i8042=off,kernel-irqchip=split", "-accel", "kvm", "-cpu", "max"}, "with KVM", why}
 }
 
 const (
 	// accelVariable overrules the choice: "kvm", "tcg" or "icount".
 	accelVariable = "SRIOVKIT_ACCEL"
-	// probeTimeout is ten times what a guest with KVM takes.
+	// probeTimeout is ten times what a guest with KVM takes, and probeSilence what one takes
+	// until its kernel's first words: where there are none, none will come.
 	probeTimeout = 20 * time.Second
+	probeSilence = 6 * time.Second
 	// probeAnswer is what the agent says on the console of a probe (e2e/cmd/agent).
 	probeAnswer = "agent: this is a probe"
 )
@@ -88,11 +105,14 @@ func chooseAccel(ctx context.Context, cache *stage.Cache, node artifact.Node, pr
 	path := filepath.Join(cache.Dir, "kvm.json")
 	answers := probeAnswers{Boot: strings.TrimSpace(string(boot))}
 	answers.read(path)
-	key := strings.Join(append([]string{node.Kernel, node.Initramfs}, program...), " ")
+	key := strings.Join(append([]string{node.Kernel}, program...), " ")
 	if reason, ok := answers.Reasons[key]; ok {
+		if reason != "" {
+			reason = "tried before, the reason is in " + path
+		}
 		return accelFor(reason), nil
 	}
-	reason := probe(ctx, node, program)
+	reason := probe(ctx, node, program, probeSilence)
 	if ctx.Err() != nil {
 		return accel{}, context.Cause(ctx)
 	}
@@ -128,8 +148,9 @@ func accelFor(reason string) accel {
 	return emulated("as a guest with KVM does not run here: " + reason)
 }
 
-// probe boots the node's kernel to its agent with KVM and says what went wrong.
-func probe(ctx context.Context, node artifact.Node, program artifact.Program) string {
+// probe boots the node's kernel to its agent with KVM and says what went wrong. It gives up
+// after that much silence.
+func probe(ctx context.Context, node artifact.Node, program artifact.Program, silence time.Duration) string {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	args := slices.Concat(program[1:], virtual("").args, []string{"-smp", "2", "-m", "512M", "-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio",
@@ -137,7 +158,7 @@ func probe(ctx context.Context, node artifact.Node, program artifact.Program) st
 		"-append", "console=ttyS0 panic=-1 intel_iommu=on iommu=pt node.probe=1"})
 	cmd := exec.CommandContext(ctx, program[0], args...)
 	cmd.WaitDelay = time.Second
-	var out strings.Builder
+	out := words{silence: time.AfterFunc(silence, cancel)}
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := process.Start(cmd, nil)
 	if err == nil {
@@ -146,10 +167,23 @@ func probe(ctx context.Context, node artifact.Node, program artifact.Program) st
 	switch {
 	case strings.Contains(out.String(), probeAnswer):
 		return ""
+	case ctx.Err() != nil && out.Len() == 0:
+		return fmt.Sprintf("nothing from it within %s", silence)
 	case ctx.Err() != nil:
-		return fmt.Sprintf("nothing from it within %s", probeTimeout)
+		return fmt.Sprintf("not up within %s, its last words: %s", probeTimeout, lastLine(out.String()))
 	}
 	return fmt.Sprintf("%s, its last words: %s", ended(err), lastLine(out.String()))
+}
+
+// words are what a guest says. The first of them ends the silence.
+type words struct {
+	strings.Builder
+	silence *time.Timer
+}
+
+func (w *words) Write(p []byte) (int, error) {
+	w.silence.Stop()
+	return w.Builder.Write(p)
 }
 
 // ended says how QEMU ended.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,14 +21,14 @@ func TestAccelBySetting(t *testing.T) {
 		t.Setenv(accelVariable, setting)
 		a, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.InstalledQEMU)
 		require.NoError(t, err)
-		require.Equal(t, want, a.why)
+		require.Equal(t, want, a.String())
 	}
 	t.Setenv(accelVariable, "xen")
 	_, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.InstalledQEMU)
 	require.EqualError(t, err, `SRIOVKIT_ACCEL is "xen", want kvm, tcg or icount`)
 }
 
-// TestAccelByProbe has a QEMU that fails, hangs or brings a guest up, each where there is
+// TestAccelByProbe has a QEMU that fails, ends or brings a guest up, each where there is
 // a /dev/kvm to open.
 func TestAccelByProbe(t *testing.T) {
 	t.Setenv(accelVariable, "")
@@ -35,7 +36,7 @@ func TestAccelByProbe(t *testing.T) {
 	if err != nil {
 		a, err := chooseAccel(t.Context(), &stage.Cache{Dir: t.TempDir()}, artifact.Node{}, nil)
 		require.NoError(t, err)
-		require.Contains(t, a.why, "emulated, as ")
+		require.Contains(t, a.String(), "emulated, as ")
 		return
 	}
 	f.Close()
@@ -50,10 +51,14 @@ func TestAccelByProbe(t *testing.T) {
 			qemu := filepath.Join(t.TempDir(), "qemu")
 			runs := qemu + "-runs"
 			require.NoError(t, os.WriteFile(qemu, []byte("#!/bin/sh\necho x >> "+runs+"\n"+tc.script+"\n"), 0o755))
-			for range 2 {
-				a, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.Program{qemu})
-				require.NoError(t, err)
-				require.Equal(t, tc.want, a.why)
+			a, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.Program{qemu})
+			require.NoError(t, err)
+			require.Equal(t, tc.want, a.String())
+			again, err := chooseAccel(t.Context(), cache, artifact.Node{}, artifact.Program{qemu})
+			require.NoError(t, err)
+			require.Equal(t, a.args, again.args)
+			if a.how == "emulated" {
+				require.Equal(t, "as a guest with KVM does not run here: tried before, the reason is in "+cache.Dir+"/kvm.json", again.why)
 			}
 			tried, err := os.ReadFile(runs)
 			require.NoError(t, err)
@@ -72,4 +77,20 @@ func TestAccelByProbe(t *testing.T) {
 			require.Equal(t, 2, strings.Count(string(tried), "x"), "by turns")
 		})
 	}
+}
+
+func TestProbeOfASilentGuest(t *testing.T) {
+	t.Parallel()
+	qemu := filepath.Join(t.TempDir(), "qemu")
+	require.NoError(t, os.WriteFile(qemu, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755))
+	require.Equal(t, "nothing from it within 10ms", probe(t.Context(), artifact.Node{}, artifact.Program{qemu}, 10*time.Millisecond))
+}
+
+func TestAnnouncedOnce(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	for range 2 {
+		emulated("for " + t.Name()).announce(&log)
+	}
+	require.Equal(t, "nodes are emulated, for TestAnnouncedOnce\n", log.String())
 }

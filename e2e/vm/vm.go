@@ -91,7 +91,7 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(c.Log, "%s: %s\n", c.Name, a.why)
+	a.announce(c.Log)
 	end := c.Fabric.end()
 	for attempt := 1; ; attempt++ {
 		v, err := bootOnce(ctx, c, cache, node, program, a, end)
@@ -153,7 +153,7 @@ func (v *VM) boot(ctx context.Context, node artifact.Node, end *fabricEnd) (err 
 	if err := v.meet(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(v.config.Log, "%s: up after %.1fs, kernel %s, %d igb ports\n", v.Name, time.Since(begun).Seconds(), node.Release, v.config.PFs)
+	fmt.Fprintf(v.config.Log, "%s: up after %.1fs, kernel %s, %d igb ports, %s\n", v.Name, time.Since(begun).Seconds(), node.Release, v.config.PFs, v.accel.how)
 	return nil
 }
 
