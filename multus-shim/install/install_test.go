@@ -16,10 +16,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/mounttest"
 	"github.com/sriovkit/sriovkit/multus-shim/kube"
 )
 
 const calico = `{"name":"k8s-pod-network","cniVersion":"0.3.1","plugins":[{"type":"calico","big":12345678901234567890},{"type":"portmap","capabilities":{"portMappings":true,"off":false}}]}`
+
+func TestMain(m *testing.M) { os.Exit(mounttest.Run(m)) }
 
 // node is a host's directories and a pod's environment.
 type node struct {

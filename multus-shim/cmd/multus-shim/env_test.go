@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/multus-shim/internal/apitest"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/mounttest"
 )
 
 // The test binary is also the plugin under test and its delegate: whichever
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	default:
-		os.Exit(m.Run())
+		os.Exit(mounttest.Run(m))
 	}
 }
 
