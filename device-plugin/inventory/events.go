@@ -25,6 +25,11 @@ const (
 	causePeriodic = "periodic"
 )
 
+// isEvent tells the causes that come in numbers.
+func isEvent(cause string) bool {
+	return cause == causeDevice || cause == causeLink || cause == causeRoute
+}
+
 // hardware is what the kernel tells of devices, interfaces and default routes.
 type hardware struct {
 	devices *event.Devices

@@ -4,18 +4,13 @@ package inventory
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
@@ -40,25 +35,27 @@ const (
 // checkpoint does, which also lists pods that have ended until the next one starts.
 type holders struct {
 	socket     string
-	checkpoint string
+	checkpoint checkpoint
 	self       string
 	records    record.Store                           // of a DRA driver beside this process
 	claims     func() (map[string]pool.Holder, error) // as in Options
 	driver     string                                 // as in Options
 	log        *slog.Logger
 
-	known  knowledge
-	mocked string // what was last said of the way to ask, so that it is said once
-	// doubtful: the checkpoint names holders that the pod-resources API does not.
+	known   knowledge
+	mounted bool   // the directory of the pod-resources API was there once
+	said    string // of the way to ask, so that it is said once
+	why     string // why it is never or stale
+	// doubtful: the checkpoint names holders that the pod-resources API does not, or cannot
+	// be read. Kubelet writes it anew with every list of devices that it is sent.
 	doubtful bool
-	misread  string // what was last said of the checkpoint
 }
 
 func newHolders(opts Options, log *slog.Logger) *holders {
 	return &holders{
 		socket: opts.PodResources, self: opts.Self, claims: opts.Claims, driver: opts.Driver, log: log,
 		records:    record.Store{Dir: opts.Records},
-		checkpoint: filepath.Join(kubelet.Dirs(opts.KubeletDir).Plugins(), "kubelet_internal_checkpoint"),
+		checkpoint: checkpoint{path: filepath.Join(kubelet.Dirs(opts.KubeletDir).Plugins(), "kubelet_internal_checkpoint")},
 	}
 }
 
@@ -66,6 +63,7 @@ func newHolders(opts Options, log *slog.Logger) *holders {
 // is rather kept too long than offered twice.
 func (h *holders) ask(ctx context.Context, l *ledger) {
 	asked := time.Now()
+	h.doubtful = false
 	read := h.claims
 	if read == nil {
 		read = h.recorded
@@ -76,35 +74,45 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 		return
 	}
 	list, err := kubelet.Holders(ctx, h.socket, h.self)
-	source := "pod-resources API"
-	if errors.Is(err, kubelet.ErrNoPodResources) {
-		source = "checkpoint of the device manager"
-		list, err = readCheckpoint(h.checkpoint)
-		if errors.Is(err, fs.ErrNotExist) {
-			h.known = blind
-			h.say("kubelet's pod-resources directory is not mounted; devices that pods got from an earlier process are not known",
-				"mount", filepath.Dir(h.socket))
-			if h.claims != nil {
-				l.heard(claims, asked)
-			} else {
-				l.know(claims)
-			}
-			return
-		}
-	}
-	if err != nil {
+	h.mounted = h.mounted || !errors.Is(err, kubelet.ErrNoPodResources)
+	if h.mounted && err != nil {
 		h.unknown("kubelet does not tell which devices pods hold; nothing changes hands until it does", err)
 		return
 	}
-	if source == "pod-resources API" && h.claims == nil {
-		list = h.complete(list)
+	source := "pod-resources API"
+	if !h.mounted {
+		source = "checkpoint of the device manager"
 	}
-	if h.mocked != "" || source != "pod-resources API" {
-		h.say("kubelet tells which devices pods hold", "by", source)
+	all := list
+	// A DRA driver sends kubelet no lists, so it would wait for ever for pods that have ended.
+	if !h.mounted || h.claims == nil {
+		all, err = h.complete(list)
 	}
-	h.known = current
-	h.mocked = ""
-	l.heard(h.holders(list, claims), asked)
+	h.doubtful = h.mounted && len(all) > len(list)
+	switch {
+	case err == nil || h.mounted && errors.Is(err, errNoCheckpoint):
+		if h.said != "" || !h.mounted {
+			h.say("kubelet tells which devices pods hold", "by", source)
+		}
+		h.known = current
+		h.said = ""
+		l.heard(h.holders(all, claims), asked)
+	case errors.Is(err, errNoCheckpoint):
+		h.known = blind
+		h.say("kubelet's pod-resources directory is not mounted; devices that pods got from an earlier process are not known",
+			"mount", filepath.Dir(h.socket))
+		if h.claims != nil {
+			l.heard(claims, asked)
+		} else {
+			l.know(claims)
+		}
+	default:
+		h.doubtful = true
+		h.unknown("the device manager's checkpoint does not tell which devices pods hold; nothing changes hands until it does", err)
+		if h.known == stale {
+			l.know(h.holders(all, claims))
+		}
+	}
 }
 
 // recorded lists the devices that claims of a DRA driver have, as it has written down.
@@ -126,30 +134,19 @@ func (h *holders) recorded() (map[string]pool.Holder, error) {
 // manager's checkpoint names. The API leaves out init containers, and just after kubelet's
 // start every pod (pkg/kubelet/apis/podresources/server_v1.go: containers and restartable
 // init containers of the pods that kubelet has heard of by then). The checkpoint may also
-// name pods that have ended; kubelet writes it anew with every list of devices that it is
-// sent. Who sends none, and would wait for ever, goes without.
-func (h *holders) complete(list []kubelet.Holder) []kubelet.Holder {
-	h.doubtful = false
-	more, err := readCheckpoint(h.checkpoint)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		if h.misread != err.Error() {
-			h.log.Warn("devices of init containers are not known", "err", err)
-		}
-		h.misread = err.Error()
-		return list
-	}
-	h.misread = ""
+// name pods that have ended. With an error, the checkpoint's are those of its last reading.
+func (h *holders) complete(list []kubelet.Holder) ([]kubelet.Holder, error) {
+	more, err := h.checkpoint.holders()
 	listed := make(map[string]bool, len(list))
 	for i := range list {
 		listed[list[i].Device] = true
 	}
 	for i := range more {
 		if !listed[more[i].Device] {
-			h.doubtful = true
 			list = append(list, more[i])
 		}
 	}
-	return list
+	return list, err
 }
 
 // unknown notes that somebody did not answer.
@@ -157,15 +154,16 @@ func (h *holders) unknown(text string, err error) {
 	if h.known != never {
 		h.known = stale
 	}
+	h.why = fmt.Sprintf("%s: %v", text, err)
 	h.say(text, "err", err)
 }
 
 // say logs once that something is not as it should be.
 func (h *holders) say(text string, args ...any) {
-	if h.mocked != text {
+	if h.said != text {
 		h.log.Warn("holders of devices", append([]any{"state", text}, args...)...)
 	}
-	h.mocked = text
+	h.said = text
 }
 
 // holders sorts kubelet's list into what the pools of this process know as theirs, and what
@@ -187,65 +185,4 @@ func (h *holders) holders(list []kubelet.Holder, claims map[string]pool.Holder) 
 	// Hardware of another kind, of another plugin, is nothing that the ledger has to hear of.
 	maps.DeleteFunc(held, func(id string, _ pool.Holder) bool { return !pool.IsDeviceID(id) })
 	return held
-}
-
-// maxCheckpoint bounds the file, bytes; it holds every answer to Allocate in force.
-const maxCheckpoint = 16 << 20
-
-// readCheckpoint reads which devices kubelet's device manager has given to pods
-// (kubelet_internal_checkpoint). Before Kubernetes 1.20 DeviceIDs was a list; since then it
-// is by NUMA node.
-func readCheckpoint(path string) ([]kubelet.Holder, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxCheckpoint {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxCheckpoint)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	var doc struct {
-		Data *struct {
-			PodDeviceEntries []struct {
-				PodUID, ContainerName, ResourceName string
-				DeviceIDs                           json.RawMessage
-			}
-		}
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if doc.Data == nil {
-		return nil, fmt.Errorf("%s: no Data in it", path)
-	}
-	var out []kubelet.Holder
-	for _, e := range doc.Data.PodDeviceEntries {
-		ids, err := checkpointIDs(e.DeviceIDs)
-		if err != nil {
-			return nil, fmt.Errorf("%s: DeviceIDs of pod %s: %w", path, e.PodUID, err)
-		}
-		prefix, name, _ := strings.Cut(e.ResourceName, "/")
-		for _, id := range ids {
-			out = append(out, kubelet.Holder{
-				Resource: config.Resource{Prefix: prefix, Name: name}, Device: id, Pod: e.PodUID, Container: e.ContainerName,
-			})
-		}
-	}
-	return out, nil
-}
-
-func checkpointIDs(raw json.RawMessage) ([]string, error) {
-	var ids []string
-	if json.Unmarshal(raw, &ids) == nil {
-		return ids, nil
-	}
-	byNode := map[string][]string{}
-	err := json.Unmarshal(raw, &byNode)
-	for _, list := range byNode {
-		ids = append(ids, list...)
-	}
-	return ids, err
 }

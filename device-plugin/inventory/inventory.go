@@ -70,7 +70,8 @@ type State struct {
 	// nobody holds a device.
 	Asked bool
 	// Doubtful: devices wait for holders that only the device manager's checkpoint names,
-	// perhaps because it is old. It is written anew whenever kubelet is sent a list.
+	// perhaps because it is old, or for a checkpoint that cannot be read. It is written anew
+	// whenever kubelet is sent a list, and be it, while the devices are not known, an empty one.
 	Doubtful bool
 	// Held has the devices that are in use, by ID.
 	Held map[string]pool.Holder
@@ -120,7 +121,7 @@ type Inventory struct {
 	looked     time.Time
 	hurried    time.Time // of the last sign that a pod goes
 	again      bool      // what Serve said
-	doubts     int       // looks in a row with a doubtful state
+	doubts     int       // times in a row that a state was doubtful
 	broken     map[string]bool
 }
 

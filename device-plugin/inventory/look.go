@@ -15,8 +15,9 @@ import (
 
 // Times until the next look for something that no event tells of.
 const (
-	// unknownTime: kubelet did not answer, or the devices could not be listed. Where only its
-	// checkpoint names a holder, this is the first of times that grow up to releaseTime.
+	// unknownTime: kubelet did not answer, or the devices could not be listed. Where its
+	// checkpoint alone names a holder, or cannot be read, this is the first of times that grow
+	// up to releaseTime.
 	unknownTime = time.Second
 	// releaseTime: something was left to do.
 	releaseTime = 10 * time.Second
@@ -95,10 +96,10 @@ func (inv *Inventory) released(ctx context.Context) {
 // soon fires when a look is due that nothing else causes; never if none is.
 func (inv *Inventory) soon() <-chan time.Time {
 	switch {
-	case !inv.sighted, inv.holders.known == never, inv.holders.known == stale:
-		return time.After(unknownTime)
 	case inv.doubts > 0:
 		return time.After(min(time.Duration(inv.doubts)*unknownTime, releaseTime))
+	case !inv.sighted, inv.holders.known == never, inv.holders.known == stale:
+		return time.After(unknownTime)
 	case inv.waits() && time.Since(inv.hurried) < hurryFor:
 		return time.After(hurryTime)
 	case inv.waits():
@@ -201,7 +202,7 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 		a := pool.Assign(inv.devices, inv.cfg.Pools, held)
 		// To ask kubelet costs as much as to look at the host. Amid events, such as those of
 		// VFs in the making, it matters only if a device would come or go.
-		if !asked && (cause != causeDevice && cause != causeLink && cause != causeRoute || inv.lost || inv.others || inv.again || inv.moves(a)) {
+		if !asked && (!isEvent(cause) || inv.lost || inv.others || inv.again || inv.moves(a)) {
 			inv.ask(ctx)
 			asked = true
 			continue
@@ -212,6 +213,7 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 			for _, c := range inv.cfg.Pools {
 				s.Pools = append(s.Pools, Pool{Pool: c})
 			}
+			s.Doubtful = inv.doubt(cause)
 			return s // nothing is in force that was not before
 		}
 		offers := a.Offers(inv.cfg.Pools)
@@ -220,10 +222,7 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 			continue
 		}
 		inv.lost = kept > 0 || a.Awaited(held)
-		s.Doubtful = inv.lost && inv.holders.doubtful
-		if inv.doubts++; !s.Doubtful {
-			inv.doubts = 0
-		}
+		s.Doubtful = inv.doubt(cause)
 		inv.others = a.Waits()
 		inv.force(a, cause)
 		for j, c := range inv.cfg.Pools {
@@ -231,6 +230,23 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 		}
 		return s
 	}
+}
+
+// doubt tells whether something waits for what the device manager's checkpoint says next,
+// and counts how often it was told. Amid events it is told later: kubelet writes a file for
+// each list.
+func (inv *Inventory) doubt(cause string) bool {
+	h := inv.holders
+	if !h.doubtful || !inv.lost && h.known != never && h.known != stale {
+		inv.doubts = 0
+		return false
+	}
+	if isEvent(cause) {
+		inv.doubts = max(1, inv.doubts)
+		return false
+	}
+	inv.doubts++
+	return true
 }
 
 // force remembers an assignment, and says where it may not be what was meant.
@@ -255,7 +271,7 @@ func (inv *Inventory) force(a pool.Assignment, cause string) {
 
 func (inv *Inventory) ask(ctx context.Context) {
 	inv.holders.ask(ctx, &inv.ledger)
-	inv.status.holding(inv.holders.known)
+	inv.status.holding(inv.holders.known, inv.holders.why)
 	if inv.holders.known == blind {
 		inv.ledger.free(inv.looksFree)
 	}

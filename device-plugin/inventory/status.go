@@ -3,6 +3,7 @@
 package inventory
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,6 +20,7 @@ type status struct {
 	scanned   bool      // the first look at the host is done
 	since     time.Time // start of the look that is under way; zero if none is
 	holders   knowledge
+	why       string // holders are not known
 }
 
 // configured records whether the configuration on disk is the one in force.
@@ -28,10 +30,10 @@ func (s *status) configured(err error) {
 	s.configErr = err
 }
 
-func (s *status) holding(k knowledge) {
+func (s *status) holding(k knowledge, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.holders = k
+	s.holders, s.why = k, why
 }
 
 // busy marks the start of a look at the host, and the function it returns its
@@ -69,7 +71,7 @@ func (inv *Inventory) Ready() error {
 	errs := []error{s.configErr}
 	switch s.holders {
 	case never, stale:
-		errs = append(errs, errors.New("kubelet does not tell which devices pods hold"))
+		errs = append(errs, errors.New(cmp.Or(s.why, "it is not known yet which devices pods hold")))
 	case blind, current:
 	}
 	return errors.Join(errs...)

@@ -23,9 +23,10 @@ type Pool struct {
 	// pods hold.
 	Again bool
 	// Allocate answers for one container; its error wraps
-	// allocation.ErrUnknownDevice where kubelet asks for something else.
+	// allocation.ErrUnknownDevice where kubelet asks for something else. Nil knows no device.
 	Allocate func(ids []string) (allocation.Answer, error)
-	// Prefer chooses size devices of available, among them those of must.
+	// Prefer chooses size devices of available, among them those of must. Nil has no
+	// preference.
 	Prefer func(available, must []string, size int) []string
 }
 
@@ -41,13 +42,23 @@ type list struct {
 
 // newList holds a pool that has no devices and knows none.
 func newList() *list {
-	return &list{changed: make(chan struct{}), pool: Pool{
-		Allocate: func([]string) (allocation.Answer, error) { return allocation.Answer{}, allocation.ErrUnknownDevice },
-		Prefer:   func([]string, []string, int) []string { return nil },
-	}}
+	l := &list{changed: make(chan struct{})}
+	l.pool.complete()
+	return l
+}
+
+// complete fills in what p does not say.
+func (p *Pool) complete() {
+	if p.Allocate == nil {
+		p.Allocate = func([]string) (allocation.Answer, error) { return allocation.Answer{}, allocation.ErrUnknownDevice }
+	}
+	if p.Prefer == nil {
+		p.Prefer = func([]string, []string, int) []string { return nil }
+	}
 }
 
 func (l *list) publish(p Pool) {
+	p.complete()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	same := l.known && !p.Again && slices.Equal(l.pool.Devices, p.Devices)

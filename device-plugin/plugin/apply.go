@@ -37,8 +37,11 @@ type change struct {
 // nothing. It asks to be called again soon while something is left to do.
 func (p *Plugin) apply(ctx context.Context, s inventory.State) (again bool) {
 	if !s.Known {
-		for _, c := range s.Pools {
-			p.endpoint(ctx, c.Resource)
+		for i, c := range s.Pools {
+			e := p.endpoint(ctx, c.Resource)
+			if s.Doubtful && i == 0 && !e.known {
+				e.Publish(kubelet.Pool{Again: true})
+			}
 		}
 		return false
 	}

@@ -3,7 +3,6 @@
 package plugin_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -200,64 +199,24 @@ func TestRecordedDeviceIsInUse(t *testing.T) {
 	}
 }
 
-// Where nobody can be asked, a device that was given out is not pinned for ever: the
-// device manager's checkpoint tells.
-func TestCheckpointTellsWhoHoldsWhat(t *testing.T) {
-	n := newNode(t, true, pool("b", `"pfNames": ["pf0"]`))
-	n.options.PodResources = filepath.Join(t.TempDir(), "unmounted/pod-resources/kubelet.sock")
-	k := n.kubelet()
-	checkpoint := func(entries string) {
-		path := filepath.Join(n.options.KubeletDir, "device-plugins/kubelet_internal_checkpoint")
-		require.NoError(t, os.WriteFile(path+".new", []byte(`{"Data":{"PodDeviceEntries":[`+entries+`],"RegisteredDevices":{}},"Checksum":1}`), 0o600))
-		require.NoError(t, os.Rename(path+".new", path))
-	}
-	entry := `{"PodUID":"u","ContainerName":"c","ResourceName":"example.com/a","DeviceIDs":%s,"AllocResp":""}`
-	for _, ids := range []string{`{"0":["` + testhost.VF0 + `"],"-1":[]}`, `["` + testhost.VF0 + `"]`} {
-		checkpoint(fmt.Sprintf(entry, ids))
-		n.start()
-		k.AwaitDevices(b, testhost.VF1, testhost.VF2, testhost.VF3)
-		checkpoint("")
-		k.AwaitDevices(b, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
-		require.NoError(t, n.stop())
-	}
-}
-
-// Kubelet's answer leaves out init containers, and just after its start every pod. Its
-// checkpoint has them.
-func TestHoldersThatKubeletLeavesOut(t *testing.T) {
+// A kubelet that has answered once does not count as one that cannot be asked, whatever
+// becomes of its directory.
+func TestPodResourcesThatVanish(t *testing.T) {
 	n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`), pool("b", `"pfNames": ["pf0#2-3"]`))
-	k := n.kubelet()
+	k := n.kubelet(kubelettest.Holding(a, testhost.VF1))
 	n.start()
 	k.AwaitDevices(a, testhost.VF0, testhost.VF1)
 	k.AwaitDevices(b, testhost.VF2, testhost.VF3)
-	k.HoldUnlisted(a, testhost.VF0, testhost.VF1)
-	n.eventually(func() bool { _, err := os.Stat(n.info("a", testhost.VF1)); return err == nil }, "no device info")
-	n.configure(pool("a", `"pfNames": ["nothing"]`), pool("b", `"pfNames": ["pf0"]`))
-	k.AwaitDevices(a, testhost.VF0+"!", testhost.VF1+"!")
+	away := filepath.Dir(n.options.PodResources)
+	require.NoError(t, os.Rename(away, away+".away"))
+	n.eventually(func() bool { return n.plugin.Ready() != nil }, "nobody says so")
+	n.configure(pool("a", `"pfNames": ["pf0#0"]`), pool("b", `"pfNames": ["pf0#1-3"]`))
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1+"!")
 	n.rescans()
 	k.AwaitDevices(b, testhost.VF2, testhost.VF3)
-	require.FileExists(t, n.info("a", testhost.VF0))
-	require.FileExists(t, n.info("a", testhost.VF1))
-
-	k.HoldUnlisted(a) // which kubelet writes down when it is sent a list
-	k.AwaitDevices(a)
-	k.AwaitDevices(b, testhost.VF0, testhost.VF1, testhost.VF2, testhost.VF3)
-}
-
-// What kubelet lists counts more than a checkpoint of before, and one that cannot be read
-// leaves kubelet's list.
-func TestListBeforeCheckpoint(t *testing.T) {
-	n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`), pool("b", `"pfNames": ["pf0#2-3"]`))
-	kubelettest.Checkpoint(t, n.options.KubeletDir, map[string][]string{a: {testhost.VF2}})
-	k := n.kubelet(kubelettest.Holding(b, testhost.VF2))
-	n.start()
-	k.AwaitDevices(a, testhost.VF0, testhost.VF1)
-	k.AwaitDevices(b, testhost.VF2, testhost.VF3)
-	testhost.Write(t, n.options.KubeletDir, "device-plugins/kubelet_internal_checkpoint", "{")
-	n.configure(pool("a", `"pfNames": ["pf0#0-2"]`), pool("b", `"pfNames": ["pf0#3"]`))
-	k.AwaitDevices(b, testhost.VF3, testhost.VF2+"!")
-	k.Hold(b)
-	k.AwaitDevices(a, testhost.VF0, testhost.VF1, testhost.VF2)
+	require.NoError(t, os.Rename(away+".away", away))
+	k.Hold(a)
+	k.AwaitDevices(b, testhost.VF1, testhost.VF2, testhost.VF3)
 }
 
 func TestCDIOnAnOldKubelet(t *testing.T) {

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inventory
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
+)
+
+// checkpoint is the file in which kubelet's device manager keeps what it has given to pods,
+// kubelet_internal_checkpoint. Kubelet replaces it whole (checkpointmanager's FileStore:
+// written aside, then renamed), so that one that cannot be read is damaged, or another
+// kubelet's.
+type checkpoint struct {
+	path string
+	last []kubelet.Holder // of the last reading
+	seen bool             // it could be read once
+}
+
+// errNoCheckpoint: there was none since the start. Kubelet takes that for a node on which it
+// has given nothing out yet.
+var errNoCheckpoint = errors.New("no checkpoint of the device manager")
+
+// errLostCheckpoint: it was there before. Whoever removed it did not tell the kubelet that
+// runs, which writes it again.
+var errLostCheckpoint = errors.New("the checkpoint of the device manager has vanished; kubelet writes it again")
+
+// holders reads the file. If that fails it returns those of the last time with the error,
+// which is errNoCheckpoint if there was no file since the start.
+func (c *checkpoint) holders() ([]kubelet.Holder, error) {
+	now, err := readCheckpoint(c.path)
+	switch {
+	case err == nil:
+		c.last, c.seen = now, true
+	case errors.Is(err, fs.ErrNotExist) && c.seen:
+		err = errLostCheckpoint
+	case errors.Is(err, fs.ErrNotExist):
+		err = errNoCheckpoint
+	}
+	return c.last, err
+}
+
+// maxCheckpoint bounds the file, bytes; it holds every answer to Allocate in force.
+const maxCheckpoint = 16 << 20
+
+// podDevices is an entry of the checkpoint: devices of one resource in one container.
+type podDevices struct {
+	PodUID, ContainerName, ResourceName string
+	// DeviceIDs is a list before Kubernetes 1.20, and since then one for each NUMA node.
+	DeviceIDs json.RawMessage
+}
+
+// readCheckpoint reads which devices kubelet's device manager has given to pods. What is not
+// there, in a file that another kubelet wrote, is an error and not nothing.
+func readCheckpoint(path string) ([]kubelet.Holder, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxCheckpoint {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxCheckpoint)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Data struct{ PodDeviceEntries json.RawMessage }
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var entries []podDevices
+	if len(doc.Data.PodDeviceEntries) == 0 { // null is none
+		return nil, fmt.Errorf("%s: no Data.PodDeviceEntries in it", path)
+	}
+	if err := json.Unmarshal(doc.Data.PodDeviceEntries, &entries); err != nil {
+		return nil, fmt.Errorf("%s: PodDeviceEntries: %w", path, err)
+	}
+	var out []kubelet.Holder
+	for _, e := range entries {
+		ids, err := e.ids()
+		if err != nil {
+			return nil, fmt.Errorf("%s: devices of pod %.80q: %w", path, e.PodUID, err)
+		}
+		prefix, name, _ := strings.Cut(e.ResourceName, "/")
+		for _, id := range ids {
+			out = append(out, kubelet.Holder{
+				Resource: config.Resource{Prefix: prefix, Name: name}, Device: id, Pod: e.PodUID, Container: e.ContainerName,
+			})
+		}
+	}
+	return out, nil
+}
+
+// ids are the devices of an entry, which may have none.
+func (e podDevices) ids() (ids []string, err error) {
+	switch {
+	case e.PodUID == "" || e.ResourceName == "" || len(e.DeviceIDs) == 0:
+		return nil, errors.New("no PodUID, ResourceName or DeviceIDs")
+	case bytes.HasPrefix(e.DeviceIDs, []byte("[")):
+		err = json.Unmarshal(e.DeviceIDs, &ids)
+		return ids, err
+	}
+	byNode := map[string][]string{}
+	err = json.Unmarshal(e.DeviceIDs, &byNode)
+	for _, list := range byNode {
+		ids = append(ids, list...)
+	}
+	return ids, err
+}
