@@ -147,7 +147,7 @@ test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to n
 # What is too long for every change. The runs of make test are the first of these.
 .PHONY: soak
 soak: compiler ## The randomized tests SOAK times as long (default 20): late watches, lagging caches, plans
-	SRIOVKIT_SOAK=$(or $(SOAK),20) SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -count=1 -timeout 0 -v -run '$(or $(RUN),Lagging|LateWatch|Properties|PartialLooks)' ./operator/internal/controller ./operator/internal/plan
+	SRIOVKIT_SOAK=$(or $(SOAK),20) SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -count=1 -timeout 0 -v -run '$(or $(RUN),Lagging|LateWatch|Properties|PartialLooks)' ./operator/internal/controller/... ./operator/internal/plan
 
 .PHONY: matrix
 matrix: ## Tests on kernels 6.1, 6.12, 7 and other versions; writes README's table (ARGS='-kernels 6.1 -suites libsriov')

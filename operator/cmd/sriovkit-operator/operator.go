@@ -21,19 +21,20 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/sriovkit/sriovkit/operator/internal/controller"
+	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 	"github.com/sriovkit/sriovkit/operator/internal/review"
 )
 
 // settings of the operator, from its environment.
 type settings struct {
-	controller.Operator
+	env.Operator
 	images deploy.Images
 }
 
 func readSettings(getenv func(string) string) (settings, error) {
 	s := settings{
-		Operator: controller.Operator{
+		Operator: env.Operator{
 			Namespace: getenv("NAMESPACE"), ResourcePrefix: getenv("RESOURCE_PREFIX"),
 			ExternalDrainer: getenv("USE_EXTERNAL_DRAINER") == "true", KeepStaleMinutes: 30,
 			CreateConfig: getenv("CREATE_DEFAULT_CONFIG") == "true", CNIBinDir: "/opt/cni/bin", MetricsPort: deploy.DefaultMetricsPort,

@@ -24,7 +24,7 @@ import (
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/certs"
-	"github.com/sriovkit/sriovkit/operator/internal/controller"
+	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
 )
 
 func (c *cluster) secret(t require.TestingT) *corev1.Secret {
@@ -80,7 +80,7 @@ func TestEveryReplicaServes(t *testing.T) {
 	c.judged(t)
 	address, err := freeAddress()
 	require.NoError(t, err)
-	second, err := c.operator(func(o *controller.Operator) { o.WebhookAddress, o.CreateConfig = address, false })
+	second, err := c.operator(func(o *env.Operator) { o.WebhookAddress, o.CreateConfig = address, false })
 	require.NoError(t, err)
 	running, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)

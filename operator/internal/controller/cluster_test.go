@@ -30,6 +30,7 @@ import (
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controller"
+	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
 	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 	"github.com/sriovkit/sriovkit/operator/internal/nad"
@@ -149,8 +150,8 @@ func freeAddress() (string, error) {
 }
 
 // operator makes one replica.
-func (c *cluster) operator(change func(*controller.Operator)) (mgr ctrl.Manager, err error) {
-	opts := controller.Operator{
+func (c *cluster) operator(change func(*env.Operator)) (mgr ctrl.Manager, err error) {
+	opts := env.Operator{
 		Namespace: ns, ResourcePrefix: prefix, KeepStaleMinutes: 30, CreateConfig: true, CNIBinDir: "/opt/cni/bin", MetricsPort: 9110,
 		WebhookAddress: c.address, WebhookURL: "https://" + c.address,
 	}

@@ -7,24 +7,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/controller/drain"
 )
 
-// Beside what controller-runtime counts: queues, reconciles, requests.
+// Beside what controller-runtime counts (queues, reconciles, requests) and the topics do.
 var (
-	nodeWrites = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "sriovkit_operator_node_spec_writes_total",
-		Help: "Patches of the spec or annotations of a SriovNetworkNodeState by the planner.",
-	})
-	drains = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "sriovkit_operator_drains_total",
-		Help: "Drains of a node that were begun.",
-	})
-
 	nodesDesc = prometheus.NewDesc("sriovkit_operator_nodes",
 		"Nodes that take part, by how far their daemon is: Succeeded, InProgress, Failed, or Unreported.", []string{"sync"}, nil)
 	drainingDesc = prometheus.NewDesc("sriovkit_operator_draining_nodes",
@@ -32,8 +23,6 @@ var (
 	policyDesc = prometheus.NewDesc("sriovkit_operator_policy_nodes",
 		"Nodes that a policy matches, and those of them that are ready.", []string{"policy", "state"}, nil)
 )
-
-func init() { metrics.Registry.MustRegister(nodeWrites, drains) }
 
 // standings counts node states and policies when asked, from the cache.
 type standings struct {
@@ -79,7 +68,7 @@ func (s *standings) Collect(ch chan<- prometheus.Metric) {
 			sync = "Unreported"
 		}
 		nodes[sync]++
-		if at := drainOf(state); at != "" {
+		if at := drain.Stage(state); at != "" {
 			draining[at]++
 		}
 	}
@@ -97,19 +86,4 @@ func (s *standings) Collect(ch chan<- prometheus.Metric) {
 		gauge(policyDesc, p.Status.MatchedNodes, p.Name, "matched")
 		gauge(policyDesc, p.Status.ReadyNodes, p.Name, "ready")
 	}
-}
-
-// drainOf is where a node is in the drain handshake; "" is not in it.
-func drainOf(state *v1.SriovNetworkNodeState) string {
-	switch drained := meta.FindStatusCondition(state.Status.Conditions, v1.ConditionDrained); {
-	case waiting(state):
-		return "waiting"
-	case state.Annotations[v1.AnnotationCurrentState] == v1.DrainComplete:
-		return "drained"
-	case !busy(state):
-		return ""
-	case drained != nil && drained.Reason == v1.ReasonDrainBlocked:
-		return "blocked"
-	}
-	return "evicting"
 }
