@@ -132,12 +132,15 @@ func (inv *Inventory) followLinks(ctx context.Context, links *event.Links, cause
 func (inv *Inventory) followRoutes(ctx context.Context, routes *event.DefaultRoutes, causes chan<- string) error {
 	defer routes.Close()
 	for {
-		err := routes.Next(ctx)
+		index, err := routes.Next(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		if index != 0 && !inv.facts.needs(index) {
+			continue // no default route went with that address
 		}
 		inv.facts.routesChanged.Store(true)
 		send(ctx, causes, causeRoute)

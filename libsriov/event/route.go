@@ -4,6 +4,7 @@ package event
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -12,9 +13,10 @@ import (
 )
 
 // DefaultRoutes is a subscription to default routes, IPv4 and IPv6 in every table, that
-// come, go or change in one namespace. Two kinds are not told: those that the kernel
+// come, go or change in one namespace. Two kinds are not told as such: those that the kernel
 // derives for itself, and IPv4 routes that vanish with their interface, which is an event
-// of [Links].
+// of [Links], or with the last address of it, which is why the loss of an IPv4 address is
+// told here as well.
 type DefaultRoutes struct {
 	*subscription
 }
@@ -23,7 +25,7 @@ type DefaultRoutes struct {
 // ns is nil. The kernel drops all other routes before they are queued, so that a router
 // which changes thousands a second wakes nobody.
 func OpenDefaultRoutes(ns *os.File) (*DefaultRoutes, error) {
-	s, err := subscribe(unix.NETLINK_ROUTE, unix.RTMGRP_IPV4_ROUTE|unix.RTMGRP_IPV6_ROUTE, ns)
+	s, err := subscribe(unix.NETLINK_ROUTE, unix.RTMGRP_IPV4_ROUTE|unix.RTMGRP_IPV6_ROUTE|unix.RTMGRP_IPV4_IFADDR, ns)
 	if err == nil {
 		if err = s.filter(defaultRoutes); err != nil {
 			err = errors.Join(err, s.Close())
@@ -35,20 +37,43 @@ func OpenDefaultRoutes(ns *os.File) (*DefaultRoutes, error) {
 	return &DefaultRoutes{s}, nil
 }
 
-// defaultRoutes accepts messages whose rtm_dst_len is 0: the second byte behind the
-// header. A notification of a route is a datagram of its own.
+// Offsets in a notification, which is a datagram of one message: nlmsghdr, then rtmsg or
+// ifaddrmsg (linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h).
+const (
+	typeOffset   = 4                       // nlmsg_type, 16 bits
+	dstLenOffset = unix.SizeofNlMsghdr + 1 // rtm_dst_len, 8 bits
+	indexOffset  = unix.SizeofNlMsghdr + 4 // ifa_index, 32 bits
+)
+
+// defaultRoutes accepts routes whose rtm_dst_len is 0, and addresses that go.
 var defaultRoutes = []unix.SockFilter{
-	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: unix.SizeofNlMsghdr + 1},
-	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0, Jf: 1},
-	{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 20}, // all of it
+	{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: typeOffset},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: networkOrder(unix.RTM_DELADDR), Jt: 4},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: networkOrder(unix.RTM_NEWADDR), Jt: 2},
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: dstLenOffset},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0, Jt: 1},
 	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 20}, // all of it
 }
 
-// Next waits until a default route changed, or an event had to be dropped. The error is
-// ctx's cause once ctx has ended.
-func (d *DefaultRoutes) Next(ctx context.Context) error {
-	_, _, err := d.next(ctx)
-	return err
+// networkOrder is a netlink type, which is in the machine's order, as BPF loads it.
+func networkOrder(nlmsgType uint16) uint32 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], nlmsgType)
+	return uint32(binary.BigEndian.Uint16(b[:]))
+}
+
+// Next waits until a default route changed, or an event had to be dropped: index is 0. Or
+// until the interface of that index lost an IPv4 address. When it was the last one, the
+// kernel removes the IPv4 routes through that interface after this event, under the same
+// lock that a dump of interfaces takes ([link.Conn.All]): read those first, then the routes.
+// The error is ctx's cause once ctx has ended.
+func (d *DefaultRoutes) Next(ctx context.Context) (index int, err error) {
+	b, missed, err := d.next(ctx)
+	if err != nil || missed || len(b) < indexOffset+4 || binary.NativeEndian.Uint16(b[typeOffset:]) != unix.RTM_DELADDR {
+		return 0, err
+	}
+	return int(binary.NativeEndian.Uint32(b[indexOffset:])), nil
 }
 
 // filter makes the kernel drop what a program does not accept. The program is in force

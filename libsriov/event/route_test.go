@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Default routes of both families are told of, wherever they are; other routes are not.
+// Default routes of both families are told of, wherever they are, and addresses that an IPv4
+// route may vanish with; other routes and new addresses are not.
 func TestDefaultRoutes(t *testing.T) {
 	t.Parallel()
 	ns := sriovtest.NewNetNS(t)
@@ -37,17 +38,29 @@ func TestDefaultRoutes(t *testing.T) {
 	for _, other := range []string{"192.0.2.0/24", "2001:db8::/32"} {
 		require.NoError(t, h.RouteAdd(&netlink.Route{Dst: prefix(other), LinkIndex: br.Attrs().Index}))
 	}
+	address := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(198, 51, 100, 1), Mask: net.CIDRMask(24, 32)}}
+	require.NoError(t, h.AddrAdd(br, address))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	require.ErrorIs(t, routes.Next(ctx), context.DeadlineExceeded, "told of other routes")
+	_, err = routes.Next(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded, "told of other routes")
 	cancel()
+	told := func(index int) {
+		got, err := routes.Next(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, index, got)
+	}
 	for _, r := range []netlink.Route{
 		{Dst: prefix("0.0.0.0/0"), LinkIndex: br.Attrs().Index},
 		{Dst: prefix("0.0.0.0/0"), LinkIndex: br.Attrs().Index, Table: 200},
 		{Dst: prefix("::/0"), LinkIndex: br.Attrs().Index},
 	} {
 		require.NoError(t, h.RouteAdd(&r))
-		require.NoError(t, routes.Next(t.Context()))
+		told(0)
 		require.NoError(t, h.RouteDel(&r))
-		require.NoError(t, routes.Next(t.Context()))
+		told(0)
 	}
+	require.NoError(t, h.RouteAdd(&netlink.Route{Dst: prefix("0.0.0.0/0"), Gw: net.IPv4(198, 51, 100, 2)}))
+	told(0)
+	require.NoError(t, h.AddrDel(br, address))
+	told(br.Attrs().Index)
 }
