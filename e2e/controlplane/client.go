@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -31,16 +30,14 @@ var ports = []string{"2379", "2380", "6443", "10257", "10259"}
 // freeAddress returns a loopback address on which nobody listens. All of
 // 127.0.0.0/8 is this machine; drawing one at random leaves the ports alone.
 func freeAddress() (string, error) {
-	var errs error
+	var err error
 	for range 10 {
 		address := fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
-		err := bindable(address)
-		if err == nil {
+		if err = bindable(address); err == nil {
 			return address, nil
 		}
-		errs = errors.Join(errs, err)
 	}
-	return "", fmt.Errorf("find a free loopback address: %w", errs)
+	return "", fmt.Errorf("find a free loopback address: %w; a program that listens on this port of all addresses has to stop, or take a network namespace (lab controlplane -namespace)", err)
 }
 
 func bindable(address string) error {

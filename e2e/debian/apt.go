@@ -26,6 +26,9 @@ import (
 // dropped the versions the lists name.
 const freshFor = 7 * 24 * time.Hour
 
+// listsRoom is more than package lists and what apt makes of them take.
+const listsRoom = 1e9
+
 // Archive is the Debian archive with this machine's mirror, release and, for
 // newer versions of a few packages, the release's backports.
 type Archive struct {
@@ -83,11 +86,16 @@ func (a *Archive) refresh(ctx context.Context, cache *stage.Cache) error {
 	if err == nil && string(have) == list && time.Since(info.ModTime()) < freshFor {
 		return nil
 	}
+	if err := cache.Room(listsRoom); err != nil { // apt would try for ever
+		return err
+	}
 	if err := os.WriteFile(path, []byte(list), 0o644); err != nil {
 		return err
 	}
 	fmt.Fprintf(cache.Log, "apt: fetching package lists of %s\n", name)
-	if _, err := output(ctx, "apt-get", append(a.options(), "-qq", "update")...); err != nil {
+	// A mirror that does not answer is a warning of apt's unless asked otherwise, and the
+	// lists are empty.
+	if _, err := output(ctx, "apt-get", append(a.options(), "-qq", "--error-on=any", "update")...); err != nil {
 		if info == nil {
 			return fmt.Errorf("fetch package lists of %s: %w; check the network, and that the mirror in /etc/apt has it", name, err)
 		}

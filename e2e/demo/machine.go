@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // availableMiB is what programs can have without swapping, /proc/meminfo.
@@ -29,15 +27,6 @@ func availableMiB() (int, error) {
 		}
 	}
 	return 0, errors.New("/proc/meminfo: no MemAvailable")
-}
-
-// freeDisk is how many bytes can be written below dir.
-func freeDisk(dir string) (uint64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	return s.Bavail * uint64(s.Bsize), nil
 }
 
 // indent puts the progress of a step under its title.

@@ -24,10 +24,10 @@ type Namespace struct{ File *os.File }
 func New(ctx context.Context) (*Namespace, error) {
 	n := &Namespace{}
 	err := onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("create network namespace: %w (needs root)", err)
+		err := unshare()
+		if err != nil {
+			return err
 		}
-		var err error
 		n.File, err = os.Open("/proc/thread-self/ns/net")
 		return err
 	})
@@ -39,6 +39,16 @@ func New(ctx context.Context) (*Namespace, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// Check tells whether this process may make a namespace, before anything is built for one.
+func Check() error { return onThread(unshare) }
+
+func unshare() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("create network namespace: %w; it needs root, or in a container CAP_SYS_ADMIN", err)
+	}
+	return nil
 }
 
 // Close lets go of the namespace.

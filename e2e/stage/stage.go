@@ -24,11 +24,15 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 )
 
 // unusedFor is how long an outdated result is kept after its last use. A branch
 // switch back and forth should not rebuild anything.
 const unusedFor = 14 * 24 * time.Hour
+
+// buildRoom is more than any stage takes.
+const buildRoom = 1e9
 
 // Cache is a directory of finished stages.
 type Cache struct {
@@ -126,6 +130,9 @@ func (c *Cache) build(ctx context.Context, s Stage, dir string) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("took longer than %s", s.Timeout))
 	defer cancel()
 
+	if err := c.Room(buildRoom); err != nil {
+		return err
+	}
 	tmp := dir + ".partial" // ours alone while we hold the lock
 	if err := os.RemoveAll(tmp); err != nil {
 		return err
@@ -150,6 +157,19 @@ func (c *Cache) build(ctx context.Context, s Stage, dir string) (err error) {
 		return errors.Join(fmt.Errorf("%w\nlog: %s", err, logPath), os.RemoveAll(tmp))
 	}
 	return os.Rename(tmp, dir)
+}
+
+// Room is an error if less than so many bytes can be written into the cache.
+func (c *Cache) Room(bytes float64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(c.Dir, &fs); err != nil {
+		return &os.PathError{Op: "statfs", Path: c.Dir, Err: err}
+	}
+	if free := float64(fs.Bavail) * float64(fs.Bsize); free < bytes {
+		return fmt.Errorf("%.1f GB free at %s, want %.0f: make room, or set SRIOVKIT_CACHE, GOCACHE and GOMODCACHE to directories elsewhere",
+			free/1e9, c.Dir, bytes/1e9)
+	}
+	return nil
 }
 
 // evict removes results of s for other inputs that nobody used for a while.

@@ -119,6 +119,15 @@ func TestFailure(t *testing.T) {
 	require.Empty(t, left)
 }
 
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	cache := &stage.Cache{Dir: t.TempDir()}
+	require.NoError(t, cache.Room(1))
+	require.ErrorContains(t, cache.Room(1e18), " GB free at "+cache.Dir+", want 1000000000: make room, or set SRIOVKIT_CACHE")
+	cache.Dir += "/gone"
+	require.ErrorIs(t, cache.Room(1), os.ErrNotExist)
+}
+
 // TestTimeout builds something that starts a child of its own and hangs.
 func TestTimeout(t *testing.T) {
 	c, _ := open(t)

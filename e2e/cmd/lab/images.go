@@ -92,9 +92,12 @@ func digests(dir string, components []component.Component) error {
 func revision(ctx context.Context, checkout string) (string, error) {
 	var out [2]string
 	for i, args := range [][]string{{"rev-parse", "HEAD"}, {"status", "--porcelain"}} {
-		text, err := exec.CommandContext(ctx, "git", append([]string{"-C", checkout}, args...)...).Output()
+		git := exec.CommandContext(ctx, "git", append([]string{"-C", checkout}, args...)...)
+		var said strings.Builder
+		git.Stderr = &said
+		text, err := git.Output()
 		if err != nil {
-			return "", fmt.Errorf("git %s in %s: %w; images say which commit they are of", args[0], checkout, err)
+			return "", fmt.Errorf("git %s in %s: %w: %s; images say which commit they are of", args[0], checkout, err, strings.TrimSpace(said.String()))
 		}
 		out[i] = strings.TrimSpace(string(text))
 	}

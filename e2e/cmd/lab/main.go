@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 
@@ -38,6 +39,7 @@ lab COMMAND -h lists the flags. What is built is kept in $SRIOVKIT_CACHE
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:])
+	stopped := ctx.Err() != nil
 	stop()
 	var exit *vm.ExitError
 	switch {
@@ -45,6 +47,9 @@ func main() {
 		os.Exit(exit.Status)
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(2)
+	case err != nil && stopped:
+		fmt.Fprintln(os.Stderr, "lab: stopped by a signal. Nothing that it started is left; what was built is kept, and the same command goes on from there.")
+		os.Exit(130)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)
@@ -69,6 +74,9 @@ func run(ctx context.Context, args []string) error {
 	if len(args) == 0 || commands[args[0]] == nil {
 		fmt.Fprint(os.Stderr, usage)
 		return flag.ErrHelp
+	}
+	if _, err := exec.LookPath("go"); err != nil && args[0] != "demo-down" {
+		return fmt.Errorf("%w: what this command needs is compiled; install Go 1.26 or newer, or put its bin directory on the PATH", err)
 	}
 	return commands[args[0]](ctx, args[1:])
 }

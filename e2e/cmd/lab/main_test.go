@@ -23,6 +23,8 @@ func TestRunRefuses(t *testing.T) {
 		"nodes": {[]string{"cluster", "-nodes", "3"}, "3 nodes, want 1 or 2"},
 		"none":  {[]string{"cluster", "-nodes", "0"}, "0 nodes, want 1 or 2"},
 		"image": {[]string{"images", "frob"}, `component "frob", want one such as sriov-cni`},
+		"VFs":   {[]string{"capture", "-vfs", "8"}, "-vfs is 8, want 0 to 7"},
+		"file":  {[]string{"capture", "-o", "/no/such/file"}, "-o: stat /no/such: no such file or directory"},
 		"arch":  {[]string{"test-arch", "-arch", "vax"}, `architecture "vax": want arm64, ppc64le or s390x`},
 	} {
 		t.Run(name, func(t *testing.T) {

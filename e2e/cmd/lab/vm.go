@@ -61,9 +61,16 @@ func runCapture(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("lab capture", flag.ContinueOnError)
 	config := nodeFlags(flags)
 	out := flags.String("o", "igb-qemu.ttar", "`file` to write")
-	vfs := flags.Int("vfs", 2, "VFs to create on each port first")
+	const most = 7 // of an igb port
+	vfs := flags.Int("vfs", 2, fmt.Sprintf("VFs to create on each port first, 0 to %d", most))
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *vfs < 0 || *vfs > most {
+		return fmt.Errorf("-vfs is %d, want 0 to %d", *vfs, most)
+	}
+	if _, err := os.Stat(filepath.Dir(*out)); err != nil {
+		return fmt.Errorf("-o: %w", err)
 	}
 	dir, err := os.MkdirTemp("", "sriovkit-capture-")
 	if err != nil {
