@@ -33,7 +33,8 @@ type flags struct {
 	evictOnNoCarrier bool
 	logLevel         slog.Level
 	orphansEvery     time.Duration // no flag
-	version          bool
+	healthSocket     string
+	probe, version   bool
 }
 
 const usage = `Usage: sriovdra [flags]
@@ -41,6 +42,8 @@ const usage = `Usage: sriovdra [flags]
 Offers SR-IOV virtual functions and other network hardware to Kubernetes as devices of
 ResourceSlices, and prepares them for the claims of pods. The configuration is that of
 sriovdp; pools follow the hardware and the file live.
+
+  sriovdra -probe -health-socket s  is the driver ready, and what does it wait for?
 
 Flags (one or two dashes):
 `
@@ -64,6 +67,8 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	set.StringVar(&f.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "kubeconfig `file` (default: the environment's KUBECONFIG, else the pod's service account)")
 	set.BoolVar(&f.bindDrivers, "bind-drivers", false, "bind a VF to the driver that its claim asks for, while the claim lasts; needs a writable /sys")
 	set.BoolVar(&f.evictOnNoCarrier, "evict-on-no-carrier", false, "taint devices of pools with linkHealth NoExecute, not NoSchedule, while their PF has no carrier")
+	set.StringVar(&f.healthSocket, "health-socket", "", "`socket` at which GET /readyz says whether kubelet knows the driver and the slices are published; none if empty")
+	set.BoolVar(&f.probe, "probe", false, "ask the driver at -health-socket whether it is ready, say what it waits for, and exit")
 	set.BoolVar(&f.version, "version", false, "print the version and exit")
 	set.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least `level` that is logged: DEBUG, INFO, WARN or ERROR")
 
@@ -86,7 +91,12 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 // complete checks values and fills in those that depend on others.
 func (f *flags) complete() error {
 	o := &f.inventory
-	if f.version {
+	switch {
+	case f.version:
+		return nil
+	case f.probe && f.healthSocket == "":
+		return usageError{errors.New("-probe without -health-socket: name the socket that the driver was given")}
+	case f.probe:
 		return nil
 	}
 	if p := validation.IsDNS1123Subdomain(f.driverName); len(p) > 0 {

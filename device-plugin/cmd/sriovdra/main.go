@@ -74,6 +74,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, "sriovdra", version)
 		return err
 	}
+	if f.probe {
+		return probe(ctx, f.healthSocket, stdout)
+	}
 	debug.SetGCPercent(gcPercent)
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: f.logLevel}))
 	klog.SetSlogLogger(log)
@@ -110,6 +113,9 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 	group.Go(func() error { return d.WatchMode(ctx) })
 	group.Go(func() error { return d.EndOrphans(ctx, f.orphansEvery) })
 	group.Go(func() error { return follow(ctx, inv, d) })
+	if f.healthSocket != "" {
+		group.Go(func() error { return serveHealth(ctx, f.healthSocket, func() error { return ready(inv, d) }) })
+	}
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -135,13 +141,13 @@ func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) err
 		for _, p := range s.Pools {
 			pools = append(pools, offer.Pool(p))
 		}
-		err := d.Update(ctx, pools)
-		if err == nil && !started {
+		d.Update(ctx, pools)
+		if !started {
+			if err := d.Start(ctx); err != nil {
+				fail(err)
+				return false
+			}
 			started = true
-			err = d.Start(ctx)
-		}
-		if err != nil {
-			fail(err)
 		}
 		return false
 	})
@@ -152,6 +158,15 @@ func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) err
 		return cause
 	}
 	return err
+}
+
+// ready is nil once kubelet knows the driver and the slices are published. Before it is known
+// which pools there are, it says what that waits for.
+func ready(inv *inventory.Inventory, d *driver.Driver) error {
+	if err := d.Ready(); err != nil {
+		return errors.Join(err, inv.Ready())
+	}
+	return nil
 }
 
 // settleTime bounds how long a claim waits for a configuration that has just changed; then

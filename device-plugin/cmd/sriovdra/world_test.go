@@ -53,6 +53,7 @@ type world struct {
 
 	orphansEvery time.Duration
 	looks        atomic.Int64 // of the driver at kubelet's pods
+	instances    atomic.Int64 // that were started
 
 	scheduling sync.Mutex
 	driver     *program // sriovdra
@@ -62,8 +63,9 @@ type world struct {
 
 // program is one of the two, in this process.
 type program struct {
-	stop  context.CancelFunc
-	ended chan error
+	stop   context.CancelFunc
+	ended  chan error
+	health string // socket of sriovdra
 }
 
 func (p *program) end(t testing.TB) {
@@ -83,6 +85,7 @@ func newWorld(t testing.TB, pfs, vfs int) *world {
 	require.NoError(t, sriovtest.Unpack(tree, sriovtest.Generate(sriovtest.Spec{PFs: pfs, VFs: vfs})))
 	require.NoError(t, os.WriteFile(w.config, []byte(`{"resourceList": [{"resourceName": "vfs", "selectors": {"drivers": ["iavf"]}}]}`), 0o600))
 	w.api = fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: "n"}})
+	kubelettest.NameSlices(w.api)
 	w.newKubelet()
 	t.Cleanup(func() {
 		w.driver.end(t)
@@ -108,6 +111,8 @@ func (w *world) flags() *flags {
 		"-attachments-dir", filepath.Join(w.dir, "attachments"), "-pod-uid", string(uuid.NewUUID()),
 	}, io.Discard)
 	require.NoError(w, err)
+	f.healthSocket = filepath.Join(w.root, fmt.Sprintf("health%d.sock", w.instances.Add(1)))
+	f.inventory.WaitForConfig = true
 	f.orphansEvery = cmp.Or(w.orphansEvery, f.orphansEvery)
 	return f
 }
@@ -116,7 +121,8 @@ func (w *world) flags() *flags {
 func (w *world) newDriver() *program {
 	w.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	p, f := &program{stop, make(chan error, 1)}, w.flags()
+	f := w.flags()
+	p := &program{stop, make(chan error, 1), f.healthSocket}
 	go func() { p.ended <- serve(ctx, f, w.api, slog.New(slog.DiscardHandler)) }()
 	return p
 }
@@ -130,7 +136,7 @@ func (w *world) newPlugin() *program {
 	dp, err := plugin.New(o, metrics.New("test"), slog.New(slog.DiscardHandler))
 	require.NoError(w, err)
 	ctx, stop := context.WithCancel(context.Background())
-	p := &program{stop, make(chan error, 1)}
+	p := &program{stop, make(chan error, 1), ""}
 	go func() { p.ended <- dp.Run(ctx) }()
 	return p
 }

@@ -23,14 +23,11 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
-	"golang.org/x/sys/unix"
-	resourceapi "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/dynamic-resource-allocation/api/metadata/v1beta1"
 	"k8s.io/dynamic-resource-allocation/kubeletplugin"
-	"k8s.io/dynamic-resource-allocation/resourceslice"
 )
 
 // Options say where everything is. All are mandatory but for those that say otherwise.
@@ -64,6 +61,8 @@ type Driver struct {
 	helper   *kubeletplugin.Helper
 	preparer prepare.Preparer
 
+	slices *publisher
+
 	onDetach func() // see OnDetach
 	// unreadable is what WatchAttachments has said of records, so that it is said once.
 	unreadable string
@@ -75,15 +74,19 @@ type Driver struct {
 
 	restoring  sync.Mutex
 	background sync.WaitGroup
+	stop       context.CancelFunc // of what Start began
 
-	mu       sync.Mutex
-	mode     mode
-	pools    []offer.Pool
-	byID     map[string]place
-	health   []offer.Health
-	changed  chan struct{} // closed when health changes
-	noTaints bool
-	pending  bool // some claims could not be restored yet
+	mu      sync.Mutex
+	mode    mode
+	nodeUID types.UID // with mode
+	// unregistered is why kubelet does not know the driver; nil once it does.
+	unregistered error
+	pools        []offer.Pool
+	byID         map[string]place
+	health       []offer.Health
+	changed      chan struct{} // closed when health changes
+	noTaints     bool
+	pending      bool // some claims could not be restored yet
 }
 
 type place struct {
@@ -95,7 +98,11 @@ type place struct {
 func New(o Options, log *slog.Logger) *Driver {
 	d := &Driver{
 		opts: o, log: log, changed: make(chan struct{}), failed: make(chan error, 1),
-		pending: true, // until the first look
+		pending:      true, // until the first look
+		unregistered: errors.New("not registered with kubelet yet"),
+	}
+	d.slices = &publisher{
+		driver: o.Name, node: o.Node, client: o.Client, log: log, failed: d.slicesFailed, changed: make(chan struct{}, 1),
 	}
 	d.preparer = o.Prepare
 	d.preparer.Driver, d.preparer.Node = o.Name, o.Node
@@ -138,16 +145,25 @@ func (d *Driver) Start(ctx context.Context) error {
 		kubeletplugin.PluginDataDirectoryPath(d.opts.PluginDir), kubeletplugin.RegistrarDirectoryPath(d.opts.RegistryDir),
 		kubeletplugin.RollingUpdate(instance(d.opts.PodUID, d.opts.PluginDir)),
 		kubeletplugin.Serialize(false), // by lock, which Restore needs, too
+		kubeletplugin.GRPCInterceptor(d.heed),
 		kubeletplugin.CDIDirectory(d.preparer.CDIDir),
+		kubeletplugin.MetadataFileOps(kubeletplugin.MetadataFileOperations{WriteFile: prepare.WriteFile}),
 		kubeletplugin.EnableDeviceMetadata(true, []schema.GroupVersion{v1beta1.SchemeGroupVersion}),
 	)
 	if err != nil {
 		return fmt.Errorf("register with kubelet: %w", err)
 	}
+	ctx, d.stop = context.WithCancel(ctx)
+	d.background.Go(func() {
+		if err := d.slices.run(ctx); err != nil {
+			d.fail(err)
+		}
+	})
 	d.mu.Lock()
 	d.helper = helper
 	d.mu.Unlock()
-	return d.publish(ctx)
+	d.publish()
+	return nil
 }
 
 // maxSocket is how long the path of a socket may be, bytes (sun_path of unix(7), less its
@@ -164,17 +180,15 @@ func instance(uid types.UID, dir string) types.UID {
 	return types.UID(hex.EncodeToString(sum[:4]))
 }
 
-// Failed tells of an error in the background that the process cannot go on after.
-func (d *Driver) Failed() <-chan error { return d.failed }
-
 // Stop ends what Start began. Slices stay: pods run on without the driver.
 func (d *Driver) Stop() {
+	d.stop()
 	d.helper.Stop()
 	d.background.Wait()
 }
 
 // Update takes the pools as they are now and publishes what is different.
-func (d *Driver) Update(ctx context.Context, pools []offer.Pool) error {
+func (d *Driver) Update(ctx context.Context, pools []offer.Pool) {
 	d.mu.Lock()
 	d.pools, d.byID = pools, map[string]place{}
 	for _, p := range pools {
@@ -191,7 +205,7 @@ func (d *Driver) Update(ctx context.Context, pools []offer.Pool) error {
 	default:
 		d.restore(ctx)
 	}
-	return d.publish(ctx)
+	d.publish()
 }
 
 // restoreAside restores without holding up the pools: a call that prepares a claim waits for
@@ -230,11 +244,12 @@ func (d *Driver) restore(ctx context.Context) {
 	d.mu.Unlock()
 }
 
-func (d *Driver) publish(ctx context.Context) error {
+// publish has what there is published, as the mode has it.
+func (d *Driver) publish() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.helper == nil || d.byID == nil {
-		return nil
+		return
 	}
 	o := offer.Options{
 		Driver: d.opts.Name, Node: d.opts.Node, NoTaints: d.noTaints, EvictOnNoCarrier: d.opts.EvictOnNoCarrier,
@@ -254,12 +269,12 @@ func (d *Driver) publish(ctx context.Context) error {
 	}
 	switch d.mode {
 	case modeUnknown:
-		return nil
+		return
 	case modeLeaving, modeRest:
 		out.Resources = offer.Publish(nil, o).Resources
 	case modeServe:
 	}
-	return d.helper.PublishResources(ctx, out.Resources)
+	d.slices.want(d.nodeUID, out.Resources)
 }
 
 // asGiven knows the records of claims: a device is as it was given if it is there with the
@@ -297,90 +312,4 @@ func (d *Driver) lookup(id string) (config.Pool, pool.Member, bool) {
 	defer d.mu.Unlock()
 	p, ok := d.byID[id]
 	return p.pool, p.member, ok && !p.member.Gone
-}
-
-// lock keeps calls apart, those of another instance of the driver too. A process that
-// ends lets go.
-func (d *Driver) lock() (unlock func(), err error) {
-	d.calls.Lock()
-	file, err := os.OpenFile(filepath.Join(d.opts.PluginDir, "calls.lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err == nil {
-		if err = unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-			err = errors.Join(err, file.Close())
-		}
-	}
-	if err != nil {
-		d.calls.Unlock()
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	return func() {
-		_ = file.Close()
-		d.calls.Unlock()
-	}, nil
-}
-
-// PrepareResourceClaims implements kubeletplugin.DRAPlugin.
-func (d *Driver) PrepareResourceClaims(ctx context.Context, claims []*resourceapi.ResourceClaim) (map[types.UID]kubeletplugin.PrepareResult, error) {
-	unlock, err := d.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	out := map[types.UID]kubeletplugin.PrepareResult{}
-	for _, c := range claims {
-		result := d.preparer.Prepare(ctx, c)
-		out[c.UID] = result
-		if result.Err != nil {
-			d.log.Error("prepare", "claim", c.Namespace+"/"+c.Name, "err", result.Err)
-			continue
-		}
-		d.log.Info("prepared", "claim", c.Namespace+"/"+c.Name, "devices", len(result.Devices))
-	}
-	return out, nil
-}
-
-// UnprepareResourceClaims implements kubeletplugin.DRAPlugin.
-func (d *Driver) UnprepareResourceClaims(ctx context.Context, claims []kubeletplugin.NamespacedObject) (map[types.UID]error, error) {
-	unlock, err := d.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	out := map[types.UID]error{}
-	for _, c := range claims {
-		err := d.preparer.Unprepare(ctx, c.UID)
-		out[c.UID] = err
-		if err != nil {
-			d.log.Error("unprepare", "claim", c.String(), "err", err)
-			continue
-		}
-		d.log.Info("unprepared", "claim", c.String())
-	}
-	return out, nil
-}
-
-// HandleError implements kubeletplugin.DRAPlugin.
-func (d *Driver) HandleError(ctx context.Context, err error, msg string) {
-	var dropped *resourceslice.DroppedFieldsError
-	if !errors.As(err, &dropped) || !slices.Contains(dropped.DisabledFeatures(), "DRADeviceTaints") {
-		d.log.Error("kubelet plugin", "doing", msg, "err", err)
-		if !errors.Is(err, kubeletplugin.ErrRecoverable) {
-			select {
-			case d.failed <- fmt.Errorf("%s: %w", msg, err):
-			default: // one is enough
-			}
-		}
-		return
-	}
-	d.mu.Lock()
-	known := d.noTaints
-	d.noTaints = true
-	d.mu.Unlock()
-	if known {
-		return
-	}
-	d.log.Warn("the API server drops device taints (Kubernetes before 1.36, or the feature DRADeviceTaints is off): unhealthy devices are left out instead")
-	if err := d.publish(ctx); err != nil {
-		d.log.Error("publish", "err", err)
-	}
 }

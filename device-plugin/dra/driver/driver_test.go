@@ -5,14 +5,12 @@ package driver_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,9 +20,11 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
+	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -35,7 +35,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
-	"k8s.io/dynamic-resource-allocation/resourceslice"
 	health "k8s.io/kubelet/pkg/apis/dra-health/v1alpha1"
 	dra "k8s.io/kubelet/pkg/apis/dra/v1"
 )
@@ -49,6 +48,7 @@ const (
 // the test.
 type node struct {
 	*driver.Driver
+	opts   driver.Options
 	t      *testing.T
 	api    *fake.Clientset
 	host   *libsriov.Host
@@ -70,7 +70,8 @@ func start(t *testing.T) *node {
 		{"resourceName": "dpdk", "selectors": {"drivers": ["vfio-pci"]}, "linkHealth": true}]}`), "example.com")
 	require.NoError(t, err)
 	n := &node{t: t, host: h, config: cfg, dir: dir, api: fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "n1"}})}
-	n.Driver = driver.New(driver.Options{
+	kubelettest.NameSlices(n.api)
+	n.opts = driver.Options{
 		Name: name, Node: "node-1", Client: n.api,
 		PluginDir: filepath.Join(dir, "plugin"), RegistryDir: filepath.Join(dir, "registry"), AttachmentsDir: filepath.Join(dir, "attachments"),
 		Facts: &driver.Facts{Host: h, Root: root},
@@ -81,8 +82,9 @@ func start(t *testing.T) *node {
 			Give:    func(config.Resource, []string) (func(), error) { return func() {}, nil },
 			Return:  func([]string) {},
 		},
-	}, slog.New(slog.DiscardHandler))
-	require.NoError(t, n.Update(t.Context(), n.view(nil)))
+	}
+	n.Driver = driver.New(n.opts, slog.New(slog.DiscardHandler))
+	n.Update(t.Context(), n.view(nil))
 	require.NoError(t, n.Start(t.Context()))
 	t.Cleanup(n.Stop)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -130,6 +132,18 @@ func (n *node) published(want map[string]string) {
 	}, 20*time.Second, 5*time.Millisecond, "%s", got)
 }
 
+// ready awaits a driver that is ready, or that waits for something.
+func (n *node) ready(wants string) {
+	n.t.Helper()
+	require.EventuallyWithT(n.t, func(c *assert.CollectT) {
+		if err := n.Ready(); wants != "" {
+			require.ErrorContains(c, err, wants)
+		} else {
+			require.NoError(c, err)
+		}
+	}, patience, tick)
+}
+
 // Of what is waited for.
 const patience, tick = 20 * time.Second, 5 * time.Millisecond
 
@@ -142,9 +156,9 @@ func TestPublishes(t *testing.T) {
 
 	v := n.view(nil)
 	v[1].Members = v[1].Members[:1] // a pod has the other through kubelet's device manager
-	require.NoError(t, n.Update(t.Context(), v))
+	n.Update(t.Context(), v)
 	n.published(map[string]string{vf0: "", vf1: ""})
-	require.NoError(t, n.Update(t.Context(), n.view(nil)))
+	n.Update(t.Context(), n.view(nil))
 	n.published(map[string]string{vf0: "", vf1: "", vf2: ""})
 }
 
@@ -175,7 +189,7 @@ func TestHealth(t *testing.T) {
 		return out
 	}
 	require.Equal(t, map[string]health.HealthStatus{vf0: health.HealthStatus_HEALTHY, vf1: health.HealthStatus_HEALTHY, vf2: health.HealthStatus_HEALTHY}, next())
-	require.NoError(t, n.Update(t.Context(), n.noCarrier()))
+	n.Update(t.Context(), n.noCarrier())
 	require.Equal(t, map[string]health.HealthStatus{vf0: health.HealthStatus_HEALTHY, vf1: health.HealthStatus_UNHEALTHY, vf2: health.HealthStatus_HEALTHY}, next())
 	n.published(map[string]string{vf0: "", vf1: "sriovkit.io/no-carrier:NoSchedule", vf2: ""})
 }
@@ -184,15 +198,17 @@ func TestHealth(t *testing.T) {
 func TestAPIWithoutTaints(t *testing.T) {
 	t.Parallel()
 	n := start(t)
-	tainted := func(taints ...resourceapi.DeviceTaint) *resourceapi.ResourceSlice {
-		return &resourceapi.ResourceSlice{Spec: resourceapi.ResourceSliceSpec{Devices: []resourceapi.Device{{Name: vf1, Taints: taints}}}}
+	for _, verb := range []string{"create", "update"} {
+		n.api.PrependReactor(verb, "resourceslices", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			s := a.(clienttesting.CreateAction).GetObject().(*resourceapi.ResourceSlice)
+			for i := range s.Spec.Devices {
+				s.Spec.Devices[i].Taints = nil
+			}
+			return false, nil, nil
+		})
 	}
-	n.HandleError(t.Context(), &resourceslice.DroppedFieldsError{
-		PoolName: "node-1", DesiredSlice: tainted(resourceapi.DeviceTaint{Key: "k"}), ActualSlice: tainted(),
-	}, "publish")
-	require.NoError(t, n.Update(t.Context(), n.noCarrier()))
+	n.Update(t.Context(), n.noCarrier())
 	n.published(map[string]string{vf0: "", vf2: ""})
-	n.HandleError(t.Context(), errors.New("another"), "msg") // changes nothing
 }
 
 // claim makes an allocated claim in the API server.
@@ -281,6 +297,35 @@ func TestClaim(t *testing.T) {
 	require.Empty(t, n.files())
 }
 
+// The power went before the metadata was on the disk: it is made again as it was, with the
+// specification by which containers get it.
+func TestMetadataIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	require.Empty(t, n.prepare(n.claim(vf0)))
+	path, spec := filepath.Join(n.dir, "plugin/dra-device-metadata/team_vf/nic/metadata.json"), filepath.Join(n.dir, "cdi", name+"_metadata_"+string(uid)+"_nic.json")
+	was, err := os.ReadFile(path)
+	require.NoError(t, err)
+	mounted, err := os.ReadFile(spec)
+	require.NoError(t, err)
+	for _, left := range []string{"", "\x00\x00", string(was[:40]), "gone"} {
+		require.NoError(t, os.Remove(path))
+		require.NoError(t, os.Remove(spec))
+		if left != "gone" {
+			require.NoError(t, os.WriteFile(path, []byte(left), 0o600))
+		}
+		driver.New(n.opts, slog.New(slog.DiscardHandler)).Update(t.Context(), n.view(nil))
+		for path, want := range map[string][]byte{path: was, spec: mounted} {
+			now, err := os.ReadFile(path)
+			require.NoError(t, err, "%q", left)
+			require.JSONEq(t, string(want), string(now), "%q", left)
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o644), info.Mode())
+		}
+	}
+}
+
 // What becomes of a device that a claim has decides whether its pod may stay.
 func TestTaintsOfDevicesInUse(t *testing.T) {
 	t.Parallel()
@@ -303,85 +348,17 @@ func TestTaintsOfDevicesInUse(t *testing.T) {
 		"its driver is being changed":   {func(m *pool.Member, c *record.Claim) { m.Driver, c.Prepared = "vfio-pci", false }, "sriovkit.io/unusable:NoSchedule"},
 		"driver of an auxiliary device": {func(_ *pool.Member, c *record.Claim) { c.Requests[0].Devices[0].Driver = "" }, "sriovkit.io/unusable:NoSchedule"},
 	} {
+		t.Log(name)
 		v, kept := n.view(nil), *prepared
 		kept.Requests = []record.Request{prepared.Requests[0]}
 		kept.Requests[0].Devices = slices.Clone(prepared.Requests[0].Devices)
 		v[0].Members[0].Unhealthy = "in use"
 		tc.change(&v[0].Members[0], &kept)
 		require.NoError(t, store.Save(kept))
-		require.NoError(t, n.Update(t.Context(), v), name)
+		n.Update(t.Context(), v)
 		n.published(map[string]string{vf0: tc.taint, vf1: "", vf2: ""})
 	}
 	require.NoError(t, store.Save(*prepared))
-}
-
-// A claim's network is told again when the API server was away.
-func TestAttachmentIsToldAgain(t *testing.T) {
-	t.Parallel()
-	n := start(t)
-	c := n.claim(vf0)
-	r, err := dra.NewDRAPluginClient(n.kube).NodePrepareResources(t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
-	require.NoError(t, err)
-	require.Empty(t, r.Claims[c.Uid].Error)
-	var refused atomic.Int32
-	n.api.PrependReactor("update", "resourceclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return refused.Add(1) == 1, nil, errors.New("away")
-	})
-	require.NoError(t, os.MkdirAll(filepath.Join(n.dir, "attachments"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(n.dir, "attachments/p1.json"),
-		[]byte(`{"version": 1, "podUID": "p1", "attachments": [{"deviceID": "`+testhost.VF0+`", "interface": "net1"}]}`), 0o644))
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- n.WatchAttachments(ctx) }()
-	require.Eventually(t, func() bool {
-		claim, err := n.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "vf", metav1.GetOptions{})
-		require.NoError(t, err)
-		return len(claim.Status.Devices) > 0
-	}, 30*time.Second, 10*time.Millisecond)
-	cancel()
-	require.NoError(t, <-ended)
-}
-
-// Where the directory of attachments is removed and made anew, as when its owner is installed
-// again, the new one is watched.
-func TestAttachmentsDirectoryIsMadeAnew(t *testing.T) {
-	t.Parallel()
-	n := start(t)
-	require.Empty(t, n.prepare(n.claim(vf0)))
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	detached := make(chan struct{}, 1)
-	n.OnDetach(func() {
-		select {
-		case detached <- struct{}{}:
-		default: // one is enough
-		}
-	})
-	go func() { ended <- n.WatchAttachments(ctx) }()
-	dir := filepath.Join(n.dir, "attachments")
-	require.Eventually(t, func() bool {
-		require.NoError(t, os.MkdirAll(dir, 0o755))
-		path := filepath.Join(dir, "p1.json")
-		require.NoError(t, os.WriteFile(path, []byte(`{"version": 1, "podUID": "p1", "attachments": [{"deviceID": "`+testhost.VF0+`", "interface": "net1"}]}`), 0o644))
-		require.NoError(t, os.Remove(path))
-		select {
-		case <-detached:
-			return true
-		default:
-			return false
-		}
-	}, patience, tick)
-	require.NoError(t, os.RemoveAll(dir))
-	require.Eventually(t, func() bool { _, err := os.Stat(dir); return err == nil }, patience, tick, "not made anew")
-	require.NoError(t, os.WriteFile(filepath.Join(dir, ".p1"), []byte(`{"version": 1, "podUID": "p1", "attachments": [{"deviceID": "`+testhost.VF0+`", "interface": "net2"}]}`), 0o644))
-	require.NoError(t, os.Rename(filepath.Join(dir, ".p1"), filepath.Join(dir, "p1.json")))
-	require.Eventually(t, func() bool {
-		claim, err := n.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "vf", metav1.GetOptions{})
-		require.NoError(t, err)
-		return len(claim.Status.Devices) > 0 && claim.Status.Devices[0].NetworkData.InterfaceName == "net2"
-	}, patience, tick)
-	cancel()
-	require.NoError(t, <-ended)
 }
 
 func TestClaimThatCannotBe(t *testing.T) {

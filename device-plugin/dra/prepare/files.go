@@ -19,7 +19,6 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	resourceapi "k8s.io/api/resource/v1"
-	"k8s.io/dynamic-resource-allocation/api/metadata"
 	"k8s.io/dynamic-resource-allocation/kubeletplugin"
 	"tags.cncf.io/container-device-interface/specs-go"
 )
@@ -224,62 +223,4 @@ func (p *Preparer) removeFiles(c record.Claim) error {
 		}
 	}
 	return nil
-}
-
-// writeMetadataSpecs writes the CDI specifications by which the helper library mounts
-// its metadata files: those live on disk, these in a directory that a reboot empties.
-// Their names and contents are the library's (kubeletplugin/metadata.go).
-func (p *Preparer) writeMetadataSpecs(c record.Claim) error {
-	for _, r := range c.Requests {
-		path, file := p.metadataSpec(c, r), filepath.Join(p.metadataDir(c), r.Base(), "metadata.json")
-		if exists(path) || !exists(file) {
-			continue
-		}
-		inside := metadata.ResourceClaimFilePath(p.Driver, c.Name, r.Base())
-		if c.PodClaim != "" {
-			inside = metadata.ResourceClaimTemplateFilePath(p.Driver, c.PodClaim, r.Base())
-		}
-		spec := specs.Spec{Version: cdiVersion, Kind: p.Driver + "/metadata", Devices: []specs.Device{{
-			Name: p.cdiName(c, r),
-			ContainerEdits: specs.ContainerEdits{Mounts: []*specs.Mount{{
-				HostPath: file, ContainerPath: inside, Options: []string{"ro", "bind"},
-			}}},
-		}}}
-		if err := p.write(path, spec); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// RemoveMetadata removes what the helper library keeps of a claim that kubelet will not have
-// it end, unless another claim has the name by now.
-func (p *Preparer) RemoveMetadata(c record.Claim) error {
-	others, err := p.Store.All()
-	if err != nil {
-		return err
-	}
-	for _, r := range c.Requests {
-		path := p.metadataSpec(c, r)
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if slices.ContainsFunc(others, func(o record.Claim) bool { return o.UID != c.UID && o.Namespace == c.Namespace && o.Name == c.Name }) {
-		return nil
-	}
-	return os.RemoveAll(p.metadataDir(c))
-}
-
-func (p *Preparer) metadataSpec(c record.Claim, r record.Request) string {
-	return filepath.Join(p.CDIDir, fmt.Sprintf("%s_metadata_%s_%s.json", p.Driver, c.UID, r.Base()))
-}
-
-func (p *Preparer) metadataDir(c record.Claim) string {
-	return filepath.Join(p.MetadataDir, "dra-device-metadata", c.Namespace+"_"+c.Name)
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

@@ -318,6 +318,9 @@ func (p *Preparer) restoreEach(ctx context.Context, claims []record.Claim, left 
 			continue // kubelet asks again, for one or the other
 		}
 		err := p.restore(ctx, c)
+		if err == nil {
+			err = p.restoreMetadata(c)
+		}
 		if err != nil {
 			left[c.UID] = c
 		}
@@ -364,8 +367,5 @@ func (p *Preparer) restore(ctx context.Context, c record.Claim) error {
 			return err
 		}
 	}
-	if err := p.writeFiles(c); err != nil {
-		return err
-	}
-	return p.writeMetadataSpecs(c)
+	return p.writeFiles(c)
 }

@@ -401,15 +401,12 @@ func TestDriverOnRequest(t *testing.T) {
 	prepared := n.state(t)
 	require.NoError(t, n.kernel.set(libsriov.Address{Bus: 1, Device: 2}, "iavf"))
 	require.NoError(t, os.RemoveAll(filepath.Join(n.root, "run")))
-	testhost.Write(t, n.root, "state/dra-device-metadata/team_vf/net/metadata.json", "{}")
 	n.BootID = "boot-2"
 	pending, err := n.Restore(t.Context(), nil)
 	require.NoError(t, err)
 	require.Empty(t, pending)
 	n.container(t, driver+"/metadata="+string(uid)+"_net")
-	metadata := filepath.Join(n.CDIDir, driver+"_metadata_"+string(uid)+"_net.json")
-	require.FileExists(t, metadata)
-	require.NoError(t, os.Remove(metadata)) // the library's to remove
+	require.NoError(t, n.RemoveMetadata(record.Claim{UID: uid, Namespace: "team", Name: "vf", Requests: []record.Request{{Name: "net"}, {Name: "dpdk"}}}))
 	again := n.state(t)
 	for path, text := range prepared {
 		require.Equal(t, strings.ReplaceAll(text, "boot-1", "boot-2"), again[path], path)

@@ -187,7 +187,10 @@ func (s Store) All() ([]Claim, error) {
 	return out, errors.Join(errs...)
 }
 
-// Save writes a record.
+// Save writes a record. That of a prepared claim is on the disk when it returns: kubelet does
+// not ask again. One that was cut short may be lost with the power, or the one before it may
+// come back, but never a part of one: with the power goes all that was done on the host, and
+// kubelet asks for one or the other again.
 func (s Store) Save(c Claim) error {
 	path, err := s.path(c.UID)
 	if err != nil {
@@ -203,6 +206,9 @@ func (s Store) Save(c Claim) error {
 	}
 	if err := atomicwriter.WriteFile(path, data, 0o600); err != nil {
 		return fmt.Errorf("record of claim: %w", err)
+	}
+	if !c.Prepared {
+		return nil
 	}
 	return syncDir(s.Dir)
 }

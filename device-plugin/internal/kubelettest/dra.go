@@ -11,6 +11,10 @@ import (
 
 	"google.golang.org/grpc"
 	resourceapi "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	dra "k8s.io/kubelet/pkg/apis/dra/v1"
 	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 )
@@ -145,3 +149,13 @@ func (k *Kubelet) Unprepare(driver string, claim *resourceapi.ResourceClaim) err
 
 // Forget is a kubelet that has lost its checkpoint: it knows of no claim.
 func (k *Kubelet) Forget() { k.update(func() { k.prepared = nil }) }
+
+// NameSlices has a fake API server name ResourceSlices as a real one does.
+func NameSlices(api *fake.Clientset) {
+	api.PrependReactor("create", "resourceslices", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		if s := a.(clienttesting.CreateAction).GetObject().(*resourceapi.ResourceSlice); s.Name == "" {
+			s.Name = s.GenerateName + rand.String(5)
+		}
+		return false, nil, nil
+	})
+}

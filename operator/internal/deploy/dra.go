@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -26,6 +27,9 @@ const (
 	DRAName = "sriov-dra-driver"
 	// DRADriver publishes the VFs under this name, as dra-driver-sriov does.
 	DRADriver = "sriovnetwork.k8snetworkplumbingwg.io"
+	// healthSocket is where the driver says whether it is ready. It is a file of the pod's: an
+	// old and a new instance share the node's network, where one port has room for one of them.
+	healthSocket = "/run/sriovdra/health.sock"
 )
 
 // DRA describes the DaemonSet of the DRA driver, on the nodes whose label asks for it, and on
@@ -42,7 +46,11 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 		Name: DRAName, Image: img.DevicePlugin, Command: []string{"/usr/bin/sriovdra"}, SecurityContext: unprivileged(),
 		Args: []string{
 			"--config-file=/etc/pcidp/config.json", "--resource-prefix=" + o.ResourcePrefix, "--wait-for-config",
-			"--dev-root=" + hostRoot, "--kubelet-dir=" + h.Kubelet,
+			"--dev-root=" + hostRoot, "--kubelet-dir=" + h.Kubelet, "--health-socket=" + healthSocket,
+		},
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/usr/bin/sriovdra", "-probe", "-health-socket=" + healthSocket}}},
+			PeriodSeconds: 10, TimeoutSeconds: 5, // a program is started for it, perhaps on a busy node
 		},
 		Env:                      append([]corev1.EnvVar{field("NODE_NAME", "spec.nodeName"), field("POD_UID", "metadata.uid")}, podName()...),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
@@ -66,6 +74,11 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 		pod.Volumes = append(pod.Volumes, d.volume())
 		c.VolumeMounts = append(c.VolumeMounts, d.mount())
 	}
+	health := filepath.Dir(healthSocket)
+	pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "health", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+		Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse("1Mi")),
+	}}})
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "health", MountPath: health})
 	pod.Containers = []corev1.Container{c}
 	return ds
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,14 @@ func TestDRADriverAsInItsOwnManifest(t *testing.T) {
 	require.Equal(t, theirs.Spec.UpdateStrategy.RollingUpdate, ours.Spec.UpdateStrategy.RollingUpdate)
 	c, d := theirs.Spec.Template.Spec.Containers[0], ours.Spec.Template.Spec.Containers[0]
 	require.Equal(t, c.Command, d.Command)
+	require.Equal(t, c.ReadinessProbe, d.ReadinessProbe)
+	socket := strings.TrimPrefix(d.ReadinessProbe.Exec.Command[2], "-health-socket=")
+	for _, spec := range []corev1.PodSpec{theirs.Spec.Template.Spec, ours.Spec.Template.Spec} {
+		require.Contains(t, spec.Containers[0].Args, "--health-socket="+socket)
+		require.Contains(t, spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "health", MountPath: filepath.Dir(socket)})
+		i := slices.IndexFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == "health" })
+		require.NotNil(t, spec.Volumes[i].EmptyDir, "of this pod alone")
+	}
 	require.Equal(t, "i", d.Image)
 	var env []corev1.EnvVar
 	for _, e := range d.Env {
