@@ -10,16 +10,22 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 )
 
-// Explain tells what would become of each device: one line a device, and one
-// for each pool that did not take it.
-func Explain(ctx context.Context, opts Options, log *slog.Logger) (pool.Assignment, config.Config, error) {
+// Explanation is what would become of each device, and who has it.
+type Explanation struct {
+	pool.Assignment
+	Config config.Config
+	Held   map[string]pool.Holder // by device ID
+}
+
+// Explain looks at the host as it is, and gives nothing to anybody.
+func Explain(ctx context.Context, opts Options, log *slog.Logger) (Explanation, error) {
 	cfg, err := LoadConfig(opts.ConfigFile, opts.ResourcePrefix)
 	if err != nil {
-		return pool.Assignment{}, cfg, err
+		return Explanation{}, err
 	}
 	f, err := openFacts(opts, log)
 	if err != nil {
-		return pool.Assignment{}, cfg, err
+		return Explanation{}, err
 	}
 	defer f.close()
 	devices, err := f.read(ctx, pool.NeedsOf(cfg.Pools), causeStart)
@@ -29,5 +35,5 @@ func Explain(ctx context.Context, opts Options, log *slog.Logger) (pool.Assignme
 	var l ledger
 	newHolders(opts, log).ask(ctx, &l)
 	held, _ := l.held()
-	return pool.Assign(devices, cfg.Pools, held), cfg, nil
+	return Explanation{pool.Assign(devices, cfg.Pools, held), cfg, held}, nil
 }

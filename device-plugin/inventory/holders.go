@@ -37,7 +37,7 @@ type holders struct {
 	socket     string
 	checkpoint checkpoint
 	self       string
-	records    record.Store                           // of a DRA driver beside this process
+	records    records
 	claims     func() (map[string]pool.Holder, error) // as in Options
 	driver     string                                 // as in Options
 	log        *slog.Logger
@@ -54,7 +54,7 @@ type holders struct {
 func newHolders(opts Options, log *slog.Logger) *holders {
 	return &holders{
 		socket: opts.PodResources, self: opts.Self, claims: opts.Claims, driver: opts.Driver, log: log,
-		records:    record.Store{Dir: opts.Records},
+		records:    records{Store: record.Store{Dir: opts.Records}, registry: kubelet.Dirs(opts.KubeletDir).Registry()},
 		checkpoint: checkpoint{path: filepath.Join(kubelet.Dirs(opts.KubeletDir).Plugins(), "kubelet_internal_checkpoint")},
 	}
 }
@@ -66,7 +66,7 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 	h.doubtful = false
 	read := h.claims
 	if read == nil {
-		read = h.recorded
+		read = h.records.holders
 	}
 	claims, err := read()
 	if err != nil {
@@ -83,6 +83,7 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 	if !h.mounted {
 		source = "checkpoint of the device manager"
 	}
+	h.records.report(list, h.log)
 	all := list
 	// A DRA driver sends kubelet no lists, so it would wait for ever for pods that have ended.
 	if !h.mounted || h.claims == nil {
@@ -113,21 +114,6 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 			l.know(h.holders(all, claims))
 		}
 	}
-}
-
-// recorded lists the devices that claims of a DRA driver have, as it has written down.
-func (h *holders) recorded() (map[string]pool.Holder, error) {
-	held := map[string]pool.Holder{}
-	if h.records.Dir == "" {
-		return held, nil
-	}
-	claims, err := h.records.All()
-	for _, c := range claims {
-		for _, id := range c.Devices() {
-			held[id] = pool.Holder{Claim: c.Namespace + "/" + c.Name}
-		}
-	}
-	return held, err
 }
 
 // complete adds to an answer of the pod-resources API the holders that only the device

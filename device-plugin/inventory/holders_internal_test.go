@@ -3,11 +3,17 @@
 package inventory
 
 import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // What pods hold of other plugins' hardware is nothing that anybody here looks at the host for.
@@ -20,4 +26,37 @@ func TestOtherHardwareIsNotHeard(t *testing.T) {
 		held := h.holders([]kubelet.Holder{{Device: id, Claim: "a/b"}}, map[string]pool.Holder{})
 		require.Equal(t, heard, len(held) == 1, id)
 	}
+}
+
+// A claim that a driver recorded which is no more keeps its device; who could end it is told
+// once, and again if the driver went once more.
+func TestRecordOfARemovedDriver(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	r := records{Store: record.Store{Dir: filepath.Join(root, "plugins/sriov.example.com/claims")}, registry: filepath.Join(root, "plugins_registry")}
+	require.NoError(t, os.Mkdir(r.registry, 0o700))
+	for uid, name := range map[types.UID]string{"1": "left", "2": "listed"} {
+		require.NoError(t, r.Save(record.Claim{UID: uid, Namespace: "team", Name: name, Requests: []record.Request{
+			{Name: "r", Devices: []record.Device{{ID: "0000:01:02." + string(uid)}}},
+		}}))
+	}
+	var out strings.Builder
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	look := func() (lines int) {
+		t.Helper()
+		held, err := r.holders()
+		require.NoError(t, err)
+		require.Equal(t, map[string]pool.Holder{"0000:01:02.1": {Claim: "team/left"}, "0000:01:02.2": {Claim: "team/listed"}}, held)
+		r.report([]kubelet.Holder{{Claim: "team/listed"}}, log)
+		return strings.Count(out.String(), "\n")
+	}
+	require.Equal(t, 1, look())
+	require.Equal(t, 1, look())
+	require.Contains(t, out.String(), "claim=team/left")
+	require.Contains(t, out.String(), "remove "+filepath.Join(r.Dir, "1.json"))
+	socket := filepath.Join(r.registry, "sriov.example.com-1234-reg.sock")
+	require.NoError(t, os.WriteFile(socket, nil, 0o600))
+	require.Equal(t, 1, look())
+	require.NoError(t, os.Remove(socket))
+	require.Equal(t, 2, look())
 }

@@ -3,6 +3,8 @@
 package kubelet_test
 
 import (
+	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -69,4 +71,29 @@ func TestSeriesAreThereFromTheStart(t *testing.T) {
 	} {
 		require.Equal(t, n, series[name], name)
 	}
+}
+
+// A peer that connects and says nothing does not hold up the end, as gRPC would let it for two
+// minutes.
+func TestSilentPeerDoesNotHoldUpTheEnd(t *testing.T) {
+	root := kubelettest.Root(t, true)
+	p := run(t, root, nic, "a")
+	k := kubelettest.Start(t, root)
+	k.AwaitDevices(nic.String(), "a")
+	peer, err := net.Dial("unix", filepath.Join(root, "plugins_registry/example.com_nic.sock"))
+	require.NoError(t, err)
+	defer peer.Close()
+	_, err = peer.Read(make([]byte, 1)) // it has been accepted
+	require.NoError(t, err)
+	ended := make(chan struct{})
+	go func() {
+		p.stop()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "still there")
+	}
+	k.AwaitDevices(nic.String())
 }

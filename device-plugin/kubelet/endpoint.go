@@ -71,7 +71,8 @@ const (
 	lastRetry  = 5 * time.Second
 )
 
-// withdrawTime bounds how long kubelet may take to read the last, empty list.
+// withdrawTime bounds how long kubelet may take to read the last, empty list, and how long a
+// connection may say nothing at first, which an end waits for.
 const withdrawTime = 3 * time.Second
 
 // Run serves until ctx ends, and then withdraws the devices: kubelet is told
@@ -146,7 +147,7 @@ func (e *Endpoint) session(ctx context.Context, changed <-chan struct{}) error {
 		return err
 	}
 	s := &service{Endpoint: e, path: sock.path, refused: make(chan error, 1)}
-	server := grpc.NewServer(grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10))
+	server := grpc.NewServer(grpc.ReadBufferSize(4<<10), grpc.WriteBufferSize(4<<10), grpc.ConnectionTimeout(withdrawTime))
 	pluginapi.RegisterDevicePluginServer(server, s)
 	registerapi.RegisterRegistrationServer(server, s)
 	served := make(chan error, 1)
@@ -206,6 +207,7 @@ func (e *Endpoint) withdraw(server *grpc.Server) {
 	select {
 	case <-done:
 	case <-timer.C:
+		e.log.Warn("kubelet has not read the last list", "in", withdrawTime)
 		server.Stop() // ends streams and GracefulStop, too
 		<-done
 	}

@@ -22,28 +22,32 @@ func explain(f *flags, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer closeLog()
-	a, cfg, err := inventory.Explain(context.Background(), f.options.Options, log)
+	e, err := inventory.Explain(context.Background(), f.options.Options, log)
 	if err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(stdout, 0, 8, 2, ' ', 0)
-	for _, v := range a.Verdicts {
+	pools := e.Config.Pools
+	for _, v := range e.Verdicts {
 		taker := "-"
 		for j, c := range v.Pools {
 			if c == pool.Taken {
-				taker = cfg.Pools[j].Resource.String()
+				taker = pools[j].Resource.String()
 			}
 		}
 		fmt.Fprintf(w, "%s\t%s:%s\t%s\t%s\n", v.Device.ID, v.Device.Vendor, v.Device.Device, driver(v.Device), taker)
-		for j, line := range v.Explain(cfg.Pools) {
+		if h, held := e.Held[v.Device.ID]; held {
+			fmt.Fprintf(w, "\tin use %s\n", holder(h))
+		}
+		for j, line := range v.Explain(pools) {
 			if v.Pools[j] != pool.Taken {
 				fmt.Fprintf(w, "\tnot %s\n", line)
 			}
 		}
 	}
 	fmt.Fprintln(w)
-	for j, p := range cfg.Pools {
-		fmt.Fprintf(w, "%s\t%d devices\n", p.Resource, len(a.Members[j]))
+	for j, p := range pools {
+		fmt.Fprintf(w, "%s\t%d devices\n", p.Resource, len(e.Members[j]))
 	}
 	return w.Flush()
 }
@@ -54,4 +58,12 @@ func driver(d *pool.Device) string {
 		parts[0] = "no driver"
 	}
 	return strings.Join(append(parts, d.Netdevs...), " ")
+}
+
+// holder says as what a pod has a device.
+func holder(h pool.Holder) string {
+	if h.Claim != "" {
+		return "through claim " + h.Claim
+	}
+	return "as " + h.Resource.String()
 }

@@ -126,7 +126,8 @@ var ErrUnreadable = errors.New("record of a claim is unreadable")
 
 const suffix = ".json"
 
-func (s Store) path(uid types.UID) (string, error) {
+// Path is where the record of a claim is, if it has one.
+func (s Store) Path(uid types.UID) (string, error) {
 	if uid == "" || len(uid) > 64 || strings.Trim(string(uid), "0123456789abcdefABCDEF-") != "" {
 		return "", fmt.Errorf("claim UID %.80q is not a UID", uid)
 	}
@@ -135,7 +136,7 @@ func (s Store) path(uid types.UID) (string, error) {
 
 // Load reads the record of a claim; nil if there is none. It fails with ErrUnreadable.
 func (s Store) Load(uid types.UID) (*Claim, error) {
-	path, err := s.path(uid)
+	path, err := s.Path(uid)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +176,7 @@ func (s Store) All() ([]Claim, error) {
 	for _, e := range entries {
 		// Other files are those of an interrupted replacement.
 		uid, ok := strings.CutSuffix(e.Name(), suffix)
-		if _, err := s.path(types.UID(uid)); !ok || err != nil {
+		if _, err := s.Path(types.UID(uid)); !ok || err != nil {
 			continue
 		}
 		c, err := read(filepath.Join(s.Dir, e.Name()))
@@ -192,7 +193,7 @@ func (s Store) All() ([]Claim, error) {
 // come back, but never a part of one: with the power goes all that was done on the host, and
 // kubelet asks for one or the other again.
 func (s Store) Save(c Claim) error {
-	path, err := s.path(c.UID)
+	path, err := s.Path(c.UID)
 	if err != nil {
 		return err
 	}
@@ -240,7 +241,7 @@ var syncDir = func(dir string) error {
 
 // Remove deletes a record; none is no error.
 func (s Store) Remove(uid types.UID) error {
-	path, err := s.path(uid)
+	path, err := s.Path(uid)
 	if err != nil {
 		return err
 	}

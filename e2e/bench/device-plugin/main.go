@@ -3,8 +3,8 @@
 // Device-plugin measures SR-IOV device plugins beside each other on generated
 // hosts: time and CPU from exec until every pool is served, resident memory, system calls;
 // then, on the last of the hosts, how long Allocate takes while all binaries serve it and are
-// asked by turns, and what each needs while kubelet watches it. The first binary is what the
-// ratios refer to.
+// asked by turns, what each needs while kubelet watches it, and how long it takes from SIGTERM
+// to its end. The first binary is what the ratios refer to.
 //
 //	go run ./bench/device-plugin -binary ours=/path/sriovdp -binary theirs=/path/sriovdp -client /path/client
 //
@@ -50,13 +50,18 @@ const (
 	stageAllocate stage = "allocate"
 	stageCDI      stage = "allocate, CDI"
 	stageDuty     stage = "duty"
+	stageStop     stage = "stop"
 )
+
+// stopPools is how many pools a host has from which they are withdrawn.
+const stopPools = 20
 
 // outcome has one entry a binary of what the stage measures.
 type outcome struct {
 	Costs   []cost    `json:",omitempty"`
 	Answers []answers `json:",omitempty"`
 	Duties  []duty    `json:",omitempty"`
+	Stops   []stops   `json:",omitempty"`
 }
 
 func run(ctx context.Context) error {
@@ -97,7 +102,7 @@ func run(ctx context.Context) error {
 	for _, of := range []struct {
 		stage stage
 		rdma  bool
-	}{{stageAllocate, false}, {stageCDI, false}, {stageCDI, true}} {
+	}{{stageAllocate, false}, {stageAllocate, true}, {stageCDI, false}, {stageCDI, true}} {
 		t.Stage, t.RDMA = of.stage, of.rdma
 		out, err := isolate(ctx, t)
 		if err != nil {
@@ -112,7 +117,14 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return reportDuties(os.Stdout, t, out.Duties)
+	if err := reportDuties(os.Stdout, t, out.Duties); err != nil {
+		return err
+	}
+	t.Stage, t.Host.Pools = stageStop, stopPools
+	if out, err = isolate(ctx, t); err != nil {
+		return err
+	}
+	return reportStops(os.Stdout, t, out.Stops)
 }
 
 // isolate runs a task in namespaces of its own: this program once more.
@@ -153,7 +165,7 @@ func measureInside(ctx context.Context, text string) error {
 		out.Answers, err = h.contend(ctx, t.Binaries, t.Calls)
 	case stageCDI:
 		out.Answers, err = h.contend(ctx, t.Binaries, t.Calls, "-use-cdi")
-	case stageStart, stageDuty:
+	case stageStart, stageDuty, stageStop:
 		for _, b := range t.Binaries {
 			if err := h.alone(ctx, t, b, &out); err != nil {
 				return fmt.Errorf("%s: %w", b.Label, err)
@@ -168,10 +180,16 @@ func measureInside(ctx context.Context, text string) error {
 
 // alone measures one binary that has the host to itself.
 func (h *host) alone(ctx context.Context, t task, b contest.Binary, out *outcome) error {
-	if t.Stage == stageDuty {
+	switch t.Stage {
+	case stageDuty:
 		d, err := h.endure(ctx, b.Path)
 		out.Duties = append(out.Duties, d)
 		return err
+	case stageStop:
+		s, err := h.stops(ctx, b.Path, t.Count)
+		out.Stops = append(out.Stops, s)
+		return err
+	case stageStart, stageAllocate, stageCDI:
 	}
 	c, err := h.measure(ctx, b, t.Count)
 	out.Costs = append(out.Costs, c)

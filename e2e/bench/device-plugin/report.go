@@ -57,15 +57,25 @@ func reportAnswers(out io.Writer, t task, all []answers) error {
 // reportDuties prints what binaries need once they serve.
 func reportDuties(out io.Writer, t task, all []duty) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "\n%s: watched by kubelet\tbinary\tRSS\tafter 10 rescans, scrapes\t%d net events a second\tpeak, %d routes\tSIGTERM to exit\n",
+	fmt.Fprintf(w, "\n%s: watched by kubelet\tbinary\tRSS\tafter 10 rescans, scrapes\t%d net events a second\tpeak, %d routes\n",
 		t.Host, 4*churnPairs, routeCount)
 	for i, d := range all {
 		rescans := "-"
 		if d.Rescans > 0 {
 			rescans = contest.MiB(d.Rescans)
 		}
-		fmt.Fprintf(w, "\t%s\t%s\t%s\t%.2f %% of a CPU\t%s\t%s\n", t.Binaries[i].Label, contest.MiB(d.Watched), rescans, d.Churn,
-			contest.MiB(d.Routes), contest.Millis(d.Stop))
+		fmt.Fprintf(w, "\t%s\t%s\t%s\t%.2f %% of a CPU\t%s\n", t.Binaries[i].Label, contest.MiB(d.Watched), rescans, d.Churn,
+			contest.MiB(d.Routes))
+	}
+	return w.Flush()
+}
+
+// reportStops prints how long binaries take to end.
+func reportStops(out io.Writer, t task, all []stops) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "\n%s: SIGTERM to exit\tbinary\truns\tmedian\tlongest\n", t.Host)
+	for i, s := range all {
+		fmt.Fprintf(w, "\t%s\t%d\t%s\t%s\n", t.Binaries[i].Label, len(s), contest.Millis(s[len(s)/2]), contest.Millis(s[len(s)-1]))
 	}
 	return w.Flush()
 }

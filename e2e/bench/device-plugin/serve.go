@@ -36,11 +36,10 @@ func (a answers) part(percent int) time.Duration {
 
 // duty is what a binary needs while kubelet watches its pools.
 type duty struct {
-	Watched int64         // KiB resident when kubelet has every list
-	Rescans int64         // KiB resident after ten rescans and a scrape; 0 if there is no such flag
-	Churn   float64       // percent of a CPU while pods come and go
-	Routes  int64         // KiB at most when the host has many routes
-	Stop    time.Duration // from SIGTERM to exit
+	Watched int64   // KiB resident when kubelet has every list
+	Rescans int64   // KiB resident after ten rescans and a scrape; 0 if there is no such flag
+	Churn   float64 // percent of a CPU while pods come and go
+	Routes  int64   // KiB at most when the host has many routes
 }
 
 // client is the stand-in for kubelet, a program of its own.
@@ -143,11 +142,40 @@ func (h *host) endure(ctx context.Context, path string) (duty, error) {
 	if d.Churn, err = churn(ctx, p); err != nil {
 		return d, err
 	}
-	if d.Routes, err = withRoutes(p); err != nil {
-		return d, err
+	d.Routes, err = withRoutes(p)
+	return d, err
+}
+
+// stops are how long a binary took from SIGTERM to its end, shortest first.
+type stops []time.Duration
+
+// stops ends a binary that kubelet watches, as often as count says; a slow one once.
+func (h *host) stops(ctx context.Context, path string, count int) (all stops, err error) {
+	for len(all) < count {
+		if err := clearRegistry(); err != nil {
+			return nil, err
+		}
+		p, err := h.start(ctx, []string{path}, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer p.stop()
+		if err := h.await(ctx, h.Pools, p); err != nil {
+			return nil, err
+		}
+		wall := time.Since(p.began)
+		c, err := h.connect(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.stop())
+		_ = c.close() // its connections broke, as they should
+		if wall > slow {
+			break
+		}
 	}
-	d.Stop = p.stop()
-	return d, nil
+	slices.Sort(all)
+	return all, nil
 }
 
 func resident(p *process) (int64, error) {
