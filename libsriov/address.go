@@ -2,11 +2,7 @@
 
 package libsriov
 
-import (
-	"strconv"
-
-	"github.com/sriovkit/sriovkit/libsriov/value"
-)
+import "github.com/sriovkit/sriovkit/libsriov/value"
 
 // Address is a PCI address. It is a value of package value, which programs that
 // touch no kernel may import alone; so is Range.
@@ -26,15 +22,3 @@ func ParseAddress(s string) (Address, error) { return value.ParseAddress(s) }
 
 // ParseRange reads "N" or "N-M": see [value.ParseRange].
 func ParseRange(s string) (Range, error) { return value.ParseRange(s) }
-
-// parseHex reads bare hexadecimal digits, no sign, prefix or underscore, of a
-// number up to most.
-func parseHex(s string, most uint64) (uint64, bool) {
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
-			return 0, false
-		}
-	}
-	n, err := strconv.ParseUint(s, 16, 64)
-	return n, err == nil && n <= most
-}

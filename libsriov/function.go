@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"github.com/sriovkit/sriovkit/libsriov/value"
 )
 
 // ID is a vendor or device number. It prints as the PCI database spells it:
@@ -119,30 +121,30 @@ func (h *Host) function(a Address) (Function, error) {
 
 // parseUevent reads the KEY=value lines that pci_uevent in the kernel's
 // drivers/pci/pci-driver.c writes.
-func parseUevent(text string) (Function, error) {
+func parseUevent(lines string) (Function, error) {
 	var f Function
 	var class, id bool
-	for line := range strings.Lines(text) {
-		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
+	for line := range strings.Lines(lines) {
+		key, text, _ := strings.Cut(strings.TrimRight(line, "\n"), "=")
 		var err error
 		switch key {
 		case "DRIVER":
-			if strings.ContainsAny(value, "/\x00") || value == "." || value == ".." {
+			if strings.ContainsAny(text, "/\x00") || text == "." || text == ".." {
 				err = ErrMalformed
 			}
-			f.Driver = value
+			f.Driver = text
 		case "PCI_CLASS":
 			var n uint64
-			n, class = parseHex(value, 0xffffff)
+			n, class = value.ParseHex(text, 0xffffff)
 			f.Class = Class(n)
 		case "PCI_ID":
-			f.Vendor, f.Device, err = parseIDPair(value)
+			f.Vendor, f.Device, err = parseIDPair(text)
 			id = true
 		case "PCI_SUBSYS_ID":
-			f.SubsystemVendor, f.SubsystemDevice, err = parseIDPair(value)
+			f.SubsystemVendor, f.SubsystemDevice, err = parseIDPair(text)
 		}
 		if err != nil {
-			return Function{}, fmt.Errorf("%w: %s=%.40q", ErrMalformed, key, value)
+			return Function{}, fmt.Errorf("%w: %s=%.40q", ErrMalformed, key, text)
 		}
 	}
 	if !class || !id {
@@ -153,8 +155,8 @@ func parseUevent(text string) (Function, error) {
 
 func parseIDPair(s string) (ID, ID, error) {
 	first, second, ok := strings.Cut(s, ":")
-	a, ok1 := parseHex(first, 0xffff)
-	b, ok2 := parseHex(second, 0xffff)
+	a, ok1 := value.ParseHex(first, 0xffff)
+	b, ok2 := value.ParseHex(second, 0xffff)
 	if !ok || !ok1 || !ok2 {
 		return 0, 0, ErrMalformed
 	}
@@ -226,7 +228,7 @@ func (h *Host) VFDevice(pf Address) (id ID, ok bool, err error) {
 	if err != nil || !ok {
 		return 0, false, err
 	}
-	n, ok := parseHex(text, 0xffff)
+	n, ok := value.ParseHex(text, 0xffff)
 	if !ok {
 		return 0, false, fmt.Errorf("sriov_vf_device of %s: %w: %.40q", pf, ErrMalformed, text)
 	}

@@ -83,23 +83,8 @@ func buildRootfs(ctx context.Context, cache *stage.Cache, archive *debian.Archiv
 		Inputs: append([]string{"1", archive.Codename}, nodePackages...),
 		Build: func(ctx context.Context, b *stage.Build) error {
 			b.Step("installing %d packages into a new root", len(nodePackages))
-			args := []string{
-				"mmdebstrap", "--variant=essential", "--include=" + strings.Join(nodePackages, ","),
-				"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-				"--dpkgopt=path-exclude=/usr/share/locale/*",
-			}
-			proxies, err := debian.Proxies(ctx)
-			if err != nil {
-				return err
-			}
-			for _, p := range proxies {
-				args = append(args, "--aptopt="+p)
-			}
-			_, err = b.Run(ctx, stage.Command{
-				Stdin: strings.NewReader(debian.SourcesList(archive.Sources)),
-				Args:  append(args, archive.Codename, filepath.Join(b.Dir, "root.tar"), "-"),
-			})
-			return err
+			return mmdebstrap(ctx, b, archive.Codename, archive.Sources, filepath.Join(b.Dir, "root.tar"), nodePackages,
+				"--variant=essential", "--dpkgopt=path-exclude=/usr/share/locale/*")
 		},
 	})
 }

@@ -163,10 +163,16 @@ func (w workshop) make(ctx context.Context, b *stage.Build, work, dir string, ar
 // extractRoot unpacks packages and what they depend on into a root of its own, of which
 // nothing is installed and no maintainer script runs.
 func extractRoot(ctx context.Context, b *stage.Build, codename string, sources []debian.Source, root string, packages ...string) error {
-	args := []string{
-		"mmdebstrap", "--mode=root", "--variant=extract", "--format=directory", "--include=" + strings.Join(packages, ","),
-		`--aptopt=APT::Install-Recommends "false"`, "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
-	}
+	return mmdebstrap(ctx, b, codename, sources, root, packages,
+		"--mode=root", "--variant=extract", "--format=directory", `--aptopt=APT::Install-Recommends "false"`)
+}
+
+// mmdebstrap makes a root of packages at target, without their documentation.
+func mmdebstrap(ctx context.Context, b *stage.Build, codename string, sources []debian.Source, target string, packages []string, options ...string) error {
+	args := append([]string{
+		"mmdebstrap", "--include=" + strings.Join(packages, ","),
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+	}, options...)
 	proxies, err := debian.Proxies(ctx)
 	if err != nil {
 		return err
@@ -175,7 +181,7 @@ func extractRoot(ctx context.Context, b *stage.Build, codename string, sources [
 		args = append(args, "--aptopt="+p)
 	}
 	_, err = b.Run(ctx, stage.Command{
-		Stdin: strings.NewReader(debian.SourcesList(sources)), Args: append(args, codename, root, "-"),
+		Stdin: strings.NewReader(debian.SourcesList(sources)), Args: append(args, codename, target, "-"),
 	})
 	return err
 }

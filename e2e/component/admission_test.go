@@ -48,21 +48,28 @@ func (a account) patchAs(t *testing.T, contentType, path, body string) (code int
 	return resp.StatusCode, status.Message
 }
 
-// The token that multus-shim leaves on a node can write network-status of the pods
-// on that node, and nothing else: not their addresses, phase, labels or other
-// annotations, and nothing of other nodes' pods.
-func TestMultusWritesNetworkStatusOfItsNodeOnly(t *testing.T) {
-	t.Parallel()
+// startPlane starts an API server that ends with the test; kubectl takes what a command reads
+// and its arguments, and returns what it prints.
+func startPlane(t *testing.T) (cp *controlplane.ControlPlane, kubectl func(input string, args ...string) string) {
+	t.Helper()
 	controlplane.Need(t)
 	cp, err := controlplane.Start(t.Context(), controlplane.Config{Log: io.Discard})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, cp.Close()) })
-	kubectl := func(input string, args ...string) string {
+	return cp, func(input string, args ...string) string {
 		t.Helper()
 		out, err := cp.Kubectl(t.Context(), strings.NewReader(input), args...)
 		require.NoError(t, err)
 		return strings.TrimSpace(out)
 	}
+}
+
+// The token that multus-shim leaves on a node can write network-status of the pods
+// on that node, and nothing else: not their addresses, phase, labels or other
+// annotations, and nothing of other nodes' pods.
+func TestMultusWritesNetworkStatusOfItsNodeOnly(t *testing.T) {
+	t.Parallel()
+	cp, kubectl := startPlane(t)
 	checkout, err := component.Checkout(t.Context())
 	require.NoError(t, err)
 	kubectl("", "apply", "-k", filepath.Join(checkout, "multus-shim/deploy"))

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/component"
-	"github.com/sriovkit/sriovkit/e2e/controlplane"
 	"github.com/sriovkit/sriovkit/e2e/netns"
 )
 
@@ -54,16 +52,7 @@ const claimStatus = `{"status":{"allocation":{"devices":{
 // multus-shim finds the claim, and the pod's event names claim, request and network.
 func TestMultusNamesTheClaimOfAMissingNetwork(t *testing.T) {
 	t.Parallel()
-	controlplane.Need(t)
-	cp, err := controlplane.Start(t.Context(), controlplane.Config{Log: io.Discard})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cp.Close()) })
-	kubectl := func(input string, args ...string) string {
-		t.Helper()
-		out, err := cp.Kubectl(t.Context(), strings.NewReader(input), args...)
-		require.NoError(t, err)
-		return strings.TrimSpace(out)
-	}
+	cp, kubectl := startPlane(t)
 	checkout, err := component.Checkout(t.Context())
 	require.NoError(t, err)
 	dir := t.TempDir()

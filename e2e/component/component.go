@@ -8,6 +8,7 @@ package component
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -149,20 +150,5 @@ func (c Component) build(ctx context.Context, checkout, dir string, r Release) e
 		}
 		images = append(images, img)
 	}
-	archive, err := os.CreateTemp(dir, "."+c.Name+"-*.tar")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(archive.Name()) // renamed by then, unless something failed
-	if err := image.WriteArchive(archive, images...); err != nil {
-		archive.Close()
-		return err
-	}
-	if err := archive.Close(); err != nil {
-		return err
-	}
-	if err := os.Chmod(archive.Name(), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(archive.Name(), c.Archive(dir))
+	return image.Create(c.Archive(dir), func(w io.Writer) error { return image.WriteArchive(w, images...) })
 }

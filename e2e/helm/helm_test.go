@@ -226,20 +226,27 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// On an API server: refused without its kinds and over what is somebody else's, installed,
-// upgraded with its kinds, rolled back, uninstalled with nothing left but the kinds; not
-// before the operator has left the nodes, unless that is asked for.
-func TestLifecycle(t *testing.T) {
+// startPlane starts an API server with controllers that ends with the test; kubectl returns
+// what a command prints.
+func startPlane(t *testing.T) (plane *controlplane.ControlPlane, kubectl func(args ...string) string) {
+	t.Helper()
 	controlplane.Need(t)
 	plane, err := controlplane.Start(t.Context(), controlplane.Config{Log: io.Discard, Controllers: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, plane.Close()) })
-	kubectl := func(args ...string) string {
+	return plane, func(args ...string) string {
 		t.Helper()
 		out, err := plane.Kubectl(t.Context(), nil, args...)
 		require.NoError(t, err, "%v: %s", args, out)
-		return out
+		return strings.TrimSpace(out)
 	}
+}
+
+// On an API server: refused without its kinds and over what is somebody else's, installed,
+// upgraded with its kinds, rolled back, uninstalled with nothing left but the kinds; not
+// before the operator has left the nodes, unless that is asked for.
+func TestLifecycle(t *testing.T) {
+	plane, kubectl := startPlane(t)
 	older, newer := charts(t, "v1.0.0"), charts(t, "v1.1.0")
 	on := []string{"--kubeconfig", plane.Kubeconfig, "-n", "sriov-network-operator"}
 	do := func(args ...string) error {
@@ -249,7 +256,7 @@ func TestLifecycle(t *testing.T) {
 	const chart, kinds = operatorChart, kindsChart
 	before := inventory(kubectl)
 
-	err = do("install", "op", filepath.Join(older, chart), "--create-namespace")
+	err := do("install", "op", filepath.Join(older, chart), "--create-namespace")
 	require.ErrorContains(t, err, "install the chart sriov-network-operator-crds of the same version first")
 	kubectl("create", "clusterrole", "sriov-network-operator", "--verb=get", "--resource=nodes")
 	require.NoError(t, do("install", "kinds", filepath.Join(older, kinds), "--create-namespace"))
@@ -290,16 +297,7 @@ func TestLifecycle(t *testing.T) {
 // Over upstream's release: refused while the kinds are somebody else's, then one release,
 // with policies and nodes' states kept and nothing of upstream's own objects left in it.
 func TestOverUpstream(t *testing.T) {
-	controlplane.Need(t)
-	plane, err := controlplane.Start(t.Context(), controlplane.Config{Log: io.Discard, Controllers: true})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, plane.Close()) })
-	kubectl := func(args ...string) string {
-		t.Helper()
-		out, err := plane.Kubectl(t.Context(), nil, args...)
-		require.NoError(t, err, "%v: %s", args, out)
-		return strings.TrimSpace(out)
-	}
+	plane, kubectl := startPlane(t)
 	ours := charts(t, "v1.0.0")
 	do := func(args ...string) error {
 		out, err := helm(t, append(args, "--kubeconfig", plane.Kubeconfig, "-n", "sriov-network-operator")...)

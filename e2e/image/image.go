@@ -129,6 +129,26 @@ func (img Image) build(platform v1.Platform) (v1.Image, error) {
 	return mutate.ConfigFile(built, config)
 }
 
+// Create writes a file that everybody may read. It is there whole or not at all.
+func Create(path string, write func(io.Writer) error) error {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name()) // renamed by then, unless something failed
+	if err := write(file); err != nil {
+		file.Close()
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	if err := os.Chmod(file.Name(), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
+
 // Pack writes the files of a directory as a tar archive that does not tell when it was made.
 func Pack(w io.Writer, dir string) error {
 	out := tar.NewWriter(w)

@@ -57,22 +57,7 @@ func (s *stage) bundle(to, extra string, stdout io.Writer) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	archive, err := os.CreateTemp(filepath.Dir(to), "."+filepath.Base(to)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(archive.Name()) // renamed by then, unless something failed
-	if err := image.Pack(archive, s.dir); err != nil {
-		archive.Close()
-		return err
-	}
-	if err := archive.Close(); err != nil {
-		return err
-	}
-	if err := os.Chmod(archive.Name(), 0o644); err != nil {
-		return err
-	}
-	if err := os.Rename(archive.Name(), to); err != nil {
+	if err := image.Create(to, func(w io.Writer) error { return image.Pack(w, s.dir) }); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "%s\n\nInto a registry:  tar xf %[1]s %[2]s && ./%[2]s load -bundle %[1]s -registry HOST/PATH -certificate CERT\nOnto a node:      ctr -n k8s.io images import %[1]s\n", to, loader)

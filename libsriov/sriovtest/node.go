@@ -27,15 +27,21 @@ func NeedNode(t testing.TB) {
 	}
 }
 
-// NodePFs are the emulated node's PFs with the igb driver, by address, each set
-// up, as igb wants it before it has VFs, and without VFs when the test ends.
-func NodePFs(t testing.TB) (*libsriov.Host, []libsriov.PF) {
+func nodeSnapshot(t testing.TB) (*libsriov.Host, libsriov.Snapshot) {
 	t.Helper()
 	NeedNode(t)
 	h, err := libsriov.Open("/")
 	require.NoError(t, err)
 	s, err := h.Snapshot()
 	require.NoError(t, err)
+	return h, s
+}
+
+// NodePFs are the emulated node's PFs with the igb driver, by address, each set
+// up, as igb wants it before it has VFs, and without VFs when the test ends.
+func NodePFs(t testing.TB) (*libsriov.Host, []libsriov.PF) {
+	t.Helper()
+	h, s := nodeSnapshot(t)
 	c, err := link.Open(nil)
 	require.NoError(t, err)
 	defer c.Close()
@@ -98,11 +104,7 @@ func NodeVFs(t testing.TB, n int) (*libsriov.Host, libsriov.PF) {
 // interfaces hang below virtio devices, and the PF knows no settings of VFs.
 func VirtioVFs(t testing.TB, n int) (*libsriov.Host, libsriov.PF) {
 	t.Helper()
-	NeedNode(t)
-	h, err := libsriov.Open("/")
-	require.NoError(t, err)
-	s, err := h.Snapshot()
-	require.NoError(t, err)
+	h, s := nodeSnapshot(t)
 	for _, pf := range s.PFs {
 		if pf.Driver != "virtio-pci" {
 			continue

@@ -43,19 +43,19 @@ func parseAddress(s string) (a Address, ok bool) {
 	if len(domain) > 4 && domain[0] == '0' { // the kernel pads a domain to four digits only
 		return Address{}, false
 	}
-	dom, ok1 := parseHex(domain, 0xffffffff)
-	bus, ok2 := parseHex(rest[:2], 0xff)
-	dev, ok3 := parseHex(rest[3:5], 0x1f)
-	fn, ok4 := parseHex(rest[6:], 7)
+	dom, ok1 := ParseHex(domain, 0xffffffff)
+	bus, ok2 := ParseHex(rest[:2], 0xff)
+	dev, ok3 := ParseHex(rest[3:5], 0x1f)
+	fn, ok4 := ParseHex(rest[6:], 7)
 	if !ok1 || !ok2 || !ok3 || !ok4 {
 		return Address{}, false
 	}
 	return Address{Domain: uint32(dom), Bus: uint8(bus), Device: uint8(dev), Function: uint8(fn)}, true
 }
 
-// parseHex reads bare hexadecimal digits, no sign, prefix or underscore, of a
-// number up to most.
-func parseHex(s string, most uint64) (uint64, bool) {
+// ParseHex reads bare hexadecimal digits, no sign, prefix or underscore, of a number up to
+// most; false for anything else.
+func ParseHex(s string, most uint64) (uint64, bool) {
 	for _, c := range []byte(s) {
 		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
 			return 0, false

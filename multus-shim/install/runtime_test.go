@@ -23,14 +23,21 @@ func inPod(t *testing.T, args ...string) (*node, *apitest.Server) {
 	t.Helper()
 	server := apitest.New(t)
 	n := newNode(t, append([]string{"-skip-tls-verify", "-pod", "kube-system/install"}, args...)...)
+	n.inCluster(server)
+	return n, server
+}
+
+// inCluster gives the node a primary network, and its installer a service account and the
+// API server.
+func (n *node) inCluster(server *apitest.Server) {
+	n.t.Helper()
 	credentials, err := kube.Load(server.Kubeconfig())
-	require.NoError(t, err)
+	require.NoError(n.t, err)
 	n.env = map[string]string{
 		"KUBERNETES_SERVICE_HOST": credentials.Server.Hostname(), "KUBERNETES_SERVICE_PORT": credentials.Server.Port(),
 	}
 	n.write("sa/token", "first-token")
 	n.write("net.d/10-calico.conflist", calico)
-	return n, server
 }
 
 func status(id string) string {

@@ -70,13 +70,7 @@ func owned(t *testing.T, before func(*apitest.Server)) (*node, *apitest.Server) 
 		before(server)
 	}
 	n := newNode(t, "-skip-tls-verify", "-uninstall-with", "kube-system/multus-shim")
-	credentials, err := kube.Load(server.Kubeconfig())
-	require.NoError(t, err)
-	n.env = map[string]string{
-		"KUBERNETES_SERVICE_HOST": credentials.Server.Hostname(), "KUBERNETES_SERVICE_PORT": credentials.Server.Port(),
-	}
-	n.write("sa/token", "first-token")
-	n.write("net.d/10-calico.conflist", calico)
+	n.inCluster(server)
 	return n, server
 }
 

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -13,11 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
 	"github.com/sriovkit/sriovkit/device-plugin/plugin"
 )
-
-// usageError is a command line that cannot be meant.
-type usageError struct{ error }
 
 type flags struct {
 	options                 plugin.Options
@@ -96,14 +93,8 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	set.StringVar(&f.draDriver, "dra-driver-name", "sriovnetwork.k8snetworkplumbingwg.io", "`name` of the DRA driver that may have served the node before: devices in its records, in plugins/NAME/claims of kubelet's directory, are in use; none if empty")
 
 	legacyLogFlags(set)
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, err
-		}
-		return nil, usageError{err}
-	}
-	if set.NArg() > 0 {
-		return nil, usageError{fmt.Errorf("unexpected argument %q; see -help", set.Arg(0))}
+	if err := command.Parse(set, args); err != nil {
+		return nil, err
 	}
 	return f, f.complete()
 }
@@ -112,21 +103,21 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 func (f *flags) complete() error {
 	o := &f.options
 	if !slices.Contains([]string{"text", "json"}, f.logFormat) {
-		return usageError{fmt.Errorf("-log-format %q: want text or json", f.logFormat)}
+		return command.UsageError{Err: fmt.Errorf("-log-format %q: want text or json", f.logFormat)}
 	}
 	if err := o.Complete(); err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	switch {
 	case f.draDriver == "":
 	case f.draDriver != filepath.Base(f.draDriver) || f.draDriver[0] == '.':
-		return usageError{fmt.Errorf("-dra-driver-name %q: want a name such as sriov.example.com", f.draDriver)}
+		return command.UsageError{Err: fmt.Errorf("-dra-driver-name %q: want a name such as sriov.example.com", f.draDriver)}
 	default:
 		o.Records = filepath.Join(o.KubeletDir, "plugins", f.draDriver, "claims")
 	}
 	for name, address := range map[string]*string{"metrics-address": &f.metricsAddress, "health-address": &f.healthAddress} {
 		if err := onLoopback(address); err != nil {
-			return usageError{fmt.Errorf("-%s: %w", name, err)}
+			return command.UsageError{Err: fmt.Errorf("-%s: %w", name, err)}
 		}
 	}
 	if o.DevRoot == "" {

@@ -6,15 +6,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"runtime/debug"
 	"syscall"
 
+	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"github.com/sriovkit/sriovkit/device-plugin/metrics"
 	"github.com/sriovkit/sriovkit/device-plugin/plugin"
@@ -24,24 +21,8 @@ import (
 // version is set with -ldflags "-X main.version=v0.1.0".
 var version = "devel"
 
-// Exit codes.
-const (
-	exitFailure = 1
-	exitUsage   = 2
-)
-
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	fmt.Fprintln(os.Stderr, "sriovdp:", err)
-	if errors.As(err, new(usageError)) {
-		os.Exit(exitUsage)
-	}
-	os.Exit(exitFailure)
+	command.Main("sriovdp", run, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 }
 
 // run does what the flags say. It returns nil after ctx has ended.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
 	"github.com/stretchr/testify/require"
@@ -141,5 +142,5 @@ func TestAPortAloneIsOnLoopback(t *testing.T) {
 		require.Equal(t, want, f.metricsAddress)
 	}
 	_, err := parseFlags([]string{"-health-address", "9809"}, io.Discard)
-	require.ErrorAs(t, err, new(usageError))
+	require.ErrorAs(t, err, new(command.UsageError))
 }

@@ -12,12 +12,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
-
-// usageError is a command line that cannot be meant.
-type usageError struct{ error }
 
 type flags struct {
 	inventory        inventory.Options
@@ -76,14 +74,8 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	set.StringVar(&f.cdiDir, "cdi-dir", "/var/run/cdi", "`directory` for CDI specifications")
 	set.StringVar(&f.deviceInfoDir, "device-info-dir", "/var/run/k8s.cni.cncf.io/devinfo/dp", "`directory` for device information for CNI plugins")
 	set.StringVar(&f.attachmentsDir, "attachments-dir", "/var/run/k8s.cni.cncf.io/attachments", "`directory` in which the meta plugin says what became of pods' networks")
-	if err := set.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, err
-		}
-		return nil, usageError{err}
-	}
-	if set.NArg() > 0 {
-		return nil, usageError{fmt.Errorf("unexpected argument %q; see -help", set.Arg(0))}
+	if err := command.Parse(set, args); err != nil {
+		return nil, err
 	}
 	return f, f.complete()
 }
@@ -100,13 +92,13 @@ func (f *flags) complete() error {
 		return nil
 	}
 	if p := validation.IsDNS1123Subdomain(f.driverName); len(p) > 0 {
-		return usageError{fmt.Errorf("-driver-name %q: %s", f.driverName, p[0])}
+		return command.UsageError{Err: fmt.Errorf("-driver-name %q: %s", f.driverName, p[0])}
 	}
 	if f.nodeName == "" {
-		return usageError{errors.New("-node-name is empty and so is the environment's NODE_NAME: want the name of the Node")}
+		return command.UsageError{Err: errors.New("-node-name is empty and so is the environment's NODE_NAME: want the name of the Node")}
 	}
 	if err := o.Complete(); err != nil {
-		return usageError{err}
+		return command.UsageError{Err: err}
 	}
 	if f.devRoot == "" {
 		f.devRoot = o.SysfsRoot

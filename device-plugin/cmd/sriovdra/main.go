@@ -7,12 +7,10 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -24,6 +22,7 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/dra/driver"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
+	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/metrics"
@@ -40,25 +39,7 @@ import (
 // version is set with -ldflags "-X main.version=v0.1.0".
 var version = "devel"
 
-// Exit codes.
-const (
-	exitFailure = 1
-	exitUsage   = 2
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	fmt.Fprintln(os.Stderr, "sriovdra:", err)
-	if errors.As(err, new(usageError)) {
-		os.Exit(exitUsage)
-	}
-	os.Exit(exitFailure)
-}
+func main() { command.Main("sriovdra", run, syscall.SIGINT, syscall.SIGTERM) }
 
 // gcPercent trades a little CPU, of which there is plenty between two changes of the
 // hardware, for memory on every node.

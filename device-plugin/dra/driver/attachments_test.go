@@ -16,7 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
-	dra "k8s.io/kubelet/pkg/apis/dra/v1"
 )
 
 // A claim's network is told again when the API server was away.
@@ -24,9 +23,7 @@ func TestAttachmentIsToldAgain(t *testing.T) {
 	t.Parallel()
 	n := start(t)
 	c := n.claim(vf0)
-	r, err := dra.NewDRAPluginClient(n.kube).NodePrepareResources(t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
-	require.NoError(t, err)
-	require.Empty(t, r.Claims[c.Uid].Error)
+	require.Empty(t, n.prepare(c))
 	var refused atomic.Int32
 	n.api.PrependReactor("update", "resourceclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return refused.Add(1) == 1, nil, errors.New("away")

@@ -331,9 +331,7 @@ func TestTaintsOfDevicesInUse(t *testing.T) {
 	t.Parallel()
 	n := start(t)
 	c := n.claim(vf0)
-	r, err := dra.NewDRAPluginClient(n.kube).NodePrepareResources(t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
-	require.NoError(t, err)
-	require.Empty(t, r.Claims[c.Uid].Error)
+	require.Empty(t, n.prepare(c))
 	store := record.Store{Dir: filepath.Join(n.dir, "plugin/claims")}
 	prepared, err := store.Load(uid)
 	require.NoError(t, err)

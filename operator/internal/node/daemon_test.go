@@ -307,6 +307,16 @@ func TestDamagedRecordsTouchNothing(t *testing.T) {
 	})
 }
 
+// own records that the operator has made n VFs of the PF.
+func (s *stand) own(n int) {
+	s.t.Helper()
+	addr, err := libsriov.ParseAddress(treePF)
+	require.NoError(s.t, err)
+	owned := s.state().Spec.Interfaces[0]
+	owned.NumVfs = n
+	require.NoError(s.t, s.Machine.Files.Own(s.t.Context(), addr, ownedBy(owned)))
+}
+
 // What cannot be read of the host is not gone.
 func TestPartialLookTouchesNothing(t *testing.T) {
 	for name, spoil := range map[string]func(s *stand){
@@ -318,16 +328,12 @@ func TestPartialLookTouchesNothing(t *testing.T) {
 		for _, wanted := range []bool{true, false} {
 			t.Run(name, func(t *testing.T) {
 				s := newStand(t)
-				addr, err := libsriov.ParseAddress(treePF)
-				require.NoError(t, err)
-				owned := s.state().Spec.Interfaces[0]
-				owned.NumVfs = 2
-				require.NoError(t, s.Machine.Files.Own(t.Context(), addr, ownedBy(owned)))
+				s.own(2)
 				if !wanted {
 					s.change(func(n *v1.SriovNetworkNodeState) { n.Spec = v1.SriovNetworkNodeStateSpec{} })
 				}
 				spoil(s)
-				_, err = s.pass()
+				_, err := s.pass()
 				require.Error(t, err)
 				require.Empty(t, s.wrote)
 				require.FileExists(t, filepath.Join(s.root, s.Machine.Files.ownedDir(), treePF))
@@ -343,18 +349,14 @@ func TestUnreportedPFIsNotReleased(t *testing.T) {
 	for name, noted := range map[string]bool{"operator notes what it knew": true, "older operator": false} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
-			addr, err := libsriov.ParseAddress(treePF)
-			require.NoError(t, err)
-			owned := s.state().Spec.Interfaces[0]
-			owned.NumVfs = 2
-			require.NoError(t, s.Machine.Files.Own(t.Context(), addr, ownedBy(owned)))
+			s.own(2)
 			s.change(func(n *v1.SriovNetworkNodeState) {
 				n.Spec = v1.SriovNetworkNodeStateSpec{}
 				if delete(n.Annotations, v1.AnnotationPlannedPFs); noted {
 					n.Annotations[v1.AnnotationPlannedPFs] = "0000:7f:00.0"
 				}
 			})
-			_, err = s.pass()
+			_, err := s.pass()
 			require.NoError(t, err)
 			require.Empty(t, s.wrote)
 			require.Equal(t, treePF, s.state().Status.Interfaces[0].PciAddress)
