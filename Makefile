@@ -58,6 +58,7 @@ check: ## Vet the workspace; build, vet and tidy each module on its own; one set
 	@echo '== workspace: go vet (minutes when Go has nothing cached, and silent)'
 	@go vet work
 	@export GOWORK=off; $(call each,go build ./... && go vet ./... && go mod tidy -diff)
+	@cd libsriov && GOWORK=off GOOS=darwin go vet ./... # editors on other systems
 	@export GOWORK=off; $(call nested,go vet ./... && go mod tidy -diff); $(call pins,go mod tidy -diff)
 	@go run ./e2e/cmd/versions
 	@go test -count=1 ./e2e/docs # the test cache does not see pages of other modules

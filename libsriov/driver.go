@@ -8,8 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // ErrNoDriver: no driver of that name is loaded, or it does not take the
@@ -103,7 +102,7 @@ func (h *Host) override(ctx context.Context, a Address, driver string) error {
 
 func (h *Host) unbind(ctx context.Context, a Address, driver string) error {
 	err := h.write(ctx, "sys/bus/pci/drivers/"+driver+"/unbind", a.String())
-	if errors.Is(err, unix.ENODEV) { // not bound to it any more
+	if errors.Is(err, syscall.ENODEV) { // not bound to it any more
 		return nil
 	}
 	return err
@@ -118,7 +117,7 @@ func (h *Host) reprobe(ctx context.Context, a Address, current string) error {
 		}
 	}
 	err := h.write(ctx, "sys/bus/pci/drivers_probe", a.String())
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) {
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENODEV) {
 		// No driver wanted it; whoever cares looks at what is bound now.
 		if h.fs.Exists(device(a, "")) {
 			return nil

@@ -5,11 +5,11 @@ package libsriov_test
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
@@ -48,7 +48,7 @@ func (r *refusals) write(path, value string) error {
 // A driver that does not take the function must leave it where it was.
 func TestBindDriverGivesTheFunctionBack(t *testing.T) {
 	t.Parallel()
-	for name, errno := range map[string]error{"silently": nil, "EINVAL": unix.EINVAL, "ENODEV": unix.ENODEV} {
+	for name, errno := range map[string]error{"silently": nil, "EINVAL": syscall.EINVAL, "ENODEV": syscall.ENODEV} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			root := t.TempDir()

@@ -28,6 +28,10 @@ var (
 	// ErrNoSnapshot: nothing is known of the host's devices at this moment, which is not
 	// the same as that there are none.
 	ErrNoSnapshot = errors.New("devices cannot be listed")
+	// ErrNotLinux: this system has no netlink and no namespaces. Packages that use them compile
+	// everywhere, so that programs can be edited, vetted and run on captured trees. It is an
+	// errors.ErrUnsupported.
+	ErrNotLinux = fmt.Errorf("needs Linux: %w", errors.ErrUnsupported)
 	// ErrMalformed: the kernel's text is not what its documentation says.
 	ErrMalformed = errors.New("malformed kernel attribute")
 )

@@ -8,8 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // NumVFs reads how many VFs a PF has (sriov_numvfs). It is ErrNotPF for a
@@ -52,7 +51,7 @@ func (h *Host) SetNumVFs(ctx context.Context, pf Address, n int) error {
 		return fmt.Errorf("set %d VFs on %s, which offers %d: %w", n, pf, total, ErrTooManyVFs)
 	}
 	err = h.write(ctx, device(pf, "sriov_numvfs"), strconv.Itoa(n))
-	if errors.Is(err, unix.EBUSY) { // somebody else was quicker, or a VF is held by a guest
+	if errors.Is(err, syscall.EBUSY) { // somebody else was quicker, or a VF is held by a guest
 		err = fmt.Errorf("%w: %w", ErrVFsInUse, err)
 	}
 	if err != nil {

@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
@@ -30,8 +30,8 @@ func TestSetNumVFs(t *testing.T) {
 		"nothing to do":            {have: 8, want: 8},
 		"another count":            {have: 8, want: 4, err: libsriov.ErrVFsInUse},
 		"more than there are":      {want: 257, err: libsriov.ErrTooManyVFs},
-		"refused as busy":          {want: 8, errno: unix.EBUSY, err: libsriov.ErrVFsInUse, writes: []string{"8"}},
-		"refused, errno reachable": {want: 8, errno: unix.ENOMEM, err: unix.ENOMEM, writes: []string{"8"}},
+		"refused as busy":          {want: 8, errno: syscall.EBUSY, err: libsriov.ErrVFsInUse, writes: []string{"8"}},
+		"refused, errno reachable": {want: 8, errno: syscall.ENOMEM, err: syscall.ENOMEM, writes: []string{"8"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

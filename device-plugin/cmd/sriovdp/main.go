@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 	"syscall"
 
@@ -22,7 +23,7 @@ import (
 var version = "devel"
 
 func main() {
-	command.Main("sriovdp", run, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	os.Exit(command.Main("sriovdp", run, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT))
 }
 
 // run does what the flags say. It returns nil after ctx has ended.

@@ -87,7 +87,7 @@ func (f *flags) complete() error {
 	case f.version:
 		return nil
 	case f.probe && f.healthSocket == "":
-		return usageError{errors.New("-probe without -health-socket: name the socket that the driver was given")}
+		return command.UsageError{Err: errors.New("-probe without -health-socket: name the socket that the driver was given")}
 	case f.probe:
 		return nil
 	}

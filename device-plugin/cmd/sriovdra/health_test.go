@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
@@ -75,7 +76,7 @@ func TestProbe(t *testing.T) {
 func TestProbeNeedsASocket(t *testing.T) {
 	t.Parallel()
 	err := run(t.Context(), []string{"-probe"}, io.Discard, io.Discard)
-	require.ErrorAs(t, err, new(usageError))
+	require.ErrorAs(t, err, new(command.UsageError))
 	require.ErrorContains(t, err, "-probe without -health-socket: name the socket that the driver was given")
 	require.ErrorContains(t, run(t.Context(), []string{"-probe", "-health-socket", "/nowhere/s"}, io.Discard, io.Discard), "no driver answers at /nowhere/s")
 }

@@ -39,7 +39,9 @@ import (
 // version is set with -ldflags "-X main.version=v0.1.0".
 var version = "devel"
 
-func main() { command.Main("sriovdra", run, syscall.SIGINT, syscall.SIGTERM) }
+func main() {
+	os.Exit(command.Main("sriovdra", run, syscall.SIGINT, syscall.SIGTERM))
+}
 
 // gcPercent trades a little CPU, of which there is plenty between two changes of the
 // hardware, for memory on every node.

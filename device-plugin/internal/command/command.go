@@ -27,19 +27,20 @@ func (e UsageError) Error() string { return e.Err.Error() }
 
 func (e UsageError) Unwrap() error { return e.Err }
 
-// Main runs a program until it returns or a signal ends its context, and exits.
-func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error, signals ...os.Signal) {
+// Main runs a program until it returns or a signal ends its context, and returns its exit
+// code.
+func Main(name string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error, signals ...os.Signal) int {
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return
+		return 0
 	}
 	fmt.Fprintln(os.Stderr, name+":", err)
 	if errors.As(err, new(UsageError)) {
-		os.Exit(exitUsage)
+		return exitUsage
 	}
-	os.Exit(exitFailure)
+	return exitFailure
 }
 
 // Parse reads a command line of flags alone. Its error is flag.ErrHelp or a UsageError.

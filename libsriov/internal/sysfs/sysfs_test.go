@@ -7,11 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/libsriov/internal/sysfs"
 )
@@ -45,7 +45,7 @@ func TestAttributes(t *testing.T) {
 	_, err = f.Attr("missing")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 	_, err = f.Attr(".")
-	assert.ErrorIs(t, err, unix.EISDIR)
+	assert.ErrorIs(t, err, syscall.EISDIR)
 	_, ok, err := f.OptionalAttr("missing")
 	require.NoError(t, err)
 	assert.False(t, ok)
@@ -75,7 +75,7 @@ func TestNames(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, names)
 	_, err = f.Names("a")
-	assert.ErrorIs(t, err, unix.ENOTDIR)
+	assert.ErrorIs(t, err, syscall.ENOTDIR)
 }
 
 // A write must neither create a file nor cut one: an attribute is either there
