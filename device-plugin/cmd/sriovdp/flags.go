@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
+	"github.com/sriovkit/sriovkit/device-plugin/command"
 	"github.com/sriovkit/sriovkit/device-plugin/plugin"
 )
 

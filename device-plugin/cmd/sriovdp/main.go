@@ -12,7 +12,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
+	"github.com/sriovkit/sriovkit/device-plugin/command"
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"github.com/sriovkit/sriovkit/device-plugin/metrics"
 	"github.com/sriovkit/sriovkit/device-plugin/plugin"

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
+	"github.com/sriovkit/sriovkit/device-plugin/command"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
 	"github.com/stretchr/testify/require"

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
+	"github.com/sriovkit/sriovkit/device-plugin/command"
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"k8s.io/apimachinery/pkg/util/validation"
 )

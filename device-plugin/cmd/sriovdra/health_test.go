@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
+	"github.com/sriovkit/sriovkit/device-plugin/command"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"

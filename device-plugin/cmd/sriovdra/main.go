@@ -18,11 +18,11 @@ import (
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/allocation"
+	"github.com/sriovkit/sriovkit/device-plugin/command"
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/driver"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
-	"github.com/sriovkit/sriovkit/device-plugin/internal/command"
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/metrics"
