@@ -33,6 +33,6 @@ func OpenLinks(*os.File) (*Links, error) { return nil, libsriov.ErrNotLinux }
 // OpenDefaultRoutes is ErrNotLinux.
 func OpenDefaultRoutes(*os.File) (*DefaultRoutes, error) { return nil, libsriov.ErrNotLinux }
 
-func (*Devices) Next(context.Context) (Device, error) { return Device{}, libsriov.ErrNotLinux }
-func (*Links) Next(context.Context) (Link, error)     { return Link{}, libsriov.ErrNotLinux }
-func (*DefaultRoutes) Next(context.Context) error     { return libsriov.ErrNotLinux }
+func (*Devices) Next(context.Context) (Device, error)    { return Device{}, libsriov.ErrNotLinux }
+func (*Links) Next(context.Context) (Link, error)        { return Link{}, libsriov.ErrNotLinux }
+func (*DefaultRoutes) Next(context.Context) (int, error) { return 0, libsriov.ErrNotLinux }
