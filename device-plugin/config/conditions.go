@@ -40,7 +40,7 @@ var Conditions = []Condition{
 	list("drivers", all, nothing, func(s *Selector) *[]string { return &s.Drivers }, nonEmpty,
 		func(d *device.Device, want string) bool { return d.Driver == want },
 		never, func(d *device.Device) any { return d.Driver }),
-	list("pciAddresses", all, nothing, func(s *Selector) *[]libsriov.Address { return &s.PCIAddresses }, libsriov.ParseAddress,
+	list("pciAddresses", all, nothing, func(s *Selector) *[]libsriov.Address { return &s.PCIAddresses }, parsePCIAddress,
 		func(d *device.Device, want libsriov.Address) bool { return d.Address == want },
 		never, func(d *device.Device) any { return d.Address }),
 	list("acpiIndexes", functions, func(n *device.Needs) { n.ACPIIndex = true }, func(s *Selector) *[]string { return &s.ACPIIndexes }, decimal,

@@ -64,6 +64,11 @@ func parseJSON(data []byte) (node, error) {
 		if syntax := new(json.SyntaxError); errors.As(err, &syntax) {
 			offset = max(0, int(syntax.Offset)-1)
 		}
+		for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+			if bytes.HasPrefix(data, []byte(mark)) {
+				err = errors.New("it begins with a byte order mark; save it as UTF-8 without one")
+			}
+		}
 		return node{}, &PositionError{Position: position(data, offset), Err: fmt.Errorf("not JSON: %w", err)}
 	}
 	p := &jsonParser{data: data, dec: json.NewDecoder(bytes.NewReader(data))}
@@ -149,7 +154,11 @@ func (e *PositionError) Error() string {
 	if e.Pool == "" {
 		return fmt.Sprintf("%s: %v", e.Position, e.Err)
 	}
-	return fmt.Sprintf("%s: pool %s: %v", e.Position, e.Pool, e.Err)
+	name := e.Pool
+	if !resourceName.MatchString(name) {
+		name = fmt.Sprintf("%.80q", name)
+	}
+	return fmt.Sprintf("%s: pool %s: %v", e.Position, name, e.Err)
 }
 
 func (e *PositionError) Unwrap() error { return e.Err }

@@ -94,20 +94,26 @@ var (
 // maxPrefix leaves room for "requests." in quotas, which Kubernetes checks too.
 const maxPrefix = 253 - len("requests.")
 
+// checkResource refuses what kubelet would refuse, where the value is, or the pool without it.
 func (d *decoder) checkResource(n node, r Resource) {
+	at := map[string]int{"resourcename": n.offset, "resourceprefix": n.offset}
+	for _, m := range n.object {
+		at[strings.ToLower(m.key)] = m.value.offset
+	}
+	name, prefix := at["resourcename"], at["resourceprefix"]
 	switch {
 	case r.Name == "":
-		d.fail(n.offset, errors.New("resourceName is missing"))
+		d.fail(name, errors.New("resourceName is missing"))
 	case !resourceName.MatchString(r.Name):
-		d.fail(n.offset, fmt.Errorf("resourceName %.80q: want 1 to 63 letters, digits, - and _, a letter or digit first and last", r.Name))
+		d.fail(name, fmt.Errorf("resourceName %.80q: want 1 to 63 letters, digits, - and _, a letter or digit first and last", r.Name))
 	}
 	switch {
 	case r.Prefix == "":
-		d.fail(n.offset, errors.New("resourcePrefix is missing, and no default was given with -resource-prefix"))
+		d.fail(prefix, errors.New("resourcePrefix is missing, and no default was given with -resource-prefix"))
 	case len(r.Prefix) > maxPrefix || !resourcePrefix.MatchString(r.Prefix):
-		d.fail(n.offset, fmt.Errorf(`resourcePrefix %.80q: want a DNS name in lower case, at most %d characters, e.g. "example.com"`, r.Prefix, maxPrefix))
+		d.fail(prefix, fmt.Errorf(`resourcePrefix %.80q: want a DNS name in lower case, at most %d characters, e.g. "example.com"`, r.Prefix, maxPrefix))
 	case r.Prefix == "kubernetes.io" || strings.HasSuffix(r.Prefix, ".kubernetes.io"):
-		d.fail(n.offset, fmt.Errorf("resourcePrefix %s: kubelet keeps kubernetes.io for itself; use a domain of your own", r.Prefix))
+		d.fail(prefix, fmt.Errorf("resourcePrefix %s: kubelet keeps kubernetes.io for itself; use a domain of your own", r.Prefix))
 	}
 }
 
@@ -179,10 +185,21 @@ func parseID(s string) (libsriov.ID, error) {
 }
 
 func nonEmpty(s string) (string, error) {
-	if s == "" {
+	switch {
+	case s == "":
 		return "", errors.New("an empty string matches nothing; remove it")
+	case s != strings.TrimSpace(s):
+		return "", fmt.Errorf("%.80q matches nothing; remove the blanks around it", s)
 	}
 	return s, nil
+}
+
+func parsePCIAddress(s string) (libsriov.Address, error) {
+	a, err := libsriov.ParseAddress(s)
+	if r, rangeErr := parseRootDevice(s); err != nil && rangeErr == nil && r.Only != nil {
+		return a, fmt.Errorf("%.60q names VFs of a PF, which belongs into rootDevices", s)
+	}
+	return a, err
 }
 
 func decimal(s string) (string, error) {
@@ -200,7 +217,7 @@ func parseRootDevice(s string) (Range, error) {
 	}
 	a, err := libsriov.ParseAddress(r.Parent)
 	if err != nil {
-		return Range{}, err
+		return Range{}, fmt.Errorf("%w; interface names belong into pfNames", err)
 	}
 	r.Parent = a.String()
 	return r, nil
