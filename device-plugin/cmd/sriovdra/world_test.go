@@ -54,6 +54,7 @@ type world struct {
 	orphansEvery time.Duration
 	looks        atomic.Int64 // of the driver at kubelet's pods
 	instances    atomic.Int64 // that were started
+	kubeconfig   string       // of instances that are processes
 
 	scheduling sync.Mutex
 	driver     *program // sriovdra
@@ -103,15 +104,21 @@ var (
 	deleteNow metav1.DeleteOptions
 )
 
-func (w *world) flags() *flags {
-	w.Helper()
-	f, err := parseFlags([]string{
+// args are those of one more instance.
+func (w *world) args() (args []string, healthSocket string) {
+	health := filepath.Join(w.root, fmt.Sprintf("health%d.sock", w.instances.Add(1)))
+	return []string{
 		"-node-name", "node", "-config-file", w.config, "-resource-prefix", "example.com", "-sysfs-root", filepath.Join(w.dir, "tree"), "-captured",
 		"-kubelet-dir", w.root, "-cdi-dir", filepath.Join(w.dir, "cdi"), "-device-info-dir", filepath.Join(w.dir, "devinfo"),
-		"-attachments-dir", filepath.Join(w.dir, "attachments"), "-pod-uid", string(uuid.NewUUID()),
-	}, io.Discard)
+		"-attachments-dir", filepath.Join(w.dir, "attachments"), "-pod-uid", string(uuid.NewUUID()), "-health-socket", health,
+	}, health
+}
+
+func (w *world) flags() *flags {
+	w.Helper()
+	args, _ := w.args()
+	f, err := parseFlags(args, io.Discard)
 	require.NoError(w, err)
-	f.healthSocket = filepath.Join(w.root, fmt.Sprintf("health%d.sock", w.instances.Add(1)))
 	f.inventory.WaitForConfig = true
 	f.orphansEvery = cmp.Or(w.orphansEvery, f.orphansEvery)
 	return f

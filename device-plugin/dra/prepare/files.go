@@ -19,6 +19,7 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	resourceapi "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/dynamic-resource-allocation/kubeletplugin"
 	"tags.cncf.io/container-device-interface/specs-go"
 )
@@ -206,7 +207,8 @@ func compatible(r record.Request) []string {
 	return out
 }
 
-// removeFiles removes what writeFiles made.
+// removeFiles removes what writeFiles made, and parts of it that a process which was killed
+// has left.
 func (p *Preparer) removeFiles(c record.Claim) error {
 	paths := []string{p.specPath(c)}
 	for _, r := range c.Requests {
@@ -214,9 +216,33 @@ func (p *Preparer) removeFiles(c record.Claim) error {
 			continue
 		}
 		for _, d := range r.Devices {
-			paths = append(paths, filepath.Join(p.DeviceInfoDir, allocation.DeviceInfoName(d.Resource, d.ID)))
+			info := filepath.Join(p.DeviceInfoDir, allocation.DeviceInfoName(d.Resource, d.ID))
+			paths = append(append(paths, info), found(p.DeviceInfoDir, part+filepath.Base(info)+"*")...)
 		}
 	}
+	return errors.Join(remove(paths), p.removeParts(c.UID))
+}
+
+// part is how names of unfinished files begin, those of packages atomicwriter and allocation.
+const part = ".tmp-"
+
+// removeParts removes unfinished files that have a claim's UID in their names.
+func (p *Preparer) removeParts(uid types.UID) error {
+	return remove(slices.Concat(
+		found(p.Store.Dir, part+string(uid)+".json*"),
+		found(p.CDIDir, part+filepath.Base(p.specPath(record.Claim{UID: uid}))+"*"),
+		found(p.CDIDir, "."+p.Driver+"_metadata_"+string(uid)+"_*.tmp"), // WriteFile's
+	))
+}
+
+// found lists files by a pattern that has no special characters but those meant.
+func found(dir, pattern string) []string {
+	paths, _ := filepath.Glob(filepath.Join(dir, pattern)) // fails for a bad pattern only
+	return paths
+}
+
+// remove removes files; one that is not there is no error.
+func remove(paths []string) error {
 	for _, path := range paths {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

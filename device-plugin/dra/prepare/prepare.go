@@ -230,8 +230,11 @@ func (p *Preparer) make(ctx context.Context, want *record.Claim, drivers map[str
 // no error.
 func (p *Preparer) Unprepare(ctx context.Context, uid types.UID) error {
 	c, err := p.Store.Load(uid)
-	if err != nil || c == nil {
+	if err != nil {
 		return err
+	}
+	if c == nil { // it may have ended before there was a record
+		return p.removeParts(uid)
 	}
 	if err := p.undo(ctx, *c); err != nil {
 		return fmt.Errorf("claim %s/%s: %w", c.Namespace, c.Name, err)
