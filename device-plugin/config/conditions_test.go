@@ -89,7 +89,7 @@ func TestADeviceMeetsEveryCondition(t *testing.T) {
 		text := `"deviceType": "` + string(sample.kind) + `", "selectors": {"` + sample.key + `": ` + sample.value + `}`
 		cfg, err := config.Parse([]byte(pool(text)), "example.com")
 		require.NoError(t, err)
-		require.Equal(t, -1, cfg.Pools[0].Selectors[0].Fails(&d, false), name)
+		require.Equal(t, -1, cfg.Pools[0].Selectors[0].Fails(&d, false), "%s: give the device of this test what the sample asks for", name)
 	}
 }
 

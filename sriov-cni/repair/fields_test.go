@@ -28,6 +28,7 @@ func TestEveryAdminFieldIsUndone(t *testing.T) {
 	}
 	var before vfstate.State
 	for f := range reflect.TypeFor[vfstate.State]().Fields() {
+		require.Contains(t, sample, f.Type, "the type of State.%s needs a sample here", f.Name)
 		reflect.ValueOf(&before).Elem().FieldByIndex(f.Index).Set(reflect.ValueOf(sample[f.Type]))
 	}
 	for f := range reflect.TypeFor[vfstate.State]().Fields() {

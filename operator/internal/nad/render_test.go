@@ -4,7 +4,9 @@ package nad
 
 import (
 	"encoding/json"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,11 +16,16 @@ import (
 )
 
 func TestSriovAllFields(t *testing.T) {
-	got, err := Sriov("net1", &v1.SriovNetworkSpec{
+	spec := v1.SriovNetworkSpec{
 		ResourceName: "nics", Vlan: 100, VlanQoS: 3, VlanProto: "802.1ad", SpoofChk: "off", Trust: "on", LinkState: "enable",
-		MinTxRate: new(10), MaxTxRate: new(0), Capabilities: `{"mac":true, "ips":true}`, LogLevel: "debug", LogFile: "/var/log/sriov.log",
+		MinTxRate: new(10), MaxTxRate: new(0), Mtu: 9000, Capabilities: `{"mac":true, "ips":true}`, LogLevel: "debug", LogFile: "/var/log/sriov.log",
 		IPAM: `{"type":"host-local","note":"it's  <two>  spaces & an apostrophe"}`,
-	})
+	}
+	elsewhere := []string{"NetworkNamespace", "MetaPluginsConfig"} // what TestChainsAndDefaults and the controller's tests have
+	for f, value := range reflect.ValueOf(spec).Fields() {
+		require.NotEqual(t, slices.Contains(elsewhere, f.Name), !value.IsZero(), "set %s here, and what becomes of it below", f.Name)
+	}
+	got, err := Sriov("net1", &spec)
 	require.NoError(t, err)
 	require.Equal(t, `{
     "cniVersion": "1.0.0",
@@ -31,6 +38,7 @@ func TestSriovAllFields(t *testing.T) {
     "vlanProto": "802.1ad",
     "min_tx_rate": 10,
     "max_tx_rate": 0,
+    "mtu": 9000,
     "capabilities": {
         "mac": true,
         "ips": true
