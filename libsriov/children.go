@@ -40,7 +40,7 @@ func (s *scan) children(h *Host) error {
 	return nil
 }
 
-// isAuxName tells a name as the auxiliary bus composes it: module.kind.number.
+// isAuxName reports whether a name is one that the auxiliary bus composes: module.kind.number.
 func isAuxName(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 	module, rest, _ := strings.Cut(name, ".")
@@ -136,8 +136,8 @@ func (h *Host) readClasses(f *Function, dir string, names, vdpa []string) error 
 	return nil
 }
 
-// isUplinkPort tells the phys_port_name of a physical port from a representor's
-// ("pf0vf3"): p0, or p0s1 for a split port
+// isUplinkPort reports whether a phys_port_name is that of a physical port: p0, or p0s1 for a
+// split port. A representor's is such as "pf0vf3"
 // (https://docs.kernel.org/networking/switchdev.html).
 func isUplinkPort(name string) bool {
 	port, part, split := strings.Cut(name, "s")
@@ -165,7 +165,7 @@ func (h *Host) Uplinks(pf Function) ([]string, error) {
 	case 1:
 		return pf.Netdevs, nil
 	}
-	var unnamed []string // that do not claim to be a port of anything
+	var unnamed []string // without a phys_port_name
 	for _, name := range pf.Netdevs {
 		port, said, err := h.fs.OptionalAttr(netClass + "/" + name + "/phys_port_name")
 		switch {
@@ -183,7 +183,7 @@ func (h *Host) Uplinks(pf Function) ([]string, error) {
 	return unnamed, nil
 }
 
-// isNumbered tells that a name is a prefix and a decimal number.
+// isNumbered reports whether a name is a prefix and a decimal number.
 func isNumbered(name, prefix string) bool {
 	digits, ok := strings.CutPrefix(name, prefix)
 	return ok && digits != "" && strings.Trim(digits, "0123456789") == ""

@@ -26,8 +26,8 @@ func Open(root string) (*Host, error) {
 	return h, nil
 }
 
-// New is Open for a file system that this module made: tests pass one whose
-// writes play the kernel's part.
+// New is Open for a file system that this module made: tests pass one whose writes do what the
+// kernel would.
 func New(fs *sysfs.FS) *Host { return &Host{fs: fs} }
 
 // Events is how many device events the kernel has sent since it booted

@@ -83,8 +83,8 @@ func (h *Host) SetAutoprobe(ctx context.Context, pf Address, on bool) error {
 	return nil
 }
 
-// write stores a value in an attribute and returns early when ctx ends. The
-// goroutine that is then left inside write(2) ends when the driver lets it.
+// write stores a value in an attribute and returns early when ctx ends. The goroutine that is
+// then left inside write(2) ends when the driver returns.
 func (h *Host) write(ctx context.Context, path, value string) error {
 	if err := context.Cause(ctx); err != nil {
 		return err

@@ -60,7 +60,7 @@ func (h *Host) Snapshot() (Snapshot, error) {
 	return s.result(h), errors.Join(s.errs...)
 }
 
-// scan is a snapshot in the making.
+// scan is what Snapshot has read so far.
 type scan struct {
 	order     []Address // as the directory lists them: by address
 	functions map[Address]*Function
@@ -91,7 +91,7 @@ func (s *scan) pair(h *Host) {
 			s.broken(a.String(), err)
 			continue
 		}
-		if pf.NUMANode, err = h.numaNode(a); err != nil { // near no memory, as far as anyone knows
+		if pf.NUMANode, err = h.numaNode(a); err != nil { // -1: not known
 			s.broken(a.String(), err)
 		}
 		s.listVFs(h, &pf)

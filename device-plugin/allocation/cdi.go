@@ -22,7 +22,7 @@ import (
 	"tags.cncf.io/container-device-interface/specs-go"
 )
 
-// cdiVersion is the oldest version of the specification that has all we use, so
+// cdiVersion is the oldest version of the specification that has all that is used here, so
 // that every runtime understands it.
 const cdiVersion = "0.5.0"
 

@@ -32,7 +32,7 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// temporary is how the names of files in the making begin, and of those that a crash left.
+// temporary is how the names of unfinished files begin, also of those that a crash left.
 const temporary = ".tmp-"
 
 // removeTemporary removes files that were never finished. Their names begin so.

@@ -28,10 +28,11 @@ type member struct {
 	value  node
 }
 
-// isNull tells "key": null, which means the same as no key at all.
+// isNull reports whether the value is null, which means the same as no key at all.
 func (n node) isNull() bool { return !n.isObj && !n.isArray && n.value == nil }
 
-// saysNothing tells what a program renders for a value that was not set.
+// saysNothing reports whether the value is what a program renders for a field that was not
+// set.
 func (n node) saysNothing() bool {
 	return n.isNull() || n.value == false || n.value == "" || n.isArray && len(n.array) == 0 || n.isObj && len(n.object) == 0
 }

@@ -25,7 +25,8 @@ const (
 	causePeriodic = "periodic"
 )
 
-// isEvent tells the causes that come in numbers.
+// isEvent reports whether a cause is an event of the kernel, of which many may follow each
+// other.
 func isEvent(cause string) bool {
 	return cause == causeDevice || cause == causeLink || cause == causeRoute
 }
@@ -195,7 +196,8 @@ func (s linkStates) changed(e event.Link, settled bool, needed func(index int) b
 	return !known || now != before
 }
 
-// matters: hardware, and what a default route may go through on its way there.
+// matters reports whether an interface is hardware, or of a kind that default routes go
+// through (bonds, bridges, VLANs).
 func matters(l link.Link) bool {
 	switch l.Kind {
 	case "bond", "bridge", "team", "vlan", "macvlan", "openvswitch":
@@ -212,8 +214,8 @@ const (
 	gatherTime = 40 * time.Millisecond
 )
 
-// gather swallows events that belong together. It ends at once, and says so, when the
-// configuration has changed as well: whoever made VFs offers them next.
+// gather waits until the events that belong together have come. It ends at once, and says so,
+// when the configuration has changed as well: whoever made VFs offers them next.
 func gather(ctx context.Context, causes <-chan string, changed <-chan struct{}) bool {
 	last := time.NewTimer(gatherTime)
 	defer last.Stop()

@@ -30,7 +30,7 @@ const (
 	hurryFor  = 3 * time.Second
 )
 
-// LettingGo tells that a pod may have let go of a device: what a pool waits for is asked
+// LettingGo is called when a pod may have let go of a device: what a pool waits for is asked
 // for at once.
 func (inv *Inventory) LettingGo() {
 	select {
@@ -78,7 +78,7 @@ func (inv *Inventory) loop(ctx context.Context, causes <-chan string, changed <-
 	}
 }
 
-// waits tells whether all that is to be found out is what pods hold.
+// waits reports whether all that is to be found out is what pods hold.
 func (inv *Inventory) waits() bool {
 	known := inv.holders.known != never && inv.holders.known != stale
 	return inv.sighted && known && (inv.lost || inv.others)
@@ -277,8 +277,8 @@ func (inv *Inventory) ask(ctx context.Context) {
 	}
 }
 
-// freeze lets every device that is offered count as in use where it is: somebody may have
-// it, and whoever is told otherwise is told so by nobody.
+// freeze counts every device that is offered as in use by a pod of its resource: nobody has
+// said that it is free.
 func (inv *Inventory) freeze(held map[string]pool.Holder) {
 	for r, members := range inv.members {
 		for i := range members {

@@ -25,7 +25,7 @@ type endpoint struct {
 	stopped chan struct{}
 }
 
-// change is a pool on its way from what it was to what it will be.
+// change is a pool as it is served and as it is to be served.
 type change struct {
 	allocation.CDIPool
 	endpoint *endpoint

@@ -30,7 +30,7 @@ type Options struct {
 	DeviceInfoDir string
 }
 
-// Plugin is the running whole.
+// Plugin serves the pools of one node.
 type Plugin struct {
 	opts      Options
 	log       *slog.Logger

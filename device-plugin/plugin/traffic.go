@@ -121,8 +121,9 @@ func (t traffic) collectVFs(out chan<- prometheus.Metric) error {
 	return errors.Join(errs...)
 }
 
-// knows says as what a container has a device: one of this plugin's resources, or, through a
-// claim, one of this host's devices, which counts as a resource of the claim's driver.
+// knows names the resource that a container has a device of: one of this plugin's or, of a
+// device that it has through a claim, the name of the claim's driver. ours is false for
+// hardware of another plugin.
 func (p *Plugin) knows(h kubelet.Holder) (resource string, ours bool) {
 	if h.Claim != "" {
 		for _, d := range p.inventory.Devices() {

@@ -22,7 +22,7 @@ type Member struct {
 	Gone bool
 }
 
-// Holder says as what a pod has a device.
+// Holder is how a pod has a device: as a resource, or through a claim.
 type Holder struct {
 	// Resource is what the device was given out as. It is zero for a device that is in use
 	// in a way that no pool of these can serve: through a claim, or through the other of
@@ -160,7 +160,7 @@ func (a Assignment) Awaited(held map[string]Holder) bool {
 	return false
 }
 
-// Waits tells whether a pool would take a device that is in use in another way.
+// Waits reports whether a pool would take a device that is in use in another way.
 func (a Assignment) Waits() bool {
 	return slices.ContainsFunc(a.Verdicts, func(v Verdict) bool { return slices.Contains(v.Pools, InUse) })
 }
@@ -224,13 +224,13 @@ func remember(id string, p config.Pool, devices []Device, before []Member) Membe
 	return m
 }
 
-// Offer is as what a device may be given out.
+// Offer is the resource that a device may be given out as.
 type Offer struct {
 	Resource config.Resource
 	Driver   string // that it is bound to
 }
 
-// Offers says as what each device may be given out, by ID.
+// Offers has the resource that each device may be given out as, by ID.
 func (a Assignment) Offers(pools []config.Pool) map[string]Offer {
 	offers := map[string]Offer{}
 	for j, members := range a.Members {

@@ -37,8 +37,8 @@ func admit(d *Device, p *config.Pool) Check {
 	return Taken
 }
 
-// match tells which condition of a selector a device fails first. held: a pod holds it as
-// one of this pool.
+// match finds the first condition of a selector that a device does not meet. held: a pod holds
+// it as one of this pool.
 func match(d *Device, s *config.Selector, held bool) Check {
 	if i := s.Fails(d, held); i >= 0 {
 		return Condition + Check(i)

@@ -35,7 +35,7 @@ func Prefer(how config.Preference, members []Member, available, must []string, s
 	return out
 }
 
-// choice is a set of devices in the making.
+// choice is the set of devices chosen so far.
 type choice struct {
 	chosen map[string]bool
 	pfs    []*supply // in the order of the pool

@@ -39,7 +39,8 @@ func Open() (*Conn, error) {
 // Close closes the connection.
 func (c *Conn) Close() error { return c.family.Close() }
 
-// execute runs a command about a device and tells apart "cannot" from "failed".
+// execute runs a command about a device. The error wraps ErrNotSupported where the kernel, the
+// device or its driver has no such operation.
 func (c *Conn) execute(what string, command uint8, d Device, attrs ...*vnl.RtAttr) ([][]byte, error) {
 	out, err := c.family.Execute(command, 0, append(d.attrs(), attrs...)...)
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) && command == vnl.DEVLINK_CMD_PARAM_GET {

@@ -75,7 +75,7 @@ func (l Link) BelongsTo(function libsriov.Address) bool {
 // is the same in every network namespace.
 const virtioDevices = "/sys/bus/virtio/devices/"
 
-// behindVirtio tells that the interface belongs to a function through a virtio device:
+// behindVirtio reports whether the interface belongs to a function through a virtio device:
 // virtio_net names that one as the parent, and only sysfs says what it is part of.
 func (l Link) behindVirtio(function string) bool {
 	if l.ParentBus != "virtio" {
@@ -85,8 +85,8 @@ func (l Link) behindVirtio(function string) bool {
 	return err == nil && path.Base(path.Dir(target)) == function
 }
 
-// representor tells from the port name ("pf0vf3", "c1pf0sf88") that the
-// interface is a switch port that stands for another function.
+// representor reports, by the port name ("pf0vf3", "c1pf0sf88"), whether the interface is a
+// switch port that stands for another function.
 func (l Link) representor() bool {
 	for i := range len(l.PortName) - 1 {
 		if l.PortName[i:i+2] == "vf" || l.PortName[i:i+2] == "sf" || l.PortName[i:i+2] == "pf" {

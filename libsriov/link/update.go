@@ -26,7 +26,7 @@ type Update struct {
 	NewIndex int
 }
 
-// IsZero tells that the update changes nothing.
+// IsZero reports whether the update changes nothing.
 func (u Update) IsZero() bool {
 	return u.Name == "" && u.MAC == nil && u.MTU == 0 && u.Alias == nil && u.TxQLen == nil && u.Group == nil && u.Up == nil &&
 		u.Promisc == nil && u.AllMulti == nil && u.NetNS == nil

@@ -35,7 +35,7 @@ type Transfer struct {
 	host    *link.Conn
 	device  vf.Device
 	link    *link.Link // the interface as it was; nil: driven from user space
-	blind   *vf.PF     // it reports none of its VFs, and nothing is asked of it but what holds anyway
+	blind   *vf.PF     // the PF, where its driver reports none of its VFs: see setBlindly; nil else
 	mtu     int        // that the VF has in the pod or, without an interface, its PF's; 0 if nothing tells
 }
 
@@ -313,7 +313,8 @@ func (t *Transfer) Configure(leased *types100.Result) (*link.Link, error) {
 	return &l, nil
 }
 
-// Record composes the file that the other plugin goes by.
+// Record composes the attachment's record, which the SR-IOV CNI plugin that this one replaces
+// can read, too.
 func (t *Transfer) Record() ([]byte, error) {
 	pfName := ""
 	if t.device.PF != nil {

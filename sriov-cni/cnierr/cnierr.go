@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cnierr is how errors travel from where they happen to the container
-// runtime: with the CNI specification's code and a hint at what to do.
+// Package cnierr has the errors that the plugin reports to the container runtime: with a code
+// of the CNI specification and a hint at what to do.
 package cnierr
 
 import (
@@ -27,7 +27,7 @@ const (
 // specification 1.1, section STATUS).
 const NotAvailable = 50
 
-// Error is an error on its way to the CNI runtime.
+// Error is an error as the runtime gets it.
 type Error struct {
 	Code uint
 	Err  error
@@ -56,7 +56,8 @@ func ToCNI(err error) error {
 // New makes an error with a code; hint is what to look at or change next.
 func New(code uint, err error, hint string) error { return &Error{Code: code, Err: err, Hint: hint} }
 
-// Busy is an error that passes: the runtime is to try again later.
+// Busy makes the error of a condition that ends by itself: the runtime is to try again later
+// (code 11).
 func Busy(err error, hint string) error { return New(types.ErrTryAgainLater, err, hint) }
 
 // IO is an error of the state directory; nil for nil.

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plugin is the sriov CNI plugin: it gives a pod one SR-IOV virtual
-// function, in ADD, and takes it back, in DEL, whatever happens in between.
+// Package plugin is the sriov CNI plugin: it gives a pod one SR-IOV virtual function in ADD
+// and takes it back in DEL, also after a crash of either.
 //
-// https://www.cni.dev/docs/spec/ says what each command is to do. The plugin
-// works on sysfs (package vf), rtnetlink (attach, repair) and a state directory
-// (state). It needs root in the initial network and PID namespaces. It never
-// renames an interface there, never changes a driver, and never touches a VF that
-// another pod has.
+// https://www.cni.dev/docs/spec/ says what each command is to do. The plugin works on sysfs
+// (package vf), rtnetlink (attach, repair) and a state directory (state). It needs root in the
+// initial network and PID namespaces. It never renames an interface there, never changes a
+// driver, and never touches a VF that another pod has.
 //
-// One rule carries it: before anything changes, a journal of how things were is
-// on disk, and one routine (package repair) brings a VF from whatever it finds to
-// what the journal says. A failed ADD, DEL, GC and the ADD of the next pod all
-// call it.
+// Before anything changes, a journal of how things were is on disk, and one routine (package
+// repair) brings a VF from whatever it finds to what the journal says. A failed ADD, DEL, GC
+// and the ADD of the next pod all call it.
 package plugin
 
 import (

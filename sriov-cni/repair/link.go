@@ -49,8 +49,8 @@ func (w *work) restoreLink(ctx context.Context, r repair) error {
 	return err
 }
 
-// strip takes away what a pod hung on the interface and a move would not: alternative
-// names and programs.
+// strip takes away what a pod has added to the interface and a move would keep: alternative
+// names and XDP programs.
 func (w *work) strip(c *link.Conn, r repair) error {
 	var errs []error
 	for _, name := range r.DropAltNames {
@@ -66,10 +66,10 @@ func (w *work) strip(c *link.Conn, r repair) error {
 	return errors.Join(errs...)
 }
 
-// unstack removes the interfaces that the pod stacked on the VF's, which is home: they
-// would go on to send and receive through it from the pod that has lost it. Only now
-// can the pod make no more of them. A try before may have failed at this, so it does
-// not matter where the VF's interface was found.
+// unstack removes the interfaces that the pod has stacked on the VF's (VLANs, macvlans), which
+// is back on the host by then: they would go on to send and receive through it from the pod
+// that has lost it. Only now can the pod make no more of them. A try before may have failed at
+// this, so it does not matter where the VF's interface was found.
 func (w *work) unstack() error {
 	var err error
 	if w.fromNS != nil {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package repair finds out who has a VF, and brings it back to how it was from
-// whatever it finds. A failed ADD, DEL, GC and the ADD of the next pod all do so
-// by one routine: a pure plan of what is left to do, and its execution.
+// Package repair finds out who has a VF, and brings it back to how it was from whatever it
+// finds. A failed ADD, DEL, GC and the ADD of the next pod all do so by one routine: a pure
+// plan of what is left to do, and its execution.
+//
+// Home is the host's network namespace, from which ADD took the interface.
 package repair
 
 import (

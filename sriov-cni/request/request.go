@@ -175,7 +175,8 @@ func (c Conf) vlan() (*vfstate.VLAN, error) {
 	return &vfstate.VLAN{ID: uint16(id), QoS: uint8(qos), Proto: proto}, nil
 }
 
-// mac settles the address: the runtime's over CNI_ARGS' over the network's.
+// mac settles the address. The first that is there counts: the runtime's, that of CNI_ARGS,
+// the network's.
 func (c Conf) mac(ofArgs string) (net.HardwareAddr, error) {
 	for _, s := range []struct{ field, value string }{
 		{"runtimeConfig.mac", c.RuntimeConfig.MAC}, {"MAC in CNI_ARGS", ofArgs}, {"mac", c.MAC},

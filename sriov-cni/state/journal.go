@@ -16,10 +16,10 @@
 // ADD writes the journal before it changes anything, then the record, then the
 // marker, with which it has reached its end; DEL removes marker, journal, record.
 // The journal is what the VF is brought back to, however many ADDs and DELs fail
-// meanwhile. Without one, what a VF is like is what its administrator wants, and
-// stays. Files appear whole, and are not synced to disk: what they describe does
-// not survive a power cut either, and whatever survives it tells the boot that
-// it is of.
+// meanwhile. Without a journal the VF is as its administrator wants it, and stays so.
+// Files appear whole, and are not synced to disk: a power cut also ends what they
+// describe, and each names the boot that it is of, so that none is taken for current
+// after the next.
 package state
 
 import (

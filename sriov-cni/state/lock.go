@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock takes a VF's lock, which the end of the process releases: the descriptor
-// is nobody's to close.
+// Lock takes a VF's lock. The kernel releases it when the process ends: the descriptor is
+// never closed.
 func (s Store) Lock(ctx context.Context, a libsriov.Address) error {
 	path := filepath.Join(s.Dir, "pci", "vf_lock", a.String()+".lock")
 	fd, err := file.OpenFD(path, unix.O_RDWR|unix.O_CREAT, 0o600)

@@ -116,22 +116,22 @@ func (s Store) Record(path string) (r Record, err error) {
 	return r, nil
 }
 
-// outdated tells that the other plugin, which does not know journals, has had
-// the VF since this one was written: it took the VF back, and perhaps gave it
-// away again. Nothing that this plugin does, and no kill of it, leaves such
-// files behind.
+// outdated reports whether the SR-IOV CNI plugin that this one replaces, which knows no
+// journals, has had the VF since this journal was written: it took the VF back, and perhaps
+// gave it away again. Nothing that this plugin does, and no kill of it, leaves such files
+// behind.
 func (s Store) outdated(j Journal, marker string) bool {
 	if marker != "" && marker != j.NetNS.Path && filepath.IsAbs(marker) && !strings.HasPrefix(j.NetNS.Path, marker) {
-		return true // it is another pod's now; one that was cut off is damage
+		return true // another pod's; a marker that is the beginning of the path was cut off by a crash
 	}
 	if !j.Committed {
 		return false
 	}
 	switch r, err := s.Record(s.RecordPath(j.Owner)); {
 	case errors.Is(err, fs.ErrNotExist):
-		return marker == "" // DEL, ours or theirs, leaves either to the last if it fails
+		return marker == "" // a DEL that failed, of either plugin, leaves marker or record
 	default:
-		return err == nil && r.Sriovkit == nil // the same pod has it again, by theirs
+		return err == nil && r.Sriovkit == nil // given to the same pod again, by the other plugin
 	}
 }
 

@@ -18,14 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// arrivalTimeout bounds the wait for an interface whose namespace has ended:
-// the kernel sends it home from a worker, after a grace period.
+// arrivalTimeout bounds the wait for an interface whose namespace has ended: the kernel moves
+// it to the host's namespace in a worker, after a grace period.
 const arrivalTimeout = 5 * time.Second
 
-// Find looks for a VF's interface: on the host, then in the pod's namespace,
-// then in every other, and waits for one on its way home. ns is nil if it is on
-// the host; the caller closes it otherwise. The error wraps link.ErrNotFound if
-// it is nowhere.
+// Find looks for a VF's interface: on the host, then in the pod's namespace, then in every
+// other, and waits for one that the kernel is moving to the host's. ns is nil if it is on the
+// host; the caller closes it otherwise. The error wraps link.ErrNotFound if it is nowhere.
 func (h *Host) Find(ctx context.Context, host *link.Conn, d Device, j state.Journal) (link.Link, *os.File, error) {
 	l, ns, err := h.findNow(host, d, j)
 	if !errors.Is(err, link.ErrNotFound) {

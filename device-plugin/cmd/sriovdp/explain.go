@@ -60,7 +60,7 @@ func driver(d *pool.Device) string {
 	return strings.Join(append(parts, d.Netdevs...), " ")
 }
 
-// holder says as what a pod has a device.
+// holder says: through which claim, or as which resource, a pod has a device.
 func holder(h pool.Holder) string {
 	if h.Claim != "" {
 		return "through claim " + h.Claim

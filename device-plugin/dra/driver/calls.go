@@ -15,8 +15,8 @@ import (
 	"k8s.io/dynamic-resource-allocation/kubeletplugin"
 )
 
-// lock keeps calls apart, those of another instance of the driver too. A process that
-// ends lets go.
+// lock keeps calls apart, those of another instance of the driver too. The kernel releases it
+// when the process ends.
 func (d *Driver) lock() (unlock func(), err error) {
 	d.calls.Lock()
 	file, err := os.OpenFile(filepath.Join(d.opts.PluginDir, "calls.lock"), os.O_RDWR|os.O_CREATE, 0o600)

@@ -66,7 +66,7 @@ type Driver struct {
 	onDetach func() // see OnDetach
 	// unreadable is what WatchAttachments has said of records, so that it is said once.
 	unreadable string
-	failed     chan error // what the process cannot go on after
+	failed     chan error // errors after which the process has to end
 
 	calls sync.Mutex // one of Prepare, Unprepare and Restore at a time, see lock
 	// left are claims that could not be restored yet; nil before the first try. With calls.
@@ -244,7 +244,8 @@ func (d *Driver) restore(ctx context.Context) {
 	d.mu.Unlock()
 }
 
-// publish has what there is published, as the mode has it.
+// publish hands the pools to the controller of slices: all of them in modeServe, none in
+// modeLeaving and modeRest; in modeUnknown slices stay as they are.
 func (d *Driver) publish() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -299,7 +300,7 @@ func (d *Driver) asGiven() func(*pool.Member) bool {
 // serves reports whether a device of a claim is as the claim's pod got it.
 func (d *Driver) serves(c record.Claim, given record.Device, m *pool.Member) bool {
 	switch {
-	case !c.Prepared: // its driver changes hands, and no container runs
+	case !c.Prepared: // it is being prepared or given back, and no container runs
 		return true
 	case m.Gone: // after a boot VFs are made anew, which takes its time
 		return c.BootID != d.preparer.BootID

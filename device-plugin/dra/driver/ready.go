@@ -53,7 +53,7 @@ func (d *Driver) fail(err error) {
 	}
 }
 
-// slicesFailed hears what the API server made of slices.
+// slicesFailed notes an error of the controller of slices.
 func (d *Driver) slicesFailed(err error, doing string) {
 	var dropped *resourceslice.DroppedFieldsError
 	if !errors.As(err, &dropped) || !slices.Contains(dropped.DisabledFeatures(), "DRADeviceTaints") {

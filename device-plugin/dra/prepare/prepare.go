@@ -244,7 +244,7 @@ func (p *Preparer) Unprepare(ctx context.Context, uid types.UID) error {
 
 // undo leaves everything as it was before the claim, the record last.
 func (p *Preparer) undo(ctx context.Context, c record.Claim) error {
-	if c.Prepared { // not from the first change on
+	if c.Prepared { // it does not count as prepared before the first change
 		c.Prepared = false
 		if err := p.Store.Save(c); err != nil {
 			return err

@@ -188,10 +188,10 @@ func (s Store) All() ([]Claim, error) {
 	return out, errors.Join(errs...)
 }
 
-// Save writes a record. That of a prepared claim is on the disk when it returns: kubelet does
-// not ask again. One that was cut short may be lost with the power, or the one before it may
-// come back, but never a part of one: with the power goes all that was done on the host, and
-// kubelet asks for one or the other again.
+// Save writes a record. That of a prepared claim is on the disk when Save returns, because
+// kubelet does not ask again. That of a claim being prepared or given back is not synced: a
+// power cut may lose it, or bring the one before it back, whole in either case. The power cut
+// also undoes what was done on the host, and kubelet then asks for the claim again.
 func (s Store) Save(c Claim) error {
 	path, err := s.Path(c.UID)
 	if err != nil {

@@ -2,11 +2,10 @@
 
 // Package sysfs reads and writes kernel attributes below a root directory.
 //
-// A kernel attribute is a few bytes that one read(2) returns whole. Reading it
-// with os.ReadFile costs about eight system calls (poller registration, stat,
-// a second read for EOF); this package spends three: open, read, close. On a
-// host with a thousand VFs that is the difference between a scan that is felt
-// and one that is not.
+// A kernel attribute is a few bytes that one read(2) returns whole. Reading it with
+// os.ReadFile costs about eight system calls (poller registration, stat, a second read for
+// EOF); this package makes three: open, read, close. A snapshot of a host with a thousand VFs
+// reads some two thousand attributes.
 package sysfs
 
 import (
@@ -29,8 +28,8 @@ const maxAttr = 4096
 // are relative to Root.
 type FS struct {
 	Root string
-	// Write stores a value in an attribute. Tests replace it with one that
-	// plays the kernel's part; WriteAttr is the real one.
+	// Write stores a value in an attribute: WriteAttr, unless a test replaces it to do what
+	// the kernel would.
 	Write func(path, value string) error
 }
 
@@ -41,7 +40,7 @@ func New(root string) *FS {
 	return f
 }
 
-// Path is where p lies on the machine that runs us.
+// Path is p with the root before it.
 func (f *FS) Path(p string) string { return f.Root + "/" + p }
 
 // Int reads an attribute that holds one decimal number.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What goes on here is too short for a CPU limit to matter. The runtime would
-// look for one in /proc/self/mountinfo, which is long on a node with many pods.
+// The Go runtime does not look for a CPU limit: a call lasts some milliseconds, and the look
+// reads /proc/self/mountinfo, which is long on a node with many pods.
 
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0

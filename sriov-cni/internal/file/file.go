@@ -23,7 +23,7 @@ func Open(path string, flags int, perm uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
-// OpenFD is Open for a descriptor that nobody is to close.
+// OpenFD is Open for a descriptor that is never closed.
 func OpenFD(path string, flags int, perm uint32) (int, error) {
 	for {
 		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, perm)
