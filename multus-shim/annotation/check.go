@@ -13,8 +13,8 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 )
 
-// defaultBurst stands in where a rate comes without its burst, which the
-// specification lets us choose and the bandwidth plugin insists on. Bits.
+// defaultBurst is the burst of a rate that comes without one, bits. The specification leaves
+// the default open, and the bandwidth plugin refuses a rate without a burst.
 const defaultBurst = math.MaxInt32
 
 // CheckNamespace accepts the name of a namespace: a DNS label.

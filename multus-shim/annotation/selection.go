@@ -36,7 +36,7 @@ const MaxSelections = 64
 type Selection struct {
 	Namespace string // of the NetworkAttachmentDefinition
 	Name      string
-	Interface string // "" lets us choose
+	Interface string // "": package plan chooses
 
 	IPs          []string // addresses, with or without prefix length
 	MAC          string   // 6 bytes

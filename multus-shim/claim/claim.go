@@ -132,8 +132,8 @@ func (c *config) override(parameters json.RawMessage) error {
 	return nil
 }
 
-// text is a string member. Drivers read it in exact case and once only: another spelling
-// would mean one thing to them and another to us.
+// text is a string member. Drivers read it in exact case and once only: another spelling would
+// count here and not there.
 func text(object rawjson.Object, key string) (string, error) {
 	value, found := "", false
 	for _, m := range object {

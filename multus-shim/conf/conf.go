@@ -28,7 +28,7 @@ const AnnotationsCapability = "io.kubernetes.cri.pod-annotations"
 // Conf is the network configuration of multus-shim. Paths are absolute.
 type Conf struct {
 	Name       string // CNI network name
-	CNIVersion string // of the result we print
+	CNIVersion string // of the result that is printed
 	Raw        json.RawMessage
 
 	// Exactly one of Delegates and ClusterNetwork names the default network.

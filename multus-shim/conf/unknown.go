@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// unknown lists the keys of a configuration that nothing reads. Keys with a dot
-// or a slash carry somebody's domain and are none of our business.
+// unknown lists the keys of a configuration that nothing reads. Keys with a dot or a slash
+// begin with the domain of whoever reads them, and are left out.
 func unknown(data []byte) []string {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(data, &members) != nil {

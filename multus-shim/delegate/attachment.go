@@ -112,7 +112,7 @@ func (a Attachment) NetworkKey() string {
 	return key
 }
 
-// AtLeast says whether the network speaks this version of CNI.
+// AtLeast reports whether the network speaks this version of CNI.
 func (a Attachment) AtLeast(v string) bool {
 	ok, err := version.GreaterThanOrEqualTo(a.version(), v)
 	return err == nil && ok

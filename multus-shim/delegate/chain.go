@@ -151,8 +151,8 @@ func (r Runner) exec(ctx context.Context, command string, c Container, a Attachm
 	return run(ctx, path, stdin, env)
 }
 
-// environ is our environment with other values of some variables. One that was set
-// twice would be read differently by different plugins.
+// environ is the environment of this process with other values of some variables. One that was
+// set twice would be read differently by different plugins.
 func environ(values []string) []string {
 	set := func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")

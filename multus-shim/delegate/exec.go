@@ -31,9 +31,9 @@ const (
 	busyRetry = 20 * time.Millisecond
 )
 
-// run executes one plugin. The process and its children form a group that is
-// killed as a whole when ctx ends, and the kernel kills the plugin when we die:
-// a plugin must not work on while the runtime already sends DEL.
+// run executes one plugin. The process and its children form a group that is killed as a whole
+// when ctx ends, and the kernel kills the plugin when this process ends: a plugin must not
+// work on while the runtime already sends DEL.
 func run(ctx context.Context, path string, stdin []byte, env []string) ([]byte, error) {
 	for {
 		out, err := runOnce(ctx, path, stdin, env)
@@ -90,7 +90,8 @@ func start(ctx context.Context, path string, env []string, streams []uintptr) er
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	// Pdeathsig follows the thread that forks; it must not end before us.
+	// The kernel sends Pdeathsig when the thread that forked ends: it has to live as long as
+	// the plugin.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	pid, err := syscall.ForkExec(path, []string{path}, &syscall.ProcAttr{

@@ -100,7 +100,7 @@ func replace(h *netlink.Handle, index int, want Route) error {
 	return nil
 }
 
-// restore puts deleted routes back: a pod is not left without a way out.
+// restore puts deleted routes back: a pod is not left without default routes.
 func restore(h *netlink.Handle, deleted []netlink.Route) error {
 	var errs []error
 	for _, r := range deleted {

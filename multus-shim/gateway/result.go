@@ -10,8 +10,8 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
 
-// A CNI result keeps its routes in "routes" since 0.3.0 ({"dst","gw",...}) and
-// in "ip4"/"ip6" before. Editing the JSON keeps what we do not know about.
+// A CNI result keeps its routes in "routes" since 0.3.0 ({"dst","gw",...}) and in "ip4"/"ip6"
+// before. Editing the JSON keeps all other members.
 
 // OfResult lists the default routes of a result, at most one per family.
 func OfResult(result json.RawMessage) []Route {

@@ -18,8 +18,8 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
 
-// Our two names in the configuration directory. Both sort first, which is how
-// runtimes choose; the one that is not in use is removed.
+// The names of the configuration that is written here. Both sort first, which is how runtimes
+// choose; the one that is not in use is removed.
 const (
 	singleName = "00-multus.conf"
 	listName   = "00-multus.conflist"
@@ -78,8 +78,8 @@ func readPrimary(path string) (nad.Config, error) {
 	return c, err
 }
 
-// primaryKey is the member of our configuration with the name of the primary
-// network's file.
+// primaryKey is the member of the written configuration with the name of the primary network's
+// file.
 const primaryKey = "multus-shim.sriovkit.io/primary"
 
 // primaryInForce is the name of the primary network's file that a configuration was
@@ -101,7 +101,7 @@ func primaryInForce(data []byte) string {
 	return c.Primary
 }
 
-// isConf tells which names runtimes look at.
+// isConf reports whether runtimes look at a file of this name.
 func isConf(name string) bool {
 	return slices.Contains([]string{".conf", ".conflist", ".json"}, filepath.Ext(name))
 }

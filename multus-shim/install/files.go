@@ -66,7 +66,8 @@ func (f *files) write(path string, data []byte) error {
 	return nil
 }
 
-// readOwn reads a file of ours. A link or a pipe in its place is none: it is replaced.
+// readOwn reads a file that was written here. A link or a pipe in its place is none: it is
+// replaced.
 func readOwn(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	switch {

@@ -18,13 +18,12 @@ const (
 	// askTime bounds the last question about the DaemonSet; a pod has 30 s to
 	// end, by default.
 	askTime = 5 * time.Second
-	// watchPause is how long a watch that failed is left alone. Longer than the
-	// API server needs to restart would make us miss a deletion; shorter would
-	// load it with every node's tries.
+	// watchPause is how long a watch that failed is left alone. Longer than the API server
+	// needs to restart would miss a deletion; shorter would load it with every node's tries.
 	watchPause = 5 * time.Second
 )
 
-// owner is the DaemonSet that we run for, as far as the API server has told.
+// owner is the DaemonSet that this installer runs for, as far as the API server has told.
 type owner struct {
 	o   *Options
 	log *slog.Logger
@@ -68,11 +67,11 @@ func (w *owner) known() kube.DaemonSetState {
 	return w.state
 }
 
-// deleted reports whether it is proven that the DaemonSet was deleted, so that
-// nobody comes after us: the watch said so, or a DaemonSet that was there before
-// is not found any more or has a deletionTimestamp. A refusal proves nothing, for
-// a role binding can be away for a moment; nor does a name that was never found.
-// Then everything stays: pods start with it in any case.
+// deleted reports whether it is proven that the DaemonSet was deleted, so that no other
+// installer comes after this one: the watch said so, or a DaemonSet that was there before is
+// not found any more or has a deletionTimestamp. A refusal proves nothing, for a role binding
+// can be away for a moment; nor does a name that was never found. Then everything stays: pods
+// start with it in any case.
 func (w *owner) deleted(ctx context.Context) bool {
 	namespace, name, _ := strings.Cut(w.o.DaemonSet, "/")
 	ctx, cancel := context.WithTimeout(ctx, askTime)

@@ -56,7 +56,7 @@ type installer struct {
 	getenv     func(string) string
 	log        *slog.Logger
 	files      files
-	copied     map[string]fs.FileInfo // binaries as we left them
+	copied     map[string]fs.FileInfo // binaries as they were left here
 	configured bool
 	adapted    bool   // the container runtime is known
 	refused    bool   // it is not, and was not told for long

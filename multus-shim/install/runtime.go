@@ -32,13 +32,13 @@ const (
 // errRuntime: the runtime is not known yet.
 var errRuntime = errors.New("the container runtime is not known yet")
 
-// adapt chooses how the configuration stands beside the primary network's own file.
-// CRI-O loads every file of the directory and runs CNI GC for each network, with the
-// pods of the first alone: beside ours, the primary network's would be told that no pod
-// lives, and pods from before would be detached. There the primary's file is renamed and
-// its network's name taken over, so that one network has all pods. The status of this
-// pod tells the runtime. Until it does, everything stays as it is: errRuntime. Where the API
-// server keeps refusing, the node gets its configuration without, and it is asked now and then.
+// adapt chooses how the configuration stands beside the primary network's own file. CRI-O
+// loads every file of the directory and runs CNI GC for each network, with the pods of the
+// first alone: beside multus-shim's, the primary network's would be told that no pod lives,
+// and pods from before would be detached. There the primary's file is renamed and its
+// network's name taken over, so that one network has all pods. The status of this pod tells
+// the runtime. Until it does, everything stays as it is: errRuntime. Where the API server
+// keeps refusing, the node gets its configuration without, and it is asked now and then.
 func (in *installer) adapt(ctx context.Context) error {
 	if in.Pod == "" || in.adapted || in.RenamePrimary && in.OverrideName {
 		return nil

@@ -200,7 +200,7 @@ func eventName(e Event, message string) string {
 	return fmt.Sprintf("%s.%x", e.Name[:min(len(e.Name), maxName-1-2*hashed)], sum[:hashed])
 }
 
-// Ready asks whether the server serves, and accepts who we are.
+// Ready asks whether the server serves, and accepts the credentials.
 func (c *Client) Ready(ctx context.Context) error {
 	return c.do(ctx, request{method: http.MethodGet, path: "version"}, nil)
 }

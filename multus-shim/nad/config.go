@@ -42,7 +42,7 @@ type Plugin struct {
 	JSON         rawjson.Object
 }
 
-// Declares says whether any plugin of the network takes the runtimeConfig key.
+// Declares reports whether any plugin of the network takes the runtimeConfig key.
 func (c Config) Declares(capability string) bool {
 	return slices.ContainsFunc(c.Plugins, func(p Plugin) bool { return p.Capabilities[capability] })
 }
@@ -198,7 +198,8 @@ func parsePlugin(object rawjson.Object, recorded bool) (Plugin, error) {
 	return p, nil
 }
 
-// cniVersion is the newest version we know out of cniVersion and, in a list, cniVersions.
+// cniVersion is the newest version that is known here of cniVersion and, in a list,
+// cniVersions.
 func cniVersion(object rawjson.Object) (string, error) {
 	var single string
 	var list []string

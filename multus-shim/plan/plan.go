@@ -307,8 +307,8 @@ func (in Input) fileNames(a Attachment) error {
 	return nil
 }
 
-// Allowed says whether a pod may select a NAD: its own namespace's and the
-// global ones when isolation is on.
+// Allowed reports whether a pod may select a NAD: with isolation one of its own namespace or
+// of the global ones.
 func Allowed(isolation bool, podNamespace string, global []string, s annotation.Selection) error {
 	if !isolation || s.Namespace == podNamespace || slices.Contains(global, s.Namespace) {
 		return nil

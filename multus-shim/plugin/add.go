@@ -186,9 +186,9 @@ func (c *call) recordedInterfaces() ([]string, error) {
 	return names, nil
 }
 
-// clean deletes what an earlier ADD for the same container left when it was
-// killed and the runtime came back without a DEL in between. Nothing that our
-// ADD leaves lacks a record, so only a damaged one makes it look further.
+// clean deletes what an earlier ADD for the same container left when it was killed and the
+// runtime came back without a DEL in between. Whatever an ADD of this plugin leaves has a
+// record, so only a damaged one makes it look further.
 func (c *call) clean(ctx context.Context) error {
 	r, err := c.store.Load(c.key())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -241,8 +241,8 @@ func (c *call) moveDefaultRoutes(ctx context.Context, r *record.Record, attachme
 	return nil
 }
 
-// convert returns the default network's result in the version of our own
-// configuration, byte for byte where it has that version already.
+// convert returns the default network's result in the version of multus-shim's configuration,
+// byte for byte where it has that version already.
 func (c *call) convert(result json.RawMessage) ([]byte, error) {
 	want := c.conf.CNIVersion
 	if want == "" {

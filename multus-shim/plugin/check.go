@@ -37,7 +37,7 @@ func check(ctx context.Context, c *call) error {
 	return errors.Join(errs...)
 }
 
-// checkUnrecorded checks the default network of a container from before we were
+// checkUnrecorded checks the default network of a container from before multus-shim was
 // installed, with the result that the runtime remembers.
 func (c *call) checkUnrecorded(ctx context.Context) error {
 	if others, err := c.attachedOtherwise(); err != nil || len(others) > 0 {

@@ -38,8 +38,8 @@ type claimedNetwork struct {
 // (k8s.io/kubernetes/pkg/kubelet/cm/dra), so before the sandbox is made.
 const preparedState = "dra_manager_state"
 
-// mayHaveClaims tells without a request whether the pod has claims: its object is known,
-// or the kubelet's list has its UID. Where there is no list no claim was ever prepared.
+// mayHaveClaims reports, without a request, whether the pod may have claims: its object is
+// known, or the kubelet's list has its UID. Where there is no list no claim was ever prepared.
 func (c *call) mayHaveClaims(p *pod) (bool, error) {
 	if p.object != nil {
 		return len(p.object.Claims()) > 0, nil

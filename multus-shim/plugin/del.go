@@ -37,9 +37,9 @@ func del(ctx context.Context, c *call) error {
 	return c.detach(ctx, r, c.Netns)
 }
 
-// delUnrecorded is DEL of a container that no record tells of. Its primary network
-// may have been attached before we were installed, or the state directory was lost:
-// what the configuration names is detached. Plugins allow a DEL of what is not there.
+// delUnrecorded is DEL of a container that no record tells of. Its primary network may have
+// been attached before multus-shim was installed, or the state directory was lost: what the
+// configuration names is detached. Plugins allow a DEL of what is not there.
 func (c *call) delUnrecorded(ctx context.Context) error {
 	if others, err := c.attachedOtherwise(); err != nil || len(others) > 0 {
 		c.log.Warn("nothing is recorded for this interface of the container, nothing was detached", "ifname", c.IfName, "recorded", others)

@@ -40,8 +40,8 @@ func cniError(err error) error {
 	return types.NewError(code, brief.Cut("multus-shim: "+err.Error(), maxMessage), "")
 }
 
-// firstCode is the code that we or a plugin gave to the cause: of joined errors
-// the first is that, the others say what went wrong in consequence.
+// firstCode is the code that this plugin or a delegate gave to the cause: of joined errors the
+// first is that, the others say what went wrong in consequence.
 func firstCode(err error) uint {
 	switch e := err.(type) { //nolint:errorlint // this walks the tree itself
 	case nil:

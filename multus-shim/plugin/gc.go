@@ -192,8 +192,8 @@ func (s *sweep) detachContainer(ctx context.Context, key string) error {
 	return s.detach(ctx, r, livingNetns(r.Netns))
 }
 
-// addConfigured adds the networks of the configuration, the default one with all
-// containers that the runtime lists: those from before we were installed have no record.
+// addConfigured adds the networks of the configuration, the default one with all containers
+// that the runtime lists: those from before multus-shim was installed have no record.
 func (s *sweep) addConfigured(ctx context.Context) {
 	networks, err := s.configured(ctx)
 	if err != nil {

@@ -243,7 +243,7 @@ func (c *call) load(ctx context.Context, wants []want) ([]plan.Network, error) {
 	return networks, brief.Join(errs...)
 }
 
-// fetch is one NAD on its way.
+// fetch is one NAD that is asked for, and the answer.
 type fetch struct {
 	nad *kube.NAD
 	err error

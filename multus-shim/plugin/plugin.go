@@ -139,7 +139,7 @@ func (c *call) end() {
 		c.client.Close()
 	}
 	if c.logFile != nil {
-		_ = c.logFile.Close() // nothing to tell and nobody to tell it
+		_ = c.logFile.Close() // there is no log left to say that it failed
 	}
 }
 

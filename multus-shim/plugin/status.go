@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// status says whether an ADD could succeed now: our own prerequisites, and the
+// status reports whether an ADD could succeed now: what multus-shim itself needs, and the
 // default network's plugins, whose error codes pass through.
 func status(ctx context.Context, c *call) error {
 	ctx, cancel := context.WithTimeout(ctx, c.conf.Timeout.API)

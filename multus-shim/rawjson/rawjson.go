@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rawjson edits JSON objects member by member. What is not edited keeps
-// its bytes: integers beyond 2^53, escapes and the order of members all survive,
-// which a trip through map[string]any does not offer.
+// Package rawjson edits JSON objects member by member. What is not edited keeps its bytes:
+// integers beyond 2^53, escapes and the order of members all survive, which a trip through
+// map[string]any does not offer.
 //
-// Keys are matched as encoding/json matches them to struct fields: in any case,
-// the last member counts. Whoever reads the object after us is a Go program that
-// does the same, so a key in another spelling must not get past us.
+// Keys are matched as encoding/json matches them to struct fields: in any case, the last
+// member counts. Whoever reads the object later is a Go program that does the same, so a key
+// in another spelling must not be missed here.
 package rawjson
 
 import (

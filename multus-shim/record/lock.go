@@ -41,7 +41,7 @@ func (s Store) Lock(ctx context.Context, containerID string) (release func(), er
 		case err != nil:
 			return nil, err
 		}
-		// The last holder may have removed the file between our open and our lock.
+		// The last holder may have removed the file between the open and the lock.
 		current, err := sameFile(lock, path)
 		if err != nil {
 			return nil, errors.Join(err, lock.Close())

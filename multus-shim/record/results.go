@@ -19,8 +19,8 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/nad"
 )
 
-// cached is libcni's result cache (kind cniCacheV1). We keep it beside our
-// record as a second source for DEL, and find it after an upgrade.
+// cached is libcni's result cache (kind cniCacheV1). It is kept beside the record as a second
+// source for DEL, and is found after an upgrade from upstream.
 type cached struct {
 	Kind           string                     `json:"kind"`
 	ContainerID    string                     `json:"containerId"`
@@ -143,7 +143,8 @@ func (r *Record) add(e Entry, ifname string) {
 	r.Entries = append(r.Entries, e)
 }
 
-// errOther: the entry is that of another container, whose ID contains ours.
+// errOther: the entry is that of another container, whose ID contains the one that is looked
+// for.
 var errOther = errors.New("another container")
 
 func parseCached(data []byte, containerID string) (e Entry, owner, netns string, err error) {
