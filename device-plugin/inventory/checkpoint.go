@@ -4,6 +4,7 @@ package inventory
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,8 +49,9 @@ func (c *checkpoint) holders() ([]kubelet.Holder, error) {
 	return c.last, err
 }
 
-// maxCheckpoint bounds the file, bytes; it holds every answer to Allocate in force.
-const maxCheckpoint = 16 << 20
+// maxCheckpoint bounds the file, bytes. It holds every answer to Allocate in force, of all
+// plugins, and is read entry by entry.
+const maxCheckpoint = 256 << 20
 
 // podDevices is an entry of the checkpoint: devices of one resource in one container.
 type podDevices struct {
@@ -61,35 +63,77 @@ type podDevices struct {
 // readCheckpoint reads which devices kubelet's device manager has given to pods. What is not
 // there, in a file that another kubelet wrote, is an error and not nothing.
 func readCheckpoint(path string) ([]kubelet.Holder, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if info.Size() > maxCheckpoint {
 		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxCheckpoint)
 	}
-	data, err := os.ReadFile(path)
+	d, found := json.NewDecoder(f), false
+	var out []kubelet.Holder
+	err = members(d, "Data", func() error {
+		return members(d, "PodDeviceEntries", func() (err error) {
+			out, err = readEntries(d)
+			found = true
+			return err
+		})
+	})
+	if err == nil && !found {
+		err = errors.New("no Data.PodDeviceEntries in it")
+	}
 	if err != nil {
-		return nil, err
-	}
-	var doc struct {
-		Data struct{ PodDeviceEntries json.RawMessage }
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	var entries []podDevices
-	if len(doc.Data.PodDeviceEntries) == 0 { // null is none
-		return nil, fmt.Errorf("%s: no Data.PodDeviceEntries in it", path)
+	return out, nil
+}
+
+// members reads an object, the member of a name by a function and the others past.
+func members(d *json.Decoder, name string, read func() error) error {
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return cmp.Or(err, errors.New("not an object"))
 	}
-	if err := json.Unmarshal(doc.Data.PodDeviceEntries, &entries); err != nil {
-		return nil, fmt.Errorf("%s: PodDeviceEntries: %w", path, err)
+	for d.More() {
+		key, err := d.Token()
+		switch {
+		case err != nil:
+		case key == name:
+			err = read()
+		default:
+			var past json.RawMessage
+			err = d.Decode(&past)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	var out []kubelet.Holder
-	for _, e := range entries {
+	_, err := d.Token()
+	return err
+}
+
+// readEntries reads the list of entries, which is null if there are none.
+func readEntries(d *json.Decoder) (out []kubelet.Holder, err error) {
+	switch t, err := d.Token(); {
+	case err != nil:
+		return nil, err
+	case t == nil:
+		return nil, nil
+	case t != json.Delim('['):
+		return nil, errors.New("PodDeviceEntries is not a list")
+	}
+	for d.More() {
+		var e podDevices
+		if err := d.Decode(&e); err != nil {
+			return nil, err
+		}
 		ids, err := e.ids()
 		if err != nil {
-			return nil, fmt.Errorf("%s: devices of pod %.80q: %w", path, e.PodUID, err)
+			return nil, fmt.Errorf("devices of pod %.80q: %w", e.PodUID, err)
 		}
 		prefix, name, _ := strings.Cut(e.ResourceName, "/")
 		for _, id := range ids {
@@ -98,7 +142,8 @@ func readCheckpoint(path string) ([]kubelet.Holder, error) {
 			})
 		}
 	}
-	return out, nil
+	_, err = d.Token()
+	return out, err
 }
 
 // ids are the devices of an entry, which may have none.
