@@ -92,10 +92,14 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	pprofAddr := flags.String("pprof-bind-address", "0", "where to serve /debug/pprof; 0 does not")
 	webhookAddr := flags.String("webhook-bind-address", ":9443", "where to serve the webhooks that the configuration enables; 0 does not")
 	webhookURL := flags.String("webhook-url", getenv("WEBHOOK_URL"), "`https://host:port` at which API servers outside of the cluster's network reach them; default is the Service (environment WEBHOOK_URL)")
-	elect := flags.Bool("leader-elect", true, "work only while holding the lease, so that replicas can stand by")
+	var lease lease
+	lease.flags(flags)
 	kubeconfig := flags.String("kubeconfig", "", "kubeconfig (default $KUBECONFIG; inside a cluster neither is needed)")
 	level := flags.Int("v", 0, "log level, 0 to 2")
 	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if err := lease.check(); err != nil {
 		return err
 	}
 	s, err := readSettings(getenv)
@@ -118,6 +122,29 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 		}
 	}
 	logTo(stderr, *level)
+	tune(getenv)
+	cfg, err := restConfig(*kubeconfig, getenv)
+	if err != nil {
+		return err
+	}
+	scheme, err := newScheme()
+	if err != nil {
+		return err
+	}
+	opts := ctrl.Options{Scheme: scheme, Metrics: served, HealthProbeBindAddress: *healthAddr, PprofBindAddress: *pprofAddr}
+	lease.use(&opts, s.Namespace)
+	mgr, err := controller.New(cfg, s.Operator, s.images, opts)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return err
+	}
+	return lease.work(ctx, mgr)
+}
+
+// tune sets what the Go runtime is to spend, unless the environment does.
+func tune(getenv func(string) string) {
 	if getenv("GOGC") == "" {
 		// The heap is small, and every event of thousands of nodes is garbage at once:
 		// memory that nobody misses buys a tenth of the CPU time.
@@ -128,29 +155,6 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 		// eighth of the CPU time would go into waking threads on other processors for them.
 		runtime.GOMAXPROCS(1)
 	}
-	cfg, err := restConfig(*kubeconfig, getenv)
-	if err != nil {
-		return err
-	}
-	scheme, err := newScheme()
-	if err != nil {
-		return err
-	}
-	mgr, err := controller.New(cfg, s.Operator, s.images, ctrl.Options{
-		Scheme:                 scheme,
-		Metrics:                served,
-		HealthProbeBindAddress: *healthAddr,
-		PprofBindAddress:       *pprofAddr,
-		LeaderElection:         *elect, LeaderElectionID: "sriovkit-operator", LeaderElectionNamespace: s.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-	})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
-		return err
-	}
-	return mgr.Start(ctx)
 }
 
 // readable reports why a directory of a certificate, if one is given, cannot be used:
