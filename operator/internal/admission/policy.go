@@ -28,7 +28,7 @@ func (v view) policy(p *v1.SriovNetworkNodePolicy, w *warnings) {
 		}
 		selected++
 		if n.state == nil {
-			matched++ // for all we know
+			matched++ // as far as is known
 			continue
 		}
 		// Of dozens of policies few have to do with this one: planning all, for each of

@@ -86,7 +86,7 @@ func parseCerts(text []byte) []*x509.Certificate {
 	return out
 }
 
-// parseKey reads a key of ours, or nil.
+// parseKey reads a key as create writes it, or nil.
 func parseKey(text []byte) *ecdsa.PrivateKey {
 	block, _ := pem.Decode(text)
 	if block == nil {

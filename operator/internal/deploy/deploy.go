@@ -64,8 +64,8 @@ func (h HostPaths) withDefaults() HostPaths {
 	}
 }
 
-// draDir is the DRA driver's own directory. What is beside it is not ours to mount: the
-// volumes that storage drivers have staged there would stay busy as long as our pods run.
+// draDir is the DRA driver's own directory. What is beside it is not mounted: the volumes that
+// storage drivers have staged there would stay busy as long as the pod runs.
 func (h HostPaths) draDir() string { return h.Kubelet + "/plugins/" + DRADriver }
 
 const (

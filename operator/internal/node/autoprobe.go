@@ -46,7 +46,7 @@ func (m *Machine) createBare(ctx context.Context, pf libsriov.Address, n int) er
 	} else if err != nil {
 		return err
 	}
-	if err := m.Files.markBare(pf); err != nil { // first: whoever comes after us has to know
+	if err := m.Files.markBare(pf); err != nil { // first: the daemon that starts after a crash has to know
 		return err
 	}
 	err = m.Host.SetAutoprobe(ctx, pf, false)

@@ -79,7 +79,7 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	d.failing = attempt{generation: state.Generation, failures: p.failures}
 	p.sight = d.look(ctx)
 	if len(p.failures) > 0 || d.settled(state, p.sight) {
-		d.hardware.seen.Store(p.events) // it was us; another look would be in vain
+		d.hardware.seen.Store(p.events) // the events are of the daemon's own changes
 	}
 	if done := slices.DeleteFunc(slices.Clone(works), func(w plan.Work) bool { return p.failures[w.PF] != nil }); len(done) > 0 {
 		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", firstBytes(summary(done)+still, 900))

@@ -62,7 +62,7 @@ func (c claims) read() (map[string]claimedVF, error) {
 	out := map[string]claimedVF{}
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), ".") {
-			continue // a replacement in the making
+			continue // a file that is being replaced
 		}
 		r, err := readClaim(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -126,7 +126,7 @@ func (c claims) await(ctx context.Context) error {
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 		if err == nil {
-			return nil // closing lets go
+			return nil // closing releases the lock
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return fmt.Errorf("wait for claims that are being prepared: %w", err)

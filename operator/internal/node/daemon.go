@@ -168,7 +168,7 @@ type sight struct {
 	Found
 	owned  map[string]plan.Owned
 	bound  map[string]bool // VFs, by PCI address, that have the driver that a claim asked for
-	events uint64          // it sees what events up to this number tell of
+	events uint64          // the look came after the events up to this number
 	err    error           // what could not be read, beside what could
 }
 
@@ -257,8 +257,8 @@ func disturbs(works []plan.Work) []string {
 	return out
 }
 
-// offer tells the device plugin about the VFs that are ready and that the works ahead
-// leave in peace.
+// offer tells the device plugin about the VFs that are ready and that the works ahead do not
+// disturb.
 func (d *Daemon) offer(ctx context.Context, s sight, state *v1.SriovNetworkNodeState, ahead []plan.Work) error {
 	withhold := map[string]bool{}
 	for _, w := range ahead {

@@ -31,7 +31,8 @@ const (
 	withdrawPoll  = 50 * time.Millisecond
 	// answerSize: nodes with hundreds of pods and devices exceed gRPC's default of 4 MiB.
 	answerSize = 64 << 20
-	// claimDriver is the DRA driver of SR-IOV VFs, ours and others'.
+	// claimDriver is the name of the DRA driver of SR-IOV VFs, sriovdra's and
+	// dra-driver-sriov's.
 	claimDriver = "sriovnetwork.k8snetworkplumbingwg.io"
 )
 

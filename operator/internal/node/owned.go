@@ -38,9 +38,9 @@ func (f Files) resourcesDir() string { return filepath.Join(f.stateDir(), "devic
 // runDir is gone after a reboot.
 const runDir = "run/sriov-operator"
 
-// Owned reads which PFs were configured, by PCI address. Files whose name is no
-// address are not ours. One that cannot be read, or makes no sense, still proves that
-// something was applied; what it was is not known.
+// Owned reads which PFs were configured, by PCI address. Files whose name is no address are
+// left alone. One that cannot be read, or makes no sense, still proves that something was
+// applied; what it was is not known.
 func (f Files) Owned() (map[string]plan.Owned, error) {
 	dir := filepath.Join(f.Root, f.ownedDir())
 	entries, err := os.ReadDir(dir)
@@ -91,8 +91,8 @@ func readOwned(path, address string) (plan.Owned, error) {
 	return o, nil
 }
 
-// Own notes, before the first change, that a PF is ours, and keeps NetworkManager
-// off its VFs, which would bring them up and configure them.
+// Own notes, before the first change, that the daemon configures a PF, and keeps
+// NetworkManager off its VFs, which would bring them up and configure them.
 func (f Files) Own(ctx context.Context, pf libsriov.Address, o plan.Owned) error {
 	b, err := json.Marshal(o)
 	if err != nil {

@@ -21,7 +21,8 @@ func rdmaOption(mode string) string {
 	return fmt.Sprintf("netns_mode=%d", map[string]int{"exclusive": 0, "shared": 1}[mode])
 }
 
-// RdmaOption reports the mode that the module's options ask for; "" if we asked for none.
+// RdmaOption reports the mode that the module's options ask for; "" if SetRdmaOption asked for
+// none.
 func (f Files) RdmaOption() (mode string, err error) {
 	b, err := os.ReadFile(filepath.Join(f.Root, f.modprobeDir(), rdmaOptionFile))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -23,8 +23,8 @@ import (
 // udevLimit for udevd to read its rules.
 const udevLimit = 5 * time.Second
 
-// udevRules are the rules for a PF of ours, by the beginning of their file's name. The
-// names of files and interfaces are those that upstream's operator gives.
+// udevRules are the rules for a PF that the daemon configures, by the beginning of their
+// file's name. The names of files and interfaces are those that upstream's operator gives.
 func udevRules(pf libsriov.Address, o plan.Owned) map[string]string {
 	// A VF's netdev has a link to its PF below its device; the rule compares what the
 	// PF says about itself, for the addresses of the VFs are not known yet.

@@ -21,14 +21,13 @@ import (
 //	[{"pciAddress": "0000:3b:00.0", "guids": ["02:00:00:00:00:00:01:00", ...]},
 //	 {"pfGuid": "b8:3f:d2:03:00:5c:a1:10", "rangeStart": "02:00:00:00:00:00:02:00", "rangeEnd": "02:00:00:00:00:00:02:ff"}]
 //
-// VF i gets the i-th of the list, or rangeStart + i. A nil pool leaves it to chance.
+// VF i gets the i-th of the list, or rangeStart + i. With a nil pool each VF gets a random one.
 type GUIDPool struct {
 	pfs []guidsOf
 	err error
 }
 
-// BrokenGUIDPool stands for a pool that cannot be read: no VF gets a GUID from it,
-// nor one by chance.
+// BrokenGUIDPool stands for a pool that cannot be read: no VF gets a GUID from it, nor a random one.
 func BrokenGUIDPool(err error) *GUIDPool { return &GUIDPool{err: err} }
 
 // guidsOf one PF, which is told by address or, if that is "", by its own GUID.
@@ -110,7 +109,7 @@ func (p *GUIDPool) unique() error {
 	return nil
 }
 
-// guid of a VF; "" leaves it to chance.
+// guid of a VF; "" is a random one.
 func (p *GUIDPool) guid(pf *v1.InterfaceExt, vf int) (string, error) {
 	if p == nil {
 		return "", nil

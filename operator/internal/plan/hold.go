@@ -101,9 +101,8 @@ func (p *port) names() []string {
 	return slices.Concat([]string{p.Name}, p.AltNames)
 }
 
-// hasName reports whether a policy selects the PF by this name. A policy that has VFs on
-// a PF selected it by a name that it meant for this PF: it goes on to, whoever has the
-// name now.
+// hasName reports whether a policy selects the PF by this name. A policy that has VFs on a PF
+// goes on selecting it by the name by which it did, also when another PF has that name by now.
 func (p *port) hasName(policy, name string) bool {
 	if slices.Contains(p.past, name) && p.has(policy) {
 		return true

@@ -34,7 +34,7 @@ const (
 	OpBind       Op = "bind driver"                     // of VF Step.VF: Step.Driver, "" is the kernel's choice
 	OpVDPA       Op = "set vDPA device"                 // of VF Step.VF: Step.Mode, "virtio" or "vhost"; "" is none
 	OpVFMTU      Op = "set MTU of the VF"               // of VF Step.VF: Step.Num bytes
-	OpDisown     Op = "drop ownership"                  // of the PF: nothing of it is ours any more
+	OpDisown     Op = "drop ownership"                  // of the PF: nothing of it is configured any more
 )
 
 // Step is one change.
@@ -79,7 +79,7 @@ type Problem struct {
 type Have struct {
 	Interfaces []v1.InterfaceExt
 	RdmaMode   string           // "" without an RDMA subsystem
-	RdmaOption string           // what the module's options ask for; "" if nothing of ours does
+	RdmaOption string           // what the options that the daemon wrote ask for; "" if there are none
 	Owned      map[string]Owned // by PCI address: what was applied before
 	// Planned: the spec is the operator's answer to this node. If not, nothing is
 	// taken away: an empty spec may only mean that nobody has looked yet.

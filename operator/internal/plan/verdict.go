@@ -68,7 +68,7 @@ func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*port) []Ver
 	return out
 }
 
-// noMatch tells the reader why a policy selects nothing, and what there would have been.
+// noMatch explains why a policy selects nothing, and what there would have been.
 func noMatch(policy *v1.SriovNetworkNodePolicy, pfs []*port, have func() string) string {
 	s := &policy.Spec
 	n := &s.NicSelector

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package review lets those read an HTTP handler whom the API server lets: it asks whose a
-// bearer token is (TokenReview) and whether they may (SubjectAccessReview), as other
-// components of Kubernetes do
+// Package review guards an HTTP handler by asking the API server whose a bearer token is
+// (TokenReview) and whether they may read the path (SubjectAccessReview), as other components
+// of Kubernetes do
 // (https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access).
 // It needs the rights to create both kinds of review, as the role system:auth-delegator has.
 package review
@@ -25,11 +25,12 @@ import (
 )
 
 const (
-	// remember for how long somebody may; who may not is asked for every time.
+	// remember is how long an answer that allows is kept; a refusal is not kept.
 	remember = time.Minute
 	// remembered at most.
 	remembered = 64
-	// atOnce asks at most so many times: requests with wrong tokens are free to send.
+	// atOnce is how many requests may be asked about at a time: whoever has a wrong token can
+	// send any number.
 	atOnce = 4
 	// patience with the API server.
 	patience = 10 * time.Second

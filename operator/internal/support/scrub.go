@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// redacted stands where something was that is nobody's business.
+// redacted replaces what is left out.
 const redacted = "REDACTED"
 
 var (

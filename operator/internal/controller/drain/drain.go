@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package drain plays the operator's part when a daemon needs its node free of pods.
+// Package drain is the operator's side of the drain handshake: it empties the node of a daemon
+// that asks for that, and hands it back.
 package drain
 
 import (
@@ -285,7 +286,7 @@ func (r *drainer) finish(ctx context.Context, node *metav1.PartialObjectMetadata
 	}
 	node.SetAnnotations(map[string]string{v1.AnnotationCordoned: "unknown"}) // the cache may not show it yet
 	if err := r.release(ctx, node); err != nil {
-		return err // Idle and cordoned by us: the next try releases it
+		return err // Idle, and cordoned by the operator: the next try releases it
 	}
 	if err := r.say(ctx, state, metav1.ConditionTrue, v1.ReasonDrainIdle, ""); err != nil {
 		logf.FromContext(ctx).Info("condition not written", "node", state.Name, "err", err.Error())

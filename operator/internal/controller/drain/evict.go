@@ -31,8 +31,8 @@ const (
 	podsNamed = 5
 )
 
-// cordon keeps new pods off the node. A node that an admin cordoned is left as it is,
-// and nothing notes that it was us: so it stays cordoned afterwards.
+// cordon keeps new pods off the node. A node that an admin cordoned is left as it is, and not
+// marked as cordoned by the operator: so it stays cordoned afterwards.
 func cordon(ctx context.Context, c client.Client, node *corev1.Node) error {
 	if node.Spec.Unschedulable {
 		return nil
@@ -63,10 +63,10 @@ type occupants struct {
 	unknown []string     // cannot be judged, with the reason
 }
 
-// occupants sorts the pods of a node: those that hold a VF of ours, or all, have to leave. A
-// VF is held by a resource of ours, by a claim, or because the node's daemon says so: it
-// may have been handed out by another prefix. Pods of DaemonSets and static pods would come
-// back at once; finished ones hold nothing.
+// occupants sorts the pods of a node: those that hold a VF, or all, have to leave. A VF is
+// held by a resource with the operator's prefix, by a claim, or because the node's daemon says
+// so: it may have been handed out by another prefix. Pods of DaemonSets and static pods would
+// come back at once; finished ones hold nothing.
 func (r *drainer) occupants(ctx context.Context, state *v1.SriovNetworkNodeState, all bool) (occupants, error) {
 	node, disturbed := state.Name, state.Annotations[v1.AnnotationDrainVFs]
 	named := strings.Split(state.Annotations[v1.AnnotationDrainPods], ",")

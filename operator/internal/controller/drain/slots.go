@@ -21,7 +21,7 @@ type slots struct {
 	waiting map[string]string // the same, of the nodes that were refused one
 }
 
-// ask is take, but for taking.
+// ask says what take would say, and takes nothing.
 func (s *slots) ask(node, pool string, room int) (used int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

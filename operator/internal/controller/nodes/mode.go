@@ -51,8 +51,8 @@ type modeTurn struct {
 	again time.Duration // until the next look; 0 for none
 }
 
-// mode is what has to become of the label. Nobody having asked the operator for DRA, only a
-// label that it set itself is its business.
+// mode is what has to become of the label. While nobody asks the operator for DRA, it changes
+// only a label that it set itself.
 func (r *planner) mode(ctx context.Context, cfg *v1.SriovOperatorConfig, node *metav1.PartialObjectMetadata, pools []*v1.SriovNetworkPoolConfig) (modeTurn, error) {
 	if !dra.Served(cfg) {
 		return r.modeOff(ctx, node, false), nil
