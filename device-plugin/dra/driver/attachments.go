@@ -20,10 +20,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	resourceapi "k8s.io/api/resource/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/retry"
 	"k8s.io/dynamic-resource-allocation/kubeletplugin"
 )
 
@@ -224,59 +222,15 @@ func networkData(a attachment) *resourceapi.NetworkDeviceData {
 }
 
 func (d *Driver) updateStatus(ctx context.Context, c record.Claim, networks map[string]*resourceapi.NetworkDeviceData) error {
-	api := d.opts.Client.ResourceV1().ResourceClaims(c.Namespace)
-	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		claim, err := api.Get(ctx, c.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if claim.UID != c.UID || claim.Status.Allocation == nil {
-			return nil // another claim by now
-		}
-		before := claim.DeepCopy()
+	return d.changeStatus(ctx, c.Namespace, c.Name, c.UID, func(claim *resourceapi.ResourceClaim) {
 		for name, data := range networks {
-			setDevice(claim, d.opts.Name, d.opts.Node, name, data)
+			s := d.statusOf(claim, name)
+			s.NetworkData = data
+			setReady(s, metav1.Condition{
+				Status: metav1.ConditionTrue, Reason: "NetworkAttached", Message: "interface " + data.InterfaceName + " is in the pod",
+			})
 		}
-		if statusEqual(before.Status.Devices, claim.Status.Devices) {
-			return nil
-		}
-		_, err = api.UpdateStatus(ctx, claim, metav1.UpdateOptions{})
-		return err
 	})
-}
-
-// setDevice puts the network of a device into a claim's status, as Ready.
-func setDevice(claim *resourceapi.ResourceClaim, driver, pool, name string, data *resourceapi.NetworkDeviceData) {
-	i := slices.IndexFunc(claim.Status.Devices, func(s resourceapi.AllocatedDeviceStatus) bool {
-		return s.Driver == driver && s.Pool == pool && s.Device == name
-	})
-	if i < 0 {
-		claim.Status.Devices = append(claim.Status.Devices, resourceapi.AllocatedDeviceStatus{Driver: driver, Pool: pool, Device: name})
-		i = len(claim.Status.Devices) - 1
-	}
-	s := &claim.Status.Devices[i]
-	s.NetworkData = data
-	ready := metav1.Condition{
-		Type: "Ready", Status: metav1.ConditionTrue, Reason: "NetworkAttached",
-		Message: "interface " + data.InterfaceName + " is in the pod", LastTransitionTime: metav1.Now(),
-	}
-	for j, old := range s.Conditions {
-		if old.Type == ready.Type {
-			if old.Status == ready.Status {
-				ready.LastTransitionTime = old.LastTransitionTime
-			}
-			s.Conditions[j] = ready
-			return
-		}
-	}
-	s.Conditions = append(s.Conditions, ready)
-}
-
-func statusEqual(a, b []resourceapi.AllocatedDeviceStatus) bool {
-	return (&resourceapi.ResourceClaimStatus{Devices: a}).String() == (&resourceapi.ResourceClaimStatus{Devices: b}).String()
 }
 
 // updateMetadata adds the network to the metadata files of the claim's requests.

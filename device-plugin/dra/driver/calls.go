@@ -37,6 +37,17 @@ func (d *Driver) lock() (unlock func(), err error) {
 
 // PrepareResourceClaims implements kubeletplugin.DRAPlugin.
 func (d *Driver) PrepareResourceClaims(ctx context.Context, claims []*resourceapi.ResourceClaim) (map[types.UID]kubeletplugin.PrepareResult, error) {
+	out, err := d.prepare(ctx, claims)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range claims { // others may call meanwhile
+		d.tell(ctx, c, out[c.UID].Err)
+	}
+	return out, nil
+}
+
+func (d *Driver) prepare(ctx context.Context, claims []*resourceapi.ResourceClaim) (map[types.UID]kubeletplugin.PrepareResult, error) {
 	unlock, err := d.lock()
 	if err != nil {
 		return nil, err

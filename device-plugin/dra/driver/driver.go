@@ -147,7 +147,7 @@ func (d *Driver) Start(ctx context.Context) error {
 		kubeletplugin.Serialize(false), // by lock, which Restore needs, too
 		kubeletplugin.GRPCInterceptor(d.heed),
 		kubeletplugin.CDIDirectory(d.preparer.CDIDir),
-		kubeletplugin.MetadataFileOps(kubeletplugin.MetadataFileOperations{WriteFile: prepare.WriteFile}),
+		kubeletplugin.MetadataFileOps(kubeletplugin.MetadataFileOperations{WriteFile: prepare.WriteFile, RemoveAll: d.preparer.RemoveAll}),
 		kubeletplugin.EnableDeviceMetadata(true, []schema.GroupVersion{v1beta1.SchemeGroupVersion}),
 	)
 	if err != nil {

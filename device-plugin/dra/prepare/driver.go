@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/vfconfig"
@@ -16,6 +17,13 @@ import (
 // planDrivers writes into the record which devices have to change their driver. by
 // names the driver asked for by device ID.
 func (p *Preparer) planDrivers(c *record.Claim, by map[string]string) error {
+	for _, r := range c.Requests {
+		for _, d := range r.Devices {
+			if want := by[d.ID]; want != "" && want != vfconfig.KernelDriver && !isFunction(d.ID) {
+				return fmt.Errorf("request %s: driver %q is asked for, and %s is on the auxiliary bus, where drivers stay", r.Name, want, d.ID)
+			}
+		}
+	}
 	return p.eachFunction(c, func(r *record.Request, d *record.Device, a libsriov.Address) error {
 		want := by[d.ID]
 		if want == "" {
@@ -31,9 +39,26 @@ func (p *Preparer) planDrivers(c *record.Claim, by map[string]string) error {
 		if !p.BindDrivers {
 			return fmt.Errorf("request %s: driver %q is asked for, %s has %q, and this node binds no drivers for claims (-bind-drivers)", r.Name, want, d.ID, now)
 		}
+		if !p.allows(d.ID, want) {
+			return fmt.Errorf("request %s: driver %q is asked for %s: want %q for the kernel's own, a driver of vfio, or one that the selectors of the pool name", r.Name, want, d.ID, vfconfig.KernelDriver)
+		}
 		d.Bound, d.Before = want, now
 		return nil
 	})
+}
+
+// allows reports whether whoever writes claims may have a device bound to a driver. A kernel
+// driver that was not made for a function may do anything with it, and one of uio lets its
+// user have the function write anywhere in the node's memory: those only an administrator
+// allows, in the pool's selectors.
+func (p *Preparer) allows(id, driver string) bool {
+	_, m, _ := p.Lookup(id)
+	return driver == vfconfig.KernelDriver || value.DriverKindOf(driver) == value.VFIO || slices.Contains(m.Selector.Drivers, driver)
+}
+
+func isFunction(id string) bool {
+	_, err := libsriov.ParseAddress(id)
+	return err == nil
 }
 
 // bind gives devices the drivers that the record names.

@@ -14,6 +14,7 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/dynamic-resource-allocation/api/metadata"
 	"k8s.io/dynamic-resource-allocation/api/metadata/v1beta1"
 	"tags.cncf.io/container-device-interface/specs-go"
@@ -105,22 +106,28 @@ func (p *Preparer) restoreMetadataFile(c record.Claim, r record.Request, path st
 }
 
 // RemoveMetadata removes what the helper library keeps of a claim that kubelet will not have
-// it end, unless another claim has the name by now.
+// it end.
 func (p *Preparer) RemoveMetadata(c record.Claim) error {
-	others, err := p.Store.All()
-	if err != nil {
-		return err
-	}
 	for _, r := range c.Requests {
-		path := p.metadataSpec(c, r)
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(p.metadataSpec(c, r)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	if slices.ContainsFunc(others, func(o record.Claim) bool { return o.UID != c.UID && o.Namespace == c.Namespace && o.Name == c.Name }) {
+	return p.removeMetadataDir(p.metadataDir(c), c.UID)
+}
+
+// RemoveAll removes the directory with the metadata of a claim that has ended, for the helper
+// library.
+func (p *Preparer) RemoveAll(dir string) error { return p.removeMetadataDir(dir, "") }
+
+// removeMetadataDir removes the directory with a claim's metadata, which has the claim's name:
+// while another has that name by now, it stays.
+func (p *Preparer) removeMetadataDir(dir string, of types.UID) error {
+	claims, err := p.Store.All() // those that can be read, also with an error
+	if err != nil || slices.ContainsFunc(claims, func(c record.Claim) bool { return c.UID != of && p.metadataDir(c) == dir }) {
 		return nil
 	}
-	return os.RemoveAll(p.metadataDir(c))
+	return os.RemoveAll(dir)
 }
 
 func (p *Preparer) metadataSpec(c record.Claim, r record.Request) string {

@@ -31,10 +31,6 @@ func (p *Preparer) want(claim *resourceapi.ResourceClaim) (record.Claim, map[str
 	if claim.Status.Allocation == nil {
 		return want, nil, errors.New("is not allocated")
 	}
-	var err error
-	if want.Pod, err = consumer(claim); err != nil {
-		return want, nil, err
-	}
 	drivers := map[string]string{}
 	for _, result := range claim.Status.Allocation.Devices.Results {
 		if result.Driver != p.Driver {
@@ -47,14 +43,22 @@ func (p *Preparer) want(claim *resourceapi.ResourceClaim) (record.Claim, map[str
 			return want, nil, err
 		}
 	}
-	return want, drivers, nil
+	if len(want.Requests) == 0 {
+		return want, nil, fmt.Errorf("none of its devices is of driver %s", p.Driver)
+	}
+	var err error
+	want.Pod, err = consumer(claim, want.Devices())
+	return want, drivers, err
 }
 
-// consumer is the one pod that a claim is reserved for. A VF has one user.
-func consumer(claim *resourceapi.ResourceClaim) (record.Pod, error) {
+// consumer is the one pod that a claim is reserved for. A VF has one user, and any number of
+// pods may look at it.
+func consumer(claim *resourceapi.ResourceClaim, used []string) (record.Pod, error) {
 	reserved := claim.Status.ReservedFor
 	switch {
-	case len(reserved) != 1:
+	case len(reserved) == 0:
+		return record.Pod{}, errors.New("is reserved for nobody: its pod is gone, or was not scheduled")
+	case len(reserved) > 1 && len(used) > 0:
 		return record.Pod{}, fmt.Errorf("is reserved for %d consumers; a VF belongs to one pod: give each pod a claim of its own, with a ResourceClaimTemplate", len(reserved))
 	case reserved[0].APIGroup != "" || reserved[0].Resource != "pods":
 		return record.Pod{}, fmt.Errorf("is reserved for %s %s; want a pod", reserved[0].Resource, reserved[0].Name)
@@ -70,8 +74,11 @@ func (p *Preparer) add(want *record.Claim, claim *resourceapi.ResourceClaim, res
 		return err
 	}
 	id, ok := pool.DeviceID(result.Device)
-	if !ok {
+	if !ok || pool.DRAName(id) != result.Device { // each device has one name
 		return fmt.Errorf("request %s: %s: %w", result.Request, result.Device, ErrNoDevice)
+	}
+	if !admin && want.Holds(id) {
+		return fmt.Errorf("request %s: %s is in the claim twice", result.Request, id)
 	}
 	in, _, ok := p.Lookup(id)
 	if !ok {

@@ -74,12 +74,12 @@ func Of(claim *resourceapi.ResourceClaim, driver, request string) (Config, error
 		}
 		parsed, err := Parse(c.Opaque.Parameters.Raw)
 		if err != nil {
-			return Config{}, fmt.Errorf("claim %s/%s, request %s, parameters of the %s: %w", claim.Namespace, claim.Name, request, from, err)
+			return Config{}, fmt.Errorf("request %s, parameters of the %s: %w", request, from, err)
 		}
 		out.override(parsed)
 	}
 	if out.NetAttachDefNamespace != "" && out.NetAttachDefName == "" {
-		return Config{}, fmt.Errorf("claim %s/%s, request %s: netAttachDefNamespace %q without netAttachDefName", claim.Namespace, claim.Name, request, out.NetAttachDefNamespace)
+		return Config{}, fmt.Errorf("request %s: netAttachDefNamespace %q without netAttachDefName", request, out.NetAttachDefNamespace)
 	}
 	return out, nil
 }
@@ -116,7 +116,7 @@ func Parse(raw []byte) (Config, error) {
 	if err != nil {
 		var wrongType *json.UnmarshalTypeError
 		if errors.As(err, &wrongType) {
-			return Config{}, fmt.Errorf("%s: a %s, want a %s", wrongType.Field, wrongType.Value, wrongType.Type)
+			return Config{}, fmt.Errorf("%s: want a %s, not %s", strings.TrimPrefix(wrongType.Field, "Config."), wrongType.Type, wrongType.Value)
 		}
 		return Config{}, fmt.Errorf("not JSON: %w", err)
 	}

@@ -46,8 +46,8 @@ func TestParseRefuses(t *testing.T) {
 		"unknown key":          {parameters(`"vlan": 5`), `unknown field "vlan"; known keys are driver`},
 		"another spelling":     {parameters(`"Driver": "vfio-pci"`), `unknown field "Driver"`},
 		"twice":                {parameters(`"driver": "vfio-pci", "driver": "uio"`), `duplicate field "driver"`},
-		"a list for a name":    {parameters(`"ifName": ["net1"]`), "ifName: a array, want a string"},
-		"a string for a bool":  {parameters(`"addVhostMount": "yes"`), "addVhostMount: a string, want a bool"},
+		"a list for a name":    {parameters(`"ifName": ["net1"]`), "ifName: want a string, not array"},
+		"a string for a bool":  {parameters(`"addVhostMount": "yes"`), "addVhostMount: want a bool, not string"},
 		"long interface":       {parameters(`"ifName": "net1234567890123"`), `ifName "net1234567890123": an interface name has at most 15 bytes`},
 		"interface pattern":    {parameters(`"ifName": "net%d"`), `ifName "net%d"`},
 		"interface path":       {parameters(`"ifName": "../net"`), `ifName "../net"`},
@@ -56,7 +56,7 @@ func TestParseRefuses(t *testing.T) {
 		"network path":         {parameters(`"netAttachDefName": "../secrets"`), `netAttachDefName "../secrets"`},
 		"namespace":            {parameters(`"netAttachDefName": "a", "netAttachDefNamespace": "Team"`), `netAttachDefNamespace "Team"`},
 		"too large":            {parameters(`"driver": "` + strings.Repeat("x", 10<<10) + `"`), "at most 10240 are read"},
-		"nested to the limit":  {parameters(`"driver": ` + strings.Repeat("[", 4000) + strings.Repeat("]", 4000)), "driver: a array"},
+		"nested to the limit":  {parameters(`"driver": ` + strings.Repeat("[", 4000) + strings.Repeat("]", 4000)), "driver: want a string, not array"},
 		"unknown, nested deep": {parameters(`"x": ` + strings.Repeat(`{"x":`, 1500) + "1" + strings.Repeat("}", 1500)), `unknown field "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +107,7 @@ func TestOf(t *testing.T) {
 		require.Equal(t, want, got, request)
 	}
 	_, err := vfconfig.Of(claimWith(config(class, driver, parameters(`"drivr": "x"`))), driver, "a")
-	require.ErrorContains(t, err, `claim team/vf, request a, parameters of the DeviceClass: unknown field "drivr"`)
+	require.ErrorContains(t, err, `request a, parameters of the DeviceClass: unknown field "drivr"`)
 	_, err = vfconfig.Of(claimWith(config(mine, driver, parameters(`"netAttachDefNamespace": "x"`))), driver, "a")
 	require.ErrorContains(t, err, "without netAttachDefName")
 	got, err := vfconfig.Of(&resourceapi.ResourceClaim{}, driver, "a")
