@@ -118,7 +118,7 @@ func buildNodeDisk(ctx context.Context, cache *stage.Cache, k kernel, simulators
 // installModules puts nodeModules and their dependencies into root.
 func installModules(ctx context.Context, b *stage.Build, k kernel, simulators, quirks, root string) error {
 	b.Step("copying kernel modules")
-	tree := filepath.Join(b.Dir, "tree") // the kernel's modules plus ours
+	tree := filepath.Join(b.Dir, "tree") // the kernel's modules and those that are built here
 	modules := filepath.Join("lib/modules", k.Release)
 	if err := os.MkdirAll(filepath.Join(tree, "lib/modules"), 0o755); err != nil {
 		return err

@@ -47,7 +47,7 @@ func BuildQEMU(ctx context.Context, cache *stage.Cache) (Program, error) {
 			b.Step("unpacking the QEMU of %s-backports", qemuSuite)
 			var packages []string
 			for _, p := range []string{"qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"} {
-				packages = append(packages, p+"/"+qemuSuite+"-backports") // apt wants to hear it for each
+				packages = append(packages, p+"/"+qemuSuite+"-backports") // apt takes the suite for each package
 			}
 			root := filepath.Join(b.Dir, "root")
 			if err := extractRoot(ctx, b, qemuSuite, sources, root, packages...); err != nil {

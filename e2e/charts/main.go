@@ -33,7 +33,7 @@ type source struct {
 	tree string // kustomize tree
 	// namespace of the tree, which becomes the release's; empty keeps namespaces.
 	namespace string
-	// keep tells which objects of the tree belong in the chart.
+	// keep reports whether objects of a kind belong in the chart.
 	keep func(kind string) bool
 	edit map[string]func(*object) error // by kind/name; each has to be there
 	// optional components, whose objects are there if a value is true.

@@ -193,7 +193,7 @@ func (k *Kit) set(ctx context.Context, vf int, s vfstate.State) error {
 	return nil
 }
 
-// isPassing tells an answer that says "not now" from one that says "no".
+// isPassing reports whether an error says "not now" and not "no".
 func isPassing(err error) bool {
 	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EBUSY) || errors.Is(err, syscall.EINTR)
 }

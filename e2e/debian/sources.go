@@ -37,9 +37,9 @@ func SourcesList(sources []Source) string {
 // of sources in either format, needing neither package lists nor the network.
 var indexFile = regexp.MustCompile(`^'([^']+)/dists/([^'/]+)/main/binary-amd64/Packages[^']*' `)
 
-// parseIndexFiles returns the suites of the release that the machine uses, the
-// release itself first. Other software's archives are none of our business; some
-// of them have a suite of the release's name as well, but none has updates.
+// parseIndexFiles returns the suites of the release that the machine uses, the release itself
+// first. Archives of other software are left out; some of them have a suite of the release's
+// name as well, but none has updates.
 func parseIndexFiles(text, codename string) ([]Source, error) {
 	var all []Source
 	for line := range strings.Lines(text) {

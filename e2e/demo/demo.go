@@ -120,7 +120,7 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	return errors.Join(picture(f, "$ make demo\n"+shown.String()), f.Close())
 }
 
-// goOn tells what can be done with a demo that stands.
+// goOn prints what can be done with a demo that stands.
 func (d *Demo) goOn() {
 	fmt.Fprintf(d.Out, `The cluster stays until "make demo-down". To look around:
 
@@ -167,8 +167,8 @@ func (d *Demo) warnings(ctx context.Context) string {
 	return strings.Join(lines[max(0, len(lines)-last):], "")
 }
 
-// check tells what is missing before anything is built. Debian packages are no
-// reason to stop: building installs them.
+// check finds out what is missing before anything is built. Debian packages are no reason to
+// stop: building installs them.
 func (d *Demo) check(context.Context) error {
 	const needMiB = 3500
 	if os.Getuid() != 0 {

@@ -141,8 +141,8 @@ type supervisor struct {
 // wants: request, answer, error.
 type Control struct{ s *supervisor }
 
-// Import loads an image archive into the nodes, and tells whether it is another
-// one than before.
+// Import loads an image archive into the nodes; changed is whether it is another one than
+// before.
 func (c *Control) Import(archive string, changed *bool) error {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()

@@ -41,7 +41,8 @@ func New(ctx context.Context) (*Namespace, error) {
 	return n, nil
 }
 
-// Check tells whether this process may make a namespace, before anything is built for one.
+// Check is an error if this process may not make a namespace; it is asked before anything is
+// built for one.
 func Check() error { return onThread(unshare) }
 
 func unshare() error {

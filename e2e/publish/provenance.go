@@ -51,8 +51,8 @@ type runDetails struct {
 	} `json:"builder"`
 }
 
-// provenance tells from which commit, with which toolchain and settings an image was built.
-// It has no times: the same image has the same provenance.
+// provenance says from which commit, with which toolchain and settings an image was built. It
+// has no times: the same image has the same provenance.
 func provenance(img staged, builds []*debug.BuildInfo) statement {
 	s := statement{Type: statementType, PredicateType: predicateType}
 	s.Subject = append(s.Subject, resource{Name: img.component(), Digest: digestSet(img.Root.Digest)})

@@ -12,8 +12,8 @@ import (
 // every is the time between two lines about the same step.
 const every = 15 * time.Second
 
-// progress tells a waiting person what a build does and for how long: a line
-// when a step begins, one every 15 seconds, one at the end.
+// progress prints what a build does and for how long: a line when a step begins, one every 15
+// seconds, one at the end.
 type progress struct {
 	out   io.Writer
 	name  string

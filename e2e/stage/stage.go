@@ -133,7 +133,7 @@ func (c *Cache) build(ctx context.Context, s Stage, dir string) (err error) {
 	if err := c.Room(buildRoom); err != nil {
 		return err
 	}
-	tmp := dir + ".partial" // ours alone while we hold the lock
+	tmp := dir + ".partial" // used by nobody else while the lock is held
 	if err := os.RemoveAll(tmp); err != nil {
 		return err
 	}

@@ -274,7 +274,7 @@ func (v *VM) settle(ctx context.Context) error {
 	return nil
 }
 
-// crashed tells that QEMU is ending because of a fault in it.
+// crashed reports whether QEMU is ending because of a fault in it.
 func (v *VM) crashed() bool {
 	select {
 	case <-v.exited:

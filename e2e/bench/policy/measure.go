@@ -93,8 +93,8 @@ spec:
 `, component.Namespace, b.VFs, b.DeviceType)
 }
 
-// clock tells by how much the node's clock is ahead of ours: of several answers the
-// one that came quickest.
+// clock is by how much the node's clock is ahead of this machine's: of several answers the one
+// that came quickest.
 func (b *bench) clock(ctx context.Context) (ahead time.Duration, err error) {
 	best := time.Hour
 	for range 5 {
@@ -115,7 +115,8 @@ func (b *bench) clock(ctx context.Context) (ahead time.Duration, err error) {
 	return ahead, nil
 }
 
-// line is one of the logs of our programs, as far as it matters.
+// line is a line of the operator's, the daemon's or the device plugin's log, as far as it
+// matters.
 type line struct {
 	Time     time.Time
 	Msg      string

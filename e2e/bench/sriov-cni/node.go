@@ -190,7 +190,7 @@ func (b *bench) letGo() error {
 	return b.c.Set(l.Index, link.Update{MAC: l.MAC})
 }
 
-// cross has one binary undo another's ADD and tells what is not as before.
+// cross has one binary undo another's ADD and returns what is not as before.
 func (b *bench) cross(add, del contest.Binary) (left string) {
 	before, err := b.look()
 	if err != nil {
