@@ -35,3 +35,14 @@ func TestDependencies(t *testing.T) {
 		}
 	}
 }
+
+// What package oneproc imported would be initialized before it.
+func TestOneProcessorFromTheStart(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-f", "{{.Imports}}", "./internal/oneproc").Output()
+	require.NoError(t, err)
+	require.Equal(t, "[runtime]", strings.TrimSpace(string(out)))
+	out, err = exec.Command("go", "list", "-f", "{{.Imports}}", "./cmd/multus-shim").Output()
+	require.NoError(t, err)
+	require.Contains(t, string(out), "/internal/oneproc")
+}

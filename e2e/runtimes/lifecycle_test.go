@@ -22,7 +22,7 @@ func TestLifecycle(t *testing.T) {
 			before := n.setUp("before", "", "ADD primary eth0")
 
 			n.install("v1", "primary")
-			n.collect()
+			assert.Subset(t, n.collect(), runtimes[kind].asks, "the runtime tells how the pod from before is attached")
 			installed := n.setUp("installed", "extra", "ADD primary eth0", "ADD extra net1")
 			gone := n.setUp("gone", "", "ADD primary eth0")
 			n.tearDown(before, "DEL primary eth0")

@@ -171,18 +171,23 @@ func (n *node) tearDown(p pod, want ...string) {
 	n.collect()
 }
 
-// collect is a GC in between: no network's list lacks one of its attachments.
-func (n *node) collect() {
+// collect is a GC in between: no network's list lacks one of its attachments. It returns
+// the networks whose plugins were asked.
+func (n *node) collect() (networks []string) {
 	n.t.Helper()
 	require.NoError(n.t, n.runtime.collect(n.t, n.living))
 	for _, c := range n.calls() {
 		assert.NotContains(n.t, []string{"ADD", "DEL"}, c.Command, "%+v", c)
+		if c.Command == "GC" {
+			networks = append(networks, c.Network)
+		}
 		for _, a := range n.attached {
 			if c.Command == "GC" && c.Network == a.network {
 				assert.Contains(n.t, c.Valid, attachment{ContainerID: a.container, IfName: a.ifname}, "the list of network %s", c.Network)
 			}
 		}
 	}
+	return networks
 }
 
 // saw compares the calls since the last look, without CHECK and STATUS.

@@ -91,7 +91,8 @@ type crio struct {
 func (r *crio) load(t *testing.T) {
 	t.Helper()
 	var err error
-	r.cni, err = ocicni.InitCNINoInotify("", filepath.Join(r.dir, "net.d"), filepath.Join(r.dir, "cache"), filepath.Join(r.dir, "bin"))
+	// Its cache is above the state directory of multus-shim, as on a node (/var/lib/cni).
+	r.cni, err = ocicni.InitCNINoInotify("", filepath.Join(r.dir, "net.d"), r.dir, filepath.Join(r.dir, "bin"))
 	require.NoError(t, err)
 }
 
@@ -129,6 +130,7 @@ var runtimes = map[string]struct {
 	scheme string // of container IDs
 	make   func(*testing.T, string) runtime
 	left   []string // state of a pod that outlived multus-shim: the runtime does not ask it any more
+	asks   []string // networks whose plugins its GC reaches through multus-shim, with a pod from before
 }{
 	"containerd": {
 		scheme: "containerd",
@@ -138,6 +140,7 @@ var runtimes = map[string]struct {
 	"CRI-O": {
 		scheme: "cri-o",
 		make:   func(_ *testing.T, dir string) runtime { return &crio{dir: dir} },
+		asks:   []string{"primary"},
 	},
 }
 

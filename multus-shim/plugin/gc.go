@@ -19,7 +19,6 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 	"github.com/sriovkit/sriovkit/multus-shim/delegate"
 	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
-	"github.com/sriovkit/sriovkit/multus-shim/plan"
 	"github.com/sriovkit/sriovkit/multus-shim/record"
 )
 
@@ -27,7 +26,8 @@ import (
 // network's plugins the attachments that are left of it. To a plugin GC means that
 // whatever is not listed goes: the list holds the runtime's containers, recorded or
 // not, and every record, whatever configuration wrote it; where that is not known
-// to be all, no plugin is asked. Errors are collected.
+// to be all, no plugin is asked: a tenant's network may have the name of any other,
+// also of the default one. Errors are collected.
 func gc(ctx context.Context, c *call) error {
 	if c.conf.ValidAttachments == nil {
 		return coded(types.ErrInvalidNetworkConfig, errors.New("cni.dev/valid-attachments is missing: without it every attachment would be deleted"))
@@ -40,6 +40,7 @@ func gc(ctx context.Context, c *call) error {
 	if err := s.survey(); err != nil {
 		return coded(types.ErrIOFailure, err)
 	}
+	s.askRuntime()
 	s.detachDead(ctx)
 	s.addConfigured(ctx)
 	s.collect(ctx)
@@ -52,8 +53,10 @@ type sweep struct {
 	live    map[string]*liveNetwork
 	dead    []string // records of containers that no runtime can have
 	unknown bool     // there may be attachments that no list has
-	absent  bool     // the runtime lists a container of which nothing is recorded
 	errs    []error
+
+	unrecorded []conf.Attachment            // that the runtime lists
+	direct     map[string][]conf.Attachment // of them, those that the runtime attached without a meta plugin, by network
 }
 
 // liveNetwork is a CNI network and its attachments that remain. Plugins keep their
@@ -89,6 +92,7 @@ func (s *sweep) survey() error {
 		listed[a.ContainerID] = true
 		keys = append(keys, record.Key(a.ContainerID, a.IfName))
 	}
+	nothing := map[string]bool{} // keys of which nothing is recorded
 	slices.Sort(keys)
 	found, shared := s.find(slices.Compact(keys))
 	for _, f := range found {
@@ -109,12 +113,17 @@ func (s *sweep) survey() error {
 		}
 		switch {
 		case r == nil:
-			s.absent = s.absent || isListed
+			nothing[key] = err == nil
 			continue
 		case !alive:
 			s.dead = append(s.dead, key)
 		}
 		s.count(r, alive)
+	}
+	for _, a := range s.conf.ValidAttachments {
+		if nothing[record.Key(a.ContainerID, a.IfName)] {
+			s.unrecorded = append(s.unrecorded, a)
+		}
 	}
 	return nil
 }
@@ -192,6 +201,20 @@ func (s *sweep) detachContainer(ctx context.Context, key string) error {
 	return s.detach(ctx, r, livingNetns(r.Netns))
 }
 
+// askRuntime looks up what nothing is recorded of in the results that the runtime itself
+// keeps: what it attached without a meta plugin has the one network that is named there. Of
+// the rest, such as after the state directory was lost, it is not known to which networks,
+// and under which names of interfaces, it is attached.
+func (s *sweep) askRuntime() {
+	var unknown []error
+	s.direct, unknown = s.store.AttachedByRuntime(s.unrecorded)
+	if len(unknown) > 0 {
+		s.log.Warn("no network is collected until these have ended: neither a record nor a result of the runtime tells their networks",
+			"containers", len(unknown), "err", brief.Join(unknown...))
+		s.unknown = true
+	}
+}
+
 // addConfigured adds the networks of the configuration, the default one with all containers
 // that the runtime lists: those from before multus-shim was installed have no record.
 func (s *sweep) addConfigured(ctx context.Context) {
@@ -208,24 +231,6 @@ func (s *sweep) addConfigured(ctx context.Context) {
 			n.valid[a] = true
 		}
 	}
-	if !s.absent {
-		return
-	}
-	// Who is listed and not recorded may have been attached to any network, under any
-	// name of an interface; only that of the default network is known.
-	for name := range s.live {
-		if !isDefaultAlone(networks, name) {
-			s.log.Warn("network is not collected: the runtime lists containers that nothing is recorded of", "network", name)
-			delete(s.live, name)
-		}
-	}
-}
-
-// isDefaultAlone reports whether the name is that of the default network, which is the
-// first, and of no further network that every pod gets.
-func isDefaultAlone(networks []plan.Network, name string) bool {
-	return len(networks) > 0 && networks[0].Config.Name == name &&
-		!slices.ContainsFunc(networks[1:], func(n plan.Network) bool { return n.Config.Name == name })
 }
 
 // collect runs GC of the networks' plugins.
@@ -235,6 +240,9 @@ func (s *sweep) collect(ctx context.Context) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.live)) {
 		n := s.live[name]
+		for _, a := range s.direct[name] {
+			n.valid[a] = true
+		}
 		valid := slices.SortedFunc(maps.Keys(n.valid), func(a, b conf.Attachment) int {
 			return cmp.Or(strings.Compare(a.ContainerID, b.ContainerID), strings.Compare(a.IfName, b.IfName))
 		})

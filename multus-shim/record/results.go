@@ -134,6 +134,69 @@ func (s Store) FromResults(key, ifname string) (*Record, error) {
 	return r, errors.Join(unreadable...)
 }
 
+// AttachedByRuntime returns, by CNI network, which attachments the runtime made without a meta
+// plugin. The library of the runtimes keeps its results in the same form, in /var/lib/cni,
+// which is where cniDir is unless somebody moved it. unknown are those of which it does not
+// tell, also because a meta plugin was run for them.
+func (s Store) AttachedByRuntime(attachments []conf.Attachment) (networks map[string][]conf.Attachment, unknown []error) {
+	if len(attachments) == 0 {
+		return nil, nil
+	}
+	dir := filepath.Join(filepath.Dir(s.Dir), "results")
+	names, err := readNames(dir)
+	if err != nil {
+		return nil, []error{err}
+	}
+	networks = map[string][]conf.Attachment{}
+	for _, a := range attachments {
+		network, err := runtimeNetwork(dir, names, a)
+		if err != nil {
+			unknown = append(unknown, fmt.Errorf("container %s, interface %s: %w", a.ContainerID, a.IfName, err))
+			continue
+		}
+		networks[network] = append(networks[network], a)
+	}
+	return networks, unknown
+}
+
+// runtimeNetwork is the one network to which an attachment belongs by the runtime's results.
+func runtimeNetwork(dir string, names []string, a conf.Attachment) (network string, err error) {
+	for _, name := range names {
+		if !strings.HasSuffix(name, "-"+a.ContainerID+"-"+a.IfName) {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		data, err := readFile(path)
+		if err != nil {
+			return "", err
+		}
+		entry, _, _, err := parseCached(data, a.ContainerID)
+		switch {
+		case errors.Is(err, errOther):
+			continue
+		case err != nil:
+			return "", fmt.Errorf("%s: %w", path, err)
+		case entry.Ifname != a.IfName || entry.isMeta() || network != "":
+			return "", fmt.Errorf("%s: not the result of the container's only network", path)
+		}
+		network = entry.Name
+	}
+	if network == "" {
+		return "", fmt.Errorf("no result in %s", dir)
+	}
+	return network, nil
+}
+
+// isMeta reports whether a plugin of the network runs networks that are not its own.
+func (e Entry) isMeta() bool {
+	return slices.ContainsFunc(e.Plugins, func(raw json.RawMessage) bool {
+		var meta struct {
+			Delegates, ClusterNetwork json.RawMessage
+		}
+		return json.Unmarshal(raw, &meta) != nil || meta.Delegates != nil || meta.ClusterNetwork != nil
+	})
+}
+
 // add puts the default interface first.
 func (r *Record) add(e Entry, ifname string) {
 	if e.Ifname == ifname {

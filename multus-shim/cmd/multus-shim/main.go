@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// One thread is enough (see main), so the limits of the cgroup need not be looked up at
-// the start of every process.
+// One processor is enough (package oneproc), so the limits of the cgroup need not be looked
+// up at the start of every process.
 //
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0
@@ -19,13 +19,13 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	cni "github.com/containernetworking/cni/pkg/version"
 
 	"github.com/sriovkit/sriovkit/multus-shim/install"
+	_ "github.com/sriovkit/sriovkit/multus-shim/internal/oneproc" // runs on one processor
 	"github.com/sriovkit/sriovkit/multus-shim/plugin"
 )
 
@@ -44,9 +44,6 @@ CNI versions: 0.1.0 to 1.1.0. Configuration and annotations: see README.md.
 `
 
 func main() {
-	// There is nothing to do in parallel but waiting; more threads cost more
-	// than they bring (a tenth of the CPU time of an ADD).
-	runtime.GOMAXPROCS(1)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.Getenv)
 	stop()

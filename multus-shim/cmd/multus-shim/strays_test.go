@@ -78,6 +78,21 @@ func TestNoRegularFile(t *testing.T) {
 	}
 }
 
+// What lies about in the state directory hinders nobody.
+func TestGCWithStrayFiles(t *testing.T) {
+	t.Parallel()
+	e := twoNetworks(t)
+	e.must("ADD")
+	e.calls()
+	for _, name := range []string{"README", "notes.txt", "core", "records/README", "results/README", "results/x-y-z"} {
+		require.NoError(t, os.WriteFile(filepath.Join(e.dir, "state", name), []byte("not of a container"), 0o600))
+	}
+	out := e.gc("c1")
+	require.Nil(t, out.Err)
+	assert.Len(t, lists(t, e.calls()), 3)
+	assert.Contains(t, out.Stderr, "README")
+}
+
 // A list that is no list of attachments deletes nothing.
 func TestGCRefusesOtherLists(t *testing.T) {
 	t.Parallel()
