@@ -57,13 +57,19 @@ func TestLeave(t *testing.T) {
 		}
 	}
 
+	args := []string{"leave", "-kubeconfig", plane.Kubeconfig, "-namespace", "ns"}
+	cfg := client.ObjectKey{Namespace: "ns", Name: "default"}
+	_, _, err = call(t, nil, args...)
+	require.ErrorContains(t, err, "or go on with -force")
+	require.NoError(t, c.Get(t.Context(), cfg, &v1.SriovOperatorConfig{}), "nothing was taken away")
+
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errTest)
 	defer cancel()
 	err = leave(ctx, c, "ns", io.Discard)
 	require.ErrorIs(t, err, errTest)
 	require.ErrorContains(t, err, "DaemonSet sriov-network-config-daemon, 1 SriovNetworkNodeStates, its marks on 1 Nodes")
 	require.ErrorContains(t, err, "does it run?")
-	require.True(t, apierrors.IsNotFound(c.Get(t.Context(), client.ObjectKey{Namespace: "ns", Name: "default"}, &v1.SriovOperatorConfig{})))
+	require.True(t, apierrors.IsNotFound(c.Get(t.Context(), cfg, &v1.SriovOperatorConfig{})))
 
 	done := make(chan error, 1)
 	out, in := io.Pipe()
@@ -91,6 +97,9 @@ func TestLeave(t *testing.T) {
 	kubectl("annotate", "node", "w1", v1.AnnotationCordoned+"-")
 	require.NoError(t, <-done)
 	require.NoError(t, leave(t.Context(), c, "ns", io.Discard), "again")
+	said, _, err := call(t, nil, append(args, "-force")...)
+	require.NoError(t, err, "though claims have VFs")
+	require.Equal(t, "nothing of the operator is left on the nodes\n", said)
 	kubectl("-n", "ns", "get", "daemonset/somebody-elses", "sriovnetworknodepolicy/kept")
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -211,5 +212,101 @@ func TestLimitBehindALaggingCache(t *testing.T) {
 			name := fmt.Sprintf("n%d", random.IntN(nodes))
 			r.turn(t, name)
 		}
+	}
+}
+
+// Nodes that wait are woken when one that is being drained leaves their pool: by its labels,
+// or because pools were changed.
+func TestWaitersOfALeftPoolAreWoken(t *testing.T) {
+	zone := map[string]string{"zone": "a"}
+	for name, leave := range map[string]func(l draining, r *drainer){
+		"by its labels": func(l draining, r *drainer) {
+			node := l.Stored["PartialObjectMetadata/early"].DeepCopyObject().(*metav1.PartialObjectMetadata)
+			node.Labels = map[string]string{"zone": "b"}
+			l.Put(node)
+			for l.Deliver(0) {
+			}
+			r.turn(t, "early")
+		},
+		"by a change of its pool": func(l draining, r *drainer) {
+			l.Put(poolFor("p", 1, map[string]string{"name": "late"}))
+			l.Stored["SriovNetworkPoolConfig/p"].SetGeneration(2)
+			for l.Deliver(0) {
+			}
+			r.turn(t, "other")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, r := newDraining(t, true)
+			var woken []string
+			r.Wake = func(nodes []string) { woken = append(woken, nodes...) }
+			l.Put(poolFor("p", 1, zone))
+			l.wishing("early", zone)
+			l.wishing("late", map[string]string{"zone": "a", "name": "late"})
+			l.wishing("other", map[string]string{"zone": "c"})
+			for l.Deliver(0) {
+			}
+			r.turn(t, "early")
+			r.turn(t, "late")
+			require.Equal(t, v1.Draining, l.current("early"))
+			require.Equal(t, v1.DrainIdle, l.current("late"))
+			for l.Deliver(0) {
+			}
+			require.Empty(t, woken)
+			leave(l, r)
+			require.Equal(t, []string{"late"}, woken)
+			r.turn(t, "late")
+			require.Equal(t, v1.Draining, l.current("late"))
+		})
+	}
+}
+
+// A node that something other than room stands against is not one of those that wait: it
+// would be woken for nothing, and one of the few that are woken at once would not.
+func TestNodesThatCannotBeDrainedDoNotWait(t *testing.T) {
+	zone := map[string]string{"zone": "a"}
+	bad := poolFor("p", 1, zone)
+	bad.Spec.MaxUnavailable = new(intstr.FromString("many"))
+	for name, tc := range map[string]struct {
+		change *v1.SriovNetworkPoolConfig
+		says   string
+	}{
+		"in two pools":            {poolFor("q", 1, map[string]string{"name": "late"}), "in pools p and q: leave it in one"},
+		"in a pool of a bad size": {bad, "pool p:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, r := newDraining(t, true)
+			var woken []string
+			r.Wake = func(nodes []string) { woken = append(woken, nodes...) }
+			l.Put(poolFor("p", 1, zone))
+			l.wishing("early", zone)
+			l.wishing("late", map[string]string{"zone": "a", "name": "late"})
+			for l.Deliver(0) {
+			}
+			r.turn(t, "early")
+			r.turn(t, "late")
+			for l.Deliver(0) {
+			}
+			l.Put(tc.change)
+			for l.Deliver(0) {
+			}
+			r.turn(t, "late")
+			require.Equal(t, v1.DrainIdle, l.current("late"))
+			drained := meta.FindStatusCondition(l.Stored["SriovNetworkNodeState/late"].(*v1.SriovNetworkNodeState).Status.Conditions, v1.ConditionDrained)
+			require.NotNil(t, drained)
+			require.Contains(t, drained.Message, tc.says)
+
+			early := l.Stored["SriovNetworkNodeState/early"].DeepCopyObject().(*v1.SriovNetworkNodeState)
+			early.Annotations[v1.AnnotationDesiredState] = v1.DrainIdle
+			l.Put(early)
+			for range 3 {
+				for l.Deliver(0) {
+				}
+				r.turn(t, "early")
+			}
+			require.Equal(t, v1.DrainIdle, l.current("early"))
+			require.Empty(t, r.slots.nodes(), "the slot is given back")
+			require.Empty(t, woken)
+		})
 	}
 }
