@@ -181,16 +181,15 @@ type OVSNetworkSpec struct {
 	InterfaceType string `json:"interfaceType,omitempty"`
 }
 
-// TrunkConfig is one VLAN or a range of them.
+// TrunkConfig is one VLAN or a range of them, 0 to 4095.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.minID) ? self.minID : 0, has(self.maxID) ? self.maxID : 0, has(self.id) ? self.id : 0].all(n, n >= 0 && n <= 4095)",message="minID, maxID and id are VLANs, 0 to 4095"
 type TrunkConfig struct {
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=4095
+	// MinID is the first of a range, 0 to 4095.
 	MinID *uint `json:"minID,omitempty"`
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=4095
+	// MaxID is the last of a range, 0 to 4095.
 	MaxID *uint `json:"maxID,omitempty"`
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=4095
+	// ID of one VLAN, 0 to 4095.
 	ID *uint `json:"id,omitempty"`
 }
 

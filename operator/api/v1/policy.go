@@ -12,8 +12,8 @@ const DefaultPriority = 99
 // SriovNetworkNodePolicySpec says which PFs of which nodes get how many VFs, and
 // under which resource name pods find them.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.pfNames) || self.nicSelector.pfNames.all(n, !n.contains('#') || int(n.split('#')[1].split('-')[0]) <= int(n.split('#')[1].split('-')[1]))",message="nicSelector.pfNames: a VF range counts upwards: name#first-last"
-// +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.pfNames) || self.nicSelector.pfNames.all(n, !n.contains('#') || int(n.split('#')[1].split('-')[1]) < self.numVfs)",message="nicSelector.pfNames: the last VF of a range has to be below numVfs"
+// +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.pfNames) || self.nicSelector.pfNames.all(n, !n.matches('^[^#]*#[0-9]{1,4}-[0-9]{1,4}$') || int(n.split('#')[1].split('-')[0]) <= int(n.split('#')[1].split('-')[1]))",message="nicSelector.pfNames: a VF range counts upwards: name#first-last"
+// +kubebuilder:validation:XValidation:rule="!has(self.nicSelector.pfNames) || self.nicSelector.pfNames.all(n, !n.matches('^[^#]*#[0-9]{1,4}-[0-9]{1,4}$') || int(n.split('#')[1].split('-')[1]) < self.numVfs)",message="nicSelector.pfNames: the last VF of a range has to be below numVfs"
 // +kubebuilder:validation:XValidation:rule="!(has(self.deviceType) && self.deviceType == 'vfio-pci' && has(self.isRdma) && self.isRdma)",message="isRdma needs deviceType netdevice: a VF on vfio-pci has no RDMA device"
 // +kubebuilder:validation:XValidation:rule="!has(self.vdpaType) || size(self.vdpaType) == 0 || ((!has(self.deviceType) || self.deviceType != 'vfio-pci') && !(has(self.isRdma) && self.isRdma))",message="vdpaType needs deviceType netdevice and no isRdma: a VF is one of the three"
 // +kubebuilder:validation:XValidation:rule="!(has(self.eSwitchMode) && self.eSwitchMode == 'switchdev' && has(self.linkType) && self.linkType in ['ib', 'IB'])",message="eSwitchMode switchdev needs linkType eth"
@@ -69,6 +69,10 @@ type SriovNetworkNodePolicySpec struct {
 }
 
 // SriovNetworkNicSelector selects PFs; the given fields are ANDed.
+//
+// Items of lists are judged by rules, not by patterns: the API server applies patterns to all
+// items before it counts them, and compares each complaint with all others, so that 4,000 bad
+// addresses would take it 10 s. Rules come after the count.
 type SriovNetworkNicSelector struct {
 	// Vendor id of the PF, four hex digits.
 	// +kubebuilder:validation:Pattern=`^([0-9a-fA-F]{4})?$`
@@ -78,13 +82,14 @@ type SriovNetworkNicSelector struct {
 	DeviceID string `json:"deviceID,omitempty"`
 	// RootDevices: PCI addresses of the PFs; in a VM, of the function itself.
 	// +kubebuilder:validation:MaxItems=256
-	// +kubebuilder:validation:items:Pattern=`^[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$`
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[01][0-9a-fA-F]\\\\.[0-7]$')",message="want a PCI address: domain:bus:device.function, as 0000:3b:00.0"
 	RootDevices []string `json:"rootDevices,omitempty"`
 	// PfNames: name or name#first-last (VF indexes, inclusive); the name or an
 	// alternative name of the PF. Several ranges of one PF add up.
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=138
-	// +kubebuilder:validation:items:Pattern=`^[^#\s/]{1,127}(#[0-9]{1,4}-[0-9]{1,4})?$`
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[^#\\\\s/]{1,127}(#[0-9]{1,4}-[0-9]{1,4})?$')",message="want name or name#first-last, VF indexes of up to four digits"
 	PfNames []string `json:"pfNames,omitempty"`
 	// NetFilter: platform/NetworkID:value, compared with what the node state reports.
 	// +kubebuilder:validation:MaxLength=256

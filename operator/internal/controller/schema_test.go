@@ -3,9 +3,11 @@
 package controller_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +58,9 @@ func TestRefusedBySchema(t *testing.T) {
 		"resource name":           {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a/b, nodeSelector: {}, numVfs: 1, nicSelector: {}}\n", "resourceName"},
 		"address":                 {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a, nodeSelector: {}, numVfs: 1, nicSelector: {rootDevices: ['01:00.0']}}\n", "rootDevices[0]"},
 		"300 addresses":           {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a, nodeSelector: {}, numVfs: 1, nicSelector: {rootDevices: [" + strings.Repeat("'0000:3b:00.0',", 300) + "]}}\n", "at most 256 items"},
+		"glued with letters":      {pfNames("ens1#a-b#0-1"), "pfNames[0]"},
+		"trunk 4096":              {head + "kind: OVSNetwork\nspec: {resourceName: nics, trunk: [{id: 4095}, {minID: 1, maxID: 4096}]}\n", "spec.trunk[1]"},
+		"trunk -1":                {head + "kind: OVSNetwork\nspec: {resourceName: nics, trunk: [{minID: -1}]}\n", "spec.trunk[0]"},
 		"a text beyond its limit": {network("ipam: '" + strings.Repeat("[", 240<<10) + "'"), "ipam"},
 		"netFilter with vendor":   {head + "kind: SriovNetworkNodePolicy\nspec: {resourceName: a, nodeSelector: {}, numVfs: 1, nicSelector: {netFilter: 'openstack/NetworkID:x', vendor: '8086'}}\n", "stands alone"},
 		"vlan 4095":               {network("vlan: 4095"), "vlan"},
@@ -75,6 +80,42 @@ func TestRefusedBySchema(t *testing.T) {
 			require.ErrorContains(t, c.Create(t.Context(), obj, client.FieldValidation(metav1.FieldValidationStrict)), tc.says)
 		})
 	}
+}
+
+// Lists that are too long are refused for that alone. A pattern of the items would be
+// applied to each of them first, and each complaint compared with all others.
+func TestLongListsAreCountedFirst(t *testing.T) {
+	c := newCluster(t)
+	for field, item := range map[string]string{"rootDevices": "no-such-address", "pfNames": "a b"} {
+		policy := policy("long", "nowhere")
+		list := slices.Repeat([]string{item}, 4000)
+		for i := range list {
+			list[i] = fmt.Sprintf("%s %d", item, i)
+		}
+		policy.Spec.NicSelector = v1.SriovNetworkNicSelector{RootDevices: list}
+		if field == "pfNames" {
+			policy.Spec.NicSelector = v1.SriovNetworkNicSelector{PfNames: list}
+		}
+		oneComplaint(t, c.Create(t.Context(), policy), "spec.nicSelector."+field)
+	}
+	network := &v1.OVSNetwork{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "long"}}
+	network.Spec.ResourceName = "nics"
+	for i := range 5000 {
+		network.Spec.Trunk = append(network.Spec.Trunk, &v1.TrunkConfig{ID: new(uint(4096 + i))})
+	}
+	oneComplaint(t, c.Create(t.Context(), network), "spec.trunk")
+}
+
+// oneComplaint wants an object refused because a list of it is too long. The other cause is
+// the API server's word that it did not look further.
+func oneComplaint(t *testing.T, err error, field string) {
+	t.Helper()
+	var status apierrors.APIStatus
+	require.ErrorAs(t, err, &status)
+	causes := status.Status().Details.Causes
+	require.LessOrEqual(t, len(causes), 2)
+	require.Equal(t, field, causes[0].Field)
+	require.Contains(t, causes[0].Message, "at most")
 }
 
 // Manifests that other installations carry apply unchanged.
