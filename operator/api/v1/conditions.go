@@ -33,6 +33,7 @@ const (
 	ReasonNADInvalid        = "NetworkAttachmentDefinitionInvalid"
 	ReasonNamespaceNotFound = "NamespaceNotFound"
 	ReasonResourceForbidden = "ResourceNotAllowed"
+	ReasonPluginForbidden   = "PluginNotAllowed"
 	ReasonNADNotWritten     = "NetworkAttachmentDefinitionNotWritten"
 
 	// Operator config.

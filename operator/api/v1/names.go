@@ -84,6 +84,9 @@ const (
 	// AnnotationAllowedResources on a Namespace: names of resources, without prefix, separated
 	// by commas. The networks in the namespace may name no others; absent means any.
 	AnnotationAllowedResources = "sriovnetwork.openshift.io/allowed-resources"
+	// AnnotationAllowedPlugins on a Namespace: types of CNI and IPAM plugins, separated by
+	// commas, that networks in it may name; absent are all but those that take devices.
+	AnnotationAllowedPlugins = "sriovnetwork.openshift.io/allowed-plugins"
 
 	// FinalizerNetwork and FinalizerConfig were set by the upstream operator;
 	// sriovkit sets none and removes these where it meets them.

@@ -25,8 +25,10 @@ func (v *validator) network(ctx context.Context, source nad.Source, w *warnings)
 	}
 	var own, ns corev1.Namespace
 	if source.GetNamespace() != v.namespace && v.Get(ctx, client.ObjectKey{Name: source.GetNamespace()}, &own, client.UnsafeDisableDeepCopy) == nil {
-		if err := source.Allowed(own.Annotations); err != nil {
-			w.add("%v", err)
+		for _, err := range []error{source.Allowed(own.Annotations), source.PluginsAllowed(own.Annotations)} {
+			if err != nil {
+				w.add("%v", err)
+			}
 		}
 	}
 	err := v.Get(ctx, client.ObjectKey{Name: source.Target()}, &ns, client.UnsafeDisableDeepCopy)

@@ -251,6 +251,12 @@ func TestResourcesOfANamespace(t *testing.T) {
 	c.edit(t, space, func() { space.Annotations[v1.AnnotationAllowedResources] = "slow,nics" })
 	c.ready(t, n, v1.ReasonNetworkReady)
 	c.nad(t, "net-limits", "limited")
+	c.edit(t, n, func() { n.Spec.MetaPluginsConfig = `{"type":"tuning"}` })
+	c.edit(t, space, func() { space.Annotations[v1.AnnotationAllowedPlugins] = "host-local" })
+	require.Contains(t, c.ready(t, n, v1.ReasonPluginForbidden).Message, `metaPlugins: type "tuning"`)
+	c.noNAD(t, "net-limits", "limited")
+	c.edit(t, space, func() { space.Annotations[v1.AnnotationAllowedPlugins] = "host-local, tuning" })
+	c.ready(t, n, v1.ReasonNetworkReady)
 	c.edit(t, space, func() { space.Annotations = nil })
 }
 

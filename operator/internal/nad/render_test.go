@@ -182,6 +182,12 @@ func TestTenantsNameNothingOfTheNode(t *testing.T) {
 		"a plugin instead of IPAM":    {v1.SriovNetworkSpec{IPAM: `{"Type":"host-device"}`}, `ipam: type "host-device" takes a device`},
 		"one that IPAM runs":          {v1.SriovNetworkSpec{IPAM: `{"type":"x","ipam":[{"type":"macvlan"}]}`}, `ipam: type "macvlan" takes a device`},
 		"one that a plugin runs":      {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"x","delegate":{"type":"bridge"}}`}, `entry 1: type "bridge" takes a device`},
+		"hidden by a second key":      {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"x","delegate":{"type":"host-device"},"delegate":{}}`}, `metaPlugins: the key "delegate" is there twice`},
+		"hidden in another entry":     {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"x"},{"type":"y","ipam":{"type":"macvlan"},"ipam":{"a":1}}`}, `the key "ipam" is there twice`},
+		"hidden in ipam":              {v1.SriovNetworkSpec{IPAM: `{"type":"x","a":{"dataDir":"/etc"},"a":{}}`}, `ipam: the key "a" is there twice`},
+		"hidden behind a number":      {v1.SriovNetworkSpec{IPAM: `{"type":"x","n":1e999,"a":{"dataDir":"/etc"}}`}, `"dataDir" names something`},
+		"in letters that fold":        {v1.SriovNetworkSpec{IPAM: `{"type":"x","re\u017folvConf":"/etc/shadow"}`}, `names something`},
+		"in escapes":                  {v1.SriovNetworkSpec{MetaPluginsConfig: `{"t\u0079pe":"host\u002ddevice"}`}, `type "host-device" takes a device`},
 		"a port of the node":          {v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"ovs-mirror-consumer","bridge":"b"}`}, `type "ovs-mirror-consumer" takes a device`},
 		"a socket of the node":        {v1.SriovNetworkSpec{IPAM: `{"type":"nv-ipam","daemonSocket":"unix:///run/x.sock"}`}, `ipam: "daemonSocket" names something`},
 		"a directory of the node":     {v1.SriovNetworkSpec{IPAM: `{"type":"host-local","dataDir":"/etc"}`}, `ipam: "dataDir" names something`},
@@ -212,4 +218,41 @@ func TestTenantsNameNothingOfTheNode(t *testing.T) {
 	require.NoError(t, source.Allowed(map[string]string{v1.AnnotationAllowedResources: "slow, fast"}))
 	require.ErrorContains(t, source.Allowed(map[string]string{v1.AnnotationAllowedResources: "slow,faster"}), `resourceName fast: the namespace tenant may name no other resources than "slow,faster"`)
 	require.Error(t, source.Allowed(map[string]string{v1.AnnotationAllowedResources: ""}), "empty is none")
+}
+
+// Plugins that a namespace's list does not name are refused at any depth; the list of what
+// takes devices holds beside it.
+func TestPluginsOfANamespace(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		allowed, ipam, meta, want string
+	}{
+		"listed":            {"tuning,host-local", `{"type":"host-local"}`, `{"type":"tuning"}`, ""},
+		"blanks":            {" tuning , vrf ", "", `{"type":"tuning"},{"type":"vrf"}`, ""},
+		"nothing named":     {"", "", "", ""},
+		"nothing allowed":   {"", `{"type":"static"}`, "", `ipam: type "static": the namespace tenant may name no other plugins than ""`},
+		"another":           {"tuning", "", `{"type":"tuning"},{"type":"x"}`, `metaPlugins: type "x"`},
+		"by another key":    {"tuning", "", `{"type":"tuning","Type":"x"}`, `type "x"`},
+		"deeper":            {"tuning", "", `{"type":"tuning","delegates":[{"a":{"type":"x"}}]}`, `type "x"`},
+		"one that IPAM has": {"static", `{"type":"static","ipam":{"type":"x"}}`, "", `ipam: type "x"`},
+		"part of a name":    {"tuning2", "", `{"type":"tuning"}`, `type "tuning"`},
+	} {
+		n := &v1.SriovNetwork{Spec: v1.SriovNetworkSpec{IPAM: tc.ipam, MetaPluginsConfig: tc.meta}}
+		n.Namespace, n.Name = "tenant", "n"
+		source, ok := SourceOf(n)
+		require.True(t, ok)
+		require.NoError(t, source.PluginsAllowed(nil), name)
+		err := source.PluginsAllowed(map[string]string{v1.AnnotationAllowedPlugins: tc.allowed})
+		if tc.want == "" {
+			require.NoError(t, err, name)
+		} else {
+			require.ErrorContains(t, err, tc.want, name)
+		}
+	}
+	n := &v1.SriovNetwork{Spec: v1.SriovNetworkSpec{MetaPluginsConfig: `{"type":"sriov"}`}}
+	n.Namespace, n.Name = "tenant", "n"
+	source, _ := SourceOf(n)
+	require.NoError(t, source.PluginsAllowed(map[string]string{v1.AnnotationAllowedPlugins: "sriov"}))
+	_, _, err := source.Config("operators")
+	require.ErrorContains(t, err, `type "sriov" takes a device`)
 }

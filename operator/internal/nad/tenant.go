@@ -6,13 +6,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
 // takesDevices are the types of plugins that attach a device, or an interface or socket of
 // the node, of their own choice, or run other plugins. After the one that the operator puts
 // first none has a place in the chain of a tenant.
+//
+// It names what is refused, for what tenants use cannot be known here: published networks
+// chain tuning, vrf, rdma and sbr, and sites have plugins of their own. Who knows all that a
+// namespace needs lists it in AnnotationAllowedPlugins; this list holds beside that one.
 var takesDevices = []string{
 	"sriov", "ib-sriov", "ovs", "accelerated-bridge", "host-device", "macvlan", "ipvlan", "vlan", "bridge", "ptp", "macvtap",
 	"bond", "ovs-mirror-producer", "ovs-mirror-consumer", "ipoib", "tap", "userspace", "flannel", "calico", "cilium-cni", "multus", "multus-cni", "multus-shim",
@@ -35,11 +45,31 @@ func confine(ipam, metaPlugins string) error {
 	var list []any
 	_ = json.Unmarshal([]byte(ipam), &assigns) // not valid: said already, as is what is too big
 	_ = json.Unmarshal([]byte("["+metaPlugins+"]"), &list)
-	errs := []error{clean("ipam", assigns)}
+	errs := []error{unambiguous("ipam", ipam), unambiguous("metaPlugins", "["+metaPlugins+"]"), clean("ipam", assigns)}
 	for i, p := range list {
 		errs = append(errs, clean(fmt.Sprintf("metaPlugins: entry %d", i+1), p))
 	}
 	return errors.Join(errs...)
+}
+
+// unambiguous refuses what JSON decoders read in different ways: of a key that is there twice
+// some take the last value, and some, Go's into structures, what both have in them. What was
+// judged would not be what a plugin reads.
+func unambiguous(where, text string) error {
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	decoder := jsontext.NewDecoder(strings.NewReader(text), jsontext.AllowInvalidUTF8(true))
+	for {
+		switch _, err := decoder.ReadToken(); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, jsontext.ErrDuplicateName):
+			return fmt.Errorf("%s: the key %q is there twice: leave one", where, decoder.StackPointer().LastToken())
+		case err != nil:
+			return fmt.Errorf("%s: %w", where, err)
+		}
+	}
 }
 
 // clean walks through what was configured: a plugin may run others that it is told of, at
@@ -77,4 +107,46 @@ func takes(where string, conf map[string]any) error {
 		}
 	}
 	return nil
+}
+
+// PluginsAllowed reports whether a network may name the plugins that it names, in its ipam
+// and metaPlugins and at any depth of them: those that the admins of a cluster list in an
+// annotation of its namespace; without the annotation, any.
+func (s Source) PluginsAllowed(namespace map[string]string) error {
+	list, ok := namespace[v1.AnnotationAllowedPlugins]
+	if !ok {
+		return nil
+	}
+	var texts [2]any // not valid: said already
+	_ = json.Unmarshal([]byte(s.ipam), &texts[0])
+	_ = json.Unmarshal([]byte("["+s.metaPlugins+"]"), &texts[1])
+	allowed := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	for i, field := range []string{"ipam", "metaPlugins"} {
+		if kind, found := unlisted(texts[i], allowed); found {
+			return fmt.Errorf("%s: type %q: the namespace %s may name no other plugins than %q (annotation %s)", field, kind, s.GetNamespace(), list, v1.AnnotationAllowedPlugins)
+		}
+	}
+	return nil
+}
+
+// unlisted is the type of a plugin, of those in value at any depth, that is not in a list.
+func unlisted(value any, allowed []string) (kind string, found bool) {
+	var inside []any
+	switch v := value.(type) {
+	case []any:
+		inside = v
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if kind, is := v[key].(string); is && strings.EqualFold(key, "type") && !slices.Contains(allowed, kind) {
+				return kind, true
+			}
+			inside = append(inside, v[key])
+		}
+	}
+	for _, e := range inside {
+		if kind, found = unlisted(e, allowed); found {
+			return kind, true
+		}
+	}
+	return "", false
 }

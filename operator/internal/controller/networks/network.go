@@ -160,8 +160,20 @@ func (r *reconciler) provide(ctx context.Context, n *network) (left string, err 
 	return left, r.remove(ctx, client.ObjectKeyFromObject(n), target, n)
 }
 
-// allowed asks whether a namespace may name the resource. A network that may not (any
-// more) has no NAD.
+// forbidden is what keeps a network from naming its resource or its plugins, by the
+// annotations of its namespace; nil is nothing.
+func forbidden(source nad.Source, namespace map[string]string) *notReadyError {
+	if err := source.Allowed(namespace); err != nil {
+		return &notReadyError{v1.ReasonResourceForbidden, err.Error()}
+	}
+	if err := source.PluginsAllowed(namespace); err != nil {
+		return &notReadyError{v1.ReasonPluginForbidden, err.Error()}
+	}
+	return nil
+}
+
+// allowed asks whether a namespace may name the resource and the plugins. A network that may
+// not (any more) has no NAD.
 func (r *reconciler) allowed(ctx context.Context, source nad.Source) error {
 	if source.GetNamespace() == r.Namespace {
 		return nil
@@ -170,21 +182,21 @@ func (r *reconciler) allowed(ctx context.Context, source nad.Source) error {
 	if err := r.Get(ctx, client.ObjectKey{Name: source.GetNamespace()}, &ns, client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
-	if source.Allowed(ns.Annotations) == nil {
+	if forbidden(source, ns.Annotations) == nil {
 		return nil
 	}
 	var now corev1.Namespace // pods may be about to use what is taken away
 	if err := r.Live.Get(ctx, client.ObjectKey{Name: source.GetNamespace()}, &now); err != nil {
 		return err
 	}
-	forbidden := source.Allowed(now.Annotations)
-	if forbidden == nil {
+	why := forbidden(source, now.Annotations)
+	if why == nil {
 		return nil
 	}
 	if err := r.remove(ctx, client.ObjectKey{Namespace: source.GetNamespace(), Name: source.GetName()}, "", nil); err != nil {
 		return err
 	}
-	return &notReadyError{v1.ReasonResourceForbidden, forbidden.Error()}
+	return why
 }
 
 // belong makes the Namespace of the operator the owner of a NAD in another one. The network

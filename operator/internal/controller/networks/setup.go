@@ -5,6 +5,7 @@ package networks
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,9 +38,11 @@ func Setup(mgr ctrl.Manager, c *apiclient.Client, o env.Operator) error {
 			Watches(&nad.NetworkAttachmentDefinition{}, r.networkOf()).
 			Watches(&corev1.Namespace{}, r.networksFor(), builder.WithPredicates(predicate.Funcs{
 				UpdateFunc: func(e event.UpdateEvent) bool {
-					was, had := e.ObjectOld.GetAnnotations()[v1.AnnotationAllowedResources]
-					is, has := e.ObjectNew.GetAnnotations()[v1.AnnotationAllowedResources]
-					return was != is || had != has
+					return slices.ContainsFunc([]string{v1.AnnotationAllowedResources, v1.AnnotationAllowedPlugins}, func(name string) bool {
+						was, had := e.ObjectOld.GetAnnotations()[name]
+						is, has := e.ObjectNew.GetAnnotations()[name]
+						return was != is || had != has
+					})
 				},
 			})).
 			Complete(r))
