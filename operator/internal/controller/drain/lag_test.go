@@ -263,7 +263,7 @@ func TestWaitersOfALeftPoolAreWoken(t *testing.T) {
 
 // A node that something other than room stands against is not one of those that wait: it
 // would be woken for nothing, and one of the few that are woken at once would not.
-func TestNodesThatCannotBeDrainedDoNotWait(t *testing.T) {
+func TestWhatCannotBeDrainedDoesNotWait(t *testing.T) {
 	zone := map[string]string{"zone": "a"}
 	bad := poolFor("p", 1, zone)
 	bad.Spec.MaxUnavailable = new(intstr.FromString("many"))
