@@ -10,13 +10,18 @@ import (
 	"path/filepath"
 )
 
-// replaceFile writes a file so that a reader sees the old contents or the new, whole. It is
-// not synced to a disk: what it is for lives below /run and is written again after a
-// reboot, and a container waits for it. Nothing is written if nothing would change.
+// replaceFile is WriteFile where something would change.
 func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
+	return WriteFile(path, data, mode)
+}
+
+// WriteFile writes a file so that a reader sees the old contents or the new, whole. It is
+// not synced to a disk: what it is for lives below /run, or can be made again, and a
+// container waits for it. The name of an unfinished file begins with ".tmp-".
+func WriteFile(path string, data []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), temporary+filepath.Base(path)+"-")
 	if err != nil {
 		return err

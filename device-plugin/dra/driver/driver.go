@@ -18,6 +18,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sriovkit/sriovkit/device-plugin/allocation"
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
@@ -147,7 +148,7 @@ func (d *Driver) Start(ctx context.Context) error {
 		kubeletplugin.Serialize(false), // by lock, which Restore needs, too
 		kubeletplugin.GRPCInterceptor(d.heed),
 		kubeletplugin.CDIDirectory(d.preparer.CDIDir),
-		kubeletplugin.MetadataFileOps(kubeletplugin.MetadataFileOperations{WriteFile: prepare.WriteFile, RemoveAll: d.preparer.RemoveAll}),
+		kubeletplugin.MetadataFileOps(kubeletplugin.MetadataFileOperations{WriteFile: allocation.WriteFile, RemoveAll: d.preparer.RemoveAll}),
 		kubeletplugin.EnableDeviceMetadata(true, []schema.GroupVersion{v1beta1.SchemeGroupVersion}),
 	)
 	if err != nil {

@@ -231,7 +231,7 @@ func (p *Preparer) removeParts(uid types.UID) error {
 	return remove(slices.Concat(
 		found(p.Store.Dir, part+string(uid)+".json*"),
 		found(p.CDIDir, part+filepath.Base(p.specPath(record.Claim{UID: uid}))+"*"),
-		found(p.CDIDir, "."+p.Driver+"_metadata_"+string(uid)+"_*.tmp"), // WriteFile's
+		found(p.CDIDir, part+p.Driver+"_metadata_"+string(uid)+"_*"),
 	))
 }
 

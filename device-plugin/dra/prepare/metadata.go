@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/sriovkit/sriovkit/device-plugin/allocation"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,24 +20,6 @@ import (
 	"k8s.io/dynamic-resource-allocation/api/metadata/v1beta1"
 	"tags.cncf.io/container-device-interface/specs-go"
 )
-
-// WriteFile replaces a file whole, for the helper library, which would have each on the disk
-// twice before a claim is prepared. What a power cut takes Restore makes again.
-func WriteFile(path string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
-}
 
 // restoreMetadata makes again what is missing of the metadata files and of the CDI
 // specifications by which the helper library mounts them: those live on disk, these in a
@@ -102,7 +85,7 @@ func (p *Preparer) restoreMetadataFile(c record.Claim, r record.Request, path st
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return WriteFile(path, append(text, '\n'), 0o644)
+	return allocation.WriteFile(path, append(text, '\n'), 0o644)
 }
 
 // RemoveMetadata removes what the helper library keeps of a claim that kubelet will not have
