@@ -44,6 +44,7 @@ type Kit struct {
 	uplink    link.Link // as it was found
 	autoprobe bool      // as it was found
 	cable     bool      // the PF has a link partner
+	spoiled   bool      // a check failed and may have left its VFs in any state
 	only      *regexp.Regexp
 	report    Report
 }
@@ -142,15 +143,37 @@ func (k *Kit) try(ctx context.Context, c check) {
 	begun := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, fmt.Errorf("not done within %s", checkTimeout))
 	defer cancel()
-	n, err := k.host.NumVFs(k.PF)
-	if err == nil && (c.vfs == fresh || c.vfs == usable && n == 0) {
-		err = k.make(ctx, k.VFs)
-	}
+	err := k.prepare(ctx, c.vfs)
 	if err == nil {
 		err = c.try(ctx)
 	}
 	done := k.report.add(c.name, err, time.Since(begun))
+	k.spoiled = done.Verdict == Fail
 	fmt.Fprintf(k.Log, " %-8s %s\n", done.Verdict, strings.ReplaceAll(done.Detail, "\n", "; "))
+}
+
+// prepare makes the VFs that a check wants, and waits for their interfaces: the driver may
+// be late with them, and so may a namespace that has ended.
+func (k *Kit) prepare(ctx context.Context, need vfsNeed) error {
+	if need == own {
+		return nil
+	}
+	n, err := k.host.NumVFs(k.PF)
+	if err == nil && (need == fresh || n != k.VFs || k.spoiled) {
+		err = k.make(ctx, k.VFs)
+	}
+	if err != nil {
+		return err
+	}
+	for _, vf := range k.pf.VFs {
+		if vf.Driver == "" { // none of this machine's: its PF's settings can be tried all the same
+			continue
+		}
+		if err := k.awaitInterface(ctx, vf.Address); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // make gives the PF so many new VFs.
