@@ -78,9 +78,10 @@ func orNothing(err error) error {
 	return err
 }
 
-// awaitInterface waits until a VF has its interface.
+// awaitInterface waits until a VF has its interface. The kernel ends namespaces in the
+// background, one after the other, and closes the interfaces in them.
 func (k *Kit) awaitInterface(ctx context.Context, vf libsriov.Address) error {
-	return until(ctx, 20*time.Second, func() error {
+	return until(ctx, 2*time.Minute, func() error {
 		_, err := k.links.ByParent(vf)
 		return err
 	})

@@ -149,7 +149,7 @@ func (k *Kit) try(ctx context.Context, c check) {
 	}
 	done := k.report.add(c.name, err, time.Since(begun))
 	k.spoiled = done.Verdict == Fail
-	fmt.Fprintf(k.Log, " %-8s %s\n", done.Verdict, strings.ReplaceAll(done.Detail, "\n", "; "))
+	fmt.Fprintf(k.Log, " %-8s %5.1f s  %s\n", done.Verdict, done.Seconds, strings.ReplaceAll(done.Detail, "\n", "; "))
 }
 
 // prepare makes the VFs that a check wants, and waits for their interfaces: the driver may
