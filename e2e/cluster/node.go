@@ -171,9 +171,6 @@ func (n *Node) StartKubelet(ctx context.Context) error {
 // StopKubelet ends the kubelet and waits until it is gone; pods go on.
 func (n *Node) StopKubelet(ctx context.Context) error { return n.stopDaemon(ctx, "kubelet") }
 
-// StopContainerd ends containerd; containers go on.
-func (n *Node) StopContainerd(ctx context.Context) error { return n.stopDaemon(ctx, "containerd") }
-
 func (n *Node) startDaemon(ctx context.Context, name string, args ...string) error {
 	_, err := n.Output(ctx, append([]string{"sh", "-c",
 		`name=$1; shift; setsid "$@" >>/var/log/$name.log 2>&1 </dev/null & echo $! >/run/$name.pid`, "sh", name}, args...)...)

@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
@@ -54,7 +54,7 @@ func vfStates(pfIndex int) (map[int]vfstate.State, error) {
 // setGUID gives a VF its node and port GUID, through its PF, and takes the kernel's
 // driver off it, which reads them only when it is bound.
 func (m *Machine) setGUID(ctx context.Context, pf, vf libsriov.Address, s plan.Step) error {
-	guid, err := parseGUID(s.GUID)
+	guid, err := chooseGUID(s.GUID)
 	if err != nil {
 		return err
 	}
@@ -79,19 +79,16 @@ func (m *Machine) setGUID(ctx context.Context, pf, vf libsriov.Address, s plan.S
 	return m.Host.Unbind(ctx, vf)
 }
 
-// parseGUID reads a GUID of the planner's; "" makes a random one, which says of itself
+// chooseGUID reads a GUID of the planner's; "" makes a random one, which says of itself
 // that it is administered locally and not a group's.
-func parseGUID(s string) (vfstate.GUID, error) {
-	b := make([]byte, 8)
-	if s == "" {
-		if _, err := rand.Read(b); err != nil {
-			return 0, err
-		}
-		b[0] = b[0]&^0x01 | 0x02
-	} else if mac, err := net.ParseMAC(s); err != nil || len(mac) != len(b) {
-		return 0, fmt.Errorf("GUID %q: want eight bytes", s)
-	} else {
-		b = mac
+func chooseGUID(s string) (vfstate.GUID, error) {
+	if s != "" {
+		return value.ParseGUID(s)
 	}
+	b := make([]byte, 8)
+	if _, err := rand.Read(b); err != nil {
+		return 0, err
+	}
+	b[0] = b[0]&^0x01 | 0x02
 	return vfstate.GUID(binary.BigEndian.Uint64(b)), nil
 }

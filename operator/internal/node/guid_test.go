@@ -19,16 +19,16 @@ import (
 func TestRandomGUIDs(t *testing.T) {
 	seen := map[vfstate.GUID]bool{}
 	for range 100 {
-		g, err := parseGUID("")
+		g, err := chooseGUID("")
 		require.NoError(t, err)
 		require.EqualValues(t, 0x02, g>>56&0x03, "%s: administered locally, not a group's", g)
 		require.False(t, seen[g])
 		seen[g] = true
 	}
-	g, err := parseGUID("02:00:00:00:00:00:01:0a")
+	g, err := chooseGUID("02:00:00:00:00:00:01:0a")
 	require.NoError(t, err)
 	require.Equal(t, "02:00:00:00:00:00:01:0a", g.String())
-	_, err = parseGUID("02:00:00:00:01:0a")
+	_, err = chooseGUID("02:00:00:00:01:0a")
 	require.Error(t, err)
 }
 

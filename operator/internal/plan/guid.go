@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sriovkit/sriovkit/libsriov/value"
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
@@ -103,7 +104,7 @@ func (p *GUIDPool) unique() error {
 	slices.SortFunc(all, func(a, b span) int { return cmp.Compare(a.first, b.first) })
 	for i := 1; i < len(all); i++ {
 		if all[i].first <= all[i-1].last {
-			return fmt.Errorf("GUID pool: %s is in it twice", formatGUID(all[i].first))
+			return fmt.Errorf("GUID pool: %s is in it twice", value.GUID(all[i].first).String())
 		}
 	}
 	return nil
@@ -124,9 +125,9 @@ func (p *GUIDPool) guid(pf *v1.InterfaceExt, vf int) (string, error) {
 		}
 		switch n := g.first + uint64(vf); {
 		case vf < len(g.list):
-			return formatGUID(g.list[vf]), nil
+			return value.GUID(g.list[vf]).String(), nil
 		case len(g.list) == 0 && n >= g.first && n <= g.last:
-			return formatGUID(n), nil
+			return value.GUID(n).String(), nil
 		}
 		return "", errors.New("GUID pool: no GUID is left; give the PF more")
 	}
@@ -147,13 +148,9 @@ func parseGUID(s string) (uint64, error) {
 	return n, nil
 }
 
-func formatGUID(n uint64) string {
-	return net.HardwareAddr(binary.BigEndian.AppendUint64(nil, n)).String()
-}
-
 // noGUID: a VF of an InfiniBand PF that the kernel says has none: its port stays down.
 func noGUID(pf *v1.InterfaceExt, vf *v1.VirtualFunction) bool {
-	return pf.LinkType == v1.LinkTypeIB && !pf.Virtual() && vf.GUID == formatGUID(0)
+	return pf.LinkType == v1.LinkTypeIB && !pf.Virtual() && vf.GUID == value.GUID(0).String()
 }
 
 // guidSteps give a VF in a group its GUID, if it has none. Its driver reads it when it

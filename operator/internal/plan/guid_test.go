@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sriovkit/sriovkit/libsriov/value"
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
@@ -121,7 +122,7 @@ func FuzzGUIDPool(f *testing.F) {
 			return
 		}
 		for _, g := range pool.pfs {
-			pf := &v1.InterfaceExt{PciAddress: g.address, Mac: formatGUID(g.guid)}
+			pf := &v1.InterfaceExt{PciAddress: g.address, Mac: value.GUID(g.guid).String()}
 			for vf := range 4 {
 				guid, err := pool.guid(pf, vf)
 				if (guid == "") == (err == nil) {
