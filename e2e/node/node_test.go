@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -30,7 +31,12 @@ func TestNodeSuites(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, *profile != "" && *suiteName == "", "-profile needs a -suite")
 	var ran atomic.Bool
-	t.Cleanup(func() { // after the parallel ones
+	var failures sync.Map // errors of suites by name
+	t.Cleanup(func() {    // after the parallel ones
+		failures.Range(func(name, err any) bool { // once more, where the output ends
+			t.Errorf("%s: %v", name, err)
+			return true
+		})
 		if !ran.Load() {
 			t.Errorf("nothing to run for -suite=%q -tests=%q; suites are in e2e/node/suite.go", *suiteName, *tests)
 		}
@@ -50,7 +56,10 @@ func TestNodeSuites(t *testing.T) {
 				return
 			}
 			ran.Store(true)
-			require.NoError(t, err)
+			if err != nil {
+				failures.Store(s.Name, err)
+				t.Fail()
+			}
 		})
 	}
 }

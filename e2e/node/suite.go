@@ -69,7 +69,7 @@ var Suites = []Suite{
 
 // Again is further runs of tests of Suites, on other NICs.
 var Again = []Suite{
-	sriovCNI.on("sriov-cni-profiles", "^TestNode(Quirk|AddByVersion$)", "iavf-ice", "iavf-i40e", "qede"),
+	sriovCNI.on("sriov-cni-profiles", "^TestNodeQuirk", "iavf-ice", "iavf-i40e", "qede"),
 }
 
 // All is every run of every suite, the longest first.
@@ -197,7 +197,7 @@ func (s Suite) runPackages(ctx context.Context, v *vm.VM, packages []testPackage
 		var failed *vm.ExitError
 		switch {
 		case errors.As(err, &failed):
-			failures = append(failures, fmt.Errorf("%s: tests failed, exit status %d", p.path, failed.Status))
+			failures = append(failures, fmt.Errorf("%s: tests failed, exit status %d: %s", p.path, failed.Status, strings.Join(sum.failed, "\n")))
 		case err != nil:
 			return fmt.Errorf("%s: %w\n%s", p.path, err, v.Trouble())
 		default:

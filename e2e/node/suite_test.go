@@ -21,9 +21,15 @@ func TestSummary(t *testing.T) {
 		output  string
 		run     int
 		skipped []string
+		failed  []string
 	}{
-		"passed":       {output: "=== RUN   TestNodeA\n--- PASS: TestNodeA (0.01s)\nPASS\n", run: 1},
-		"subtests":     {output: "--- PASS: TestNodeA (0.01s)\n    --- PASS: TestNodeA/b (0.00s)\n--- FAIL: TestNodeC (0.00s)\nFAIL\n", run: 2},
+		"passed":   {output: "=== RUN   TestNodeA\n--- PASS: TestNodeA (0.01s)\nPASS\n", run: 1},
+		"subtests": {output: "--- PASS: TestNodeA (0.01s)\n    --- PASS: TestNodeA/b (0.00s)\n--- PASS: TestNodeC (0.00s)\nPASS\n", run: 2},
+		"failed": {
+			output: "=== RUN   TestNodeA\n=== RUN   TestNodeA/b\n    x_test.go:1: b\n=== RUN   TestNodeA/c\n    x_test.go:2: c\n=== NAME  TestNodeA/b\n" +
+				"    x_test.go:3: b\n--- FAIL: TestNodeA (0.00s)\n    --- FAIL: TestNodeA/b (0.00s)\n    --- PASS: TestNodeA/c (0.00s)\nFAIL\n",
+			run: 1, failed: []string{"TestNodeA", "TestNodeA/b\n    x_test.go:1: b\n    x_test.go:3: b"},
+		},
 		"skipped":      {output: "--- SKIP: TestNodeA (0.00s)\n    x_test.go:1: why\n--- PASS: TestNodeB (0.00s)\n", run: 1, skipped: []string{"TestNodeA"}},
 		"skipped part": {output: "--- PASS: TestNodeA (0.00s)\n    --- SKIP: TestNodeA/b (0.00s)\n", run: 1, skipped: []string{"TestNodeA/b"}},
 		"nothing":      {output: "testing: warning: no tests to run\nPASS\n"},
@@ -40,7 +46,9 @@ func TestSummary(t *testing.T) {
 					require.NoError(t, err)
 				}
 				w.flush()
-				require.Equal(t, summary{run: tc.run, skipped: tc.skipped}, sum, "in pieces of %d", size)
+				require.Equal(t, tc.run, sum.run, "in pieces of %d", size)
+				require.Equal(t, tc.skipped, sum.skipped, "in pieces of %d", size)
+				require.Equal(t, tc.failed, sum.failed, "in pieces of %d", size)
 			}
 		})
 	}
