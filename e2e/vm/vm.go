@@ -184,6 +184,12 @@ func (v *VM) meet(ctx context.Context) error {
 	return v.settle(ctx)
 }
 
+// niceness is that of nodes that tests of hardware run in, beside much else. igbvf gives its
+// PF 100 ms to answer, and goes on with another idea of its MAC if it does not; a processor
+// of the node may be kept from running longer than that. Nodes of clusters have the same as
+// the programs on this machine that they wait for.
+const niceness = -10
+
 func (v *VM) start(m *machine) error {
 	v.qemu = exec.Command(v.program[0], append(v.program[1:len(v.program):len(v.program)], m.args...)...)
 	v.qemu.ExtraFiles = m.files
@@ -200,6 +206,9 @@ func (v *VM) start(m *machine) error {
 	}
 	if err := process.Start(v.qemu, netns); err != nil {
 		return fmt.Errorf("start QEMU: %w", err)
+	}
+	if v.config.Management == nil { // before it makes threads, which inherit that
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, v.qemu.Process.Pid, niceness) // not permitted to everybody
 	}
 	go func() {
 		v.exitErr = v.qemu.Wait()
