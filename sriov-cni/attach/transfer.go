@@ -122,7 +122,7 @@ func (t *Transfer) prepareLink(l link.Link, hostName string) error {
 
 // prepareAdmin reads what the PF enforces and settles what it shall.
 func (t *Transfer) prepareAdmin(ctx context.Context) error {
-	before, err := t.device.Admin(ctx, t.host)
+	before, err := t.device.Admin(ctx, t.host, t.request.NeedsPF() != "")
 	lack := ""
 	switch {
 	case t.device.PF == nil:

@@ -59,7 +59,7 @@ func (c *call) add(ctx context.Context) (err error) {
 	return nil
 }
 
-// parse checks the request, and whether the pod may have the device.
+// parse checks the request, and whether it may have what it names of the node.
 func (c *call) parse() (request.Request, error) {
 	r, err := request.Parse(c.StdinData, c.Args)
 	if err != nil {
@@ -67,6 +67,9 @@ func (c *call) parse() (request.Request, error) {
 	}
 	if len(r.Unknown) > 0 {
 		slog.Warn("unknown keys in the configuration", "keys", r.Unknown[:min(len(r.Unknown), shownKeys)], "count", len(r.Unknown))
+	}
+	if err := r.NamesFiles(c.host.Node.IPAMPaths, c.StateDir); err != nil {
+		return r, err
 	}
 	return r, c.host.RefuseForeign(r.Device, r.PodUID)
 }

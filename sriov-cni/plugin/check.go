@@ -28,6 +28,9 @@ import (
 // changes nothing, takes no lock, and reports every difference it finds.
 func (c *call) check(ctx context.Context) error {
 	r, err := request.Parse(c.StdinData, c.Args)
+	if err == nil {
+		err = r.NamesFiles(c.host.Node.IPAMPaths, c.StateDir)
+	}
 	if err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func (c *call) checkAdmin(ctx context.Context, r request.Request, j state.Journa
 		return err
 	}
 	defer host.Close()
-	have, err := d.Admin(ctx, host)
+	have, err := d.Admin(ctx, host, true)
 	if err != nil {
 		return err
 	}

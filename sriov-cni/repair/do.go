@@ -90,7 +90,7 @@ func (w *work) readAdmin(ctx context.Context) (err error) {
 	case j.PF == nil:
 		return nil
 	case w.device.PF != nil:
-		w.Have, err = w.device.Admin(ctx, w.home)
+		w.Have, err = w.device.Admin(ctx, w.home, true)
 		if errors.Is(err, link.ErrNoVFSettings) && j.Before.MAC == nil {
 			j.PF = nil // whoever configured the VF had nothing of it to read either
 			return nil
@@ -112,23 +112,18 @@ func (w *work) find(ctx context.Context, h *vf.Host) error {
 	if w.journal.Link == nil || w.Userspace {
 		return nil
 	}
-	l, ns, err := h.Find(ctx, w.home, w.device, w.journal)
+	found, err := h.Find(ctx, w.home, w.device, w.journal)
 	switch {
 	case errors.Is(err, link.ErrNotFound):
 		return nil
 	case err != nil:
 		return err
-	case ns == nil:
+	case found.Conn == nil:
 		w.from, w.AtHome = w.home, true
 	default:
-		c, err := link.Open(ns)
-		if err != nil {
-			ns.Close()
-			return err
-		}
-		w.from, w.fromNS = c, ns
+		w.from, w.fromNS = found.Conn, found.NS
 	}
-	w.Link = &l
+	w.Link = &found.Link
 	return nil
 }
 
@@ -192,7 +187,7 @@ func NameTaken(err error) bool {
 // verifyMAC sets the MAC through the PF after all if, for this driver, the VF's
 // own choice is not what the PF reports.
 func (w *work) verifyMAC(ctx context.Context) error {
-	have, err := w.device.Admin(ctx, w.home)
+	have, err := w.device.Admin(ctx, w.home, true)
 	if err != nil {
 		return err
 	}

@@ -5,10 +5,12 @@ package state
 import (
 	"io/fs"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // Which files there are tells whether the journal counts: after each point at
@@ -65,5 +67,18 @@ func TestJournalOutOfDate(t *testing.T) {
 			_, err = os.Stat(s.JournalPath(want.Device))
 			assert.NoError(t, err)
 		})
+	}
+}
+
+// A FIFO has nobody wait, a device without end fills no memory: both are damaged files.
+func TestOddFiles(t *testing.T) {
+	t.Parallel()
+	s := Store{Dir: t.TempDir()}
+	fifo, zero := filepath.Join(s.Dir, "fifo"), filepath.Join(s.Dir, "zero")
+	require.NoError(t, unix.Mkfifo(fifo, 0o600))
+	require.NoError(t, os.Symlink("/dev/zero", zero))
+	for _, path := range []string{fifo, zero} {
+		_, err := s.Record(path)
+		require.ErrorIs(t, err, ErrDamaged, path)
 	}
 }

@@ -192,9 +192,9 @@ func (h *Host) read(host *link.Conn, a libsriov.Address, name string) (link.Link
 // Admin reads what the PF enforces for the VF; zero without a PF. While the VF
 // resets, some drivers leave it out of what they report: then it waits. The error
 // wraps [link.ErrNoVFSettings] if the driver has no settings of VFs, and
-// [link.ErrNoVFReported] if it fails for each of them, which some do for ever: that
-// is waited for a shorter time.
-func (d Device) Admin(ctx context.Context, host *link.Conn) (s vfstate.State, err error) {
+// [link.ErrNoVFReported] if it fails for each of them, which some do for ever: who
+// can do without, for which needed is false, waits for that a shorter time.
+func (d Device) Admin(ctx context.Context, host *link.Conn, needed bool) (s vfstate.State, err error) {
 	if d.PF == nil {
 		return s, nil
 	}
@@ -203,7 +203,7 @@ func (d Device) Admin(ctx context.Context, host *link.Conn) (s vfstate.State, er
 		return err
 	}
 	patience := Patience
-	if errors.Is(read(), link.ErrNoVFReported) {
+	if errors.Is(read(), link.ErrNoVFReported) && !needed {
 		patience = nonePatience
 	}
 	if isMissing(err) {
@@ -236,7 +236,7 @@ func (d Device) SetAdmin(ctx context.Context, host *link.Conn, s vfstate.State) 
 			return err
 		}
 		// What is in force already is not written again: it would cause a reset more.
-		have, readErr := d.Admin(ctx, host)
+		have, readErr := d.Admin(ctx, host, true)
 		if readErr != nil {
 			return errors.Join(err, readErr)
 		}

@@ -31,6 +31,10 @@ type NodeConfig struct {
 	// Functions may be given to pods although they are no VFs of a PF of this
 	// node, as the VFs that a virtual machine got from its hypervisor.
 	Functions []libsriov.Address `json:"functions"`
+
+	// IPAMPaths are directories in which the ipam section of any network may name files,
+	// by whatever key, beside those that are usual for the key.
+	IPAMPaths []string `json:"ipamPaths"`
 }
 
 const (
@@ -50,8 +54,8 @@ func ReadNodeConfig(root string) (NodeConfig, error) {
 	if err == nil {
 		err = json.Unmarshal(b, &c)
 	}
-	if err == nil && (!path.IsAbs(c.LogDirectory) || !path.IsAbs(c.KubeletDirectory)) {
-		err = errors.New("logDirectory and kubeletDirectory must be absolute paths")
+	if err == nil && slices.ContainsFunc(append([]string{c.LogDirectory, c.KubeletDirectory}, c.IPAMPaths...), func(p string) bool { return !path.IsAbs(p) }) {
+		err = errors.New("logDirectory, kubeletDirectory and ipamPaths must be absolute paths")
 	}
 	if err != nil {
 		return defaults, fmt.Errorf("%s: %w", NodeConfigPath, err)

@@ -120,6 +120,9 @@ func (c *checker) plugin(where string, text []byte) {
 		text = append([]byte(`{"deviceID": "0000:00:00.0", `), strings.TrimLeft(string(text), " \t\r\n{")...)
 	}
 	r, err := request.Parse(text, "")
+	if err == nil {
+		err = r.NamesFiles(nil, "") // what a node's administrator allows is not known here
+	}
 	if err != nil {
 		c.refuse(where, err)
 	}

@@ -32,6 +32,8 @@ const (
 	busyRetry = 20 * time.Millisecond
 	// outputDelay is how long a process that the plugin left behind may hold its output open.
 	outputDelay = 500 * time.Millisecond
+	// maxStderr is how much of what a plugin said on stderr an error repeats, from its end.
+	maxStderr = 1 << 10 // bytes
 )
 
 // Find returns the path of a plugin in one of the directories of CNI_PATH.
@@ -99,6 +101,7 @@ func failure(ctx context.Context, err error, stdout []byte, stderr string) error
 		return &reported
 	}
 	if stderr = strings.TrimSpace(stderr); stderr != "" {
+		stderr = strings.ToValidUTF8(stderr[max(0, len(stderr)-maxStderr):], "")
 		return fmt.Errorf("plugin failed without a CNI error: %w: %q", err, stderr)
 	}
 	return fmt.Errorf("plugin failed without a CNI error: %w", err)

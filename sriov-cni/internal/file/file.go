@@ -36,14 +36,18 @@ func OpenFD(path string, flags int, perm uint32) (int, error) {
 	}
 }
 
-// Read is os.ReadFile by way of Open.
+// longest is how much Read reads: more than any state file or configuration has.
+const longest = 8 << 20 // bytes
+
+// Read is os.ReadFile by way of Open. What is no file of a reasonable size, such as a FIFO
+// or a device, is cut off.
 func Read(path string) ([]byte, error) {
-	f, err := Open(path, unix.O_RDONLY, 0)
+	f, err := Open(path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	return io.ReadAll(io.LimitReader(f, longest))
 }
 
 // Create writes a file that may be there already.

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package request
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Whoever writes a network names no file of the node but those that are usual.
+func TestNamesFiles(t *testing.T) {
+	t.Parallel()
+	const own = "/var/lib/cni/sriov"
+	ipam := func(keys string) string { return `"ipam":{"type":"some",` + keys + `}` }
+	for conf, bad := range map[string]string{ // "" is fine
+		// As documentation, distributions and installers have it.
+		`"ipam":{"type":"host-local","ranges":[[{"subnet":"1.1.1.0/24"}]],"dataDir":"/run/my-orchestrator/container-ipam-state"}`:                                              "",
+		`"ipam":{"type":"host-local","subnet":"10.0.0.0/24","resolvConf":"/etc/resolv.conf"}`:                                                                                  "",
+		`"ipam":{"type":"dhcp","daemonSocketPath":"/run/cni/dhcp.sock","request":[{"skipDefault":false,"option":"classless-static-routes"}]}`:                                  "",
+		`"ipam":{"type":"whereabouts","range":"192.168.2.225-192.168.2.235/28","node_slice_size":"/22","log_file":"/tmp/whereabouts.log","exclude":["192.168.2.229/30"]}`:      "",
+		`"ipam":{"type":"whereabouts","range":"::/64","kubernetes":{"kubeconfig":"/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"}}`:                                      "",
+		`"ipam":{"type":"calico-ipam"},"kubernetes":{"kubeconfig":"/etc/cni/net.d/calico-kubeconfig"},"datastore_type":"kubernetes","log_file_path":"/var/log/calico/cni.log"`: "",
+		`"ipam":{"type":"static","addresses":[{"address":"10.10.0.1/24","gateway":"10.10.0.254"}],"routes":[{"dst":"0.0.0.0/0"}]}`:                                             "",
+		`"ipam":{},"kubernetes":{"kubeconfig":"/root/.kube/config"}`:                                                                                                           "", // no plugin reads it
+		ipam(`"dataDir":""`):            "",
+		ipam(`"dataDir":"/opt/ipam/a"`): "", // by the administrator
+		ipam(`"odd":"/opt/ipam"`):       "",
+		`"ipam":{"type":"some"},"logFile":"/etc/x","runtimeConfig":{"cgroupPath":"/kubepods"},"prevResult":{"interfaces":[{"sandbox":"/var/run/netns/a"}]}`: "",
+
+		ipam(`"dataDir":"/etc/cron.d"`):                                   "ipam.dataDir",
+		ipam(`"dataDir":"etc/cron.d"`):                                    "ipam.dataDir",
+		ipam(`"dataDir":"/run/../etc"`):                                   "ipam.dataDir",
+		ipam(`"dataDir":"/running"`):                                      "ipam.dataDir",
+		ipam(`"dataDir":"/var/lib/cni/sriov/pci"`):                        "ipam.dataDir",
+		ipam(`"dataDir":"/run","DATADIR":"/etc"`):                         "ipam.DATADIR",
+		ipam(`"dataDir":"/etc","dataDir":"/run"`):                         "ipam.dataDir",
+		ipam(`"re\u017folvConf":"/etc/shadow"`):                           "ipam.re\u017folvConf",
+		ipam(`"log_file":"/etc/profile.d/z.sh"`):                          "ipam.log_file",
+		ipam(`"log_file":"/tmp/../etc/profile.d/z.sh"`):                   "ipam.log_file",
+		ipam(`"kubernetes":{"kubeconfig":"/root/x"},"kubernetes":{}`):     "ipam.kubernetes.kubeconfig",
+		ipam(`"kubernetes":{"kubeconfig":["/etc/cni/a","/root/x"]}`):      "ipam.kubernetes.kubeconfig[1]",
+		ipam(`"daemonSocket":"unix:///run/a.sock","other":"unix:///x/y"`): "ipam.other",
+		ipam(`"a":[{"b":[["/proc/1/root"]]}]`):                            "ipam.a[0].b[0][0]",
+		`"ipam":{"type":"calico-ipam"},"etcd_key_file":"/etc/shadow"`:     "etcd_key_file",
+		`"ipam":{"type":"calico-ipam"},"x":{"log_file_path":"/etc/x"}`:    "x.log_file_path",
+	} {
+		r, err := Parse([]byte(`{"name":"net-a","type":"sriov","deviceID":"0000:af:06.0",`+conf+`}`), "")
+		require.NoError(t, err, conf)
+		err = r.NamesFiles([]string{"/opt/ipam/"}, own)
+		if bad == "" {
+			assert.NoError(t, err, conf)
+			continue
+		}
+		assert.ErrorContains(t, err, "invalid "+bad+" ", conf)
+		assert.ErrorContains(t, err, "ipamPaths", conf)
+	}
+
+	// The directory is host-local's for the network of that name.
+	r, err := Parse([]byte(`{"name":"sriov","type":"sriov","deviceID":"0000:af:06.0",`+ipam(`"dataDir":"/var/lib/cni"`)+`}`), "")
+	require.NoError(t, err)
+	require.ErrorContains(t, r.NamesFiles(nil, own), "ipam.dataDir")
+
+	r, err = Parse([]byte(`{"deviceID":"0000:af:06.0",`+ipam(`"a":[`+strings.Repeat(`"/x/y",`, 30000)+`""]`)+`}`), "")
+	require.NoError(t, err)
+	require.Less(t, len(r.NamesFiles(nil, own).Error()), 4000)
+}
