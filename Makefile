@@ -138,7 +138,7 @@ test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to
 .PHONY: kills
 kills: ## sriov killed before every system call (KILL=5: every fifth), on PROFILES='plain qede ...': hours
 	@for p in $(or $(PROFILES),plain iavf-ice iavf-i40e qede); do \
-	  (cd e2e && SRIOVKIT_E2E=node SRIOVKIT_KILL=$(or $(KILL),1) go test -count=1 -timeout 0 -v -run '^TestNodeSuites' ./node -args -suite sriov-cni -profile $$p -tests '^TestNode$(if $(RESETS),Quirk)Killed$$'); \
+	  (cd e2e && SRIOVKIT_E2E=node SRIOVKIT_KILL=$(or $(KILL),1) go test -count=1 -timeout 0 -v -run '^TestNodeSuites' ./node -args -suite sriov-cni -profile $$p -tests '^TestNode$(if $(RESETS),QuirkKilled,(Killed|DamagedState))$$'); \
 	done
 
 .PHONY: test-cluster

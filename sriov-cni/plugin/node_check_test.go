@@ -3,6 +3,7 @@
 package plugin_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestNodeCheck(t *testing.T) {
 	add.as("CHECK").fails(t, 7, "prevResult")
 
 	c, pf := pfOf(t, v)
-	vfOnPF := "link set " + ifnameOf(t, c, pf) + " vf " + itoa(v.Index) + " "
+	vfOnPF := "link set " + ifnameOf(t, c, pf) + " vf " + fmt.Sprint(v.Index) + " "
 	podName := filepath.Base(pod.path)
 	in := "-n " + podName + " "
 	name := other.picture(t).Link.Name

@@ -120,11 +120,12 @@ var ways = []way{
 	{name: "failed ADD, then DEL", victim: "refused", after: "del"},
 }
 
-// TestNodeKilled kills ADD and DEL before each system call that counts and has DEL, GC or the
-// next pod's ADD find what is left. Whatever that is, the VF is as it was then.
+// TestNodeKilled kills ADD and DEL before system calls that count, all of which are too many
+// for every change, and has DEL, GC or the next pod's ADD find what is left. Whatever that is,
+// the VF is as it was then.
 func TestNodeKilled(t *testing.T) {
 	sriovtest.NeedNode(t)
-	killAll(t, 1, ways)
+	killAll(t, 4, ways)
 }
 
 // The same on NICs whose VFs reset: those of the profile that the suite runs on or, where
@@ -132,9 +133,8 @@ func TestNodeKilled(t *testing.T) {
 // without SRIOVKIT_KILL they are farther apart, and fewer ways are tried.
 func TestNodeQuirkKilled(t *testing.T) {
 	sriovtest.NeedNode(t)
-	const apart = 6
 	if quirk.Current() != quirk.Plain {
-		killAll(t, apart, ways)
+		killAll(t, 12, ways)
 		return
 	}
 	tried := ways
@@ -144,32 +144,45 @@ func TestNodeQuirkKilled(t *testing.T) {
 	for name, s := range resets {
 		t.Run(name, func(t *testing.T) {
 			quirk.Set(t, resetting(s))
-			killAll(t, apart, tried)
+			killAll(t, 24, tried)
 		})
 	}
 }
 
 // killAll kills in several ways at once, one VF each. apart is how many system calls that
-// count a kill is behind the one before, where SRIOVKIT_KILL says nothing.
+// count a kill is behind the one before, where SRIOVKIT_KILL says nothing: every other of
+// these kills is on VFs as their driver made them, the rest on VFs with an administrative
+// MAC.
 func killAll(t *testing.T, apart int, ways []way) {
 	t.Helper()
-	t.Run("all", func(t *testing.T) {
-		for i, w := range ways {
-			t.Run(w.name, func(t *testing.T) {
-				v := needVF(t, 0, i)
-				t.Parallel() // each has its own VF
-				w.kill(t, v, apart)
-			})
+	all := func(t *testing.T, first int) {
+		t.Run("all", func(t *testing.T) {
+			for i, w := range ways {
+				t.Run(w.name, func(t *testing.T) {
+					v := needVF(t, 0, i)
+					t.Parallel() // each has its own VF
+					w.kill(t, v, first, 2*apart)
+				})
+			}
+		})
+	}
+	t.Run("as the driver made it", func(t *testing.T) { all(t, 1) })
+	t.Run("with an administrative MAC", func(t *testing.T) {
+		for i := range ways { // here, for until it is renamed the VF may have another's name
+			needVF(t, 0, i).setAdminMAC(t, fmt.Sprintf("02:00:00:00:15:%02x", i))
 		}
+		all(t, 1+apart)
 	})
 }
 
-func (w way) kill(t *testing.T, v vf, apart int) {
+// kill kills before the first call and those that are apart from each other.
+func (w way) kill(t *testing.T, v vf, first, apart int) {
 	t.Helper()
 	before := v.picture(t)
 	conf := everything()
 	conf["name"] = fmt.Sprintf("net-%d", v.Index) // GC is for one network
 	conf["mac"] = fmt.Sprintf("ca:fe:c0:ff:ee:%02x", 0x40+v.Index)
+	conf["logLevel"] = "debug"
 	delete(conf, "max_tx_rate") // igb accepts one only while its link is up
 	add, del := attach(t, v, newPod(t), conf)
 	next, nextDel := attach(t, v, newPod(t), map[string]any{"vlan": 200})
@@ -179,9 +192,9 @@ func (w way) kill(t *testing.T, v vf, apart int) {
 	}
 	tried, step := 0, apart
 	if killStep > 0 {
-		apart, step = killStep, max(killStep, earlyStep)
+		first, apart, step = 1, killStep, max(killStep, earlyStep)
 	}
-	for n := 1; ; n += step {
+	for n := first; ; n += step {
 		for _, name := range strings.Fields(w.before) {
 			calls[name].ok(t)
 		}
@@ -189,15 +202,17 @@ func (w way) kill(t *testing.T, v vf, apart int) {
 		if killed {
 			tried++
 		}
+		when := fmt.Sprintf("killed before %s (number %d)", at, n)
 		for _, name := range strings.Fields(w.after) {
 			a := calls[name].try(t)
+			when += fmt.Sprintf("\n%s: %s", name, a.stderr)
 			// A committed ADD holds its VF against the next.
 			held := calls[name].pod == next.pod && a.Code == 11 && strings.Contains(a.Msg, "is already allocated")
 			if a.exit != 0 && !held {
-				t.Fatalf("killed before %s (number %d): %s: %s%s", at, n, name, a.stdout, a.stderr)
+				t.Fatalf("%s%s", when, a.stdout)
 			}
 		}
-		v.becomes(t, before, fmt.Sprintf("killed before %s (number %d)", at, n))
+		v.becomes(t, before, when)
 		if !killed {
 			break
 		}

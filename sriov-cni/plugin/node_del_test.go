@@ -88,8 +88,9 @@ func delRestores(t *testing.T, v vf) {
 func journalPath(v vf) string { return filepath.Join(stateDir, "vf", v.Address.String()+".json") }
 
 // The PF's limit is below the VF's former MTU by now, here so by an edit of the journal.
-func TestNodeMTUIsNotTakenBack(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeMTUIsNotTakenBack(t *testing.T) { inBothStates(t, 0, 0, mtuIsNotTakenBack) }
+
+func mtuIsNotTakenBack(t *testing.T, v vf) {
 	v.unchanged(t)
 	add, del := attach(t, v, newPod(t), nil)
 	add.ok(t)
@@ -199,8 +200,9 @@ func userspaceDriver(t *testing.T, v vf) {
 	})
 }
 
-func TestNodeNoDriver(t *testing.T) {
-	v := needVF(t, 0, 1)
+func TestNodeNoDriver(t *testing.T) { inBothStates(t, 0, 1, noDriver) }
+
+func noDriver(t *testing.T, v vf) {
 	require.NoError(t, v.host.Unbind(t.Context(), v.Address))
 	t.Cleanup(func() { require.NoError(t, v.host.ResetDriver(context.WithoutCancel(t.Context()), v.Address)) })
 	add, _ := attach(t, v, newPod(t), nil)
@@ -208,8 +210,9 @@ func TestNodeNoDriver(t *testing.T) {
 	assert.Empty(t, v.picture(t).StateDir)
 }
 
-func TestNodePFDown(t *testing.T) {
-	v := needVF(t, 1, 0)
+func TestNodePFDown(t *testing.T) { inBothStates(t, 1, 0, pfDown) }
+
+func pfDown(t *testing.T, v vf) {
 	v.unchanged(t)
 	before := v.picture(t)
 	c, pf := pfOf(t, v)
@@ -226,8 +229,9 @@ func TestNodePFDown(t *testing.T) {
 	v.is(t, before)
 }
 
-func TestNodePFRenamed(t *testing.T) {
-	v := needVF(t, 1, 0)
+func TestNodePFRenamed(t *testing.T) { inBothStates(t, 1, 0, pfRenamed) }
+
+func pfRenamed(t *testing.T, v vf) {
 	v.unchanged(t)
 	c, pf := pfOf(t, v)
 	l, err := c.ByIndex(pf)
@@ -248,8 +252,9 @@ func TestNodePFRenamed(t *testing.T) {
 
 // The VFs are destroyed under the pod and made again: what is there now is none
 // of the pod's, and stays as it is.
-func TestNodeVFsMadeAnew(t *testing.T) {
-	v := needVF(t, 1, 0)
+func TestNodeVFsMadeAnew(t *testing.T) { inBothStates(t, 1, 0, vfsMadeAnew) }
+
+func vfsMadeAnew(t *testing.T, v vf) {
 	pod := newPod(t)
 	add, del := attach(t, v, pod, everything())
 	add.ok(t)

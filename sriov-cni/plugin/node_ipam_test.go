@@ -91,7 +91,10 @@ esac`)
 
 // DEL of which nothing is known still has IPAM release what it may have.
 func TestNodeDelOfUnknownReleasesAddresses(t *testing.T) {
-	v := needVF(t, 0, 0)
+	inBothStates(t, 0, 0, delOfUnknownReleasesAddresses)
+}
+
+func delOfUnknownReleasesAddresses(t *testing.T, v vf) {
 	v.unchanged(t)
 	dir, calls := recorder(t, "some", "")
 	pod := newPod(t)
@@ -105,8 +108,9 @@ func dualStack() map[string]any {
 	return c
 }
 
-func TestNodeAddressesAreUsable(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeAddressesAreUsable(t *testing.T) { inBothStates(t, 0, 0, addressesAreUsable) }
+
+func addressesAreUsable(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	// Another interface with a default route and a better claim on ff02::1.
@@ -183,8 +187,11 @@ func listen(t *testing.T, pod podNS) func(index int) (arp, advert bool) {
 	}
 }
 
-func TestNodeGC(t *testing.T) {
-	kept, stale, foreign := needVF(t, 0, 0), needVF(t, 0, 1), needVF(t, 0, 2)
+func TestNodeGC(t *testing.T) { inBothStates(t, 0, 0, collected) }
+
+func collected(t *testing.T, kept vf) {
+	stale, foreign := needVF(t, 0, 1), needVF(t, 0, 2)
+	stale.setAdminMAC(t, "02:00:00:00:14:01")
 	for _, v := range []vf{kept, stale, foreign} {
 		v.unchanged(t)
 	}

@@ -4,6 +4,7 @@ package plugin_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,8 +21,9 @@ import (
 
 // What a pod with CAP_NET_ADMIN does to its interface is not the next pod's, and
 // what it stacked on it does not stay behind with it.
-func TestNodePodsLeftovers(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodePodsLeftovers(t *testing.T) { inBothStates(t, 0, 0, podsLeftovers) }
+
+func podsLeftovers(t *testing.T, v vf) {
 	v.unchanged(t)
 	before := v.picture(t)
 	c, _ := pfOf(t, v)
@@ -80,7 +82,10 @@ func attachXDP(t *testing.T, pod podNS, index int) {
 
 // Nobody on the host ever sees the VF under its name in the pod.
 func TestNodeHostDoesNotSeeThePodsName(t *testing.T) {
-	v := needVF(t, 0, 0)
+	inBothStates(t, 0, 0, hostDoesNotSeeThePodsName)
+}
+
+func hostDoesNotSeeThePodsName(t *testing.T, v vf) {
 	v.unchanged(t)
 	add, del := attach(t, v, newPod(t), everything())
 	add.ifname, del.ifname = "podside0", "podside0"
@@ -123,7 +128,7 @@ func ipamSeesTheInterface(t *testing.T, v vf) {
 	c, pf := pfOf(t, v)
 	seen := filepath.Join(t.TempDir(), "seen")
 	dir := script(t, "looking", `
-{ echo $CNI_COMMAND; nsenter --net=$CNI_NETNS ip link show $CNI_IFNAME; ip link show `+ifnameOf(t, c, pf)+` | grep "vf `+itoa(v.Index)+` "; } >> `+seen+` 2>&1
+{ echo $CNI_COMMAND; nsenter --net=$CNI_NETNS ip link show $CNI_IFNAME; ip link show `+ifnameOf(t, c, pf)+` | grep "vf `+fmt.Sprint(v.Index)+` "; } >> `+seen+` 2>&1
 [ $CNI_COMMAND = ADD ] && echo '{"cniVersion":"1.0.0","ips":[{"address":"192.0.2.7/24"}]}'
 exit 0`)
 	add := call{command: "ADD", pod: newPod(t), path: dir, conf: map[string]any{
@@ -145,16 +150,18 @@ exit 0`)
 }
 
 // An IPAM plugin that dies has no error code of its own.
-func TestNodeIPAMDies(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeIPAMDies(t *testing.T) { inBothStates(t, 0, 0, ipamDies) }
+
+func ipamDies(t *testing.T, v vf) {
 	v.unchanged(t)
 	dir := script(t, "dying", `[ $CNI_COMMAND = ADD ] && kill -9 $$; exit 0`)
 	call{command: "ADD", pod: newPod(t), path: dir, conf: map[string]any{"deviceID": v.Address.String(), "ipam": map[string]any{"type": "dying"}}}.fails(t, 105, "killed")
 }
 
 // A later plugin of the chain gave the trusted VF another MAC.
-func TestNodeCheckAfterTuning(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeCheckAfterTuning(t *testing.T) { inBothStates(t, 0, 0, checkAfterTuning) }
+
+func checkAfterTuning(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	add, _ := attach(t, v, pod, map[string]any{"trust": "on", "mac": "ca:fe:c0:ff:ee:53"})
@@ -168,8 +175,9 @@ func TestNodeCheckAfterTuning(t *testing.T) {
 }
 
 // An interface that the host's network manager set up meanwhile.
-func TestNodeSetUpOnTheHostMeanwhile(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeSetUpOnTheHostMeanwhile(t *testing.T) { inBothStates(t, 0, 0, setUpOnTheHostMeanwhile) }
+
+func setUpOnTheHostMeanwhile(t *testing.T, v vf) {
 	v.unchanged(t)
 	pod := newPod(t)
 	add, del := attach(t, v, pod, everything())

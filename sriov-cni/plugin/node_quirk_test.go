@@ -101,8 +101,9 @@ func resetting(s quirk.Settings) quirk.Settings {
 }
 
 // Resets of different lengths, and PFs that do not wait for them at all.
-func TestNodeQuirkResets(t *testing.T) {
-	v := needVF(t, 0, 5)
+func TestNodeQuirkResets(t *testing.T) { onNICs(t, 0, 5, quirkResets) }
+
+func quirkResets(t *testing.T, v vf) {
 	for name, s := range resets {
 		t.Run(name, func(t *testing.T) {
 			before := v.picture(t)
@@ -123,7 +124,6 @@ func TestNodeQuirkResets(t *testing.T) {
 func TestNodeQuirkMACTakenLate(t *testing.T) {
 	v := needVF(t, 0, 5)
 	v.setAdminMAC(t, "02:00:00:00:30:05")
-	quirk.Settled(t)
 	before := v.picture(t)
 	quirk.Set(t, quirk.Settings{
 		"pf_resets": "mac", "pf_reset_ms": "6000", "pf_push_ms": "4000", "vf_reset_ms": "0", "vf_busy_errno": "0", "vf_mac_errno": "22", "vf_mac_refuse_same": "1",
@@ -147,21 +147,42 @@ func TestNodeQuirkMACTakenLate(t *testing.T) {
 	v.settled(t, before)
 }
 
+// resetForLong has the VF reset, and its PF leave it out of its report, until the test
+// ends: longer than any call waits on however slow a node.
+func (v vf) resetForLong(t *testing.T) {
+	t.Helper()
+	c, pf := pfOf(t, v)
+	trust := func(s vfstate.Switch) {
+		require.EventuallyWithT(t, func(ct *assert.CollectT) { // an earlier reset may not be over
+			require.NoError(ct, c.SetVF(pf, v.Index, vfstate.State{Trust: s}))
+		}, 20*time.Second, 20*time.Millisecond)
+	}
+	quirk.Set(t, quirk.Settings{
+		"only": v.Address.String(), "pf_resets": "trust", "pf_reset_ms": "600000", "vf_reset_ms": "0",
+		"pf_report_errno": "2", "pf_busy_errno": "11", "pf_wait_ms": "0", "pf_report_wait_ms": "0",
+	})
+	trust(vfstate.On)
+	t.Cleanup(func() { // a reset of no length replaces it, which a PF without an error for it takes
+		quirk.Set(t, quirk.Settings{"pf_reset_ms": "0", "pf_busy_errno": "0"})
+		trust(vfstate.Off)
+		quirk.Settled(t)
+	})
+}
+
 // A VF that its PF leaves out of its report is not one without settings.
-func TestNodeQuirkNotReported(t *testing.T) {
-	v := needVF(t, 0, 5)
+func TestNodeQuirkNotReported(t *testing.T) { onNICs(t, 0, 5, quirkNotReported) }
+
+func quirkNotReported(t *testing.T, v vf) {
 	v.unchanged(t)
 	c, pf := pfOf(t, v)
-	require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{VLAN: &vfstate.VLAN{ID: 7}}))
-	t.Cleanup(func() {
-		assert.EventuallyWithT(t, func(ct *assert.CollectT) {
-			assert.NoError(ct, c.SetVF(pf, v.Index, vfstate.State{VLAN: &vfstate.VLAN{}, Trust: vfstate.Off}))
-		}, 20*time.Second, 100*time.Millisecond)
-	})
-	quirk.Set(t, quirk.Settings{"only": v.Address.String(), "pf_resets": "trust", "pf_reset_ms": "9000", "pf_report_errno": "2", "pf_busy_errno": "11", "pf_wait_ms": "0", "pf_report_wait_ms": "0"})
-	require.EventuallyWithT(t, func(ct *assert.CollectT) { // the VLAN may have reset it
-		require.NoError(ct, c.SetVF(pf, v.Index, vfstate.State{Trust: vfstate.On}))
-	}, 10*time.Second, 20*time.Millisecond)
+	vlan := func(id uint16) {
+		require.EventuallyWithT(t, func(ct *assert.CollectT) {
+			require.NoError(ct, c.SetVF(pf, v.Index, vfstate.State{VLAN: &vfstate.VLAN{ID: id}}))
+		}, 20*time.Second, 20*time.Millisecond)
+	}
+	vlan(7)
+	t.Cleanup(func() { vlan(0) })
+	v.resetForLong(t)
 	add := call{command: "ADD", pod: newPod(t), conf: map[string]any{"deviceID": v.Address.String(), "vlan": 0}}
 	a := add.fails(t, 11, "failed to get VF information")
 	assert.Contains(t, a.Details, "resets")

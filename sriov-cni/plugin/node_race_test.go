@@ -12,19 +12,18 @@ import (
 	"time"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
-	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
-	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
 
 // A pod stacks interfaces on the VF's while DEL takes it: none stays behind with the pod.
-func TestNodePodStacksDuringDel(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodePodStacksDuringDel(t *testing.T) { inBothStates(t, 0, 0, podStacksDuringDel) }
+
+func podStacksDuringDel(t *testing.T, v vf) {
 	v.unchanged(t)
-	for i := range 5 {
+	for i := range 3 {
 		pod := newPod(t)
 		add, del := attach(t, v, pod, map[string]any{"trust": "on"})
 		add.ok(t)
@@ -64,11 +63,12 @@ func stackedStays(t *testing.T, v vf) {
 
 // ADD has looked at the VF's interface, and while its PF resets the VF, a network
 // manager of the host takes it into use: it stays on the host, and with that use.
-func TestNodeHostTakesItDuringAdd(t *testing.T) {
-	v := needVF(t, 0, 5)
+func TestNodeHostTakesItDuringAdd(t *testing.T) { inBothStates(t, 0, 5, hostTakesItDuringAdd) }
+
+func hostTakesItDuringAdd(t *testing.T, v vf) {
 	v.unchanged(t)
 	before := v.picture(t)
-	quirk.Set(t, quirk.Settings{"only": v.Address.String(), "pf_resets": "mac", "pf_reset_ms": "3000", "pf_busy_errno": "11", "pf_wait_ms": "0", "pf_report_wait_ms": "0"})
+	quirk.Set(t, quirk.Settings{"only": v.Address.String(), "pf_resets": "mac", "pf_reset_ms": "600000", "pf_busy_errno": "11", "pf_wait_ms": "0", "pf_report_wait_ms": "0"})
 	add, _ := attach(t, v, newPod(t), map[string]any{"mac": "ca:fe:c0:ff:ee:66", "vlan": 100}) // the VLAN has to wait
 	cmd := add.cmd()
 	var out bytes.Buffer
@@ -79,6 +79,7 @@ func TestNodeHostTakesItDuringAdd(t *testing.T) {
 	}, 20*time.Second, 5*time.Millisecond)
 	ip(t, "address", "add", "198.51.100.9/24", "dev", before.Link.Name)
 	t.Cleanup(func() { ip(t, "address", "flush", "dev", before.Link.Name) })
+	quirk.Set(t, quirk.Settings{"pf_reset_ms": "0", "pf_busy_errno": "0"}) // the PF takes the VLAN
 	require.Error(t, cmd.Wait())
 	assert.Contains(t, out.String(), "in use by the host")
 	assert.Contains(t, ip(t, "address", "show", "dev", before.Link.Name), "198.51.100.9/24")
@@ -98,18 +99,12 @@ func (v vf) adminMAC(t require.TestingT) string {
 
 // A PF that reports none of its VFs: what it is asked for it has to answer to, and what
 // it is not asked for does not wait long.
-func TestNodePFFailsForItsVFs(t *testing.T) {
-	sriovtest.NeedNode(t)
-	v := needVF(t, 1, 0) // its PF's only one
+func TestNodePFFailsForItsVFs(t *testing.T) { inBothStates(t, 1, 0, pfFailsForItsVFs) }
+
+func pfFailsForItsVFs(t *testing.T, v vf) {
 	v.unchanged(t)
+	v.resetForLong(t)
 	c, pf := pfOf(t, v)
-	t.Cleanup(func() {
-		quirk.Settled(t)
-		require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{Trust: vfstate.Off}))
-		quirk.Settled(t)
-	})
-	quirk.Set(t, quirk.Settings{"only": v.Address.String(), "pf_resets": "trust", "pf_reset_ms": "9000", "pf_report_errno": "2", "pf_busy_errno": "11", "pf_wait_ms": "0", "pf_report_wait_ms": "0"})
-	require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{Trust: vfstate.On}))
 	_, err := c.VFState(pf, v.Index)
 	require.ErrorIs(t, err, link.ErrNoVFReported)
 	add, del := attach(t, v, newPod(t), nil)
@@ -122,8 +117,9 @@ func TestNodePFFailsForItsVFs(t *testing.T) {
 
 // ADD waits for the VF's lock, and meanwhile the VFs of the PF are made anew: the pod gets
 // the new one, and DEL does not take that for another's.
-func TestNodeVFsMadeAnewDuringAdd(t *testing.T) {
-	v := needVF(t, 1, 0)
+func TestNodeVFsMadeAnewDuringAdd(t *testing.T) { inBothStates(t, 1, 0, vfsMadeAnewDuringAdd) }
+
+func vfsMadeAnewDuringAdd(t *testing.T, v vf) {
 	lock := filepath.Join(stateDir, "pci", "vf_lock", v.Address.String()+".lock")
 	require.NoError(t, os.MkdirAll(filepath.Dir(lock), 0o700))
 	f, err := os.OpenFile(lock, os.O_RDWR|os.O_CREATE, 0o600)

@@ -12,8 +12,9 @@ import (
 )
 
 // What the host itself uses is not given to a pod, whoever names it.
-func TestNodeHostUseIsRefused(t *testing.T) {
-	v := needVF(t, 0, 2)
+func TestNodeHostUseIsRefused(t *testing.T) { inBothStates(t, 0, 2, hostUseIsRefused) }
+
+func hostUseIsRefused(t *testing.T, v vf) {
 	v.unchanged(t)
 	before := v.picture(t)
 	name := before.Link.Name
@@ -88,8 +89,9 @@ func TestNodePlainFunctionIsRefused(t *testing.T) {
 	t.Logf("%d functions tried", tried)
 }
 
-func TestNodeLogFileOfATenant(t *testing.T) {
-	v := needVF(t, 0, 2)
+func TestNodeLogFileOfATenant(t *testing.T) { inBothStates(t, 0, 2, logFileOfATenant) }
+
+func logFileOfATenant(t *testing.T, v vf) {
 	v.unchanged(t)
 	target := filepath.Join(t.TempDir(), "z.sh")
 	add, del := attach(t, v, newPod(t), map[string]any{"logFile": target, "logLevel": "debug"})

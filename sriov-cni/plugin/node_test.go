@@ -390,8 +390,6 @@ func mustMAC(s string) net.HardwareAddr {
 	return m
 }
 
-func itoa(n int) string { return fmt.Sprint(n) }
-
 // prevResult is the result of an ADD as a runtime hands it to CHECK.
 func prevResult(t *testing.T, a answer) map[string]any {
 	t.Helper()

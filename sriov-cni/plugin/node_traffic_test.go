@@ -3,6 +3,7 @@
 package plugin_test
 
 import (
+	"fmt"
 	"os/exec"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ func TestNodePodsReachEachOther(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, b := needVF(t, 0, 0), needVF(t, tc.pf, tc.index)
+			b.setAdminMAC(t, "02:00:00:00:11:01")
 			a.unchanged(t)
 			b.unchanged(t)
 			podA, podB := newPod(t), newPod(t)
@@ -56,8 +58,9 @@ func TestNodePodsReachEachOther(t *testing.T) {
 	}
 }
 
-func TestNodeConcurrentAddsOfOneVF(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeConcurrentAddsOfOneVF(t *testing.T) { inBothStates(t, 0, 0, concurrentAddsOfOneVF) }
+
+func concurrentAddsOfOneVF(t *testing.T, v vf) {
 	v.unchanged(t)
 	const n = 4
 	answers := make([]answer, n)
@@ -79,7 +82,8 @@ func TestNodeConcurrentAddsOfOneVF(t *testing.T) {
 	assert.Equal(t, 1, won)
 }
 
-// 32 pods start at once, with VFs of the PFs that no other test uses.
+// 32 pods start at once, with VFs of the PFs that no other test uses, some with an
+// administrative MAC.
 func TestNodeManyAtOnce(t *testing.T) {
 	sriovtest.NeedNode(t)
 	host, err := libsriov.Open("/")
@@ -100,6 +104,7 @@ func TestNodeManyAtOnce(t *testing.T) {
 		for _, one := range pf.VFs {
 			vfs = append(vfs, vf{VF: one, host: host})
 		}
+		vfs[len(vfs)-1].setAdminMAC(t, fmt.Sprintf("02:00:00:00:12:%02x", len(vfs)))
 	}
 	require.GreaterOrEqual(t, len(vfs), 32)
 	vfs = vfs[:32]
@@ -135,10 +140,13 @@ func TestNodeManyAtOnce(t *testing.T) {
 }
 
 func TestNodeConcurrentCycles(t *testing.T) {
-	const cycles = 20
+	const cycles = 8
 	var vfs []vf
 	for i := range numVFs {
 		v := needVF(t, 0, i)
+		if i%2 == 1 {
+			v.setAdminMAC(t, fmt.Sprintf("02:00:00:00:13:%02x", i))
+		}
 		v.unchanged(t)
 		vfs = append(vfs, v)
 	}

@@ -10,14 +10,16 @@ import (
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
+	hostvf "github.com/sriovkit/sriovkit/sriov-cni/vf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // A pod that lost its DEL to an upgrade from the other plugin: only its files
 // are there, and the VF as it left it.
-func TestNodeTakesOverFromUpstream(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeTakesOverFromUpstream(t *testing.T) { inBothStates(t, 0, 0, takesOverFromUpstream) }
+
+func takesOverFromUpstream(t *testing.T, v vf) {
 	v.unchanged(t)
 	before := v.picture(t)
 	c, pf := pfOf(t, v)
@@ -105,10 +107,12 @@ func addLikeUpstream(t *testing.T, v vf, pod podNS) {
 	c, pf := pfOf(t, v)
 	l, err := c.ByParent(v.Address)
 	require.NoError(t, err)
-	require.NoError(t, c.Set(l.Index, link.Update{MAC: mustMAC("ca:fe:c0:ff:ee:01")}))
+	mac := mustMAC("ca:fe:c0:ff:ee:01")
+	_ = c.Set(l.Index, link.Update{MAC: mac}) // igb refuses it where the PF has set one, and else once it has
 	require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{
-		MAC: mustMAC("ca:fe:c0:ff:ee:01"), VLAN: &vfstate.VLAN{ID: 100, QoS: 2}, Trust: vfstate.On, SpoofCheck: vfstate.Off,
+		MAC: mac, VLAN: &vfstate.VLAN{ID: 100, QoS: 2}, Trust: vfstate.On, SpoofCheck: vfstate.Off,
 	}))
+	require.NoError(t, hostvf.SettleMAC(t.Context(), c, nil, l, mac))
 	ip(t, "link", "set", l.Name, "netns", filepath.Base(pod.path), "name", "net1")
 	pod.ip(t, "link", "set", "net1", "up")
 }
@@ -116,8 +120,9 @@ func addLikeUpstream(t *testing.T, v vf, pod podNS) {
 // The other plugin took the VF back from a pod that this one gave it to, and
 // left the journal, which it does not know. Since then an administrator chose
 // another VLAN: that is how the VF is to be.
-func TestNodeJournalAfterUpstreamDel(t *testing.T) {
-	v := needVF(t, 0, 0)
+func TestNodeJournalAfterUpstreamDel(t *testing.T) { inBothStates(t, 0, 0, journalAfterUpstreamDel) }
+
+func journalAfterUpstreamDel(t *testing.T, v vf) {
 	v.unchanged(t)
 	before := v.picture(t)
 	c, pf := pfOf(t, v)
