@@ -44,3 +44,25 @@ func TestNamedTestsAreThere(t *testing.T) {
 	}
 	require.Greater(t, count, 50)
 }
+
+var namedFile = regexp.MustCompile("`([\\w./-]+\\.(?:go|c|txtar))`")
+
+// Sources that pages name are there, by the end of their path.
+func TestNamedFilesAreThere(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("git", "-C", top, "ls-files", "--cached", "--others", "--exclude-standard").Output()
+	require.NoError(t, err)
+	files := "\n/" + strings.Join(strings.Fields(string(out)), "\n/") + "\n"
+	count := 0
+	for _, p := range pages(t) {
+		for i, l := range p.lines {
+			for _, m := range namedFile.FindAllStringSubmatch(l, -1) {
+				count++
+				if !strings.HasPrefix(m[1], "/") && !strings.Contains(files, "/"+m[1]+"\n") {
+					t.Errorf("%s:%d names %s, which is not there", p.path, i+1, m[1])
+				}
+			}
+		}
+	}
+	require.Greater(t, count, 20)
+}
