@@ -33,13 +33,21 @@ const driver = "sriovnetwork.k8snetworkplumbingwg.io"
 type env struct {
 	*testing.T
 	*controlplane.ControlPlane
-	program string
+	program string // the driver, see build
 }
 
-func newEnv(t *testing.T) *env {
+// build compiles the driver.
+func (e *env) build() {
+	e.Helper()
+	checkout, err := component.Checkout(e.Context())
+	require.NoError(e, err)
+	require.NoError(e, component.Programs(e.Context(), checkout, filepath.Dir(e.program), filepath.Base(e.program)))
+}
+
+func newEnv(t *testing.T, c controlplane.Config) *env {
 	t.Helper()
 	controlplane.Need(t)
-	p, err := controlplane.Start(t.Context(), controlplane.Config{})
+	p, err := controlplane.Start(t.Context(), c)
 	require.NoError(t, err)
 	e := &env{T: t, ControlPlane: p, program: filepath.Join(t.TempDir(), "sriovdra")}
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
@@ -107,15 +115,16 @@ type process struct {
 	log string
 }
 
-// start runs the driver on a generated host: PFs with VFs each, all in one pool.
-func (e *env) start(node string, pfs, vfs int) *process {
+// start runs the driver on a host, whose VFs of kernel drivers are all in one pool that cares
+// for links.
+func (e *env) start(node, host string) *process {
 	e.Helper()
 	dir := e.TempDir()
 	tree := filepath.Join(dir, "tree")
 	require.NoError(e, os.Mkdir(tree, 0o755))
-	require.NoError(e, sriovtest.Unpack(tree, sriovtest.Generate(sriovtest.Spec{PFs: pfs, VFs: vfs})))
+	require.NoError(e, sriovtest.Unpack(tree, host))
 	config := filepath.Join(dir, "config.json")
-	require.NoError(e, os.WriteFile(config, []byte(`{"resourceList": [{"resourceName": "vfs", "selectors": {"drivers": ["iavf"]}}]}`), 0o600))
+	require.NoError(e, os.WriteFile(config, []byte(`{"resourceList": [{"resourceName": "vfs", "selectors": {"drivers": ["iavf"]}, "linkHealth": true}]}`), 0o600))
 	p := &process{log: filepath.Join(dir, "log")}
 	log, err := os.Create(p.log)
 	require.NoError(e, err)
@@ -146,15 +155,26 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
 }
 
+type device struct {
+	Name       string
+	Attributes map[string]struct {
+		String string
+		Int    *int
+	}
+}
+
 type slice struct {
-	Metadata struct{ Name string }
-	Spec     struct {
+	Metadata struct {
+		Name              string
+		CreationTimestamp time.Time
+	}
+	Spec struct {
 		NodeName string
 		Pool     struct {
 			Name                           string
 			Generation, ResourceSliceCount int
 		}
-		Devices []struct{ Name string }
+		Devices []device
 	}
 }
 
@@ -177,56 +197,78 @@ func (e *env) slices(node string, devices int) (out []slice) {
 	return out
 }
 
+// said awaits a line of the driver's log with a message, and returns it with its time.
+func (p *process) said(t *testing.T, msg string) (line string, at time.Time) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(p.log)
+		require.NoError(t, err)
+		for line = range strings.Lines(string(text)) {
+			var e struct {
+				Time time.Time
+				Msg  string
+			}
+			if json.Unmarshal([]byte(line), &e) == nil && strings.Contains(e.Msg, msg) {
+				at = e.Time
+				return true
+			}
+		}
+		return false
+	}, time.Minute, 10*time.Millisecond, "%q", msg)
+	return line, at
+}
+
 func TestPublishes(t *testing.T) {
-	e := newEnv(t)
-	checkout, err := component.Checkout(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, component.Programs(t.Context(), checkout, filepath.Dir(e.program), filepath.Base(e.program)))
+	e := newEnv(t, controlplane.Config{})
+	e.build()
 	for node, vfs := range map[string]int{"a": 150, "b": 512} {
 		begun := time.Now()
-		p := e.start(node, 2, vfs)
+		p := e.start(node, sriovtest.Generate(sriovtest.Spec{PFs: 2, VFs: vfs}))
 		seen := map[string]bool{}
 		slices := e.slices(node, 2*vfs)
-		took := time.Since(begun)
 		for _, s := range slices {
 			require.LessOrEqual(t, len(s.Spec.Devices), 64)
 			require.Equal(t, node, s.Spec.Pool.Name)
-			require.Equal(t, slices[0].Spec.Pool.Generation, s.Spec.Pool.Generation)
+			require.Equal(t, 1, s.Spec.Pool.Generation, "they are made once")
+			require.WithinDuration(t, begun, s.Metadata.CreationTimestamp, time.Minute)
 			for _, d := range s.Spec.Devices {
 				require.False(t, seen[d.Name], "%s is there twice", d.Name)
 				seen[d.Name] = true
 			}
 		}
+		line, at := p.said(t, "published")
+		require.Contains(t, line, fmt.Sprintf(`"devices":%d`, 2*vfs))
+		_, first := p.said(t, "first slices")
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
 		require.NoError(t, err)
 		_, rss, _ := strings.Cut(string(status), "VmRSS:")
 		rss, _, _ = strings.Cut(rss, "\n")
-		t.Logf("%d VFs published in %s, polled, of which %s of CPU are the driver's; RSS %s", 2*vfs, took.Round(time.Millisecond), p.cpu(), strings.TrimSpace(rss))
+		t.Logf("%d VFs: slices made %s after the start, found good after %s, %s of CPU; RSS %s", 2*vfs,
+			first.Sub(begun).Round(time.Millisecond), at.Sub(begun).Round(time.Millisecond), p.cpu(), strings.TrimSpace(rss))
 	}
 }
 
-// TestSamples has the API server take what the documentation shows.
-func TestSamples(t *testing.T) {
-	e := newEnv(t)
-	checkout, err := component.Checkout(t.Context())
-	require.NoError(t, err)
-	e.kubectl("", "apply", "-f", filepath.Join(checkout, "multus-shim/deploy/crd.yaml"))
-	e.kubectl("", "wait", "crd/network-attachment-definitions.k8s.cni.cncf.io", "--for=condition=Established", "--timeout=60s")
-	samples, err := filepath.Glob(filepath.Join(checkout, "device-plugin/deploy/dra/samples/*.yaml"))
-	require.NoError(t, err)
-	require.NotEmpty(t, samples)
-	docs, err := os.ReadFile(filepath.Join(checkout, "device-plugin/docs/dra.md"))
-	require.NoError(t, err)
-	e.kubectl("", "create", "serviceaccount", "default")
-	for _, s := range samples {
-		require.Contains(t, string(docs), "samples/"+filepath.Base(s))
-		e.kubectl("", "apply", "--dry-run=server", "--validate=strict", "-f", s)
+// TestOlderAPIServer is one of Kubernetes 1.34, which drops taints: the driver says so once
+// and leaves out what would have one.
+func TestOlderAPIServer(t *testing.T) {
+	e := newEnv(t, controlplane.Config{ServerFlags: []string{"--emulated-version=1.34"}})
+	e.build()
+	host := sriovtest.Generate(sriovtest.Spec{PFs: 2, VFs: 3}) + "sys/devices/pci0000:00/0000:01:00.0/net/pf0/carrier\n\t0\n"
+	p := e.start("a", host)
+	for _, s := range e.slices("a", 3) {
+		for _, d := range s.Spec.Devices {
+			require.Contains(t, d.Name, "0000-05-", "of the PF with a carrier")
+		}
 	}
+	line, _ := p.said(t, "drops device taints")
+	text, err := os.ReadFile(p.log)
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(string(text), line))
 }
 
 // TestRightsEndAtTheNode uses a driver's token for what only another node's may do.
 func TestRightsEndAtTheNode(t *testing.T) {
-	e := newEnv(t)
+	e := newEnv(t, controlplane.Config{})
 	slice := func(node, of string) string {
 		return `{"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "forged-` + node + `"},
 			"spec": {"driver": "` + of + `", "nodeName": "` + node + `", "pool": {"name": "` + node + `", "generation": 1, "resourceSliceCount": 1}, "devices": [{"name": "x"}]}}`

@@ -74,7 +74,7 @@ func (p *publisher) run(ctx context.Context) error {
 		return nil
 	case <-p.changed:
 	}
-	if err := p.createFirst(ctx); err != nil {
+	if err := p.createFirst(ctx); err != nil && ctx.Err() == nil {
 		p.log.Warn("slices are not made at once; the controller makes them", "err", err)
 	}
 	c, err := p.start(ctx)
@@ -198,5 +198,9 @@ func (p *publisher) createFirst(ctx context.Context) error {
 			return err
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	p.log.Info("first slices are made", "slices", len(slices))
+	return nil
 }
