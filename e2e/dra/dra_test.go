@@ -112,7 +112,8 @@ func (e *env) kubeconfig(node string) string {
 // process is a running driver.
 type process struct {
 	*exec.Cmd
-	log string
+	log   string
+	begun time.Time
 }
 
 // start runs the driver on a host, whose VFs of kernel drivers are all in one pool that cares
@@ -133,6 +134,7 @@ func (e *env) start(node, host string) *process {
 		"-sysfs-root", tree, "-captured", "-kubelet-dir", filepath.Join(dir, "kubelet"), "-cdi-dir", filepath.Join(dir, "cdi"),
 		"-device-info-dir", filepath.Join(dir, "devinfo"), "-attachments-dir", filepath.Join(dir, "attachments"))
 	p.Stderr = log
+	p.begun = time.Now()
 	require.NoError(e, p.Start())
 	e.Cleanup(func() {
 		_ = p.Process.Signal(os.Interrupt)
@@ -222,7 +224,6 @@ func TestPublishes(t *testing.T) {
 	e := newEnv(t, controlplane.Config{})
 	e.build()
 	for node, vfs := range map[string]int{"a": 150, "b": 512} {
-		begun := time.Now()
 		p := e.start(node, sriovtest.Generate(sriovtest.Spec{PFs: 2, VFs: vfs}))
 		seen := map[string]bool{}
 		slices := e.slices(node, 2*vfs)
@@ -230,7 +231,7 @@ func TestPublishes(t *testing.T) {
 			require.LessOrEqual(t, len(s.Spec.Devices), 64)
 			require.Equal(t, node, s.Spec.Pool.Name)
 			require.Equal(t, 1, s.Spec.Pool.Generation, "they are made once")
-			require.WithinDuration(t, begun, s.Metadata.CreationTimestamp, time.Minute)
+			require.WithinDuration(t, p.begun, s.Metadata.CreationTimestamp, time.Minute)
 			for _, d := range s.Spec.Devices {
 				require.False(t, seen[d.Name], "%s is there twice", d.Name)
 				seen[d.Name] = true
@@ -244,7 +245,7 @@ func TestPublishes(t *testing.T) {
 		_, rss, _ := strings.Cut(string(status), "VmRSS:")
 		rss, _, _ = strings.Cut(rss, "\n")
 		t.Logf("%d VFs: slices made %s after the start, found good after %s, %s of CPU; RSS %s", 2*vfs,
-			first.Sub(begun).Round(time.Millisecond), at.Sub(begun).Round(time.Millisecond), p.cpu(), strings.TrimSpace(rss))
+			first.Sub(p.begun).Round(time.Millisecond), at.Sub(p.begun).Round(time.Millisecond), p.cpu(), strings.TrimSpace(rss))
 	}
 }
 

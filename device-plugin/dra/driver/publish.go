@@ -170,7 +170,8 @@ const (
 // createFirst makes the slices of a node that has none yet. The controller waits a whole
 // second for its cache and then makes one after the other; here 1 024 devices are there in a
 // fraction of that. It takes these for its own, by their names
-// (resourceslice.Controller, encodeIndex), and mends what is not as it should be.
+// (resourceslice.Controller, encodeIndex), and mends what is not as it should be. Slices with
+// taints are left to the controller, which notices an API server that drops them.
 func (p *publisher) createFirst(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, firstTime)
 	defer cancel()
@@ -184,6 +185,13 @@ func (p *publisher) createFirst(ctx context.Context) error {
 	p.mu.Lock()
 	slices, uid := p.wanted.Pools[p.node].Slices, p.nodeUID
 	p.mu.Unlock()
+	for _, s := range slices {
+		for _, d := range s.Devices {
+			if len(d.Taints) > 0 {
+				return nil
+			}
+		}
+	}
 	var group errgroup.Group
 	group.SetLimit(firstBeside)
 	for i, s := range slices {
