@@ -19,7 +19,11 @@ import (
 // when the process ends.
 func (d *Driver) lock() (unlock func(), err error) {
 	d.calls.Lock()
-	file, err := os.OpenFile(filepath.Join(d.opts.PluginDir, "calls.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	var file *os.File
+	err = os.MkdirAll(d.opts.PluginDir, 0o750) // none on a new node
+	if err == nil {
+		file, err = os.OpenFile(filepath.Join(d.opts.PluginDir, "calls.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	}
 	if err == nil {
 		if err = unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
 			err = errors.Join(err, file.Close())
