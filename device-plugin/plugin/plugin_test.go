@@ -104,7 +104,7 @@ func (n *node) kubelet(options ...kubelettest.Option) *kubelettest.Kubelet {
 
 func (n *node) eventually(condition func() bool, otherwise string) {
 	n.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
 		require.True(n.t, time.Now().Before(deadline), otherwise)
 	}
 }

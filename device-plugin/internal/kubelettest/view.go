@@ -19,7 +19,7 @@ import (
 
 // patience is how long a test waits for something that should take
 // milliseconds, on a machine that does other things as well.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // AwaitDevices waits until the devices of a resource are these: "ID" for a
 // healthy one, "ID!" for an unhealthy one, in the order of the plugin's list.
