@@ -3,6 +3,7 @@
 package request
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -66,4 +67,41 @@ func TestNamesFiles(t *testing.T) {
 	r, err = Parse([]byte(`{"deviceID":"0000:af:06.0",`+ipam(`"a":[`+strings.Repeat(`"/x/y",`, 30000)+`""]`)+`}`), "")
 	require.NoError(t, err)
 	require.Less(t, len(r.NamesFiles(nil, own).Error()), 4000)
+}
+
+// What passes names nothing in a directory where no network may have a file, however it is
+// decoded by whoever gets it.
+func FuzzNamesFiles(f *testing.F) {
+	for _, ipam := range []string{
+		`{"type":"a","dataDir":"/run/x","k":{"kubeconfig":"/root/x"},"k":{}}`, `{"type":"a","DATADIR":"/run","dataDir":"/etc"}`,
+		`{"type":"a","log_file":["/tmp/a",{"b":"unix:///run/a"}],"re\u017folvConf":"/etc/resolv.conf"}`, `{"type":"a","x":"/24","y":"/etc"}`, `{"type":7}`,
+	} {
+		f.Add(ipam)
+	}
+	f.Fuzz(func(t *testing.T, ipam string) {
+		r, err := Parse([]byte(`{"name":"n","deviceID":"0000:af:06.0","ipam":`+ipam+`}`), "")
+		if err != nil {
+			return
+		}
+		if err := r.NamesFiles(nil, ""); err != nil {
+			require.Less(t, len(err.Error()), 6000)
+			return
+		}
+		var plugin struct { // as an IPAM plugin has it
+			IPAM struct {
+				DataDir    any `json:"dataDir"`
+				ResolvConf any `json:"resolvConf"`
+				K          struct {
+					Kubeconfig any `json:"kubeconfig"`
+				} `json:"k"`
+			} `json:"ipam"`
+		}
+		if json.Unmarshal(r.Stdin, &plugin) != nil || r.Conf.IPAM.Type == "" {
+			return
+		}
+		for _, v := range []any{plugin.IPAM.DataDir, plugin.IPAM.ResolvConf, plugin.IPAM.K.Kubeconfig} {
+			name, _ := v.(string)
+			require.False(t, strings.HasPrefix(name, "/root/"), "%q got through", name)
+		}
+	})
 }
