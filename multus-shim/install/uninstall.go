@@ -14,11 +14,11 @@ import (
 	"syscall"
 )
 
-// cleanup removes what makes the runtime use multus: configuration and
-// credentials that were written here, and nothing beside them. What another installer put
-// in their place, such as that of upstream, is the node's network by now and stays. The primary network
-// comes first if it was renamed, so that the runtime always has one. The binaries
-// stay: runtimes detach running pods with the configuration of their start.
+// cleanup removes what makes the runtime use multus: configuration and credentials that were
+// written here, and nothing beside them. What another installer put in their place, such as
+// that of upstream, is the node's network by now and stays. The primary network comes first
+// if it was renamed, so that the runtime always has one. The binaries stay: runtimes detach
+// running pods with the configuration of their start.
 func cleanup(o *Options) error {
 	var errs []error
 	if o.RenamePrimary || renamed(o) {
