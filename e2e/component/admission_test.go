@@ -66,7 +66,7 @@ func startPlane(t *testing.T) (cp *controlplane.ControlPlane, kubectl func(input
 
 // The token that multus-shim leaves on a node can write network-status of the pods
 // on that node, and nothing else: not their addresses, phase, labels or other
-// annotations, and nothing of other nodes' pods.
+// annotations, and nothing of other nodes' pods. At the end multus-shim is uninstalled.
 func TestMultusWritesNetworkStatusOfItsNodeOnly(t *testing.T) {
 	t.Parallel()
 	cp, kubectl := startPlane(t)
@@ -167,4 +167,5 @@ func TestMultusWritesNetworkStatusOfItsNodeOnly(t *testing.T) {
 	code, _ = bound.patch(t, "/api/v1/namespaces/default/pods/own", `{"metadata":{"labels":{"a":"c"}}}`)
 	assert.Equal(t, http.StatusForbidden, code, "not the pod itself")
 	kubectl("", "patch", "pod", "foreign", "--subresource=status", "--type=merge", "-p", `{"status":{"phase":"Running"}}`) // others are not concerned
+	multusGoes(t, kubectl, checkout)
 }
