@@ -56,7 +56,12 @@ func Setup(mgr ctrl.Manager, c *apiclient.Client, o env.Operator) error {
 			WithOptions(controller.Options{MaxConcurrentReconciles: parallel}).
 			Complete(nodes),
 		ctrl.NewControllerManagedBy(mgr).Named("policystatus").
-			For(&v1.SriovNetworkNodePolicy{}). // also of the status that was written: the cache may have hidden it
+			For(&v1.SriovNetworkNodePolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			// Also of the status that was written, for the cache may have hidden what came before
+			// it; but not at once, or a status would follow the other while nodes report.
+			Watches(&v1.SriovNetworkNodePolicy{}, handler.Funcs{
+				UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) { later(q, e.ObjectNew) },
+			}).
 			WatchesRawSource(source.Channel(changed, handler.Funcs{
 				GenericFunc: func(_ context.Context, e event.GenericEvent, q queue) { later(q, e.Object) },
 			})).
