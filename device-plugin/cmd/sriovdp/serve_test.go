@@ -58,7 +58,7 @@ func TestServe(t *testing.T) {
 			c, body := get(path)
 			last = fmt.Sprint(c, " ", body)
 			return c == code && last == fmt.Sprintf("%d %s\n", code, text)
-		}, 10*time.Second, time.Millisecond, "%s answers %s", path, last)
+		}, time.Minute, time.Millisecond, "%s answers %s", path, last)
 	}
 	await("/healthz", http.StatusOK, "ok")
 	await("/readyz", http.StatusServiceUnavailable, "kubelet does not watch example.com/a yet")
@@ -122,7 +122,7 @@ func TestIdleConnections(t *testing.T) {
 		defer r.Body.Close()
 		return r.StatusCode
 	}
-	require.Eventually(t, func() bool { return get(addresses[1], "/readyz") == http.StatusOK }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return get(addresses[1], "/readyz") == http.StatusOK }, time.Minute, time.Millisecond)
 	require.Equal(t, http.StatusNotFound, get(addresses[0], "/readyz"))
 	for range 200 {
 		c, err := net.Dial("tcp", "127.0.0.1:"+addresses[0])
