@@ -32,14 +32,14 @@ programs: ## The components' programs in bin, as they are shipped
 	@go run ./e2e/cmd/lab programs
 
 .PHONY: generate
-generate: ## Regenerate what is derived from the operator's API types, and the tables of fields
+generate: ## Regenerate what is derived from the operator's API types, the tables of fields and the picture
 	GOWORK=off go -C .tools build -o ../bin/ sigs.k8s.io/controller-tools/cmd/controller-gen
 	cd operator && GOWORK=off ../bin/controller-gen object:headerFile=hack/boilerplate.go.txt paths=./api/... crd:crdVersions=v1,maxDescLen=300 output:crd:dir=config/crd
 	go run ./e2e/cmd/fields
 
 .PHONY: check-generated
 check-generated: generate ## Fail when generated files are not what their sources say
-	git diff --exit-code -- operator/api operator/config/crd operator/docs/fields.md sriov-cni/docs/fields.md
+	git diff --exit-code -- operator/api operator/config/crd operator/docs/fields.md operator/docs/kubectl-sriov.svg sriov-cni/docs/fields.md
 
 .PHONY: test
 # Emulated nodes wait for their hardware nearly half of the time. Meanwhile the machine runs

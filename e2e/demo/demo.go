@@ -27,6 +27,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/component"
+	"github.com/sriovkit/sriovkit/e2e/picture"
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
 
@@ -117,7 +118,7 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(picture(f, "$ make demo\n"+shown.String()), f.Close())
+	return errors.Join(picture.Draw(f, "$ make demo\n"+shown.String()), f.Close())
 }
 
 // goOn prints what can be done with a demo that stands.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package demo
+// Package picture draws what a terminal showed.
+package picture
 
 import (
 	"encoding/xml"
@@ -19,8 +20,8 @@ const (
 	margin     = 16
 )
 
-// picture draws what a terminal showed, as SVG.
-func picture(out io.Writer, text string) error {
+// Draw draws text as SVG.
+func Draw(out io.Writer, text string) error {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	columns := 0
 	for _, l := range lines {

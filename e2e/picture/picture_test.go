@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package demo
+package picture_test
 
 import (
 	"encoding/xml"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/picture"
 )
 
 // TestPicture reads a picture back: every line is there, as it was written.
@@ -16,7 +18,7 @@ func TestPicture(t *testing.T) {
 	t.Parallel()
 	lines := []string{"$ make demo", "[ 1/12] <a> & \"b\"", "        indented   wide", "", "red-1 -> red-2"}
 	var out strings.Builder
-	require.NoError(t, picture(&out, strings.Join(lines, "\n")+"\n"))
+	require.NoError(t, picture.Draw(&out, strings.Join(lines, "\n")+"\n"))
 	var svg struct {
 		Width  int `xml:"width,attr"`
 		Height int `xml:"height,attr"`
