@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -123,7 +124,8 @@ func leave(ctx context.Context, c client.Client, namespace string, stdout io.Wri
 		select {
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("%w: the operator has not taken back %s: does it run? "+
-				"See its log, or go on without (helm uninstall --no-hooks) and delete that by hand", context.Cause(ctx), said), err)
+				"See its log, or go on without (helm uninstall --no-hooks) and delete that by hand",
+				context.Cause(ctx), cmp.Or(said, "what it made, which could not be listed")), err)
 		case <-time.After(leaveInterval):
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"io"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -63,9 +62,8 @@ func TestLeave(t *testing.T) {
 	require.ErrorContains(t, err, "or go on with -force")
 	require.NoError(t, c.Get(t.Context(), cfg, &v1.SriovOperatorConfig{}), "nothing was taken away")
 
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, errTest)
-	defer cancel()
-	err = leave(ctx, c, "ns", io.Discard)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	err = leave(ctx, c, "ns", onWrite(func() { cancel(errTest) })) // enough, once it has said what it waits for
 	require.ErrorIs(t, err, errTest)
 	require.ErrorContains(t, err, "DaemonSet sriov-network-config-daemon, 1 SriovNetworkNodeStates, its marks on 1 Nodes")
 	require.ErrorContains(t, err, "does it run?")
@@ -101,6 +99,14 @@ func TestLeave(t *testing.T) {
 	require.NoError(t, err, "though claims have VFs")
 	require.Equal(t, "nothing of the operator is left on the nodes\n", said)
 	kubectl("-n", "ns", "get", "daemonset/somebody-elses", "sriovnetworknodepolicy/kept")
+}
+
+// onWrite is a writer that tells of each write.
+type onWrite func()
+
+func (f onWrite) Write(p []byte) (int, error) {
+	f()
+	return len(p), nil
 }
 
 type testError string
