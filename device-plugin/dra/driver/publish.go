@@ -163,8 +163,8 @@ func (c comparisons) Forget(pool string) {
 }
 
 const (
-	firstTime   = 10 * time.Second // bounds createFirst
-	firstBeside = 4                // slices made beside each other
+	firstTime   = time.Minute // bounds createFirst
+	firstBeside = 4           // slices made beside each other
 )
 
 // createFirst makes the slices of a node that has none yet. The controller waits a whole
