@@ -85,8 +85,9 @@ func (h overHTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(encode(out))
 }
 
+// encode writes a copy: the codec changes what it writes, and the fake hands out its own.
 func encode(o runtime.Object) []byte {
-	text, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, resourceapi.SchemeGroupVersion), o)
+	text, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion, resourceapi.SchemeGroupVersion), o.DeepCopyObject())
 	if err != nil {
 		panic(err) // the test's own objects
 	}
