@@ -8,7 +8,6 @@ import (
 	"log/slog"
 
 	"github.com/sriovkit/sriovkit/libsriov"
-	"github.com/sriovkit/sriovkit/sriov-cni/attach"
 	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
 	"github.com/sriovkit/sriovkit/sriov-cni/repair"
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
@@ -30,10 +29,6 @@ func (c *call) release(ctx context.Context, who repair.Claimant, recordPath stri
 	if err != nil {
 		return err
 	}
-	ipam := c.conf.IPAM.Type
-	if ipam == "" {
-		ipam = rec.IPAM.Type
-	}
 	device, found := r.Attribute(rec, who)
 	if found {
 		if err := c.lock(ctx, device); err != nil {
@@ -42,7 +37,7 @@ func (c *call) release(ctx context.Context, who repair.Claimant, recordPath stri
 	}
 	// Plugins such as dhcp give a lease back through the interface, so the VF is
 	// taken back after that; no failure of theirs keeps it.
-	leaseErr := attach.Release(ctx, ipam, c.StdinData, who.Attachment, who.NetNS)
+	leaseErr := c.releaseLease(ctx, rec, who)
 	if !found {
 		slog.Info("no VF is known of this attachment")
 	} else if err := c.takeBack(ctx, device, rec, who); err != nil {

@@ -30,12 +30,23 @@ func (c *call) gc(ctx context.Context) error {
 		slog.Info("collecting attachment", "owner", s.who.ContainerID, "ownerIfname", s.who.IfName)
 		errs = append(errs, c.release(ctx, s.who, s.recordPath))
 	}
-	if c.conf.IPAM.Type != "" {
-		if _, err := delegate.Run(ctx, c.conf.IPAM.Type, "GC", c.StdinData); err != nil && !lacksCommand(err) {
-			errs = append(errs, attach.IPAMError("GC", c.conf.IPAM.Type, err))
-		}
+	return errors.Join(append(errs, c.gcLeases(ctx))...)
+}
+
+// gcLeases has the IPAM plugin collect what the valid attachments do not have.
+func (c *call) gcLeases(ctx context.Context) error {
+	ipam := c.conf.IPAM.Type
+	if ipam == "" {
+		return nil
 	}
-	return errors.Join(errs...)
+	if err := c.namesFiles(ipam); err != nil {
+		slog.Warn("IPAM plugin not run, for ADD refuses its files", "ipam", ipam, "err", err)
+		return nil
+	}
+	if _, err := delegate.Run(ctx, ipam, "GC", c.StdinData); err != nil && !lacksCommand(err) {
+		return attach.IPAMError("GC", ipam, err)
+	}
+	return nil
 }
 
 // stale is an attachment that is to go.

@@ -32,6 +32,9 @@ func (c *call) status(ctx context.Context) error {
 	if ipam == "" {
 		return nil
 	}
+	if err := c.namesFiles(ipam); err != nil {
+		return notReady(err, "ADD refuses it too; name another file, or have the node's administrator allow it")
+	}
 	if _, err := delegate.Find(ipam); err != nil {
 		return notReady(err, "install the IPAM plugin "+ipam)
 	}

@@ -25,28 +25,49 @@ func TestNamesFiles(t *testing.T) {
 		`"ipam":{"type":"whereabouts","range":"::/64","kubernetes":{"kubeconfig":"/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"}}`:                                      "",
 		`"ipam":{"type":"calico-ipam"},"kubernetes":{"kubeconfig":"/etc/cni/net.d/calico-kubeconfig"},"datastore_type":"kubernetes","log_file_path":"/var/log/calico/cni.log"`: "",
 		`"ipam":{"type":"static","addresses":[{"address":"10.10.0.1/24","gateway":"10.10.0.254"}],"routes":[{"dst":"0.0.0.0/0"}]}`:                                             "",
+		`"ipam":{"type":"whereabouts","range":"1.1.1.0/24","configuration_path":"/var/lib/rancher/k3s/agent/etc/cni/net.d/whereabouts.d/whereabouts.conf"}`:                    "",
+		`"ipam":{"type":"whereabouts","kubernetes":{"kubeconfig":"/var/lib/rancher/rke2/agent/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"}}`:                           "",
+		`"ipam":{"type":"kube-ovn","server_socket":"/run/openvswitch/kube-ovn-daemon.sock","provider":"sriov.default"}`:                                                        "",
+		`"ipam":{"type":"spiderpool","log_file_path":"/var/log/spidernet/spiderpool.log","ipam_unix_socket_path":"/var/run/spidernet/spiderpool.sock"}`:                        "",
+		`"ipam":{"type":"nv-ipam","daemonSocket":"unix:///var/lib/cni/nv-ipam/daemon.sock","confDir":"/etc/cni/net.d/nv-ipam.d","logFile":"/var/log/nv-ipam-cni.log"}`:         "",
+		`"ipam":{"type":"dhcp","daemonSocketPath":"/run/vpc/cni/dhcp.sock"}`:                                                                                                   "",
+		`"ipam":{"type":"host-local","subnet":"10.0.0.0/24","resolvConf":"/run/NetworkManager/resolv.conf"}`:                                                                   "",
+		`"ipam":{"type":"calico-ipam"},"etcd_key_file":"/etc/calico/certs/key.pem","nodename_file":"/var/lib/calico/nodename"`:                                                 "",
+		`"ipam":{"type":"calico-ipam"},"policy":{"type":"k8s","k8s_api_root":"https://a.example:6443","k8s_client_key":"/etc/calico/certs/kubernetes/client.key"}`:             "",
+		`"ipam":{"type":"calico-ipam"},"policy":{"k8s_api_root":""},"kubernetes":{"kubeconfig":"/etc/cni/net.d/calico-kubeconfig"}`:                                            "",
+		`"ipam":{"type":"static","addresses":[{"address":"fd00::2/64","gateway":"fd00::1"}],"routes":[{"dst":"fd00::/8"}]},"args":{"cni":{"ips":["fd00:1::/64"]}}`:             "",
+		`"ipam":{"type":"some","server":"https://a.example/path"}`:                                                                                                             "",
 		`"ipam":{},"kubernetes":{"kubeconfig":"/root/.kube/config"}`:                                                                                                           "", // no plugin reads it
 		ipam(`"dataDir":""`):            "",
 		ipam(`"dataDir":"/opt/ipam/a"`): "", // by the administrator
 		ipam(`"odd":"/opt/ipam"`):       "",
 		`"ipam":{"type":"some"},"logFile":"/etc/x","runtimeConfig":{"cgroupPath":"/kubepods"},"prevResult":{"interfaces":[{"sandbox":"/var/run/netns/a"}]}`: "",
 
-		ipam(`"dataDir":"/etc/cron.d"`):                                   "ipam.dataDir",
-		ipam(`"dataDir":"etc/cron.d"`):                                    "ipam.dataDir",
-		ipam(`"dataDir":"/run/../etc"`):                                   "ipam.dataDir",
-		ipam(`"dataDir":"/running"`):                                      "ipam.dataDir",
-		ipam(`"dataDir":"/var/lib/cni/sriov/pci"`):                        "ipam.dataDir",
-		ipam(`"dataDir":"/run","DATADIR":"/etc"`):                         "ipam.DATADIR",
-		ipam(`"dataDir":"/etc","dataDir":"/run"`):                         "ipam.dataDir",
-		ipam(`"re\u017folvConf":"/etc/shadow"`):                           "ipam.re\u017folvConf",
-		ipam(`"log_file":"/etc/profile.d/z.sh"`):                          "ipam.log_file",
-		ipam(`"log_file":"/tmp/../etc/profile.d/z.sh"`):                   "ipam.log_file",
-		ipam(`"kubernetes":{"kubeconfig":"/root/x"},"kubernetes":{}`):     "ipam.kubernetes.kubeconfig",
-		ipam(`"kubernetes":{"kubeconfig":["/etc/cni/a","/root/x"]}`):      "ipam.kubernetes.kubeconfig[1]",
-		ipam(`"daemonSocket":"unix:///run/a.sock","other":"unix:///x/y"`): "ipam.other",
-		ipam(`"a":[{"b":[["/proc/1/root"]]}]`):                            "ipam.a[0].b[0][0]",
-		`"ipam":{"type":"calico-ipam"},"etcd_key_file":"/etc/shadow"`:     "etcd_key_file",
-		`"ipam":{"type":"calico-ipam"},"x":{"log_file_path":"/etc/x"}`:    "x.log_file_path",
+		ipam(`"dataDir":"/etc/cron.d"`):                                                          "ipam.dataDir",
+		ipam(`"dataDir":"etc/cron.d"`):                                                           "ipam.dataDir",
+		ipam(`"dataDir":"/run/../etc"`):                                                          "ipam.dataDir",
+		ipam(`"dataDir":"/running"`):                                                             "ipam.dataDir",
+		ipam(`"dataDir":"/var/lib/cni/sriov/pci"`):                                               "ipam.dataDir",
+		ipam(`"dataDir":"/run","DATADIR":"/etc"`):                                                "ipam.DATADIR",
+		ipam(`"dataDir":"/etc","dataDir":"/run"`):                                                "ipam.dataDir",
+		ipam(`"re\u017folvConf":"/etc/shadow"`):                                                  "ipam.re\u017folvConf",
+		ipam(`"log_file":"/etc/profile.d/z.sh"`):                                                 "ipam.log_file",
+		ipam(`"log_file":"/tmp/../etc/profile.d/z.sh"`):                                          "ipam.log_file",
+		ipam(`"kubernetes":{"kubeconfig":"/root/x"},"kubernetes":{}`):                            "ipam.kubernetes.kubeconfig",
+		ipam(`"kubernetes":{"kubeconfig":["/etc/cni/a","/root/x"]}`):                             "ipam.kubernetes.kubeconfig[1]",
+		ipam(`"daemonSocket":"unix:///run/a.sock","other":"unix:///x/y"`):                        "ipam.other",
+		ipam(`"a":[{"b":[["/proc/1/root"]]}]`):                                                   "ipam.a[0].b[0][0]",
+		`"ipam":{"type":"calico-ipam"},"etcd_key_file":"/etc/shadow"`:                            "etcd_key_file",
+		`"ipam":{"type":"calico-ipam"},"x":{"log_file_path":"/etc/x"}`:                           "x.log_file_path",
+		`"ipam":{"type":"calico-ipam"},"policy":{"K8s_client_key":"/etc/kubernetes/pki/ca.key"}`: "policy.K8s_client_key",
+		`"ipam":{"type":"calico-ipam"},"policy":{"k8s_certificate_authority":"/etc/x"}`:          "policy.k8s_certificate_authority",
+		`"ipam":{"type":"some"},"other":"/etc/x"`:                                                "other",
+		ipam(`"other":"file:///etc/shadow"`):                                                     "ipam.other",
+		ipam(`"other":"file:/etc/shadow"`):                                                       "ipam.other",
+		ipam(`"other":"../etc/shadow"`):                                                          "ipam.other",
+		ipam(`"daemonSocket":"unix:///run/../etc/x"`):                                            "ipam.daemonSocket",
+		ipam(`"kubeconfig":"/var/lib/rancher/k3s/server/cred/admin.kubeconfig"`):                 "ipam.kubeconfig",
+		ipam(`"resolvConf":"/run/secrets/x"`):                                                    "ipam.resolvConf",
 	} {
 		r, err := Parse([]byte(`{"name":"net-a","type":"sriov","deviceID":"0000:af:06.0",`+conf+`}`), "")
 		require.NoError(t, err, conf)
@@ -57,6 +78,18 @@ func TestNamesFiles(t *testing.T) {
 		}
 		assert.ErrorContains(t, err, "invalid "+bad+" ", conf)
 		assert.ErrorContains(t, err, "ipamPaths", conf)
+	}
+
+	// A kubeconfig's token goes to no server that the network names.
+	for conf, at := range map[string]string{
+		`"ipam":{"type":"calico-ipam"},"policy":{"k8s_api_root":"https://x"},"kubernetes":{"kubeconfig":"/etc/cni/net.d/calico-kubeconfig"}`: "policy.k8s_api_root",
+		`"kubernetes":{"kubeconfig":"/etc/cni/a","K8S_API_ROOT":"https://x"},"ipam":{"type":"calico-ipam"}`:                                  "kubernetes.K8S_API_ROOT",
+		ipam(`"k":{"k8s_api_root":"https://x"}`) + `,"policy":{"k8s_api_root":"https://y"}`:                                                  "ipam.k.k8s_api_root",
+		ipam(`"kubernetes":{"k8s_api_root":"https://x"}`):                                                                                    "ipam.kubernetes.k8s_api_root",
+	} {
+		r, err := Parse([]byte(`{"name":"net-a","type":"sriov","deviceID":"0000:af:06.0",`+conf+`}`), "")
+		require.NoError(t, err, conf)
+		assert.ErrorContains(t, r.NamesFiles(nil, own), "invalid "+at+": want none beside a kubeconfig", conf)
 	}
 
 	// The directory is host-local's for the network of that name.

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/sriovkit/sriovkit/sriov-cni/attach"
+	"github.com/sriovkit/sriovkit/sriov-cni/repair"
+	"github.com/sriovkit/sriovkit/sriov-cni/request"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
+)
+
+// namesFiles is the error with which ADD refuses what the configuration names of the node
+// to an IPAM plugin; nil if the plugin may be run.
+func (c *call) namesFiles(ipam string) error {
+	r := request.Request{Conf: c.conf, Stdin: c.StdinData}
+	r.Conf.IPAM.Type = ipam
+	return r.NamesFiles(c.host.Node.IPAMPaths, c.StateDir)
+}
+
+// releaseLease has the IPAM plugin release what an attachment has. A configuration that ADD
+// refuses may be one that it took before an upgrade, or before the administrator allowed
+// less, and then the record says that this IPAM plugin leased. Without that there is no
+// lease, and the plugin is not run.
+func (c *call) releaseLease(ctx context.Context, rec state.Record, who repair.Claimant) error {
+	ipam := c.conf.IPAM.Type
+	if ipam == "" {
+		ipam = rec.IPAM.Type
+	}
+	if err := c.namesFiles(ipam); err != nil && rec.IPAM.Type != ipam {
+		slog.Warn("IPAM plugin not run, for ADD refuses its files and no record tells of a lease", "ipam", ipam, "err", err)
+		return nil
+	}
+	return attach.Release(ctx, ipam, c.StdinData, who.Attachment, who.NetNS)
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/stretchr/testify/require"
+)
+
+// host is a host without any device, with an IPAM plugin "spy" that writes down each command
+// that it was run for.
+type host struct {
+	Plugin
+	spied string
+}
+
+func newHost(t *testing.T) host {
+	t.Helper()
+	dir := t.TempDir()
+	h := host{Plugin{Root: filepath.Join(dir, "root"), StateDir: filepath.Join(dir, "state"), Stdout: io.Discard, Stderr: io.Discard}, filepath.Join(dir, "spied")}
+	require.NoError(t, os.MkdirAll(h.StateDir, 0o700))
+	require.NoError(t, os.MkdirAll(filepath.Join(h.Root, "sys/bus/pci/devices"), 0o700))
+	h.install(t, dir, "spy", `echo "$CNI_COMMAND $CNI_CONTAINERID" >>`+h.spied)
+	t.Setenv("CNI_PATH", dir)
+	return h
+}
+
+func (host) install(t *testing.T, dir, name, script string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+}
+
+// run is a call for container c1 with a configuration; keys are further ones of it.
+func (h host) run(t *testing.T, command, keys string) error {
+	t.Helper()
+	t.Setenv("CNI_COMMAND", command)
+	args := &skel.CmdArgs{ContainerID: "c1", IfName: "net1", StdinData: []byte(
+		`{"cniVersion":"1.1.0","name":"n","type":"sriov","deviceID":"0000:af:06.0","cni.dev/valid-attachments":[],` + keys + `}`)}
+	f := h.Funcs(t.Context())
+	return map[string]func(*skel.CmdArgs) error{"ADD": f.Add, "DEL": f.Del, "GC": f.GC, "STATUS": f.Status}[command](args)
+}
+
+// record puts the record of an attachment with a lease of a plugin into the state directory.
+// Each is to name a VF of its own, for a call's locks last as long as its process.
+func (h host) record(t *testing.T, containerID, device, ipam string) {
+	t.Helper()
+	text := fmt.Sprintf(`{"name":"n","deviceID":%q,"ipam":{"type":%q}}`, device, ipam)
+	require.NoError(t, os.WriteFile(filepath.Join(h.StateDir, containerID+"-net1"), []byte(text), 0o600))
+}
+
+// said is what the spy wrote down since it was asked last.
+func (h host) said(t *testing.T) string {
+	t.Helper()
+	b, _ := os.ReadFile(h.spied)
+	_ = os.Remove(h.spied)
+	return string(b)
+}
+
+func requireCode(t *testing.T, code uint, err error) {
+	t.Helper()
+	var e *types.Error
+	require.ErrorAs(t, err, &e)
+	require.Equal(t, code, e.Code, err)
+}
+
+// No command runs an IPAM plugin with files that ADD refuses, but to give back what it leased.
+func TestRefusedFilesReachNoIPAMPlugin(t *testing.T) {
+	h := newHost(t)
+	const good, refused = `"ipam":{"type":"spy","log_file":"/tmp/x"}`, `"ipam":{"type":"spy","log_file":"/etc/profile.d/z.sh"}`
+	requireCode(t, types.ErrInvalidNetworkConfig, h.run(t, "ADD", refused))
+	for command, said := range map[string]string{"DEL": "DEL c1\n", "GC": "GC \n", "STATUS": "STATUS \n"} {
+		t.Setenv("CNI_CONTAINERID", "")
+		require.NoError(t, h.run(t, command, good))
+		require.Equal(t, said, h.said(t))
+		err := h.run(t, command, refused)
+		require.Empty(t, h.said(t), command)
+		if command != "STATUS" {
+			require.NoError(t, err, command)
+			continue
+		}
+		requireCode(t, 50, err)
+		require.ErrorContains(t, err, "ipam.log_file")
+	}
+
+	h.record(t, "c1", "0000:af:06.1", "spy") // of a version that took it
+	require.NoError(t, h.run(t, "DEL", refused))
+	require.Equal(t, "DEL c1\n", h.said(t))
+	require.NoFileExists(t, filepath.Join(h.StateDir, "c1-net1"))
+	h.record(t, "c1", "0000:af:06.2", "host-local") // the network names another plugin by now
+	require.NoError(t, h.run(t, "DEL", refused))
+	require.Empty(t, h.said(t))
+	h.record(t, "c2", "0000:af:06.3", "spy")
+	require.NoError(t, h.run(t, "GC", refused))
+	require.Equal(t, "DEL c2\n", h.said(t))
+}
