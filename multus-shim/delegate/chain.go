@@ -173,6 +173,21 @@ func (r Runner) find(p plugin) (string, error) {
 	return "", fmt.Errorf("plugin %q is not installed in %s", p.Type, strings.Join(r.Path, ", "))
 }
 
+// Installed returns an error for a network with a plugin that is not there. Its DEL would
+// fail as well, as long as the plugin is missing.
+func (r Runner) Installed(a Attachment) error {
+	plugins, err := a.parse()
+	if err != nil {
+		return err
+	}
+	for _, p := range plugins {
+		if _, err := r.find(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r Runner) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("%w of %s", errDeadline, r.Timeout))
 }

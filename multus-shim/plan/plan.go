@@ -51,7 +51,7 @@ type Input struct {
 	DeviceInfoDir string
 	Lenient       bool // a request without its capability is only a warning
 	AnyDevice     bool // device IDs may be others than Devices
-	AnyLength     bool // no file is named after the attachments
+	AnyLength     bool // no file is named after the attachments, and their arguments are the runtime's
 }
 
 // Attachment is a delegate's attachment with what is done around it.
@@ -97,7 +97,7 @@ func Make(in Input) (attachments []Attachment, warnings []string, err error) {
 		}
 		a, err := in.attachment(n, names[i], device, i == 0)
 		if err == nil {
-			err = in.fileNames(a)
+			err = errors.Join(in.fileNames(a), in.argsLength(a))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("network %s: %w", n.Label(), err))
@@ -303,6 +303,18 @@ func (in Input) fileNames(a Attachment) error {
 	if name := filepath.Base(a.DeviceInfo); len(name)+tmpRoom > maxFileName {
 		return fmt.Errorf("namespace and name have %d bytes, at most %d leave room for container and interface in the %d of a device-info file's name: give it a shorter one",
 			len(a.Network), maxFileName-tmpRoom-(len(name)-len(a.Network)), maxFileName)
+	}
+	return nil
+}
+
+// maxVariable is what Linux takes for a variable of the environment, bytes
+// (MAX_ARG_STRLEN of execve(2), with the NUL).
+const maxVariable = 128 << 10
+
+// argsLength refuses an attachment whose plugins could not be started, for ADD or for DEL.
+func (in Input) argsLength(a Attachment) error {
+	if n := len("CNI_ARGS=") + len(a.Args.String()) + 1; n > maxVariable && !in.AnyLength {
+		return fmt.Errorf("ips: CNI_ARGS has %d bytes with them, a plugin can be given at most %d: ask for fewer addresses", n, maxVariable)
 	}
 	return nil
 }

@@ -96,6 +96,9 @@ func (c *call) prepare(ctx context.Context) (*pod, []plan.Attachment, error) {
 func (c *call) attach(ctx context.Context, p *pod, attachments []plan.Attachment) (stdout []byte, err error) {
 	r := &record.Record{Network: c.conf.Name, ContainerID: c.ContainerID, Ifname: c.IfName, Netns: c.Netns, Pod: c.pod}
 	for _, a := range attachments {
+		if err := c.runner.Installed(a.Attachment); err != nil {
+			return nil, fmt.Errorf("network %s, interface %s: %w", a.Network, a.Ifname, err)
+		}
 		r.Entries = append(r.Entries, record.Entry{Attachment: a.Attachment})
 	}
 	if err := c.store.Create(r); err != nil {

@@ -337,3 +337,37 @@ func memoryLimit(kib int64) int64 {
 	}
 	return kib
 }
+
+// What no plugin can be started with, or lacks a plugin, is refused before anything runs:
+// its DEL would fail as its ADD does, and the pod would never end.
+func TestNetworksThatCannotBeStarted(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		config, pod, want string
+		code              uint
+	}{
+		"20 000 addresses": {
+			config: `{"type":"recorder"}`, pod: `[{"name":"neta","ips":["` + strings.Repeat(`10.0.0.1","`, 20_000) + `10.0.0.2"]}]`,
+			want: "ask for fewer addresses", code: types.ErrInvalidNetworkConfig,
+		},
+		"a plugin is missing": {
+			config: `{"type":"nowhere"}`, pod: "neta", want: `plugin "nowhere" is not installed in `, code: types.ErrInternal,
+		},
+		"the last of a chain is missing": {
+			config: `{"cniVersion":"1.0.0","plugins":[{"type":"recorder"},{"type":"nowhere"}]}`, pod: "neta",
+			want: `plugin "nowhere" is not installed in `, code: types.ErrInternal,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.api.PutNAD(podNS, "neta", tc.config, nil)
+			e.networks(tc.pod)
+			e.mustFail("ADD", tc.code, tc.want)
+			assert.Empty(t, e.calls())
+			assert.Empty(t, e.leftovers())
+			e.must("DEL")
+			assert.Equal(t, []string{"DEL eth0"}, names(e.calls()))
+		})
+	}
+}
