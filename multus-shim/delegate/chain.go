@@ -161,12 +161,12 @@ func environ(values []string) []string {
 	return append(slices.DeleteFunc(os.Environ(), set), values...)
 }
 
-// find returns the first regular file of the plugin's name in Path. The invoke
+// find returns the first executable file of the plugin's name in Path. The invoke
 // package of libcni would do, and link a tracing stack into every ADD.
 func (r Runner) find(p plugin) (string, error) {
 	for _, dir := range r.Path {
 		path := filepath.Join(dir, p.Type)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return path, nil
 		}
 	}

@@ -353,6 +353,9 @@ func TestNetworksThatCannotBeStarted(t *testing.T) {
 		"a plugin is missing": {
 			config: `{"type":"nowhere"}`, pod: "neta", want: `plugin "nowhere" is not installed in `, code: types.ErrInternal,
 		},
+		"a plugin is no program": {
+			config: `{"type":"calls"}`, pod: "neta", want: `plugin "calls" is not installed in `, code: types.ErrInternal,
+		},
 		"the last of a chain is missing": {
 			config: `{"cniVersion":"1.0.0","plugins":[{"type":"recorder"},{"type":"nowhere"}]}`, pod: "neta",
 			want: `plugin "nowhere" is not installed in `, code: types.ErrInternal,
@@ -363,6 +366,7 @@ func TestNetworksThatCannotBeStarted(t *testing.T) {
 			e := newEnv(t)
 			e.api.PutNAD(podNS, "neta", tc.config, nil)
 			e.networks(tc.pod)
+			require.NoError(t, os.WriteFile(filepath.Join(e.dir, "bin", "calls"), []byte("#!/bin/sh\n"), 0o644))
 			e.mustFail("ADD", tc.code, tc.want)
 			assert.Empty(t, e.calls())
 			assert.Empty(t, e.leftovers())
