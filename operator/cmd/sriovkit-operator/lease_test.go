@@ -84,7 +84,7 @@ func (l *leases) serve(w http.ResponseWriter, req *http.Request) {
 // cannot give the lease up either, and says why it ends.
 func TestLostLease(t *testing.T) {
 	t.Parallel()
-	times := lease{elect: true, duration: 6 * time.Second, renew: time.Second, retry: 200 * time.Millisecond}
+	times := lease{elect: true, duration: 15 * time.Second, renew: time.Second, retry: 200 * time.Millisecond}
 	require.NoError(t, times.check())
 	var l leases
 	var stuck, open atomic.Bool
