@@ -65,13 +65,17 @@ func (c *call) parse() (request.Request, error) {
 	if err != nil {
 		return r, err
 	}
+	// Where kubelet keeps its records, for one, is not known: whose device it is can't be, either.
+	if c.nodeErr != nil {
+		return r, cnierr.New(types.ErrIOFailure, c.nodeErr, "mend the file on this node, or remove it if the defaults will do")
+	}
 	if len(r.Unknown) > 0 {
 		slog.Warn("unknown keys in the configuration", "keys", r.Unknown[:min(len(r.Unknown), shownKeys)], "count", len(r.Unknown))
 	}
 	if err := r.NamesFiles(c.host.Node.IPAMPaths, c.StateDir); err != nil {
 		return r, err
 	}
-	return r, c.host.RefuseForeign(r.Device, r.PodUID)
+	return r, nil
 }
 
 // openPod opens the pod's namespace, which must not be the host's own: that
@@ -99,6 +103,10 @@ func (c *call) claim(ctx context.Context, r request.Request, space state.Namespa
 		return j, "", c.host.NoDevice(r.Device, err)
 	}
 	if err := c.lock(ctx, r.Device); err != nil {
+		return j, "", err
+	}
+	// Under the lock: whoever waited for it may have waited for the device to become another's.
+	if err := c.host.RefuseForeign(r.Device, r.PodUID); err != nil {
 		return j, "", err
 	}
 	hostName, err = c.repairer().Claim(ctx, r.Device, c.attachment())

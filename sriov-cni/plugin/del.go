@@ -18,8 +18,11 @@ import (
 // all it can before it reports what it could not do: then the state stays, and
 // the next DEL goes on.
 func (c *call) del(ctx context.Context) error {
-	a := c.attachment()
-	return c.release(ctx, repair.Claimant{Attachment: a, NetNS: c.Netns, Device: c.conf.DeviceID}, c.store.RecordPath(a))
+	who := repair.Claimant{Attachment: c.attachment(), NetNS: c.Netns}
+	if a, err := c.conf.Device(); err == nil {
+		who.Device = a.String()
+	}
+	return c.release(ctx, who, c.store.RecordPath(who.Attachment))
 }
 
 // release is DEL for one attachment, whose record is at recordPath.
@@ -29,7 +32,10 @@ func (c *call) release(ctx context.Context, who repair.Claimant, recordPath stri
 	if err != nil {
 		return err
 	}
-	device, found := r.Attribute(rec, who)
+	device, found, err := r.Attribute(rec, who)
+	if err != nil {
+		return err
+	}
 	if found {
 		if err := c.lock(ctx, device); err != nil {
 			return err

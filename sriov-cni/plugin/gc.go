@@ -71,6 +71,7 @@ func (c *call) stale(valid []types.GCAttachment) ([]stale, error) {
 			if errors.Is(err, state.ErrDamaged) {
 				slog.Warn("journal is damaged; the next ADD or DEL of its VF deals with it", "pci", device, "err", err)
 			}
+			errs = append(errs, state.Undecided(err))
 			continue
 		}
 		if j.Network == c.conf.Name && !known[j.Owner] {

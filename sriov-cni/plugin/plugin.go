@@ -53,10 +53,11 @@ const lockTimeout = 60 * time.Second
 type call struct {
 	*Plugin
 	*skel.CmdArgs
-	host   *vf.Host
-	store  state.Store
-	conf   request.Conf // the keys that every command reads
-	locked map[libsriov.Address]bool
+	host    *vf.Host
+	nodeErr error // why the node's configuration is not in force; DEL goes on without
+	store   state.Store
+	conf    request.Conf // the keys that every command reads
+	locked  map[libsriov.Address]bool
 }
 
 // Funcs are the CNI commands. Their errors are *types.Error.
@@ -98,7 +99,8 @@ func (p *Plugin) begin(command string, args *skel.CmdArgs) (*call, error) {
 	if c.conf, err = request.Basics(args.StdinData); err != nil {
 		return nil, err
 	}
-	node, nodeErr := vf.ReadNodeConfig(p.Root)
+	var node vf.NodeConfig
+	node, c.nodeErr = vf.ReadNodeConfig(p.Root)
 	w, logErr := p.Stderr, error(nil)
 	if c.conf.LogFile != "" {
 		if w, logErr = openLog(filepath.Join(p.Root, node.LogDirectory), c.conf.LogFile); logErr != nil {
@@ -107,7 +109,7 @@ func (p *Plugin) begin(command string, args *skel.CmdArgs) (*call, error) {
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level(c.conf.LogLevel)})).With(
 		"cniName", "sriov-cni", "command", command, "containerID", args.ContainerID, "netns", args.Netns, "ifname", args.IfName))
-	if err := errors.Join(nodeErr, logErr); err != nil {
+	if err := errors.Join(c.nodeErr, logErr); err != nil {
 		slog.Warn("configuration of the node or of the log is not followed", "err", err)
 	}
 	c.host, err = vf.Open(p.Root, node)

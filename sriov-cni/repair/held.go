@@ -25,63 +25,77 @@ type Claimant struct {
 }
 
 // Attribute finds out which VF an attachment has: from its record or, if that is
-// lost, from the journals, from the markers, or from the pod itself.
-func (r Repairer) Attribute(rec state.Record, c Claimant) (libsriov.Address, bool) {
-	s := r.Store
+// lost, from the journals, from the markers, or from the pod itself. What cannot be
+// read at this moment is an error unless something else names the VF: it may have been
+// what does.
+func (r Repairer) Attribute(rec state.Record, c Claimant) (a libsriov.Address, found bool, err error) {
+	var unread []error
 	owned := func(a libsriov.Address) bool {
-		j, err := s.Journal(a)
+		j, err := r.Store.Journal(a)
+		unread = append(unread, state.Undecided(err))
 		return err == nil && j.Owner == c.Attachment
 	}
 	recorded, err := libsriov.ParseAddress(rec.Device)
 	isRecorded := err == nil
 	if isRecorded && owned(recorded) {
-		return recorded, true
+		return recorded, true, nil
 	}
-	journals, _ := s.Devices("vf")
+	journals, err := r.Store.Devices("vf")
+	unread = append(unread, state.Undecided(err))
 	if i := slices.IndexFunc(journals, owned); i >= 0 {
-		return journals[i], true
+		return journals[i], true, nil
 	}
 	named, err := libsriov.ParseAddress(c.Device)
 	isNamed := err == nil
-	switch {
-	case isRecorded && (!isNamed || named == recorded):
-		return recorded, true
-	case isNamed && r.hasInPod(c, named):
-		return named, true
-	case isRecorded:
-		return recorded, true
-	case c.NetNS == "":
-		return libsriov.Address{}, false
+	if isRecorded && (!isNamed || named == recorded) {
+		return recorded, true, nil
 	}
-	markers, _ := s.Devices("pci")
-	for _, a := range markers {
-		path, err := s.Marker(a)
-		if err == nil && path == c.NetNS && !state.Exists(s.JournalPath(a)) {
-			return a, true
+	if isNamed {
+		has, err := r.hasInPod(c, named)
+		if has {
+			return named, true, nil
+		}
+		unread = append(unread, err)
+	}
+	if isRecorded {
+		return recorded, true, nil
+	}
+	if c.NetNS != "" {
+		markers, err := r.Store.Devices("pci")
+		unread = append(unread, state.Undecided(err))
+		for _, a := range markers {
+			path, err := r.Store.Marker(a)
+			unread = append(unread, state.Undecided(err))
+			if err == nil && path == c.NetNS && !state.Exists(r.Store.JournalPath(a)) {
+				return a, true, nil
+			}
 		}
 	}
-	return libsriov.Address{}, false
+	return libsriov.Address{}, false, cnierr.IO(errors.Join(unread...))
 }
 
 // hasInPod reports whether the interface that the runtime names is a VF's: proof
 // enough that the pod has the VF, whatever is left of the files. On the host's own
-// namespace it is none.
-func (r Repairer) hasInPod(c Claimant, a libsriov.Address) bool {
+// namespace it is none. An error leaves open whether it has.
+func (r Repairer) hasInPod(c Claimant, a libsriov.Address) (bool, error) {
 	ns, _, err := state.Namespace{Path: c.NetNS}.Open()
+	if errors.Is(err, state.ErrNoNamespace) {
+		return false, nil
+	}
 	if err != nil {
-		return false
+		return false, cnierr.IO(err)
 	}
 	defer ns.Close()
 	if file.Same(ns, r.Host.NetNSPath()) {
-		return false
+		return false, nil
 	}
 	pod, err := link.Open(ns)
 	if err != nil {
-		return false
+		return false, cnierr.IO(err)
 	}
 	defer pod.Close()
 	l, err := pod.ByName(c.IfName)
-	return err == nil && l.BelongsTo(a)
+	return err == nil && l.BelongsTo(a), cnierr.IO(state.Undecided(err))
 }
 
 // Held reports, under the lock, whether the attachment still has the VF, and how
@@ -97,8 +111,10 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 	// Without record and marker the journal looks like what the other plugin's DEL
 	// leaves. But the pod has the VF: both were lost.
 	if marker == "" && rec.Device == "" {
-		if j, err = r.Store.Journal(a); err == nil && j.Owner == c.Attachment && r.hasInPod(c, a) {
-			return j, true, nil
+		if j, err = r.Store.Journal(a); err == nil && j.Owner == c.Attachment {
+			if inPod, err := r.hasInPod(c, a); inPod || err != nil {
+				return j, inPod, err
+			}
 		}
 	}
 	j, err = r.Store.LoadJournal(a, marker)
@@ -112,27 +128,50 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 	case rec.Sriovkit != nil:
 		// DEL removes marker, journal, record. Without the first two it was done,
 		// unless the pod has the VF all the same: then both were lost.
-		switch {
-		case marker == c.NetNS && marker != "" || r.hasInPod(c, a):
-		case marker != "" && c.NetNS == "" && r.onlyRecord(a, c.Attachment):
-			c.NetNS = marker
-		default:
-			return j, false, nil
+		if marker == "" || marker != c.NetNS {
+			if c.NetNS, err = r.stillHas(a, marker, c); c.NetNS == "" || err != nil {
+				return j, false, err
+			}
 		}
-	default:
+	case marker != "" && marker != c.NetNS: // the other plugin's record
+		mine := false
+		if c.NetNS == "" {
+			if mine, err = r.onlyRecord(a, c.Attachment); err != nil {
+				return j, false, err
+			}
+		}
 		switch {
-		case marker == "" || marker == c.NetNS:
-		case c.NetNS == "" && r.onlyRecord(a, c.Attachment): // the runtime has lost the path; the marker has not
+		case mine:
 			c.NetNS = marker
 		case r.markerHolds(a, marker) != nil:
 			return j, false, nil
 		}
 	}
 	if rec.Device == "" {
-		return r.guess(a, c), marker != "" && marker == c.NetNS || r.hasInPod(c, a), nil
+		if marker != "" && marker == c.NetNS {
+			return r.guess(a, c), true, nil
+		}
+		inPod, err := r.hasInPod(c, a)
+		return r.guess(a, c), inPod, err
 	}
 	j, err = rec.Journal(c.Attachment, c.NetNS)
 	return r.withPF(j), err == nil, cnierr.IO(err)
+}
+
+// stillHas is the path of the namespace in which an attachment, of which there is a record
+// but neither its journal nor a marker of that path, has the VF all the same; "" if it has not.
+func (r Repairer) stillHas(a libsriov.Address, marker string, c Claimant) (netns string, err error) {
+	if inPod, err := r.hasInPod(c, a); inPod || err != nil {
+		return c.NetNS, err
+	}
+	if marker == "" || c.NetNS != "" {
+		return "", nil
+	}
+	// The runtime has lost the path; the marker has not.
+	if mine, err := r.onlyRecord(a, c.Attachment); !mine || err != nil {
+		return "", err
+	}
+	return marker, nil
 }
 
 // guess is the journal of a VF of which no file tells how it was: its interface
@@ -152,15 +191,16 @@ func (r Repairer) withPF(j state.Journal) state.Journal {
 	return j
 }
 
-// onlyRecord reports that no other attachment's record names the device.
-func (r Repairer) onlyRecord(a libsriov.Address, own state.Attachment) bool {
+// onlyRecord reports that no other attachment's record names the device. An error leaves
+// open whether one does.
+func (r Repairer) onlyRecord(a libsriov.Address, own state.Attachment) (bool, error) {
 	all, err := r.Store.Records()
 	for _, f := range all {
 		if f.Owner != own && f.Device == a.String() {
-			return false
+			return false, nil
 		}
 	}
-	return err == nil
+	return err == nil, cnierr.IO(err)
 }
 
 // LoadRecord reads an attachment's record. One that is not there, is damaged, or

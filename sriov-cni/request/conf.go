@@ -76,7 +76,7 @@ func Basics(stdin []byte) (Conf, error) {
 	}
 	var c Conf
 	read := map[string]any{
-		"cniVersion": &c.CNIVersion, "name": &c.Name, "ipam": &c.IPAM, "deviceID": &c.DeviceID, "logLevel": &c.LogLevel, "logFile": &c.LogFile,
+		"cniVersion": &c.CNIVersion, "name": &c.Name, "ipam": &c.IPAM, "deviceID": &c.DeviceID, "pciBusID": &c.PCIBusID, "runtimeConfig": &c.RuntimeConfig, "logLevel": &c.LogLevel, "logFile": &c.LogFile,
 	}
 	for _, m := range all {
 		if to := read[m.key]; to != nil {

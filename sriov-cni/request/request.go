@@ -54,7 +54,7 @@ func Parse(stdin []byte, args string) (Request, error) {
 	env, envErr := readArgs(args)
 	r.PodUID = string(env.K8S_POD_UID)
 	var errs [7]error
-	r.Device, errs[0] = c.device()
+	r.Device, errs[0] = c.Device()
 	r.Admin.VLAN, errs[1] = c.vlan()
 	r.MAC, errs[2] = c.mac(string(env.MAC))
 	r.Admin.MAC = r.MAC
@@ -115,9 +115,9 @@ func choose[T any](field, text string, to *T, options []option[T]) error {
 	return fmt.Errorf("invalid %s %.40q: want %s or %s", field, text, strings.Join(names[:last], ", "), names[last])
 }
 
-// device settles which VF is meant. Multus and the DRA driver put the address
+// Device settles which VF is meant. Multus and the DRA driver put the address
 // into deviceID; the others are where runtimes without them leave it.
-func (c Conf) device() (libsriov.Address, error) {
+func (c Conf) Device() (libsriov.Address, error) {
 	for _, s := range []struct{ field, value string }{
 		{"deviceID", c.DeviceID}, {"runtimeConfig.deviceID", c.RuntimeConfig.DeviceID},
 		{"pciBusID", c.PCIBusID}, {"runtimeConfig.pciBusID", c.RuntimeConfig.PCIBusID},

@@ -123,6 +123,11 @@ func TestDeviceFallbacks(t *testing.T) {
 		r, err := Parse([]byte("{"+conf+"}"), "")
 		require.NoError(t, err, conf)
 		assert.Equal(t, want, r.Device.String())
+		basics, err := Basics([]byte("{" + conf + "}")) // what DEL goes by
+		require.NoError(t, err, conf)
+		device, err := basics.Device()
+		require.NoError(t, err, conf)
+		assert.Equal(t, want, device.String())
 	}
 }
 

@@ -24,8 +24,17 @@ type Namespace struct {
 // one it led to. Other errors leave open whether it does.
 var ErrNoNamespace = errors.New("network namespace is gone")
 
-// undecided are errors of an open that has not found out.
-var undecided = []unix.Errno{unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EIO}
+// undecided are errors of a call that has not found out.
+var undecided = []unix.Errno{unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.EIO}
+
+// Undecided is err if it leaves open what is there: a lack of rights, memory or open files,
+// or a failing disk. It is nil if err says that nothing is, or nothing that can be understood.
+func Undecided(err error) error {
+	if slices.ContainsFunc(undecided, func(e unix.Errno) bool { return errors.Is(err, e) }) {
+		return err
+	}
+	return nil
+}
 
 // nsfsMagic is NSFS_MAGIC of linux/magic.h.
 const nsfsMagic = 0x6e736673
@@ -38,7 +47,7 @@ func (n Namespace) Open() (*os.File, Namespace, error) {
 	}
 	f, err := file.Open(n.Path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		if !slices.ContainsFunc(undecided, func(e unix.Errno) bool { return errors.Is(err, e) }) {
+		if Undecided(err) == nil {
 			err = fmt.Errorf("%w: %w", ErrNoNamespace, err)
 		}
 		return nil, n, err

@@ -247,7 +247,7 @@ func (s Store) Marker(a libsriov.Address) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// Devices lists the VFs that have a journal or a marker.
+// Devices lists the VFs that have a journal (kind "vf") or a marker (kind "pci").
 func (s Store) Devices(kind string) ([]libsriov.Address, error) {
 	names, err := list(filepath.Join(s.Dir, kind))
 	var out []libsriov.Address
@@ -266,14 +266,16 @@ type Found struct {
 	Owner Attachment
 }
 
-// Records reads every record that can be understood.
+// Records reads every record that can be understood. The error tells of those that could
+// not be read, of which nobody knows what they say.
 func (s Store) Records() ([]Found, error) {
 	names, err := list(s.Dir)
+	unread := []error{err}
 	var all []Found
 	for _, name := range names {
 		f := Found{Path: filepath.Join(s.Dir, name), Owner: splitRecordName(name)}
-		var err error
 		if f.Record, err = s.Record(f.Path); err != nil {
+			unread = append(unread, Undecided(err))
 			continue
 		}
 		if f.Sriovkit != nil && f.Sriovkit.Owner != (Attachment{}) {
@@ -281,7 +283,7 @@ func (s Store) Records() ([]Found, error) {
 		}
 		all = append(all, f)
 	}
-	return all, err
+	return all, errors.Join(unread...)
 }
 
 // list names the files of a directory that may be missing, temporary ones left

@@ -42,8 +42,9 @@ const (
 	defaultKubeletDirectory = "/var/lib/kubelet"
 )
 
-// ReadNodeConfig reads the administrator's file below root. With an error the
-// defaults are returned: they allow nothing that the file would not.
+// ReadNodeConfig reads the administrator's file below root. With an error the defaults are
+// returned, which are good for taking a VF back, but not for giving one: kubelet's records
+// may be elsewhere.
 func ReadNodeConfig(root string) (NodeConfig, error) {
 	defaults := NodeConfig{LogDirectory: defaultLogDirectory, KubeletDirectory: defaultKubeletDirectory}
 	b, err := file.Read(filepath.Join(root, NodeConfigPath))
@@ -54,8 +55,12 @@ func ReadNodeConfig(root string) (NodeConfig, error) {
 	if err == nil {
 		err = json.Unmarshal(b, &c)
 	}
-	if err == nil && slices.ContainsFunc(append([]string{c.LogDirectory, c.KubeletDirectory}, c.IPAMPaths...), func(p string) bool { return !path.IsAbs(p) }) {
-		err = errors.New("logDirectory, kubeletDirectory and ipamPaths must be absolute paths")
+	if err == nil {
+		for _, p := range append([]string{c.LogDirectory, c.KubeletDirectory}, c.IPAMPaths...) {
+			if !path.IsAbs(p) {
+				err = fmt.Errorf("%q: logDirectory, kubeletDirectory and ipamPaths must be absolute paths", p)
+			}
+		}
 	}
 	if err != nil {
 		return defaults, fmt.Errorf("%s: %w", NodeConfigPath, err)
