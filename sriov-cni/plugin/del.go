@@ -5,7 +5,9 @@ package plugin
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
@@ -42,8 +44,9 @@ func (c *call) release(ctx context.Context, who repair.Claimant, recordPath stri
 		}
 	}
 	// Plugins such as dhcp give a lease back through the interface, so the VF is
-	// taken back after that; no failure of theirs keeps it.
-	leaseErr := c.releaseLease(ctx, rec, who)
+	// taken back after that; no failure of theirs keeps it, and none that hangs.
+	_, err = os.Lstat(recordPath)
+	leaseErr := c.releaseLease(ctx, rec, who, !found && errors.Is(err, fs.ErrNotExist))
 	if !found {
 		slog.Info("no VF is known of this attachment")
 	} else if err := c.takeBack(ctx, device, rec, who); err != nil {

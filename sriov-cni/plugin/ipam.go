@@ -4,9 +4,11 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/sriovkit/sriovkit/sriov-cni/attach"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/delegate"
 	"github.com/sriovkit/sriovkit/sriov-cni/repair"
 	"github.com/sriovkit/sriovkit/sriov-cni/request"
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
@@ -23,8 +25,9 @@ func (c *call) namesFiles(ipam string) error {
 // releaseLease has the IPAM plugin release what an attachment has. A configuration that ADD
 // refuses may be one that it took before an upgrade, or before the administrator allowed
 // less, and then the record says that this IPAM plugin leased. Without that there is no
-// lease, and the plugin is not run.
-func (c *call) releaseLease(ctx context.Context, rec state.Record, who repair.Claimant) error {
+// lease, and the plugin is not run. unknown is an attachment of which there is no record and
+// no VF: then a plugin that is not there has leased nothing.
+func (c *call) releaseLease(ctx context.Context, rec state.Record, who repair.Claimant, unknown bool) error {
 	ipam := c.conf.IPAM.Type
 	if ipam == "" {
 		ipam = rec.IPAM.Type
@@ -33,5 +36,10 @@ func (c *call) releaseLease(ctx context.Context, rec state.Record, who repair.Cl
 		slog.Warn("IPAM plugin not run, for ADD refuses its files and no record tells of a lease", "ipam", ipam, "err", err)
 		return nil
 	}
-	return attach.Release(ctx, ipam, c.StdinData, who.Attachment, who.NetNS)
+	err := attach.Release(ctx, ipam, c.StdinData, who.Attachment, who.NetNS)
+	if unknown && errors.As(err, new(delegate.NotFoundError)) {
+		slog.Warn("IPAM plugin not run, and nothing is known of this attachment", "err", err)
+		return nil
+	}
+	return err
 }

@@ -8,9 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/sriovkit/sriovkit/libsriov"
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
+	"github.com/sriovkit/sriovkit/sriov-cni/internal/delegate"
+	"github.com/sriovkit/sriovkit/sriov-cni/state"
 	"github.com/stretchr/testify/require"
 )
 
@@ -99,4 +104,31 @@ func TestRefusedFilesReachNoIPAMPlugin(t *testing.T) {
 	h.record(t, "c2", "0000:af:06.3", "spy")
 	require.NoError(t, h.run(t, "GC", refused))
 	require.Equal(t, "DEL c2\n", h.said(t))
+}
+
+// An ADD that found no IPAM plugin left nothing, so DEL succeeds without it.
+func TestDelOfAPluginThatIsNotThere(t *testing.T) {
+	h := newHost(t)
+	for _, ipam := range []string{"hostlocal", "host/local"} {
+		require.NoError(t, h.run(t, "DEL", `"ipam":{"type":"`+ipam+`"}`))
+	}
+	h.record(t, "c1", "0000:af:06.1", "hostlocal")
+	requireCode(t, cnierr.IPAM, h.run(t, "DEL", `"ipam":{"type":"hostlocal"}`))
+}
+
+// An IPAM plugin that hangs at DEL does not keep the VF.
+func TestHangingIPAMPluginKeepsNoVF(t *testing.T) {
+	h := newHost(t)
+	limit := delegate.Limits["DEL"]
+	defer func() { delegate.Limits["DEL"] = limit }()
+	delegate.Limits["DEL"] = 100 * time.Millisecond
+	h.install(t, os.Getenv("CNI_PATH"), "spy", "exec sleep 1000")
+	a := libsriov.Address{Bus: 0xaf, Device: 6, Function: 4}
+	store := state.Store{Dir: h.StateDir}
+	j := state.Journal{Version: state.Version, Owner: state.Attachment{ContainerID: "c1", IfName: "net1"}, Network: "n", Device: a, NetNS: state.Namespace{Path: "/x"}}
+	require.NoError(t, state.Save(store.JournalPath(a), j))
+	err := h.run(t, "DEL", `"ipam":{"type":"spy"}`)
+	requireCode(t, cnierr.IPAM, err)
+	require.ErrorContains(t, err, "it took longer than 100ms")
+	require.NoFileExists(t, store.JournalPath(a), "the VF is not taken back")
 }

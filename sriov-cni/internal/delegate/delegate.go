@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -34,20 +35,38 @@ const (
 	outputDelay = 500 * time.Millisecond
 	// maxStderr is how much of what a plugin said on stderr an error repeats, from its end.
 	maxStderr = 1 << 10 // bytes
+	// maxStdout is how long a result may be.
+	maxStdout = 1 << 20 // bytes
+	// nowhere is the working directory of every plugin, in which no file can be made: what a
+	// network names without a leading slash is not a file of the node.
+	nowhere = "/proc/self/fdinfo"
 )
 
-// Find returns the path of a plugin in one of the directories of CNI_PATH.
+// Limits is how long a plugin may take for a command. By default kubelet gives its runtime
+// four minutes to start a pod's sandbox and two to end it, of which ADD's undoing and DEL's
+// bringing back of the VF need their part. Only tests change it.
+var Limits = map[string]time.Duration{
+	"ADD": 150 * time.Second, "DEL": 75 * time.Second, "CHECK": 75 * time.Second, "GC": 75 * time.Second, "STATUS": 75 * time.Second,
+}
+
+// NotFoundError says that no directory of CNI_PATH has a plugin, for certain.
+type NotFoundError string
+
+func (e NotFoundError) Error() string { return string(e) }
+
+// Find returns the path of a plugin in one of the directories of CNI_PATH. The error is a
+// NotFoundError unless a directory could not be looked into.
 func Find(plugin string) (string, error) {
 	path := os.Getenv("CNI_PATH")
 	if plugin == "" || plugin != filepath.Base(plugin) || plugin == ".." || plugin == "." {
-		return "", fmt.Errorf("invalid plugin name %q: want the name of a program in a directory of CNI_PATH", plugin)
+		return "", NotFoundError(fmt.Sprintf("invalid plugin name %q: want the name of a program in a directory of CNI_PATH", plugin))
 	}
 	var unknown []error
 	for _, dir := range filepath.SplitList(path) {
 		file := filepath.Join(dir, plugin)
 		switch info, err := os.Stat(file); {
 		case err == nil && info.Mode().IsRegular():
-			return file, nil
+			return filepath.Abs(file)
 		case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR):
 			unknown = append(unknown, err)
 		}
@@ -55,7 +74,7 @@ func Find(plugin string) (string, error) {
 	if len(unknown) > 0 {
 		return "", fmt.Errorf("failed to find plugin %q in path %q: %w", plugin, path, errors.Join(unknown...))
 	}
-	return "", fmt.Errorf("failed to find plugin %q in path %q", plugin, path)
+	return "", NotFoundError(fmt.Sprintf("failed to find plugin %q in path %q", plugin, path))
 }
 
 // Nested is set in the environment of every plugin that this one runs. By it a
@@ -63,25 +82,30 @@ func Find(plugin string) (string, error) {
 const Nested = "SRIOV_CNI_DELEGATE"
 
 // Run runs a plugin of CNI_PATH for a command and returns what it printed. It gets the
-// environment of this call with CNI_COMMAND, and the further variables, replaced. An
-// error that the plugin reported is a *types.Error.
+// environment of this call with CNI_COMMAND, and the further variables, replaced, and is
+// stopped when Limits says so. An error that the plugin reported is a *types.Error.
 func Run(ctx context.Context, plugin, command string, conf []byte, env ...string) ([]byte, error) {
 	path, err := Find(plugin)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, Limits[command], fmt.Errorf("it took longer than %v", Limits[command]))
+	defer cancel()
 	for {
-		var stdout, stderr bytes.Buffer
+		var stdout head
+		var stderr tail
 		cmd := exec.CommandContext(ctx, path)
 		cmd.Env = append(append(os.Environ(), "CNI_COMMAND="+command, Nested+"=1"), env...)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(conf), &stdout, &stderr
-		cmd.WaitDelay = outputDelay
+		cmd.WaitDelay, cmd.Dir = outputDelay, nowhere
 		err := cmd.Run()
 		switch {
+		case stdout.err != nil:
+			return nil, stdout.err
 		case err == nil, errors.Is(err, exec.ErrWaitDelay):
-			return stdout.Bytes(), nil
+			return stdout.text, nil
 		case !errors.Is(err, syscall.ETXTBSY):
-			return nil, failure(ctx, err, stdout.Bytes(), stderr.String())
+			return nil, failure(ctx, err, stdout.text, string(stderr))
 		}
 		select {
 		case <-ctx.Done():
@@ -89,6 +113,30 @@ func Run(ctx context.Context, plugin, command string, conf []byte, env ...string
 		case <-time.After(busyRetry):
 		}
 	}
+}
+
+// head keeps what is written to it, up to maxStdout.
+type head struct {
+	text []byte
+	err  error // it was longer
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	if len(h.text)+len(p) > maxStdout {
+		h.err = fmt.Errorf("plugin printed more than %d bytes", maxStdout)
+		return 0, h.err
+	}
+	h.text = append(h.text, p...)
+	return len(p), nil
+}
+
+// tail keeps the last maxStderr bytes that are written to it.
+type tail []byte
+
+func (t *tail) Write(p []byte) (int, error) {
+	*t = append(*t, p[max(0, len(p)-maxStderr):]...)
+	*t = slices.Delete(*t, 0, max(0, len(*t)-maxStderr))
+	return len(p), nil
 }
 
 // failure is what a plugin reported, or how it ended without a report.
@@ -101,7 +149,7 @@ func failure(ctx context.Context, err error, stdout []byte, stderr string) error
 		return &reported
 	}
 	if stderr = strings.TrimSpace(stderr); stderr != "" {
-		stderr = strings.ToValidUTF8(stderr[max(0, len(stderr)-maxStderr):], "")
+		stderr = strings.ToValidUTF8(stderr, "")
 		return fmt.Errorf("plugin failed without a CNI error: %w: %q", err, stderr)
 	}
 	return fmt.Errorf("plugin failed without a CNI error: %w", err)

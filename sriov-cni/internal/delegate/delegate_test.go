@@ -7,7 +7,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/stretchr/testify/require"
@@ -32,7 +34,12 @@ func TestFind(t *testing.T) {
 	} {
 		_, err := Find(name)
 		require.ErrorContains(t, err, want)
+		require.ErrorAs(t, err, new(NotFoundError))
 	}
+	t.Setenv("CNI_PATH", "/"+strings.Repeat("x", 300))
+	_, err = Find("plugin")
+	require.ErrorContains(t, err, "failed to find plugin")
+	require.False(t, errors.As(err, new(NotFoundError)), "one directory could not be looked into")
 }
 
 func TestRun(t *testing.T) {
@@ -85,6 +92,40 @@ func TestRunIsStopped(t *testing.T) {
 	}()
 	_, err := Run(ctx, "plugin", "ADD", nil)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// A plugin that does not end is stopped, and what it says is not kept without bound.
+func TestRunIsBounded(t *testing.T) {
+	limit := Limits["DEL"]
+	defer func() { Limits["DEL"] = limit }()
+	for script, want := range map[string]string{
+		"exec sleep 1000":    "plugin was stopped: it took longer than 100ms",
+		"exec cat /dev/zero": "plugin printed more than 1048576 bytes",
+		"head -c 3000000 /dev/zero >&2; echo the end >&2; exit 1": "the end",
+	} {
+		Limits["DEL"] = limit
+		if strings.Contains(script, "sleep") {
+			Limits["DEL"] = 100 * time.Millisecond
+		}
+		install(t, script)
+		_, err := Run(t.Context(), "plugin", "DEL", nil)
+		require.ErrorContains(t, err, want)
+		require.Less(t, len(err.Error()), 5*maxStderr)
+	}
+}
+
+// What a network names without a leading slash is no file of the node, and none is made.
+func TestRunFromNowhere(t *testing.T) {
+	install(t, `cat etc/passwd; echo x >a-file && echo made; echo done`)
+	out, err := Run(t.Context(), "plugin", "DEL", nil)
+	require.NoError(t, err)
+	require.Equal(t, "done\n", string(out))
+
+	dir := os.Getenv("CNI_PATH")
+	t.Chdir(strings.TrimPrefix(dir, "/nonexistent:"))
+	t.Setenv("CNI_PATH", ".")
+	_, err = Run(t.Context(), "plugin", "DEL", nil)
+	require.NoError(t, err)
 }
 
 func TestAdd(t *testing.T) {
