@@ -15,17 +15,59 @@ import (
 	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
-// TestClusterVFIO gives a pod a VF with a userspace driver: the device node of its
-// IOMMU group, and no interface.
+// TestClusterVFIO gives pods devices with a userspace driver, at the same time on a node
+// that has an IOMMU and on one that has none.
 func TestClusterVFIO(t *testing.T) {
-	e := newEnv(t)
+	newEnv(t)
+	t.Run("IOMMU", func(t *testing.T) {
+		t.Parallel()
+		withIOMMU(newEnv(t))
+	})
+	t.Run("NoIOMMU", func(t *testing.T) {
+		t.Parallel()
+		withoutIOMMU(newEnv(t))
+	})
+}
+
+// withIOMMU gives a pod the device node of its VF's IOMMU group, and no interface.
+func withIOMMU(e *env) {
 	e.run(pod{name: "driver", networks: "dpdk", resource: "openshift.io/dpdk"})
 	vf := e.device("driver", "openshift.io/dpdk")
 	group := e.node(fmt.Sprintf("basename $(readlink /sys/bus/pci/devices/%s/iommu_group)", vf))
-	assert.Equal(t, "vfio-pci", e.node(fmt.Sprintf("basename $(readlink /sys/bus/pci/devices/%s/driver)", vf)))
+	assert.Equal(e, "vfio-pci", e.node(fmt.Sprintf("basename $(readlink /sys/bus/pci/devices/%s/driver)", vf)))
 	e.exec("driver", "test", "-c", "/dev/vfio/vfio")
 	e.exec("driver", "test", "-c", "/dev/vfio/"+group)
-	assert.NotContains(t, e.exec("driver", "ip", "link"), "net1")
+	assert.NotContains(e, e.exec("driver", "ip", "link"), "net1")
+}
+
+// withoutIOMMU asks a node without an IOMMU for vfio. A VF of its own PF is refused, with
+// reason and remedy on the node's state, and keeps its driver. A function of a virtual
+// machine, as clouds have them, is given by vfio's no-IOMMU mode, which the daemon switches
+// on: a pod that may do raw I/O opens it.
+func withoutIOMMU(e *env) {
+	const function = "/sys/bus/pci/devices/0000:00:11.0"
+	const mode = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
+	state := func(path string) string {
+		return e.get("sriovnetworknodestate", "node2", "-n", component.Namespace, "-o", "jsonpath={.status."+path+"}")
+	}
+	require.Equal(e, "N", e.on(1, "cat "+mode))
+	e.apply(policy("refused", "node2", "0000:02:00.0", 1, "vfio-pci") + policy("bare", "node2", "0000:00:11.0", 1, "vfio-pci"))
+	e.Cleanup(func() {
+		e.kubectl("delete", "-n", component.Namespace, "sriovnetworknodepolicy/refused-node2", "sriovnetworknodepolicy/bare-node2")
+		e.until("the node is well again", func() bool { return state("syncStatus") == "Succeeded" })
+		assert.Equal(e, "virtio-pci", e.on(1, "basename $(readlink "+function+"/driver)"))
+		e.on(1, "echo N >"+mode)
+	})
+	e.allocatable("node2", "openshift.io/bare", "1")
+	const reason = "vfio-pci needs an IOMMU and 0000:02:10.0 is in no IOMMU group"
+	e.until(reason, func() bool { return strings.Contains(state("lastSyncError"), reason) })
+	assert.Equal(e, "igbvf", e.on(1, "basename $(readlink /sys/bus/pci/devices/0000:02:10.0/driver)"))
+
+	e.run(pod{name: "raw", resource: "openshift.io/bare", node: "node2", capability: "SYS_RAWIO"})
+	assert.Equal(e, "vfio-pci", e.on(1, "basename $(readlink "+function+"/driver)"))
+	group := e.on(1, "basename $(readlink "+function+"/iommu_group)")
+	e.on(1, "test -c /dev/vfio/noiommu-"+group)
+	e.exec("raw", "sh", "-c", "exec 3<>/dev/vfio/vfio 4<>/dev/vfio/"+group)
 }
 
 // pools of the device plugin alone: names with prefixes of their own, selectors by
@@ -121,42 +163,4 @@ func TestClusterVirtual(t *testing.T) {
 	assert.Contains(t, e.exec("guest", "ping", "-c2", "-W5", e.address("peer")), " 0% packet loss")
 	e.kubectl("delete", "pod", "guest", "peer")
 	e.until("the function is back", func() bool { return e.on(1, "ls /sys/bus/pci/devices/0000:00:10.0/virtio*/net || true") != "" })
-}
-
-// TestClusterNoIOMMU asks a node without an IOMMU for vfio. A VF of its own PF is refused,
-// with reason and remedy on the node's state, and keeps its driver. A function of a virtual
-// machine, as clouds have them, is given by vfio's no-IOMMU mode, which the daemon switches
-// on: a pod that may do raw I/O opens it.
-func TestClusterNoIOMMU(t *testing.T) {
-	e := newEnv(t)
-	const function = "/sys/bus/pci/devices/0000:00:11.0"
-	const mode = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"
-	state := func(path string) string {
-		return e.get("sriovnetworknodestate", "node2", "-n", component.Namespace, "-o", "jsonpath={.status."+path+"}")
-	}
-	require.Equal(t, "N", e.on(1, "cat "+mode))
-	e.apply(policy("refused", "node2", "0000:02:00.0", 1, "vfio-pci") + policy("bare", "node2", "0000:00:11.0", 1, "vfio-pci"))
-	e.Cleanup(func() {
-		e.kubectl("delete", "-n", component.Namespace, "sriovnetworknodepolicy/refused-node2", "sriovnetworknodepolicy/bare-node2")
-		e.until("the node is well again", func() bool { return state("syncStatus") == "Succeeded" })
-		assert.Equal(t, "virtio-pci", e.on(1, "basename $(readlink "+function+"/driver)"))
-		e.on(1, "echo N >"+mode)
-	})
-	e.allocatable("node2", "openshift.io/bare", "1")
-	const reason = "vfio-pci needs an IOMMU and 0000:02:10.0 is in no IOMMU group"
-	e.until(reason, func() bool { return strings.Contains(state("lastSyncError"), reason) })
-	assert.Equal(t, "igbvf", e.on(1, "basename $(readlink /sys/bus/pci/devices/0000:02:10.0/driver)"))
-
-	raw := pod{name: "raw", resource: "openshift.io/bare", node: "node2"}
-	e.run(pod{name: raw.name, resource: raw.resource, node: raw.node, capability: "SYS_RAWIO"})
-	assert.Equal(t, "vfio-pci", e.on(1, "basename $(readlink "+function+"/driver)"))
-	group := e.on(1, "basename $(readlink "+function+"/iommu_group)")
-	e.on(1, "test -c /dev/vfio/noiommu-"+group)
-	const open = "exec 3<>/dev/vfio/vfio 4<>/dev/vfio/"
-	e.exec("raw", "sh", "-c", open+group)
-	e.kubectl("delete", "pod", "raw")
-	e.run(raw)
-	_, err := e.Kubectl(e.ctx, nil, "exec", "raw", "--", "sh", "-c", open+group)
-	assert.ErrorContains(t, err, "Operation not permitted", "without the capability")
-	e.kubectl("delete", "pod", "raw")
 }

@@ -96,7 +96,9 @@ type env struct {
 func newEnv(t *testing.T) *env {
 	t.Helper()
 	cluster.Need(t)
-	started = true
+	if !started { // by a test that others may run beside
+		started = true
+	}
 	k, err := shared()
 	if err != nil && k != nil {
 		err = errors.Join(err, k.SaveLogs(context.Background()))
