@@ -27,6 +27,10 @@ var (
 	logs    = []string{"/tmp", "/var/log"}
 )
 
+// runtimes are where container runtimes have the file systems and sockets of containers. What
+// is there leads wherever a tenant's symbolic link does.
+var runtimes = []string{"/run/containerd", "/run/k3s", "/run/containers", "/run/crio", "/run/docker", "/run/user"}
+
 // ipamPaths are the keys by which IPAM plugins are told a file of the node, in lower case
 // as they match them in any, and where a network may have that file. Whoever writes the
 // network may be a tenant, and the plugin is root: beneath these directories what it
@@ -185,7 +189,17 @@ func (f *files) mayHave(name string, usual []string) bool {
 			return false
 		}
 	}
-	return slices.ContainsFunc(slices.Concat(usual, f.allowed), func(dir string) bool { return beneath(name, dir) })
+	in := func(dir string) bool { return beneath(name, dir) }
+	if slices.ContainsFunc(f.allowed, in) {
+		return true
+	}
+	if !slices.ContainsFunc(usual, in) {
+		return false
+	}
+	if rest, found := strings.CutPrefix(name, "/var/run/"); found { // the same, by a link of the node's
+		name = "/run/" + rest
+	}
+	return !slices.ContainsFunc(runtimes, in)
 }
 
 // beneath reports whether a clean path is a directory, or in it.

@@ -43,7 +43,10 @@ func TestNamesFiles(t *testing.T) {
 		ipam(`"odd":"/opt/ipam"`):       "",
 		`"ipam":{"type":"some"},"logFile":"/etc/x","runtimeConfig":{"cgroupPath":"/kubepods"},"prevResult":{"interfaces":[{"sandbox":"/var/run/netns/a"}]}`: "",
 
-		ipam(`"dataDir":"/etc/cron.d"`):                                                          "ipam.dataDir",
+		ipam(`"dataDir":"/etc/cron.d"`): "ipam.dataDir",
+		ipam(`"dataDir":"/run/containerd/io.containerd.runtime.v2.task/k8s.io/a/rootfs/x"`):      "ipam.dataDir",
+		ipam(`"dataDir":"/var/run/k3s/containerd/a/rootfs/x"`):                                   "ipam.dataDir",
+		ipam(`"server_socket":"unix:///run/containerd/containerd.sock"`):                         "ipam.server_socket",
 		ipam(`"dataDir":"etc/cron.d"`):                                                           "ipam.dataDir",
 		ipam(`"dataDir":"/run/../etc"`):                                                          "ipam.dataDir",
 		ipam(`"dataDir":"/running"`):                                                             "ipam.dataDir",
