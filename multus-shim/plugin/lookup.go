@@ -286,7 +286,7 @@ func (c *call) fetch(ctx context.Context, wants []want) (map[string]*fetch, erro
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil { // both may have been ready
-			f.err = context.Cause(ctx)
+			f.err = fmt.Errorf("network-attachment-definition %s: %w", s.Ref(), context.Cause(ctx))
 			continue
 		}
 		all.Go(func() {
