@@ -41,6 +41,9 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				out, err := c.plane.Kubectl(ctx, nil, "apply", "-k", "../../config")
 				require.NoError(t, err, out)
 			})
+			// Nobody here starts a program again that ends because its kinds are not served yet.
+			out, err := c.plane.Kubectl(ctx, nil, "wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+			require.NoError(t, err, out)
 			cmd := c.netns.Command(context.WithoutCancel(t.Context()), program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address=0")
 			cmd.Env = []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test", "CREATE_DEFAULT_CONFIG=true"}
 			require.NoError(t, cmd.Start())
