@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/sriovkit/sriovkit/e2e/conformance"
@@ -25,6 +26,10 @@ import (
 
 // version is set by the linker.
 var version = "devel"
+
+// The first thread of a program cannot end before it: a namespace that a goroutine made on
+// it would stay, with the VF in it. So it is main's alone.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
