@@ -106,6 +106,7 @@ struct vf {
 	bool mac_by_pf;
 	u8 mac[ETH_ALEN];		/* which the PF has set, or the trusted VF since */
 	bool pf_busy, vf_busy, push, carrier;
+	int push_again; /* how often more if the VF's driver fails */
 	unsigned long pf_ready, vf_ready, push_at; /* in jiffies */
 	unsigned int overlay;		/* attributes reported from shown */
 	struct ifla_vf_info shown;
@@ -210,6 +211,8 @@ static int take_mac(struct port *p, struct port *pf, int i)
 	err = p->real->ndo_set_mac_address(p->dev, &address);
 	if (!was_trusted)
 		pf->real->ndo_set_vf_trust(pf->dev, i, false);
+	if (!err && !ether_addr_equal(p->dev->dev_addr, pf->vf[i].mac))
+		err = -EADDRNOTAVAIL;
 	return err;
 }
 
@@ -224,8 +227,13 @@ static bool settle(struct port *pf, int i)
 	if (vf->push && time_after_eq(jiffies, vf->push_at)) {
 		vf->push = false;
 		p = port_of_vf(pf, i);
-		if (p && vf->mac_by_pf)
-			take_mac(p, pf, i); /* nobody is notified, as with those drivers */
+		/* Nobody is notified, as with those drivers. They look again and again at what the
+		 * PF has set, and igbvf gives up a message that igb does not answer within 0.1 s. */
+		if (p && vf->mac_by_pf && take_mac(p, pf, i) && vf->push_again) {
+			vf->push_again--;
+			vf->push = true;
+			vf->push_at = jiffies + msecs_to_jiffies(50);
+		}
 	}
 	if (vf->vf_busy && time_after_eq(jiffies, vf->vf_ready)) {
 		vf->vf_busy = false;
@@ -291,6 +299,7 @@ static void follow(struct port *pf, int i, enum setting a, bool changed)
 	}
 	if (pf_push_ms >= 0) {
 		vf->push = true;
+		vf->push_again = 100;
 		vf->push_at = at + msecs_to_jiffies(pf_push_ms);
 	}
 	WRITE_ONCE(resetting, 1);
