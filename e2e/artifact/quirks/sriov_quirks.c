@@ -314,6 +314,10 @@ static int report(struct port *pf, int i, struct ifla_vf_info *ivi)
 
 	if (err || !vf)
 		return err;
+	/* From a trusted igbvf that resets, as for another MTU, igb takes the address that it had
+	 * before. PFs whose address the VF takes over later keep theirs. */
+	if (vf->mac_by_pf && pf_push_ms >= 0)
+		ether_addr_copy(ivi->mac, vf->mac);
 	if (vf->overlay & BIT(MAC))
 		ether_addr_copy(ivi->mac, vf->shown.mac);
 	if (vf->overlay & BIT(VLAN))
