@@ -107,13 +107,16 @@ func (h *Host) RefuseUnlisted(a libsriov.Address) error {
 }
 
 // RefuseForeign is an error if kubelet has given a device to another pod than
-// the caller's. What is not known to be another's passes: networks may name
-// devices that no device plugin handles.
+// the caller's, or if its record cannot be read at this moment. What is not known to be
+// another's passes: networks may name devices that no device plugin handles.
 func (h *Host) RefuseForeign(a libsriov.Address, podUID string) error {
 	if podUID == "" {
 		return nil // who asks is not known
 	}
 	k, err := h.readKubelet(a)
+	if errors.As(err, new(*fs.PathError)) { // not read, unlike read and not understood
+		return cnierr.Busy(err, "whose device it is is not known; see the node's disk and limits")
+	}
 	k.pods = slices.DeleteFunc(k.pods, h.ended)
 	if err != nil || len(k.pods) == 0 || slices.Contains(k.pods, podUID) {
 		return nil

@@ -34,7 +34,11 @@ func TestAnotherPodsDeviceIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	first := libsriov.Address{Bus: 0xaf, Device: 6}
 	require.NoError(t, h.RefuseForeign(first, "zzz"), "without kubelet nothing is known")
-	put(t, h.Root, "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", checkpoint)
+	const record = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
+	require.NoError(t, os.MkdirAll(filepath.Join(h.Root, record), 0o700))
+	require.ErrorContains(t, h.RefuseForeign(first, "zzz"), "kubelet's record of devices: ", "what cannot be read may name another")
+	require.NoError(t, os.Remove(filepath.Join(h.Root, record)))
+	put(t, h.Root, record, checkpoint)
 	for name, tc := range map[string]struct {
 		function uint8
 		pod      string
