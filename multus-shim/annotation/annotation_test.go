@@ -120,6 +120,7 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		element(`"portMappings":[{"hostPort":1,"containerPort":70000}]`):                       "containerPort 70000",
 		element(`"portMappings":[{"hostPort":1,"containerPort":1,"protocol":"icmp"}]`):         `protocol "icmp"`,
 		element(`"portMappings":[{"hostPort":1,"containerPort":1,"hostIP":"x"}]`):              `hostIP "x"`,
+		element(`"portMappings":[{"hostPort":1,"containerPort":1,"hostIP":"fe80::1%e"}]`):      `hostIP "fe80::1%e"`,
 		element(`"bandwidth":{"egressRate":-1}`):                                               "egressRate -1",
 		element(`"bandwidth":{"ingressRate":1.5}`):                                             "bandwidth: ",
 		element(`"bandwidth":{"egressBurst":1}`):                                               "egressBurst needs egressRate",

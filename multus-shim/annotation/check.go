@@ -107,7 +107,7 @@ func (m *PortMapping) normalise() error {
 	}
 	m.Protocol = protocol
 	if m.HostIP != "" {
-		if _, err := netip.ParseAddr(m.HostIP); err != nil {
+		if addr, err := netip.ParseAddr(m.HostIP); err != nil || addr.Zone() != "" {
 			return fmt.Errorf("hostIP %q: want an IP address", brief.Text(m.HostIP))
 		}
 	}

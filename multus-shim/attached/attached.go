@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
@@ -128,15 +129,19 @@ func Remove(dir, podUID, containerID string, interfaces []string) error {
 		return nil //nolint:nilerr // it was never written
 	}
 	f, err := read(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && f.ContainerID != containerID:
-		return nil
-	case err == nil:
+	if err == nil {
+		if f.ContainerID != containerID {
+			return nil
+		}
 		if f.Attachments = f.without(interfaces); len(f.Attachments) > 0 {
 			return write(path, f)
 		}
 	}
-	return os.Remove(path) // also where it cannot be read
+	err = os.Remove(path) // also where it cannot be read
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, syscall.ENOTDIR) {
+		return nil // it was never written, or its driver has removed it
+	}
+	return err
 }
 
 func path(dir, podUID string) (string, error) {

@@ -24,25 +24,29 @@ type Runner struct {
 }
 
 // Add runs the chain and returns the result of its last plugin, in the version
-// the plugin chose. An error leaves to the caller to run Del.
-func (r Runner) Add(ctx context.Context, c Container, a Attachment) (json.RawMessage, error) {
+// the plugin chose, and how many plugins of the chain were started. An error leaves to the
+// caller to run Del of these: of one that cannot be started Del would fail, too.
+func (r Runner) Add(ctx context.Context, c Container, a Attachment) (result json.RawMessage, started int, err error) {
 	plugins, err := a.parse()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	ctx, cancel := r.bound(ctx)
 	defer cancel()
-	result := a.first(nil)
-	for _, p := range plugins {
+	result = a.first(nil)
+	for i, p := range plugins {
 		out, err := r.exec(ctx, "ADD", c, a, p, a.stdin(p, rawjson.Member{Key: "prevResult", Value: result}))
+		if errors.Is(err, errNotStarted) {
+			return nil, i, err
+		}
 		if err != nil {
-			return nil, err
+			return nil, i + 1, err
 		}
 		if result, err = a.result(out); err != nil {
-			return nil, fmt.Errorf("plugin %s: result of ADD: %w", p.Type, err)
+			return nil, i + 1, fmt.Errorf("plugin %s: result of ADD: %w", p.Type, err)
 		}
 	}
-	return result, nil
+	return result, len(plugins), nil
 }
 
 // Del runs the chain backwards with the result of Add, nil if there is none.

@@ -19,7 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errDeadline = errors.New("deadline")
+var (
+	errDeadline = errors.New("deadline")
+	// errNotStarted: the plugin has done nothing. Its binary is for another architecture, its
+	// interpreter is missing, the system is out of processes.
+	errNotStarted = errors.New("cannot be started")
+)
 
 const (
 	// stderrTail is how much of a plugin's stderr an error carries, bytes.
@@ -98,7 +103,7 @@ func start(ctx context.Context, path string, env []string, streams []uintptr) er
 		Env: env, Files: streams, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
-		return &os.PathError{Op: "fork/exec", Path: path, Err: err}
+		return fmt.Errorf("%w: %w", errNotStarted, &os.PathError{Op: "fork/exec", Path: path, Err: err})
 	}
 	killed := make(chan struct{})
 	leave := context.AfterFunc(ctx, func() {

@@ -37,7 +37,7 @@ func TestDeadlineKillsTheGroup(t *testing.T) {
 	ctx, end := context.WithCancelCause(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		_, err := r.Add(ctx, Container{ID: "c"}, a)
+		_, _, err := r.Add(ctx, Container{ID: "c"}, a)
 		done <- err
 	}()
 	text, err := os.ReadFile(fifo) // waits for the writer, and for its end
@@ -65,7 +65,7 @@ func TestDeadlineIsNamed(t *testing.T) {
 	t.Parallel()
 	r, a := script(t, "sleep 1000")
 	r.Timeout = time.Millisecond
-	_, err := r.Add(t.Context(), Container{ID: "c"}, a)
+	_, _, err := r.Add(t.Context(), Container{ID: "c"}, a)
 	require.EqualError(t, err, "plugin plugin: killed at the deadline of 1ms")
 	require.ErrorContains(t, r.Del(t.Context(), Container{ID: "c"}, a, nil), "killed at the deadline of 1ms")
 }
@@ -76,7 +76,7 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("CNI_IFNAME_", "kept")
 	r, a := script(t, `[ "$(tr '\0' '\n' </proc/$$/environ | grep -c ^CNI_IFNAME=)" = 1 ] || exit 3
 echo "{\"cniVersion\":\"1.0.0\",\"dns\":{\"domain\":\"$CNI_IFNAME $CNI_IFNAME_ $CNI_COMMAND\"}}"`)
-	out, err := r.Add(t.Context(), Container{ID: "c"}, a)
+	out, _, err := r.Add(t.Context(), Container{ID: "c"}, a)
 	require.NoError(t, err)
 	assert.Contains(t, string(out), `"net1 kept ADD"`)
 }
@@ -90,12 +90,12 @@ func TestEnds(t *testing.T) {
 		"kill -SEGV $$":         "plugin plugin: signal: segmentation fault without a CNI error on stdout",
 	} {
 		r, a := script(t, text)
-		_, err := r.Add(t.Context(), Container{ID: "c"}, a)
+		_, _, err := r.Add(t.Context(), Container{ID: "c"}, a)
 		assert.EqualError(t, err, want)
 	}
 	r, a := script(t, "")
 	require.NoError(t, os.WriteFile(filepath.Join(r.Path[0], "plugin"), []byte("\x7fELF"), 0o755))
-	_, err := r.Add(t.Context(), Container{ID: "c"}, a)
+	_, _, err := r.Add(t.Context(), Container{ID: "c"}, a)
 	require.ErrorContains(t, err, "exec format error")
 }
 
@@ -105,7 +105,7 @@ func TestTooLate(t *testing.T) {
 	r, a := script(t, "touch $(dirname $0)/started")
 	ctx, end := context.WithCancelCause(t.Context())
 	end(errDeadline)
-	_, err := r.Add(ctx, Container{ID: "c"}, a)
+	_, _, err := r.Add(ctx, Container{ID: "c"}, a)
 	require.ErrorContains(t, err, "killed at the deadline")
 	require.NoFileExists(t, filepath.Join(r.Path[0], "started"))
 }

@@ -25,7 +25,7 @@ const DeviceIDAttributes = attrDeviceID + " or " + attrPCI
 type Claim struct {
 	Metadata Metadata `json:"metadata"`
 	Status   struct {
-		Allocation struct {
+		Allocation *struct { // not nil in what the client returns
 			Devices struct {
 				Results []Allocated   `json:"results"`
 				Config  []ClaimConfig `json:"config"`
@@ -73,14 +73,19 @@ type device struct {
 	} `json:"attributes"`
 }
 
-// Claim reads a resource claim.
+// Claim reads a resource claim that is allocated, as those of a pod on a node are.
 func (c *Client) Claim(ctx context.Context, namespace, name string) (*Claim, error) {
 	var claim Claim
 	path := "apis/resource.k8s.io/v1/namespaces/" + url.PathEscape(namespace) + "/resourceclaims/" + url.PathEscape(name)
 	if err := c.do(ctx, request{method: http.MethodGet, path: path}, &claim); err != nil {
 		return nil, fmt.Errorf("resourceclaim %s/%s: %w", namespace, name, err)
 	}
-	claim.Metadata.Namespace, claim.Metadata.Name = namespace, name
+	if err := claim.Metadata.check(namespace, name); err != nil {
+		return nil, fmt.Errorf("resourceclaim: %w", err)
+	}
+	if claim.Status.Allocation == nil {
+		return nil, fmt.Errorf("resourceclaim %s/%s is not allocated", namespace, name)
+	}
 	return &claim, nil
 }
 

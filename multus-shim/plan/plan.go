@@ -69,6 +69,9 @@ func Make(in Input) (attachments []Attachment, warnings []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := oneDefaultRoute(in.Networks); err != nil {
+		return nil, nil, err
+	}
 	devices, err := in.share()
 	if err != nil {
 		return nil, nil, err
@@ -142,6 +145,17 @@ func interfaces(ifname string, existing []string, networks []Network) ([]string,
 		}
 	}
 	return names, nil
+}
+
+// oneDefaultRoute: a pod has one place for its default routes. That one annotation asks once
+// at most is known by now, but there are two.
+func oneDefaultRoute(networks []Network) error {
+	asks := func(n Network) bool { return n.Selection.DefaultRoute != nil }
+	first := slices.IndexFunc(networks, asks)
+	if second := slices.IndexFunc(networks[first+1:], asks); first >= 0 && second >= 0 {
+		return fmt.Errorf("default-route: networks %s and %s ask for it, at most one may", networks[first].Label(), networks[first+1+second].Label())
+	}
+	return nil
 }
 
 func (in Input) attachment(n Network, ifname, device string, isDefault bool) (Attachment, error) {

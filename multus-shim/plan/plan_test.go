@@ -239,3 +239,29 @@ func TestNamesOfDeviceInfoFiles(t *testing.T) {
 		require.NoError(t, err, "what is to be detached may have any name")
 	}
 }
+
+// The two annotations of a pod are parsed apart.
+func TestOneDefaultRoute(t *testing.T) {
+	t.Parallel()
+	dflt := network(t, `{"type":"a"}`, `[{"name":"dflt","default-route":["10.0.0.1"]}]`)
+	for name, tc := range map[string]struct {
+		others []string
+		err    string
+	}{
+		"the default network's": {[]string{"a", "b"}, ""},
+		"two of a family":       {[]string{"a", `[{"name":"b","default-route":["10.1.0.1"]}]`}, "networks ns/dflt and ns/b ask for it"},
+		"one of each":           {[]string{`[{"name":"b","default-route":["fd00::1"]}]`}, "networks ns/dflt and ns/b ask for it"},
+		"its own":               {[]string{`[{"name":"b","default-route":[]}]`}, "networks ns/dflt and ns/b ask for it"},
+	} {
+		networks := []Network{dflt}
+		for _, selection := range tc.others {
+			networks = append(networks, network(t, `{"type":"a"}`, selection))
+		}
+		_, _, err := Make(Input{Ifname: "eth0", Networks: networks, Lenient: true})
+		if tc.err == "" {
+			require.NoError(t, err, name)
+		} else {
+			require.ErrorContains(t, err, tc.err, name)
+		}
+	}
+}

@@ -107,7 +107,7 @@ func (c *call) attach(ctx context.Context, p *pod, attachments []plan.Attachment
 	done := false
 	defer func() {
 		if !done {
-			err = errors.Join(err, c.undo(ctx, r))
+			err = withConsequence(err, c.undo(ctx, r))
 		}
 	}()
 	for i, a := range attachments {
@@ -140,8 +140,9 @@ func (c *call) attachOne(ctx context.Context, r *record.Record, i int, a plan.At
 	if err := c.store.SaveResult(c.key(), c.Netns, *e); err != nil {
 		return coded(types.ErrIOFailure, err)
 	}
-	result, err := c.runner.Add(ctx, c.container(), e.Attachment)
+	result, started, err := c.runner.Add(ctx, c.container(), e.Attachment)
 	if err != nil {
+		e.Unstarted = len(e.Plugins) - started
 		return err
 	}
 	e.Added, e.Result = true, result

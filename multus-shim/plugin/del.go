@@ -132,7 +132,9 @@ func (c *call) detachEntries(ctx context.Context, r *record.Record, netns string
 
 func (c *call) detachOne(ctx context.Context, r *record.Record, netns string, e record.Entry) error {
 	where := delegate.Container{ID: r.ContainerID, Netns: netns}
-	if err := c.runner.Del(ctx, where, e.Attachment, e.Result); err != nil {
+	a := e.Attachment
+	a.Plugins = a.Plugins[:len(a.Plugins)-e.Unstarted]
+	if err := c.runner.Del(ctx, where, a, e.Result); err != nil {
 		return err
 	}
 	if e.DeviceInfo != "" {

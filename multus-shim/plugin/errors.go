@@ -3,6 +3,9 @@
 package plugin
 
 import (
+	"cmp"
+	"errors"
+
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
@@ -33,15 +36,20 @@ func cniError(err error) error {
 	if err == nil {
 		return nil
 	}
-	code := firstCode(err)
-	if code == 0 {
-		code = types.ErrInternal
+	return types.NewError(cmp.Or(firstCode(err), types.ErrInternal), brief.Cut("multus-shim: "+err.Error(), maxMessage), "")
+}
+
+// withConsequence joins a cause, whose code counts also where it has none of its own, and what
+// went wrong because of it.
+func withConsequence(cause, consequence error) error {
+	if consequence == nil {
+		return cause
 	}
-	return types.NewError(code, brief.Cut("multus-shim: "+err.Error(), maxMessage), "")
+	return errors.Join(coded(cmp.Or(firstCode(cause), types.ErrInternal), cause), consequence)
 }
 
 // firstCode is the code that this plugin or a delegate gave to the cause: of joined errors the
-// first is that, the others say what went wrong in consequence.
+// first that has one.
 func firstCode(err error) uint {
 	switch e := err.(type) { //nolint:errorlint // this walks the tree itself
 	case nil:

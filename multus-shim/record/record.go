@@ -80,6 +80,9 @@ type Entry struct {
 	delegate.Attachment
 	Added  bool            `json:"added"`            // ADD succeeded
 	Result json.RawMessage `json:"result,omitempty"` // of ADD, as printed
+	// Unstarted is how many plugins at the end of the chain ADD could not start, once it has
+	// failed: they have nothing to take back.
+	Unstarted int `json:"unstarted,omitempty"`
 }
 
 // Key is the name of the record.
@@ -268,7 +271,7 @@ func parse(data []byte) (*Record, error) {
 		return nil, fmt.Errorf("ifname %q and %d attachments: neither may be empty", r.Ifname, len(r.Entries))
 	}
 	for i, e := range r.Entries {
-		if e.Name == "" || e.Ifname == "" || len(e.Plugins) == 0 {
+		if e.Name == "" || e.Ifname == "" || len(e.Plugins) == 0 || e.Unstarted < 0 || e.Unstarted > len(e.Plugins) {
 			return nil, fmt.Errorf("attachment %d is incomplete", i+1)
 		}
 	}

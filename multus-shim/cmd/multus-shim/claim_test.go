@@ -23,7 +23,7 @@ func (e *env) claims(results, config string) {
 	e.api.Put("/api/v1/namespaces/ns1/pods/pod1", `{"metadata":{"uid":"uid-1","name":"pod1","namespace":"ns1"},
 		"spec":{"nodeName":"node-a","resourceClaims":[{"name":"vf","resourceClaimName":"c"}]}}`)
 	e.api.Put("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/c",
-		`{"status":{"allocation":{"devices":{"results":[`+results+`],"config":[`+config+`]}}}}`)
+		`{"metadata":{"namespace":"ns1","name":"c"},"status":{"allocation":{"devices":{"results":[`+results+`],"config":[`+config+`]}}}}`)
 	vf := func(n string) string {
 		return `{"name":"vf-` + n + `","attributes":{"k8s.cni.cncf.io/deviceID":{"string":"0000:01:00.` + n + `"},"k8s.cni.cncf.io/resourceName":{"string":"example.com/vf"}}}`
 	}
@@ -188,6 +188,11 @@ func TestNetworksOfClaimsThatCannotBe(t *testing.T) {
 			[]string{"2 networks are more than the 1"}, "InvalidNetworks"},
 		"a claim that is gone": {"", "", func(e *env) { e.api.Delete("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/c") }, types.ErrTryAgainLater,
 			[]string{"resourceclaim ns1/c"}, ""},
+		"an answer that is no claim": {"", "", func(e *env) { e.api.Put("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/c", `{}`) }, types.ErrTryAgainLater,
+			[]string{"resourceclaim: asked for ns1/c"}, ""},
+		"a claim that is not allocated": {"", "", func(e *env) {
+			e.api.Put("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/c", `{"metadata":{"namespace":"ns1","name":"c"}}`)
+		}, types.ErrTryAgainLater, []string{"resourceclaim ns1/c is not allocated"}, ""},
 		"another pod of the name": {result("r", "vf-3"), blue, func(e *env) { e.api.PutPod(podNS, podName, "uid-9", nil) }, types.ErrTryAgainLater,
 			[]string{"the pod was replaced"}, ""},
 		"a device less than networks": {result("r", "vf-3"), blue, func(e *env) { e.networks("green") }, types.ErrInvalidNetworkConfig,

@@ -126,7 +126,7 @@ func TestDevicesOfResourceClaims(t *testing.T) {
 	e.api.Put("/api/v1/namespaces/ns1/pods/pod1", `{"metadata":{"uid":"uid-1","name":"pod1","namespace":"ns1"},"spec":{"nodeName":"node-a"},
 		"status":{"resourceClaimStatuses":[{"name":"unused"},{"name":"vf","resourceClaimName":"pod1-vf"}]}}`)
 	e.api.Put("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/pod1-vf",
-		`{"status":{"allocation":{"devices":{"results":[{"driver":"d.example.com","pool":"node-a","device":"vf-3"}]}}}}`)
+		`{"metadata":{"namespace":"ns1","name":"pod1-vf"},"status":{"allocation":{"devices":{"results":[{"driver":"d.example.com","pool":"node-a","device":"vf-3"}]}}}}`)
 	e.api.Put("/apis/resource.k8s.io/v1/resourceslices", `{"items":[{"spec":{"driver":"d.example.com","pool":{"name":"node-a"},"devices":[
 		{"name":"vf-2","attributes":{"k8s.cni.cncf.io/deviceID":{"string":"0000:01:00.2"},"k8s.cni.cncf.io/resourceName":{"string":"example.com/vf"}}},
 		{"name":"vf-3","attributes":{"k8s.cni.cncf.io/deviceID":{"string":"0000:01:00.3"},"k8s.cni.cncf.io/resourceName":{"string":"example.com/vf"},"n":{"int":1}}}]}}]}`)
@@ -162,8 +162,8 @@ func TestDevicesOfEveryClaim(t *testing.T) {
 			asked: []string{"GET neta", "GET c", "PATCH status"}},
 		"device of another kind": {prepared: []string{"c"}, pool: "node-a", results: `{"driver":"d","pool":"node-a","device":"gpu"}`,
 			asked: []string{"GET neta", "GET c", "GET resourceslices", "PATCH status"}},
-		"not allocated": {prepared: []string{"c"}, pool: "node-a", asked: []string{"GET neta", "GET c", "PATCH status"}},
-		"no claim":      {pool: "node-a", asked: []string{"GET neta", "GET pod1", "PATCH status"}},
+		"no device allocated": {prepared: []string{"c"}, pool: "node-a", asked: []string{"GET neta", "GET c", "PATCH status"}},
+		"no claim":            {pool: "node-a", asked: []string{"GET neta", "GET pod1", "PATCH status"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -172,7 +172,7 @@ func TestDevicesOfEveryClaim(t *testing.T) {
 			e.withResource(podNS, "neta")
 			e.networks("neta")
 			e.api.Put("/api/v1/namespaces/ns1/pods/pod1", fmt.Sprintf(pod, tc.status))
-			e.api.Put("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/c", `{"status":{"allocation":{"devices":{"results":[`+tc.results+`]}}}}`)
+			e.api.Put("/apis/resource.k8s.io/v1/namespaces/ns1/resourceclaims/c", `{"metadata":{"namespace":"ns1","name":"c"},"status":{"allocation":{"devices":{"results":[`+tc.results+`]}}}}`)
 			vf := func(n string) string {
 				return `{"name":"vf-` + n + `","attributes":{"k8s.cni.cncf.io/deviceID":{"string":"` + n + `"},"k8s.cni.cncf.io/resourceName":{"string":"example.com/vf"}}}`
 			}

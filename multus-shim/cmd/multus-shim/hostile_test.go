@@ -375,3 +375,42 @@ func TestNetworksThatCannotBeStarted(t *testing.T) {
 		})
 	}
 }
+
+// A plugin that cannot be started has nothing to take back: the pod that selects it ends. What
+// ran before it in the chain is taken back, and stays recorded until it is.
+func TestPluginThatCannotBeStarted(t *testing.T) {
+	t.Parallel()
+	binaries := map[string]string{"foreign": "\x7fELF\x02\x01\x01 of another machine", "script": "#!/nowhere/sh\n"}
+	for name, tc := range map[string]struct {
+		config string
+		calls  []string
+		left   string // why DEL fails, "" if it does not
+	}{
+		"another architecture":        {`{"type":"foreign"}`, nil, ""},
+		"an interpreter is missing":   {`{"type":"script"}`, nil, ""},
+		"last of a chain":             {`{"cniVersion":"1.0.0","plugins":[{"type":"recorder"},{"type":"foreign"}]}`, []string{"ADD net1", "DEL net1"}, ""},
+		"middle of a chain":           {`{"cniVersion":"1.0.0","plugins":[{"type":"recorder"},{"type":"script"},{"type":"recorder"}]}`, []string{"ADD net1", "DEL net1"}, ""},
+		"behind one that cannot undo": {`{"cniVersion":"1.0.0","plugins":[{"type":"recorder","test":{"fail":{"DEL":100}}},{"type":"foreign"}]}`, []string{"ADD net1", "DEL net1"}, "told to fail"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			for name, content := range binaries {
+				require.NoError(t, os.WriteFile(filepath.Join(e.dir, "bin", name), []byte(content), 0o755))
+			}
+			e.api.PutNAD(podNS, "neta", tc.config, nil)
+			e.networks("neta")
+			out := e.mustFail("ADD", types.ErrInternal, "cannot be started: fork/exec ")
+			assert.Contains(t, out.Err.Msg, "network ns1/neta, interface net1")
+			assert.Equal(t, slices.Concat([]string{"ADD eth0"}, tc.calls, []string{"DEL eth0"}), names(e.calls()))
+			if tc.left != "" {
+				assert.NotContains(t, e.mustFail("DEL", 100, tc.left).Err.Msg, "cannot be started")
+				assert.Equal(t, []string{"DEL net1"}, names(e.calls()))
+				return
+			}
+			assert.Empty(t, e.leftovers())
+			e.must("DEL")
+			assert.Equal(t, []string{"DEL eth0"}, names(e.calls()))
+		})
+	}
+}
