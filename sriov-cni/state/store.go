@@ -72,10 +72,13 @@ var ErrDamaged = errors.New("damaged state file")
 // Load reads a state file into v; the error wraps fs.ErrNotExist or ErrDamaged.
 func Load(path string, v any) error {
 	b, err := file.Read(path)
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.EFBIG) {
 		return err
 	}
-	if err := json.Unmarshal(b, v); err != nil {
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
 	return nil

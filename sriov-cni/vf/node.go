@@ -32,6 +32,10 @@ type NodeConfig struct {
 	// node, as the VFs that a virtual machine got from its hypervisor.
 	Functions []libsriov.Address `json:"functions"`
 
+	// OnlyGiven refuses every device that kubelet has not given to the pod, by a device plugin
+	// or by a claim: also those that nobody is known to hand out.
+	OnlyGiven bool `json:"onlyGiven"`
+
 	// IPAMPaths are directories in which the ipam section of any network may name files,
 	// by whatever key, beside those that are usual for the key.
 	IPAMPaths []string `json:"ipamPaths"`

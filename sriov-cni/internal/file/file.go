@@ -36,18 +36,22 @@ func OpenFD(path string, flags int, perm uint32) (int, error) {
 	}
 }
 
-// longest is how much Read reads: more than any state file or configuration has.
-const longest = 8 << 20 // bytes
+// longest is how much Read reads: more than any state file, configuration or record of kubelet has.
+const longest = 64 << 20 // bytes
 
-// Read is os.ReadFile by way of Open. What is no file of a reasonable size, such as a FIFO
-// or a device, is cut off.
+// Read is os.ReadFile by way of Open. The error is EFBIG for what is no file of a reasonable
+// size, such as a device.
 func Read(path string) ([]byte, error) {
 	f, err := Open(path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, longest))
+	b, err := io.ReadAll(io.LimitReader(f, longest+1))
+	if len(b) > longest {
+		err = &fs.PathError{Op: "read", Path: path, Err: unix.EFBIG}
+	}
+	return b, err
 }
 
 // Create writes a file that may be there already.
