@@ -87,12 +87,25 @@ func (n *Namespace) IP(ctx context.Context, args ...string) error {
 	})
 }
 
-// onThread runs f on a thread that is thrown away afterwards.
+// onThread runs f on a thread that f may take to another namespace. It comes back from there:
+// the program's first thread would never end, and keep the namespace, and all of /proc/PID/net
+// would be that namespace's. One that cannot come back is thrown away.
 func onThread(f func() error) error {
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		done <- f()
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
+		defer home.Close()
+		err = f()
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread() // else the runtime ends the thread
+		}
+		done <- err
 	}()
 	return <-done
 }

@@ -29,26 +29,40 @@ func Start(cmd *exec.Cmd, netns *os.File) error {
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	started := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with this goroutine
-		if netns != nil {
-			if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil {
-				started <- fmt.Errorf("enter network namespace: %w", err)
-				return
-			}
-		}
-		err := cmd.Start()
+		runtime.LockOSThread()
+		home, err := startIn(cmd, netns)
 		started <- err
-		if err != nil {
-			return
-		}
-		for { // WNOWAIT leaves the exit status to cmd.Wait
-			err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-			if !errors.Is(err, unix.EINTR) {
-				return
+		if err == nil {
+			for { // WNOWAIT leaves the exit status to cmd.Wait
+				err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+				if !errors.Is(err, unix.EINTR) {
+					break
+				}
 			}
+		}
+		if home {
+			runtime.UnlockOSThread() // else the thread ends with this goroutine
 		}
 	}()
 	return <-started
+}
+
+// startIn starts a program in a namespace; home is whether the thread is back in its own. If
+// the program's first thread, which never ends, stayed there, so would the namespace.
+func startIn(cmd *exec.Cmd, netns *os.File) (home bool, err error) {
+	if netns == nil {
+		return true, cmd.Start()
+	}
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return true, err
+	}
+	defer own.Close()
+	if err := unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return true, fmt.Errorf("enter network namespace: %w", err)
+	}
+	err = cmd.Start()
+	return unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil, err
 }
 
 // Daemon is a long-running program whose output goes to a file.

@@ -24,12 +24,21 @@ func NewNetNS(t testing.TB) *os.File {
 	}
 	done := make(chan result)
 	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		runtime.LockOSThread()
+		home, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- result{err: err}
+			return
+		}
+		defer home.Close()
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			done <- result{err: os.NewSyscallError("unshare", err)}
 			return
 		}
 		f, err := os.Open("/proc/thread-self/ns/net")
+		if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil { // the program's first thread would keep it for ever
+			runtime.UnlockOSThread() // else the thread ends with the goroutine
+		}
 		done <- result{f, err}
 	}()
 	r := <-done

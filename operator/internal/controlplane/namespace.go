@@ -8,9 +8,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 
-	"golang.org/x/sys/unix"
+	"github.com/sriovkit/sriovkit/libsriov/netns"
 )
 
 // Namespace is the network namespace of a control plane, in which nothing but loopback
@@ -27,32 +26,18 @@ func (n *Namespace) Command(ctx context.Context, name string, args ...string) *e
 
 // DialContext connects from within the namespace; the address must be numeric. It fits
 // rest.Config.
-func (n *Namespace) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		conn, err := n.dial(ctx, network, address)
-		done <- result{conn, err}
-	}()
-	r := <-done
-	return r.conn, r.err
-}
-
-func (n *Namespace) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (n *Namespace) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	file, err := os.Open(n.path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("enter network namespace: %w", err)
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, network, address)
+	err = netns.Within(file, func() error {
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
 }
 
 // IP runs ip(8) in the namespace.
