@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -12,10 +13,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/cluster"
 	"github.com/sriovkit/sriovkit/e2e/process"
+	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
 func runCluster(ctx context.Context, args []string) (err error) {
@@ -63,8 +66,7 @@ func runCluster(ctx context.Context, args []string) (err error) {
 		}
 	}
 
-	shell := flags.Args()
-	if len(shell) == 0 {
+	if flags.NArg() == 0 {
 		fmt.Fprintf(os.Stderr, `
 kubectl is ready. A shell on a node:
 	kubectl debug -it node/node1 --profile=sysadmin --image=%s -- chroot /host bash
@@ -73,22 +75,45 @@ From another terminal:
 Leave this shell to take the cluster down.
 
 `, cluster.BusyboxImage, os.Getpid(), c.Netns().File.Fd(), c.Kubeconfig, c.Programs)
-		shell = []string{"bash"}
-		if s := os.Getenv("SHELL"); s != "" {
-			shell = []string{s}
-		}
-		signal.Ignore(syscall.SIGINT) // Ctrl-C is for what runs in the shell
 	}
-	cmd := exec.Command(shell[0], shell[1:]...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "PATH="+c.Programs+":"+os.Getenv("PATH"))
+	env := append(os.Environ(), "KUBECONFIG="+c.Kubeconfig, "PATH="+c.Programs+":"+os.Getenv("PATH"))
+	return beside(ctx, c.Netns().File, env, flags.Args())
+}
+
+// beside runs a command, or a shell if there is none, in a namespace until it ends. A signal
+// is passed on.
+func beside(ctx context.Context, netns *os.File, env, command []string) error {
+	pass := syscall.SIGTERM
+	shell := len(command) == 0
+	if shell {
+		command = []string{cmp.Or(os.Getenv("SHELL"), "bash")}
+		// Ctrl-C is for what runs in the shell; to ignore it here would be inherited there.
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM, syscall.SIGHUP)
+		defer stop()
+		pass = syscall.SIGHUP // the other means nothing to a shell with a terminal
+	}
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if err := process.Start(cmd, c.Netns().File); err != nil {
+	cmd.Cancel = func() error { return cmd.Process.Signal(pass) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := process.Start(cmd, netns); err != nil {
 		return err
 	}
-	err = cmd.Wait()
+	err := cmd.Wait()
 	var exit *exec.ExitError
-	if len(flags.Args()) == 0 && errors.As(err, &exit) {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case !errors.As(err, &exit):
+		return err
+	case shell:
 		return nil // the status of the last command typed
 	}
-	return err
+	status := exit.ExitCode()
+	if w, ok := exit.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		status = 128 + int(w.Signal())
+	}
+	return &vm.ExitError{Args: command, Status: status}
 }
