@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
@@ -42,12 +43,52 @@ func connect(dir string) *rpc.Client {
 	return c
 }
 
+// errRunning is that the lock is held and nobody answers: a demo is on its way up or down.
+var errRunning = errors.New("another demo is being started or taken down; wait for that, or run make demo-down")
+
+// takeLock makes the demo's directory and takes its lock, which is held as long as the file is
+// open in any process. A demo that goes meanwhile takes both away.
+func takeLock(dir string) (*os.File, error) {
+	for {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+		path := filepath.Join(dir, lockFile)
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				err = errRunning
+			}
+			return nil, err
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if there, err := os.Stat(path); err == nil && os.SameFile(mine, there) {
+			return f, nil
+		}
+		f.Close()
+	}
+}
+
 // launch starts the supervisor, this program with the given arguments and the
 // demo's directory, and returns when its cluster is ready. It shows its progress.
+// The supervisor has the lock from its first moment on, so that Down finds it. An
+// error that is errRunning is another demo's.
 func launch(ctx context.Context, dir string, out io.Writer, args ...string) (*rpc.Client, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	lock, err := takeLock(dir)
+	if err != nil {
 		return nil, err
 	}
+	defer lock.Close() // the supervisor has its own copy
 	log, err := os.Create(filepath.Join(dir, logFile))
 	if err != nil {
 		return nil, err
@@ -62,13 +103,14 @@ func launch(ctx context.Context, dir string, out io.Writer, args ...string) (*rp
 	if err == nil {
 		cmd := exec.Command(program, append(args, dir)...)
 		cmd.Stdout, cmd.Stderr = log, log
-		cmd.ExtraFiles = []*os.File{theirs}
+		cmd.ExtraFiles = []*os.File{theirs, lock}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for the foreground, which then says what to do
 		if err = cmd.Start(); err == nil {
-			err = cmd.Process.Release()
+			_, err = fmt.Fprintln(lock, cmd.Process.Pid)
 		}
 	}
 	theirs.Close()
+	lock.Close()
 	if err != nil {
 		return nil, fmt.Errorf("start the supervisor: %w", err)
 	}

@@ -53,12 +53,13 @@ type Demo struct {
 	programs   string // directory with kubectl
 	supervisor *rpc.Client
 	reused     bool     // the cluster stood already
+	launched   bool     // this run has started it
 	workloads  []string // that stand with another image than is loaded now
 }
 
 // Up brings the demo up, or up to date if it stands, and ends with a report. When
-// ctx ends early everything is taken down. After any other failure what stands
-// stays, for a look at it, and the error says how.
+// ctx ends early what was started is taken down; a demo that stood before stays. After
+// any other failure what stands stays, for a look at it, and the error says how.
 func (d *Demo) Up(ctx context.Context) (err error) {
 	if d.dir, err = Dir(); err != nil {
 		return err
@@ -135,6 +136,12 @@ func (d *Demo) goOn() {
 }
 
 func (d *Demo) failed(ctx context.Context, step string, err error) error {
+	if ctx.Err() != nil && d.reused {
+		fmt.Fprintln(d.Out, `interrupted; the demo that stood before stays until "make demo-down"`)
+	}
+	if ctx.Err() != nil && !d.launched {
+		return context.Cause(ctx)
+	}
 	if ctx.Err() != nil {
 		fmt.Fprintln(d.Out, "interrupted: taking everything down")
 		return errors.Join(context.Cause(ctx), Down(d.Out))
@@ -233,13 +240,24 @@ func (d *Demo) start(ctx context.Context) (err error) {
 		return nil
 	}
 	d.supervisor, err = launch(ctx, d.dir, indent{d.Out}, d.Supervisor...)
+	d.launched = !errors.Is(err, errRunning)
 	return err
 }
 
-func (d *Demo) load(context.Context) error {
+// call asks the supervisor, no longer than ctx.
+func (d *Demo) call(ctx context.Context, method string, args, reply any) error {
+	select {
+	case c := <-d.supervisor.Go(method, args, reply, make(chan *rpc.Call, 1)).Done:
+		return c.Error
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (d *Demo) load(ctx context.Context) error {
 	for _, c := range component.All {
 		var changed bool
-		if err := d.supervisor.Call("Demo.Import", c.Archive(d.imageDir()), &changed); err != nil {
+		if err := d.call(ctx, "Demo.Import", c.Archive(d.imageDir()), &changed); err != nil {
 			return err
 		}
 		if changed && d.reused {

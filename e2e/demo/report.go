@@ -58,7 +58,7 @@ func (d *Demo) attachments(ctx context.Context) ([]attachment, error) {
 	if err := json.Unmarshal([]byte(out), &pods); err != nil {
 		return nil, fmt.Errorf("pods: %w", err)
 	}
-	vfs, err := d.vfs()
+	vfs, err := d.vfs(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -96,12 +96,12 @@ const listVFs = `for link in /sys/bus/pci/devices/*/virtfn*; do
 	vf=$(readlink -f $link); echo "${vf##*/} $(ls ${link%/*}/net) ${link##*virtfn} $(basename $(readlink $vf/driver))"; done`
 
 // vfs asks the node's kernel for its VFs, by PCI address.
-func (d *Demo) vfs() (map[string]attachment, error) {
+func (d *Demo) vfs(ctx context.Context) (map[string]attachment, error) {
 	var lines, links string
-	if err := d.supervisor.Call("Demo.Run", []string{"sh", "-ec", listVFs}, &lines); err != nil {
+	if err := d.call(ctx, "Demo.Run", []string{"sh", "-ec", listVFs}, &lines); err != nil {
 		return nil, err
 	}
-	if err := d.supervisor.Call("Demo.Run", []string{"ip", "-json", "link"}, &links); err != nil {
+	if err := d.call(ctx, "Demo.Run", []string{"ip", "-json", "link"}, &links); err != nil {
 		return nil, err
 	}
 	var pfs []struct {

@@ -16,14 +16,12 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/gofrs/flock"
-
 	"github.com/sriovkit/sriovkit/e2e/cluster"
 )
 
 // Files in the demo's directory, which exists while the supervisor does.
 const (
-	lockFile       = "lock" // held by the supervisor; holds its pid
+	lockFile       = "lock" // held by the supervisor, whose pid is in it
 	socketFile     = "control.sock"
 	kubeconfigFile = "kubeconfig"
 	logFile        = "supervisor.log"
@@ -32,8 +30,8 @@ const (
 // Supervise starts a cluster and keeps it until somebody calls Down or ctx ends;
 // then nothing of it is left. Progress goes to log and, until the cluster is
 // ready, to starter. It is the background process of a demo: the cluster is made
-// of its children, which die with it.
-func Supervise(ctx context.Context, dir string, log io.Writer, starter io.WriteCloser) (err error) {
+// of its children, which die with it. It is given the lock of the directory.
+func Supervise(ctx context.Context, dir string, log io.Writer, starter io.WriteCloser, lock io.Closer) (err error) {
 	out := io.MultiWriter(log, starter)
 	defer starter.Close()
 	defer func() {
@@ -41,14 +39,7 @@ func Supervise(ctx context.Context, dir string, log io.Writer, starter io.WriteC
 			fmt.Fprintln(out, err)
 		}
 	}()
-	lock := flock.New(filepath.Join(dir, lockFile))
-	if got, err := lock.TryLock(); err != nil || !got {
-		return errors.Join(fmt.Errorf("another demo holds %s", lock.Path()), err)
-	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir), lock.Close()) }()
-	if err := os.WriteFile(lock.Path(), fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
-		return err
-	}
 	k, err := cluster.Start(ctx, cluster.Config{Log: out})
 	if err != nil {
 		return err

@@ -8,7 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/e2e/demo"
 )
@@ -31,14 +32,18 @@ func runDemoDown(_ context.Context, args []string) error {
 }
 
 // runDemoSupervisor is the background process of a demo, started by runDemo with
-// the demo's directory and a descriptor for progress.
+// the demo's directory, a descriptor for progress and one that holds the lock.
 func runDemoSupervisor(ctx context.Context, args []string) error {
+	const progress, lock = 3, 4
 	if len(args) != 1 {
 		return errors.New("lab demo-supervisor is started by lab demo")
 	}
-	const progress = 3
-	syscall.CloseOnExec(progress) // the foreground waits until nobody holds it
-	return demo.Supervise(ctx, args[0], os.Stderr, os.NewFile(progress, "progress"))
+	for _, fd := range []int{progress, lock} { // the foreground waits until nobody holds them
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+			return errors.New("lab demo-supervisor is started by lab demo")
+		}
+	}
+	return demo.Supervise(ctx, args[0], os.Stderr, os.NewFile(progress, "progress"), os.NewFile(lock, "lock"))
 }
 
 // newFlags are those of a command that takes no arguments.
