@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,6 +33,9 @@ func (b *Build) Step(format string, args ...any) {
 	b.progress.step(fmt.Sprintf(format, args...))
 }
 
+// goTemp is where Go builds, so that what a killed one leaves goes with the build.
+func (b *Build) goTemp() string { return filepath.Join(b.Dir, ".go") }
+
 // Command is a program run by a build.
 type Command struct {
 	Dir   string    // working directory; empty is the build's own
@@ -40,9 +44,13 @@ type Command struct {
 	Args  []string  // name first
 }
 
+// graceTime is what an interrupted program has to remove its temporary files.
+const graceTime = 3 * time.Second
+
 // Run runs a program and returns its standard output. Everything it prints goes
 // to the stage's log; an error carries the end of it. When ctx is done the
-// program and everything it started are killed.
+// program and everything it started are interrupted, and what is left of them
+// after a while is killed.
 func (b *Build) Run(ctx context.Context, c Command) (stdout []byte, err error) {
 	fmt.Fprintf(b.log, "+ %s\n", strings.Join(c.Args, " "))
 	var out bytes.Buffer
@@ -52,16 +60,19 @@ func (b *Build) Run(ctx context.Context, c Command) (stdout []byte, err error) {
 	if cmd.Dir == "" {
 		cmd.Dir = b.Dir
 	}
-	cmd.Env = append(os.Environ(), c.Env...)
+	cmd.Env = append(append(os.Environ(), "GOTMPDIR="+b.goTemp()), c.Env...)
 	cmd.Stdin = c.Stdin
 	cmd.Stdout = io.MultiWriter(&out, transcript)
 	cmd.Stderr = transcript
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = graceTime
 	err = process.Start(cmd, nil)
 	if err == nil {
 		err = cmd.Wait()
+		if ctx.Err() != nil {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // nothing left is fine
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s", strings.Join(c.Args[:min(len(c.Args), 4)], " "), err, tail(transcript.text.String()))

@@ -34,6 +34,9 @@ const unusedFor = 14 * 24 * time.Hour
 // buildRoom is more than any stage takes.
 const buildRoom = 1e9
 
+// partial ends the name of a directory that is not finished.
+const partial = ".partial"
+
 // Cache is a directory of finished stages.
 type Cache struct {
 	Dir string    // absolute
@@ -57,6 +60,9 @@ func Open(log io.Writer) (*Cache, error) {
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "locks"), 0o755); err != nil {
 		return nil, fmt.Errorf("create cache: %w; set SRIOVKIT_CACHE to a writable directory", err)
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return nil, fmt.Errorf("cache %s: %w; set SRIOVKIT_CACHE to a writable directory", dir, err)
 	}
 	return &Cache{Dir: dir, Log: log}, nil
 }
@@ -133,11 +139,15 @@ func (c *Cache) build(ctx context.Context, s Stage, dir string) (err error) {
 	if err := c.Room(buildRoom); err != nil {
 		return err
 	}
-	tmp := dir + ".partial" // used by nobody else while the lock is held
+	tmp := dir + partial // used by nobody else while the lock is held
 	if err := os.RemoveAll(tmp); err != nil {
 		return err
 	}
 	if err := os.Mkdir(tmp, 0o755); err != nil {
+		return err
+	}
+	b := &Build{Dir: tmp}
+	if err := os.Mkdir(b.goTemp(), 0o755); err != nil {
 		return err
 	}
 	logPath := filepath.Join(c.Dir, "locks", s.key()+".log")
@@ -147,8 +157,8 @@ func (c *Cache) build(ctx context.Context, s Stage, dir string) (err error) {
 	}
 	defer log.Close()
 
-	b := &Build{Dir: tmp, log: log, progress: newProgress(c.Log, s.Name)}
-	err = s.Build(ctx, b)
+	b.log, b.progress = log, newProgress(c.Log, s.Name)
+	err = errors.Join(s.Build(ctx, b), os.RemoveAll(b.goTemp()))
 	b.progress.stop(err)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -172,7 +182,8 @@ func (c *Cache) Room(bytes float64) error {
 	return nil
 }
 
-// evict removes results of s for other inputs that nobody used for a while.
+// evict removes results of s for other inputs that nobody used for a while, and what
+// killed builds left of such.
 func (c *Cache) evict(s Stage, keep string) error {
 	entries, err := os.ReadDir(c.Dir)
 	if err != nil {
@@ -181,7 +192,7 @@ func (c *Cache) evict(s Stage, keep string) error {
 	for _, e := range entries {
 		old := filepath.Join(c.Dir, e.Name())
 		hash, ok := strings.CutPrefix(e.Name(), s.Name+"-")
-		if !ok || len(hash) != 16 || old == keep {
+		if !ok || len(strings.TrimSuffix(hash, partial)) != 16 || old == keep {
 			continue
 		}
 		info, err := e.Info()

@@ -145,6 +145,27 @@ func TestTimeout(t *testing.T) {
 	}, 5*time.Second, 10*time.Millisecond, "the whole process group is killed")
 }
 
+// TestStopped interrupts a program, which has the time to remove what it has made elsewhere.
+func TestStopped(t *testing.T) {
+	c, _ := open(t)
+	made := filepath.Join(t.TempDir(), "made")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			if _, err := os.Stat(made); err == nil {
+				cancel()
+			}
+		}
+	}()
+	_, err := c.Get(ctx, stage.Stage{Name: "stops", Build: func(ctx context.Context, b *stage.Build) error {
+		_, err := b.Run(ctx, stage.Command{Args: []string{"sh", "-c", `trap "rm $0; exit 1" INT; touch $0; while :; do sleep 0.01; done`, made}})
+		return err
+	}})
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoFileExists(t, made)
+	cancel()
+}
+
 // TestInterrupted finds what a killed build left behind.
 func TestInterrupted(t *testing.T) {
 	c, _ := open(t)
@@ -166,8 +187,12 @@ func TestEvict(t *testing.T) {
 	other := filepath.Join(c.Dir, "touch-stone-0123456789abcdef") // another stage, whose name begins alike
 	require.NoError(t, os.Mkdir(other, 0o755))
 	require.NoError(t, os.Chtimes(other, long, long))
+	killed := filepath.Join(c.Dir, "touch-0123456789abcdef.partial")
+	require.NoError(t, os.Mkdir(killed, 0o755))
+	require.NoError(t, os.Chtimes(killed, long, long))
 	mustGet(t, c, touch(&builds, "new"))
 	require.NoDirExists(t, unused)
+	require.NoDirExists(t, killed)
 	require.DirExists(t, recent)
 	require.DirExists(t, other)
 }
