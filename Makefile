@@ -191,12 +191,13 @@ images: ## Container images of all components as OCI archives in bin/images (ARG
 # The second takes as long as a first build for four platforms, 10 to 30 minutes.
 .PHONY: reproduce
 reproduce: ## The committed images built twice, in two directories with two build caches: the digests have to be the same
-	@dir=$$(mktemp -d) && trap 'chmod -R u+w $$dir; rm -rf $$dir' EXIT && git clone -q --no-hardlinks . $$dir/clone && \
+	@dir=$$(mktemp -d); trap 'chmod -R u+w $$dir; rm -rf $$dir' EXIT; git clone -q --no-hardlinks . $$dir/clone; \
 	for from in . $$dir/clone; do \
-		(cd $$from && if [ $$from != . ]; then export GOCACHE=$$dir/cache; fi && \
-		 go run ./e2e/cmd/lab images -o $$dir/images $(ARGS) | grep -F sha256: >$$dir/digests-$${from##*/}) && rm -r $$dir/images; \
+		cache=$$(go env GOCACHE); if [ $$from != . ]; then cache=$$dir/cache; fi; \
+		GOCACHE=$$cache go -C $$from run ./e2e/cmd/lab images -o $$dir/images $(ARGS) >$$dir/said; \
+		grep -F sha256: $$dir/said >$$dir/digests-$${from##*/}; rm -r $$dir/images; \
 	done; \
-	cat $$dir/digests-.; diff $$dir/digests-. $$dir/digests-clone && echo 'the same digests from both builds'
+	cat $$dir/digests-.; diff $$dir/digests-. $$dir/digests-clone; echo 'the same digests from both builds'
 
 publish = GOWORK=off go -C e2e/publish build -trimpath -ldflags '-s -w' -o ../../bin/publish . && bin/publish
 sign = $(if $(UNSIGNED),-unsigned,$(if $(KEY),-key '$(KEY)') $(if $(CERT),-certificate '$(CERT)'))

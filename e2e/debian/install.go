@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
@@ -78,6 +79,10 @@ func (a *Archive) install(ctx context.Context, cache *stage.Cache, args []string
 	fmt.Fprintf(cache.Log, "apt: installing %s\n", strings.Join(args, " "))
 	cmd := exec.CommandContext(ctx, "apt-get", append(append(a.options(), "-qq", "-y", "--no-install-recommends", "install"), args...)...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	// Packages are not left half configured: an interrupted apt-get ends where that is safe,
+	// and Ctrl-C reaches it by way of ctx alone.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("apt-get install %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
