@@ -44,14 +44,21 @@ check-generated: generate ## Fail when generated files are not what their source
 .PHONY: test
 # Emulated nodes wait for their hardware nearly half of the time. Meanwhile the machine runs
 # its own tests, if it has the memory for both.
+# What fails stands at the end once more, as there may be thousands of lines behind it.
 test: check check-generated lint vuln artifacts ## Everything: what CI runs
-	@$(MAKE) --no-print-directory -j$$(awk '/^MemAvailable/ {print 1 + ($$2 > 8 * 1024 * 1024)}' /proc/meminfo) test-node test-here
-	@$(MAKE) --no-print-directory test-cluster
+	@rm -f $(FAILURES)
+	@{ $(MAKE) --no-print-directory -j$$(awk '/^MemAvailable/ {print 1 + ($$2 > 8 * 1024 * 1024)}' /proc/meminfo) test-node test-here && \
+	  $(MAKE) --no-print-directory test-cluster; } || { echo '== what failed, once more:'; cat $(FAILURES); exit 1; }
+
+FAILURES := $(CURDIR)/bin/failures
+report = go run $(CURDIR)/e2e/cmd/tier report -failures $(FAILURES)
 
 HERE := test-host test-publish test-runtimes test-fuzz test-bench
 .PHONY: test-here
 test-here: ## Tests that need no node: host, publish, runtimes, fuzz, bench
-	@for target in $(HERE); do $(MAKE) --no-print-directory $$target || exit; done
+	@mkdir -p bin; for target in $(HERE); do \
+	  $(MAKE) --no-print-directory $$target 2>&1 | tee bin/$$target.log || { tail -n 50 bin/$$target.log >>$(FAILURES); exit 1; }; \
+	done
 
 .PHONY: check
 check: ## Vet the workspace; build, vet and tidy each module on its own; one set of versions; pages
@@ -73,7 +80,7 @@ versions: ## Bring the modules to one set of versions, the workspace's
 # and tests start thousands. The packages that take longest, and mostly wait, begin first.
 LONGEST := ./operator/internal/controller ./multus-shim/cmd/multus-shim
 test-host: compiler ## Tests that need no emulated hardware, under the race detector
-	SRIOVKIT_E2E=host CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 go test -race -timeout 30m -json $(LONGEST) work | go run ./e2e/cmd/tier report -tier host -all
+	SRIOVKIT_E2E=host CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 go test -race -timeout 30m -json $(LONGEST) work | $(report) -tier host -all
 
 # The race detector is C, and nothing else is.
 .PHONY: compiler
@@ -132,7 +139,7 @@ artifacts: ## Build what nodes and clusters are made of (10 minutes once, then n
 # at a time on any machine, as many as a cluster has: each takes 1.5 GB of memory.
 .PHONY: test-node
 test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, PROFILE=qede, TIMEOUT=60m)
-	cd e2e && SRIOVKIT_E2E=node go test -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -parallel 2 -v -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -profile '$(PROFILE)' -tests '$(RUN)',./...)
+	cd e2e && SRIOVKIT_E2E=node go test -json -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -parallel 2 -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -profile '$(PROFILE)' -tests '$(RUN)',./...) | $(report) -tier node -v
 
 # Each on a node of its own, one after the other. make test kills at the calls that count.
 .PHONY: kills
@@ -143,7 +150,11 @@ kills: ## sriov killed before every system call (KILL=5: every fifth), on PROFIL
 
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
-	cd e2e && SRIOVKIT_E2E=cluster go test -json -count=1 -timeout 60m -p 1 -run '$(or $(RUN),^TestCluster)' ./... | go run ./cmd/tier report -tier cluster -v $(if $(RUN),,-all)
+	cd e2e && SRIOVKIT_E2E=cluster go test -json -count=1 -timeout 60m -p 1 -run '$(or $(RUN),^TestCluster)' ./... | $(report) -tier cluster -v $(if $(RUN),,-all)
+
+.PHONY: test-long
+test-long: ## Tests in clusters that take minutes each and are not part of make test (RUN=regexp to narrow)
+	cd e2e && SRIOVKIT_E2E=long go test -json -count=1 -timeout 60m -p 1 -run '$(or $(RUN),^TestLong)' ./... | $(report) -tier long -v $(if $(RUN),,-all)
 
 # What is too long for every change. The runs of make test are the first of these.
 .PHONY: soak

@@ -270,7 +270,7 @@ func TestWithdraws(t *testing.T) {
 	})
 }
 
-func TestLongNames(t *testing.T) {
+func TestNamesThatAreLong(t *testing.T) {
 	root := kubelettest.Root(t, true)
 	k := kubelettest.Start(t, root)
 	for i := range 2 {

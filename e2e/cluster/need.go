@@ -11,7 +11,25 @@ func Need(t interface {
 	Skip(args ...any)
 }) {
 	t.Helper()
-	if tier := os.Getenv("SRIOVKIT_E2E"); tier != "cluster" && tier != "1" {
-		t.Skip("starts a cluster of emulated nodes; run make test-cluster")
+	need(t, "cluster")
+}
+
+// NeedLong skips a test outside the long tier (SRIOVKIT_E2E=long, or 1): what a cluster does
+// in minutes, and not at every change.
+func NeedLong(t interface {
+	Helper()
+	Skip(args ...any)
+}) {
+	t.Helper()
+	need(t, "long")
+}
+
+func need(t interface {
+	Helper()
+	Skip(args ...any)
+}, tier string) {
+	t.Helper()
+	if runs := os.Getenv("SRIOVKIT_E2E"); runs != tier && runs != "1" {
+		t.Skip("starts a cluster of emulated nodes; run make test-" + tier)
 	}
 }

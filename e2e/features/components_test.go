@@ -12,11 +12,11 @@ import (
 	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
-// TestClusterUpgrade replaces all components under a pod with a VF. At no time is
+// TestLongUpgrade replaces all components under a pod with a VF. At no time is
 // the CNI plugin absent or half there; the pod keeps its VF and the new binaries
 // give it back; new pods start.
-func TestClusterUpgrade(t *testing.T) {
-	e := newEnv(t)
+func TestLongUpgrade(t *testing.T) {
+	e := newLongEnv(t)
 	const next = "next"
 	checkout, err := component.Checkout(e.ctx)
 	require.NoError(t, err)

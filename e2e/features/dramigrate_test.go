@@ -41,12 +41,12 @@ spec:
 ---
 `
 
-// TestClusterDRAMigrates takes node1 from the device plugin to claims and back, by the
+// TestLongDRAMigrates takes node1 from the device plugin to claims and back, by the
 // annotation of a pool, under pods whose manifests stay what they are. A pod that has a VF
 // in one way keeps it while the node offers the others in the other, and what it lets go of
 // is offered again. The second node stays with the device plugin throughout.
-func TestClusterDRAMigrates(t *testing.T) {
-	e := newEnv(t)
+func TestLongDRAMigrates(t *testing.T) {
+	e := newLongEnv(t)
 	label := func() string {
 		return e.get("node", "node1", "-o", `jsonpath={.metadata.labels.sriovkit\.io/resource-mode}`)
 	}

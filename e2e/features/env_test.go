@@ -96,6 +96,18 @@ type env struct {
 func newEnv(t *testing.T) *env {
 	t.Helper()
 	cluster.Need(t)
+	return onCluster(t)
+}
+
+// newLongEnv is newEnv for tests of the long tier.
+func newLongEnv(t *testing.T) *env {
+	t.Helper()
+	cluster.NeedLong(t)
+	return onCluster(t)
+}
+
+func onCluster(t *testing.T) *env {
+	t.Helper()
 	if !started { // by a test that others may run beside
 		started = true
 	}

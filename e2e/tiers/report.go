@@ -22,6 +22,9 @@ type Report struct {
 	All bool
 	// Verbose writes all output at once, not only that of tests that fail.
 	Verbose bool
+	// Failures gets the end of what each failed test said, and the faults of the run, to be
+	// read after all that comes later; nil is nobody.
+	Failures io.Writer
 
 	out      io.Writer
 	running  map[testID][]string // what unfinished tests, and packages, have printed
@@ -68,11 +71,12 @@ func (r *Report) event(e event) {
 	switch e.Action {
 	case "build-output":
 		fmt.Fprint(r.out, e.Output)
+		r.repeat(e.Output)
 	case "output":
-		switch {
-		case r.Verbose, e.Test == "" && packageLine(e.Output):
+		if r.Verbose || e.Test == "" && packageLine(e.Output) {
 			fmt.Fprint(r.out, e.Output)
-		default:
+		}
+		if e.Test != "" || !packageLine(e.Output) {
 			r.running[id] = append(r.running[id], e.Output)
 		}
 	case "pass", "skip":
@@ -100,11 +104,25 @@ func packageLine(output string) bool {
 	return strings.HasPrefix(output, "ok  \t") || strings.HasPrefix(output, "FAIL\t")
 }
 
+// lastLines is how many lines of a failed test stand in Failures: enough for what the
+// longest of them, which run the tests of other machines, say at their end.
+const lastLines = 200
+
 func (r *Report) print(id testID) {
-	for _, line := range r.running[id] {
-		fmt.Fprint(r.out, line)
-	}
+	lines := r.running[id]
 	delete(r.running, id)
+	if !r.Verbose {
+		fmt.Fprint(r.out, strings.Join(lines, ""))
+	}
+	if len(lines) > 0 {
+		r.repeat(fmt.Sprintf("== %s %s\n%s", id.pkg, id.test, strings.Join(lines[max(len(lines)-lastLines, 0):], "")))
+	}
+}
+
+func (r *Report) repeat(text string) {
+	if r.Failures != nil {
+		fmt.Fprint(r.Failures, text)
+	}
 }
 
 // skipped judges a test that was skipped. One of another tier is meant to be.
@@ -147,6 +165,7 @@ func (r *Report) verdict() error {
 	fmt.Fprintf(r.out, "== %s tier: %d tests ran; elsewhere run %s\n", r.Tier, ran, strings.Join(elsewhere, ", "))
 	for _, fault := range r.faults {
 		fmt.Fprintln(r.out, fault)
+		r.repeat(fault + "\n")
 	}
 	switch {
 	case r.failures > 0:

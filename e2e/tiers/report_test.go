@@ -37,6 +37,7 @@ func TestReport(t *testing.T) {
 		some        bool
 		err         string // empty is none
 		want, never []string
+		again       []string // among the failures that are repeated
 	}{
 		"passed": {
 			events: events([3]string{"output", "TestA", "noise\n"}, passed, [3]string{"output", "TestNodeB", "boots\n"}, [3]string{"skip", "TestNodeB"}, [3]string{"output", "", "ok  \tp\t0.1s\n"}, [3]string{"pass"}),
@@ -44,43 +45,43 @@ func TestReport(t *testing.T) {
 		},
 		"failed": {
 			events: events([3]string{"output", "TestA", "    a_test.go:3: reason\n"}, [3]string{"fail", "TestA"}, [3]string{"output", "", "FAIL\tp\t0.1s\n"}, [3]string{"fail"}),
-			err:    "tests failed", want: []string{"    a_test.go:3: reason\nFAIL\tp\t0.1s\n"},
+			err:    "tests failed", want: []string{"    a_test.go:3: reason\nFAIL\tp\t0.1s\n"}, again: []string{"== p TestA\n    a_test.go:3: reason\n"},
 		},
 		"panicked": {
 			events: events([3]string{"output", "TestA", "panic: why\n"}, [3]string{"output", "", "FAIL\tp\t0.1s\n"}, [3]string{"fail"}),
-			err:    "tests failed", want: []string{"panic: why\n"},
+			err:    "tests failed", want: []string{"panic: why\n"}, again: []string{"panic: why\n"},
 		},
 		"skipped": {
 			events: events([3]string{"output", "TestA", "    a_test.go:3: needs root\n"}, [3]string{"skip", "TestA"}),
-			err:    "1 tests were skipped", want: []string{"p TestA was skipped, and here nothing may be: a_test.go:3: needs root\n"},
+			err:    "1 tests were skipped", want: []string{"p TestA was skipped, and here nothing may be: a_test.go:3: needs root\n"}, again: []string{"needs root"},
 		},
 		"subtest skipped": {
 			events: events([3]string{"skip", "TestA/x"}, passed),
-			err:    "1 tests were skipped", want: []string{"p TestA/x was skipped"},
+			err:    "1 tests were skipped", want: []string{"p TestA/x was skipped"}, again: []string{"p TestA/x was skipped"},
 		},
 		"part of another tier's test skipped": {
 			events: events(passed, [3]string{"skip", "TestNodeB/x"}, [3]string{"pass", "TestNodeB"}),
-			err:    "2 tests were skipped",
+			err:    "2 tests were skipped", again: []string{"p TestNodeB/x was skipped"},
 		},
 		"two tiers": {
 			events: events(passed, [3]string{"pass", "TestNodeB"}),
-			err:    "ran in two tiers", want: []string{"a_test.go:2: TestNodeB is of the node tier and ran in the host tier, too"},
+			err:    "ran in two tiers", want: []string{"a_test.go:2: TestNodeB is of the node tier and ran in the host tier, too"}, again: []string{"ran in the host tier, too"},
 		},
 		"did not run": {
 			events: events([3]string{"skip", "TestNodeB"}),
-			err:    "did not run", want: []string{"a_test.go:1: TestA did not run\n"},
+			err:    "did not run", want: []string{"a_test.go:1: TestA did not run\n"}, again: []string{"TestA did not run"},
 		},
 		"nothing asked for ran": {events: events([3]string{"skip", "TestNodeB"}), some: true, err: "no test of the host tier ran"},
 		"does not compile": {
 			events: `{"ImportPath":"p","Action":"build-output","Output":"x.go:1: undefined\n"}` + "\n" + events([3]string{"fail"}),
-			err:    "tests failed", want: []string{"x.go:1: undefined\n"},
+			err:    "tests failed", want: []string{"x.go:1: undefined\n"}, again: []string{"x.go:1: undefined\n"},
 		},
 		"not JSON": {events: "go: no such package\n" + events(passed, [3]string{"skip", "TestNodeB"}), want: []string{"go: no such package\n"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var out strings.Builder
-			err := (&tiers.Report{Tier: tiers.Host, Functions: functions, All: !tc.some}).Read(strings.NewReader(tc.events), &out)
+			var out, failures strings.Builder
+			err := (&tiers.Report{Tier: tiers.Host, Functions: functions, All: !tc.some, Failures: &failures}).Read(strings.NewReader(tc.events), &out)
 			if tc.err == "" {
 				require.NoError(t, err, out.String())
 			} else {
@@ -92,6 +93,27 @@ func TestReport(t *testing.T) {
 			for _, never := range tc.never {
 				require.NotContains(t, out.String(), never)
 			}
+			for _, again := range tc.again {
+				require.Contains(t, failures.String(), again)
+			}
+			require.Equal(t, len(tc.again) > 0, failures.Len() > 0, failures.String())
 		})
 	}
+}
+
+// What failed can be read after all that came later, in runs that print everything at once, too.
+func TestReportRepeatsFailures(t *testing.T) {
+	t.Parallel()
+	lines := [][3]string{{"output", "TestA", "first\n"}}
+	for range 300 {
+		lines = append(lines, [3]string{"output", "TestA", "noise\n"})
+	}
+	lines = append(lines, [3]string{"output", "TestA", "reason\n"}, [3]string{"fail", "TestA"}, [3]string{"output", "TestB", "good\n"}, [3]string{"pass", "TestB"})
+	var out, failures strings.Builder
+	r := tiers.Report{Tier: tiers.Host, Verbose: true, Failures: &failures}
+	require.ErrorContains(t, r.Read(strings.NewReader(events(lines...)), &out), "tests failed")
+	require.Equal(t, 1, strings.Count(out.String(), "reason\n"))
+	require.Contains(t, out.String(), "good\n")
+	require.True(t, strings.HasPrefix(failures.String(), "== p TestA\nnoise\n"), "the end of it only")
+	require.True(t, strings.HasSuffix(failures.String(), "noise\nreason\n"))
 }

@@ -10,6 +10,7 @@
 //	node     sriovtest.NeedNode TestNode…        make test-node, inside an emulated node
 //	         vm.Need            TestNode…        make test-node, beside the nodes it boots
 //	cluster  cluster.Need       TestCluster…     make test-cluster
+//	long     cluster.NeedLong   TestLong…        make test-long, not part of make test
 //
 // Fuzz targets and benchmarks are of the host tier: make test-fuzz, make test-bench.
 package tiers
@@ -30,6 +31,7 @@ const (
 	Host    Tier = "host"
 	Node    Tier = "node"
 	Cluster Tier = "cluster"
+	Long    Tier = "long"
 )
 
 const prefix = "github.com/sriovkit/sriovkit/"
@@ -39,6 +41,7 @@ var guards = map[string]Tier{
 	prefix + "libsriov/sriovtest.NeedNode": Node,
 	prefix + "e2e/vm.Need":                 Node,
 	prefix + "e2e/cluster.Need":            Cluster,
+	prefix + "e2e/cluster.NeedLong":        Long,
 }
 
 // inNode is the guard of tests that run inside a node, for which a suite has to exist.
@@ -48,6 +51,7 @@ const inNode = prefix + "libsriov/sriovtest.NeedNode"
 var advice = map[Tier]string{
 	Node:    "sriovtest.NeedNode(t)",
 	Cluster: "cluster.Need(t)",
+	Long:    "cluster.NeedLong(t)",
 }
 
 // Kind is what the testing package does with a function.
@@ -103,6 +107,8 @@ func (f Function) fault(suites []Suite) string {
 		named = Node
 	case strings.HasPrefix(f.Name, "TestCluster"):
 		named = Cluster
+	case strings.HasPrefix(f.Name, "TestLong"):
+		named = Long
 	}
 	switch {
 	case f.NotBuilt != "":

@@ -142,49 +142,48 @@ func TestNodeQuirkKilled(t *testing.T) {
 		asMade, withMAC = ways[3:4], ways[:1]
 	}
 	if quirk.Current() != quirk.Plain {
-		killAll(t, 8, asMade, withMAC)
+		killAll(t, 16, asMade, withMAC)
 		return
 	}
 	for name, s := range resets {
 		t.Run(name, func(t *testing.T) {
 			quirk.Set(t, resetting(s))
-			killAll(t, 12, asMade, withMAC)
+			killAll(t, 24, asMade, withMAC)
 		})
 	}
 }
 
 // killAll kills in several ways at once, one VF each: in some on VFs as their driver made
-// them, in others on VFs with an administrative MAC. apart is how many system calls that
-// count a kill is behind the one before, where SRIOVKIT_KILL says nothing.
+// them, in others on VFs of another PF that have an administrative MAC. apart is how many
+// system calls that count a kill is behind the one before, where SRIOVKIT_KILL says nothing.
 func killAll(t *testing.T, apart int, asMade, withMAC []way) {
 	t.Helper()
-	all := func(t *testing.T, first int, ways []way) {
-		t.Run("all", func(t *testing.T) {
-			for i, w := range ways {
-				t.Run(w.name, func(t *testing.T) {
-					v := needVF(t, 0, i)
-					t.Parallel() // each has its own VF
-					w.kill(t, v, first, apart)
-				})
-			}
-		})
+	for i := range withMAC { // before any other, for until it is renamed a VF may have another's name
+		needVF(t, 1, i).setAdminMAC(t, fmt.Sprintf("02:00:00:00:15:%02x", i))
 	}
-	t.Run("as the driver made it", func(t *testing.T) { all(t, 1, asMade) })
-	t.Run("with an administrative MAC", func(t *testing.T) {
-		for i := range withMAC { // here, for until it is renamed the VF may have another's name
-			needVF(t, 0, i).setAdminMAC(t, fmt.Sprintf("02:00:00:00:15:%02x", i))
+	for pf, state := range []struct {
+		name  string
+		first int
+		ways  []way
+	}{{"as the driver made it", 1, asMade}, {"with an administrative MAC", 1 + apart/2, withMAC}} {
+		for i, w := range state.ways {
+			v := needVF(t, pf, i)
+			t.Run(state.name+", "+w.name, func(t *testing.T) {
+				t.Parallel()
+				w.kill(t, v, 8*pf+i, state.first, apart)
+			})
 		}
-		all(t, 1+apart/2, withMAC)
-	})
+	}
 }
 
-// kill kills before the call whose number is first, and before those apart from it.
-func (w way) kill(t *testing.T, v vf, first, apart int) {
+// kill kills before the call whose number is first, and before those apart from it. The id
+// is of one VF: GC is for one network.
+func (w way) kill(t *testing.T, v vf, id, first, apart int) {
 	t.Helper()
 	before := v.picture(t)
 	conf := everything()
-	conf["name"] = fmt.Sprintf("net-%d", v.Index) // GC is for one network
-	conf["mac"] = fmt.Sprintf("ca:fe:c0:ff:ee:%02x", 0x40+v.Index)
+	conf["name"] = fmt.Sprintf("net-%d", id)
+	conf["mac"] = fmt.Sprintf("ca:fe:c0:ff:ee:%02x", 0x40+id)
 	conf["logLevel"] = "debug"
 	delete(conf, "max_tx_rate") // igb accepts one only while its link is up
 	add, del := attach(t, v, newPod(t), conf)

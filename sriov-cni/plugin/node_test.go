@@ -59,7 +59,7 @@ var makeVFs = sync.OnceValues(func() (hardware, error) {
 		return h, err
 	}
 	defer c.Close()
-	for i, pf := range snapshot.PFs[:2] {
+	for _, pf := range snapshot.PFs[:2] {
 		l, err := c.ByParent(pf.Address)
 		if err != nil {
 			return h, err
@@ -67,11 +67,7 @@ var makeVFs = sync.OnceValues(func() (hardware, error) {
 		if err := c.Set(l.Index, link.Update{Up: new(true)}); err != nil {
 			return h, err
 		}
-		n := numVFs
-		if i > 0 {
-			n = 1
-		}
-		if err := h.host.SetNumVFs(context.Background(), pf.Address, n); err != nil {
+		if err := h.host.SetNumVFs(context.Background(), pf.Address, numVFs); err != nil {
 			return h, err
 		}
 		made, err := h.host.PF(pf.Address)

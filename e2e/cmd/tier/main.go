@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -61,14 +62,26 @@ func run(ctx context.Context, args []string) error {
 func report(_ context.Context, _ string, functions []tiers.Function, args []string) error {
 	flags := flag.NewFlagSet("tier report", flag.ContinueOnError)
 	r := tiers.Report{Functions: functions}
-	tier := flags.String("tier", string(tiers.Host), "which tier ran: host, node or cluster")
+	tier := flags.String("tier", string(tiers.Host), "which tier ran: host, node, cluster or long")
 	flags.BoolVar(&r.All, "all", false, "every test of the tier has to have run")
 	flags.BoolVar(&r.Verbose, "v", false, "print all output at once")
+	failures := flags.String("failures", "", "file to which what failed is appended, to be read after all else that runs")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if r.Tier = tiers.Tier(*tier); !slices.Contains([]tiers.Tier{tiers.Host, tiers.Node, tiers.Cluster}, r.Tier) {
-		return fmt.Errorf("-tier %q, want host, node or cluster", *tier)
+	if *failures != "" {
+		if err := os.MkdirAll(filepath.Dir(*failures), 0o755); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(*failures, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		r.Failures = f
+	}
+	if r.Tier = tiers.Tier(*tier); !slices.Contains([]tiers.Tier{tiers.Host, tiers.Node, tiers.Cluster, tiers.Long}, r.Tier) {
+		return fmt.Errorf("-tier %q, want host, node, cluster or long", *tier)
 	}
 	return r.Read(os.Stdin, os.Stdout)
 }

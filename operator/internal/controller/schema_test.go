@@ -84,7 +84,7 @@ func TestRefusedBySchema(t *testing.T) {
 
 // Lists that are too long are refused for that alone. A pattern of the items would be
 // applied to each of them first, and each complaint compared with all others.
-func TestLongListsAreCountedFirst(t *testing.T) {
+func TestListsAreCountedFirst(t *testing.T) {
 	c := newCluster(t)
 	for field, item := range map[string]string{"rootDevices": "no-such-address", "pfNames": "a b"} {
 		policy := policy("long", "nowhere")
