@@ -283,14 +283,21 @@ func (c *CDI) load() error {
 	if c.files != nil {
 		return nil
 	}
-	paths, err := filepath.Glob(filepath.Join(c.dir, cdiPrefix+"*"))
-	if err != nil {
-		return err
+	entries, err := os.ReadDir(c.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("CDI specifications of an earlier run: %w", err)
 	}
 	removeTemporary(c.dir, cdiPrefix)
 	files := map[string]*cdiFile{}
-	for _, path := range paths {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), cdiPrefix) {
+			continue
+		}
+		path := filepath.Join(c.dir, e.Name())
 		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // somebody has removed it meanwhile
+		}
 		if err != nil {
 			return fmt.Errorf("CDI specification of an earlier run: %w", err)
 		}

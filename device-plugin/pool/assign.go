@@ -187,13 +187,20 @@ func (v Verdict) Explain(pools []config.Pool) []string {
 // other container gets them. What is known of each is what the host says, else what it
 // said before, else no more than the name.
 func (a *Assignment) Keep(devices []Device, pools []config.Pool, before map[config.Resource][]Member, held map[string]Holder) (kept int) {
+	if len(held) == 0 {
+		return 0
+	}
 	byResource := map[config.Resource]int{}
+	members := map[string]int{} // the pool of each, by ID
 	for j := range pools {
 		byResource[pools[j].Resource] = j
+		for i := range a.Members[j] {
+			members[a.Members[j][i].ID] = j
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(held)) {
 		j, ours := byResource[held[id].Resource]
-		if !ours || slices.ContainsFunc(a.Members[j], func(m Member) bool { return m.ID == id }) {
+		if at, isMember := members[id]; !ours || isMember && at == j {
 			continue
 		}
 		m := remember(id, pools[j], devices, before[pools[j].Resource])

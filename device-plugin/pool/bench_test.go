@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
+	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 )
 
@@ -38,5 +40,21 @@ func BenchmarkAssign(b *testing.B) {
 	devices := read(b, src, pools)
 	for b.Loop() {
 		pool.Assign(devices, pools, nil)
+	}
+}
+
+// Every pod of a large node holds its device, and a look keeps them.
+func BenchmarkKeep(b *testing.B) {
+	pools := parse(b, selecting(`"drivers": ["vfio-pci"]`))
+	devices, held := make([]pool.Device, 4096), map[string]pool.Holder{}
+	for i := range devices {
+		address := libsriov.Address{Domain: uint32(i), Bus: 1}
+		devices[i] = pool.Device{ID: address.String(), Type: config.NetDevice}
+		devices[i].Address, devices[i].Driver = address, "vfio-pci"
+		held[address.String()] = pool.Holder{Resource: pools[0].Resource}
+	}
+	a := pool.Assign(devices, pools, held)
+	for b.Loop() {
+		a.Keep(devices, pools, nil, held)
 	}
 }
