@@ -76,7 +76,7 @@ func (h *Host) RefuseForeign(a libsriov.Address, podUID string) error {
 	if !g.offered { // or the former pod's word is what the device plugin goes by, too
 		g.pods = slices.DeleteFunc(g.pods, func(uid string) bool { return h.ended(uid, podUID) })
 	}
-	if others := append(g.pods, g.claimed...); len(others) > 0 {
+	if others := slices.Concat(g.pods, g.claimed); len(others) > 0 {
 		return cnierr.New(cnierr.Device, fmt.Errorf("device %s was given to pod %s, not to this one, %s", a, others[0], podUID), hint)
 	}
 	if g.offered || h.Node.OnlyGiven {

@@ -140,7 +140,8 @@ func TestEndedPodKeepsNoDevice(t *testing.T) {
 			h := emptyHost(t)
 			record := checkpoint
 			if !tc.offered {
-				record = record[:strings.Index(record, `"RegisteredDevices"`)] + `"RegisteredDevices":{}},"Checksum":1}`
+				record, _, _ = strings.Cut(record, `"RegisteredDevices"`)
+				record += `"RegisteredDevices":{}},"Checksum":1}`
 			}
 			put(t, h.Root, deviceFile, record)
 			require.NoError(t, os.Chtimes(filepath.Join(h.Root, deviceFile), tc.written, tc.written))
