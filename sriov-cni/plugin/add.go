@@ -72,7 +72,7 @@ func (c *call) parse() (request.Request, error) {
 	if len(r.Unknown) > 0 {
 		slog.Warn("unknown keys in the configuration", "keys", r.Unknown[:min(len(r.Unknown), shownKeys)], "count", len(r.Unknown))
 	}
-	if err := r.NamesFiles(c.host.Node.IPAMPaths, c.StateDir); err != nil {
+	if err := r.NamesFiles(c.files()); err != nil {
 		return r, err
 	}
 	return r, nil

@@ -29,7 +29,7 @@ import (
 func (c *call) check(ctx context.Context) error {
 	r, err := request.Parse(c.StdinData, c.Args)
 	if err == nil {
-		err = r.NamesFiles(c.host.Node.IPAMPaths, c.StateDir)
+		err = r.NamesFiles(c.files())
 	}
 	if err != nil {
 		return err

@@ -19,7 +19,12 @@ import (
 func (c *call) namesFiles(ipam string) error {
 	r := request.Request{Conf: c.conf, Stdin: c.StdinData}
 	r.Conf.IPAM.Type = ipam
-	return r.NamesFiles(c.host.Node.IPAMPaths, c.StateDir)
+	return r.NamesFiles(c.files())
+}
+
+// files are those of the node that networks may name.
+func (c *call) files() request.Files {
+	return request.Files{Extra: c.host.Node.IPAMPaths, State: c.StateDir, Real: c.host.Real}
 }
 
 // releaseLease has the IPAM plugin release what an attachment has. A configuration that ADD

@@ -23,7 +23,7 @@ var configurations = []string{
 var certificates = append([]string{"/etc/calico/certs", "/etc/kubernetes/ssl/calico"}, configurations...)
 
 var (
-	sockets = []string{"/run", "/var/run"}
+	sockets = []string{"/run"}
 	logs    = []string{"/tmp", "/var/log"}
 )
 
@@ -31,16 +31,16 @@ var (
 // is there leads wherever a tenant's symbolic link does.
 var runtimes = []string{"/run/containerd", "/run/k3s", "/run/containers", "/run/crio", "/run/docker", "/run/user"}
 
-// ipamPaths are the keys by which IPAM plugins are told a file of the node, in lower case
-// as they match them in any, and where a network may have that file. Whoever writes the
-// network may be a tenant, and the plugin is root: beneath these directories what it
-// writes is run by nobody, and what it reads is a plugin's to read. The paths are those of
-// the documentation of plugins and distributions, and of networks in use.
-var ipamPaths = map[string][]string{
-	"datadir": {"/run", "/var/run", "/var/lib/cni"}, // host-local: a file for each address, named after it
+// usual are the keys by which IPAM plugins are told a file of the node, in lower case
+// as they match them in any, and the directories in which a network may have that file.
+// Whoever writes the network may be a tenant, and the plugin is root: beneath these
+// directories what it writes is run by nobody, and what it reads is a plugin's to read. The
+// paths are those of the documentation of plugins and distributions, and of networks in use;
+// /run stands for /var/run, too.
+var usual = map[string][]string{
+	"datadir": {"/run", "/var/lib/cni"}, // host-local: a file for each address, named after it
 	"resolvconf": { // host-local
-		"/etc/resolv.conf", "/run/systemd/resolve", "/var/run/systemd/resolve", "/run/NetworkManager", "/var/run/NetworkManager",
-		"/run/resolvconf", "/run/netconfig", "/run/connman",
+		"/etc/resolv.conf", "/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/netconfig", "/run/connman",
 	},
 	"daemonsocketpath":          sockets,                                      // dhcp
 	"daemonsocket":              append([]string{"/var/lib/cni"}, sockets...), // nv-ipam
@@ -66,15 +66,21 @@ var ipamPaths = map[string][]string{
 // kubeconfig, in place of the server that the kubeconfig names.
 const apiRoot = "k8s_api_root"
 
+// Files are the files of the node that a network may name.
+type Files struct {
+	Extra []string                          // directories that the administrator allows under any key
+	State string                            // this plugin's own directory, which is never allowed
+	Real  func(path string) (string, error) // where a path leads by symbolic links; nil: to itself
+}
+
 // NamesFiles is an error that names each key with a file of the node where a network may
-// not have one: outside of what is usual for the key, and of the directories that the
-// node's administrator allows for any. own is never allowed, the plugin's state. An IPAM
-// plugin is handed all of the configuration; without one nobody reads such keys.
-func (r Request) NamesFiles(allowed []string, own string) error {
+// not have one: outside of what is usual for the key, and of what may says. An IPAM plugin is
+// handed all of the configuration; without one nobody reads such keys.
+func (r Request) NamesFiles(may Files) error {
 	if r.Conf.IPAM.Type == "" {
 		return nil
 	}
-	f := files{Decoder: json.NewDecoder(bytes.NewReader(r.Stdin)), allowed: allowed, own: own, network: r.Conf.Name}
+	f := files{Decoder: json.NewDecoder(bytes.NewReader(r.Stdin)), may: may, network: r.Conf.Name, led: map[string]string{}}
 	f.walk("", "")
 	if f.root != "" && (f.kubeconfig || inIPAM(f.root)) {
 		f.errs = append(f.errs, fmt.Errorf("invalid %s: want none beside a kubeconfig, whose token would be sent there", f.root))
@@ -89,15 +95,19 @@ func (r Request) NamesFiles(allowed []string, own string) error {
 // there twice Go's decoder takes the keys of both.
 type files struct {
 	*json.Decoder
-	allowed      []string
-	own, network string
-	kubeconfig   bool   // one is named
-	root         string // where apiRoot is; "" for nowhere
-	errs         []error
+	may        Files
+	network    string
+	led        map[string]string // where paths lead, as far as it was asked; "" for nowhere
+	named      int               // files
+	kubeconfig bool              // one is named
+	root       string            // where apiRoot is; "" for nowhere
+	errs       []error
 }
 
-// mostPaths bounds how many keys the error names.
-const mostPaths = 10
+const (
+	mostPaths = 10 // keys that the error names
+	mostFiles = 64 // that a configuration may name: each is looked for
+)
 
 // walk looks at a value, which is of the key if it is text, or text in a list.
 func (f *files) walk(where, key string) {
@@ -124,12 +134,12 @@ func (f *files) walk(where, key string) {
 	}
 }
 
-// fold is a key in the spelling of ipamPaths or apiRoot, if it is one of these to Go's decoder.
+// fold is a key in the spelling of usual or apiRoot, if it is one of these to Go's decoder.
 func fold(key string) string {
 	if strings.EqualFold(apiRoot, key) {
 		return apiRoot
 	}
-	for k := range ipamPaths {
+	for k := range usual {
 		if strings.EqualFold(k, key) {
 			return k
 		}
@@ -138,7 +148,7 @@ func fold(key string) string {
 }
 
 func (f *files) look(where, key, text string) {
-	usual, isFile := ipamPaths[key]
+	dirs, isFile := usual[key]
 	switch {
 	case text == "" || len(f.errs) == mostPaths:
 		return
@@ -149,12 +159,18 @@ func (f *files) look(where, key, text string) {
 		return
 	}
 	f.kubeconfig = f.kubeconfig || key == "kubeconfig"
-	if !isFile && !isPath(text) || f.mayHave(bare(text), usual) {
+	if !isFile && !isPath(text) {
+		return
+	}
+	if f.named++; f.named <= mostFiles && f.allowed(bare(text), dirs) {
 		return
 	}
 	want := "no path of the node"
-	if len(usual) > 0 {
-		want = "a path in " + strings.Join(usual, ", ")
+	if len(dirs) > 0 {
+		want = "a path in " + strings.Join(dirs, ", ")
+	}
+	if f.named > mostFiles {
+		want = fmt.Sprintf("at most %d of them", mostFiles)
 	}
 	f.errs = append(f.errs, fmt.Errorf("invalid %s %.100q: want %s, or one that ipamPaths of the node's /etc/cni/sriov.json allow", where, text, want))
 }
@@ -179,31 +195,60 @@ func bare(text string) string {
 	return text
 }
 
-func (f *files) mayHave(name string, usual []string) bool {
-	if !path.IsAbs(name) {
+// allowed reports whether a network may name a file, by how it is written and by where that
+// leads.
+func (f *files) allowed(name string, dirs []string) bool {
+	name = clean(name)
+	leads := f.real(name)
+	if !path.IsAbs(name) || leads == "" {
 		return false
 	}
-	name = path.Clean(name)
-	for _, at := range []string{name, path.Join(name, f.network)} { // host-local has a directory for each network
-		if f.own != "" && beneath(at, f.own) {
-			return false
+	if state := f.may.State; state != "" {
+		for _, at := range []string{name, path.Join(name, f.network)} { // host-local has a directory for each network
+			if beneath(at, clean(state)) || beneath(f.real(at), f.real(clean(state))) {
+				return false
+			}
 		}
 	}
-	in := func(dir string) bool { return beneath(name, dir) }
-	if slices.ContainsFunc(f.allowed, in) {
-		return true
+	in := func(dir string) bool {
+		dir = clean(dir)
+		to := f.real(dir)
+		return (beneath(name, dir) || beneath(name, to)) && beneath(leads, to)
 	}
-	if !slices.ContainsFunc(usual, in) {
-		return false
-	}
-	if rest, found := strings.CutPrefix(name, "/var/run/"); found { // the same, by a link of the node's
-		name = "/run/" + rest
-	}
-	return !slices.ContainsFunc(runtimes, in)
+	return slices.ContainsFunc(f.may.Extra, in) || slices.ContainsFunc(dirs, in) &&
+		!slices.ContainsFunc(runtimes, func(dir string) bool { return beneath(leads, f.real(dir)) })
 }
 
-// beneath reports whether a clean path is a directory, or in it.
+// real is where a clean path leads, "" for nowhere.
+func (f *files) real(name string) string {
+	to, asked := f.led[name]
+	if !asked {
+		to = name
+		if f.may.Real != nil {
+			var err error
+			if to, err = f.may.Real(name); err != nil {
+				to = ""
+			}
+		}
+		to = clean(to)
+		f.led[name] = to
+	}
+	return to
+}
+
+// clean is a path without detours; "" for "".
+func clean(name string) string {
+	if name == "" {
+		return ""
+	}
+	name = path.Clean(name)
+	if rest, found := strings.CutPrefix(name+"/", "/var/run/"); found { // a link of every distribution
+		return path.Join("/run", rest)
+	}
+	return name
+}
+
+// beneath reports whether a clean path is a directory, or in it; "" is neither.
 func beneath(name, dir string) bool {
-	dir = path.Clean(dir)
-	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
+	return dir != "" && (name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/"))
 }

@@ -4,6 +4,8 @@ package request
 
 import (
 	"encoding/json"
+	"io/fs"
+	"path"
 	"strings"
 	"testing"
 
@@ -38,9 +40,10 @@ func TestNamesFiles(t *testing.T) {
 		`"ipam":{"type":"static","addresses":[{"address":"fd00::2/64","gateway":"fd00::1"}],"routes":[{"dst":"fd00::/8"}]},"args":{"cni":{"ips":["fd00:1::/64"]}}`:             "",
 		`"ipam":{"type":"some","server":"https://a.example/path"}`:                                                                                                             "",
 		`"ipam":{},"kubernetes":{"kubeconfig":"/root/.kube/config"}`:                                                                                                           "", // no plugin reads it
-		ipam(`"dataDir":""`):            "",
-		ipam(`"dataDir":"/opt/ipam/a"`): "", // by the administrator
-		ipam(`"odd":"/opt/ipam"`):       "",
+		ipam(`"dataDir":["/run","/var/run"]`): "",
+		ipam(`"dataDir":""`):                  "",
+		ipam(`"dataDir":"/opt/ipam/a"`):       "", // by the administrator
+		ipam(`"odd":"/opt/ipam"`):             "",
 		`"ipam":{"type":"some"},"logFile":"/etc/x","runtimeConfig":{"cgroupPath":"/kubepods"},"prevResult":{"interfaces":[{"sandbox":"/var/run/netns/a"}]}`: "",
 
 		ipam(`"dataDir":"/etc/cron.d"`): "ipam.dataDir",
@@ -74,7 +77,7 @@ func TestNamesFiles(t *testing.T) {
 	} {
 		r, err := Parse([]byte(`{"name":"net-a","type":"sriov","deviceID":"0000:af:06.0",`+conf+`}`), "")
 		require.NoError(t, err, conf)
-		err = r.NamesFiles([]string{"/opt/ipam/"}, own)
+		err = r.NamesFiles(Files{Extra: []string{"/opt/ipam/"}, State: own})
 		if bad == "" {
 			assert.NoError(t, err, conf)
 			continue
@@ -92,17 +95,68 @@ func TestNamesFiles(t *testing.T) {
 	} {
 		r, err := Parse([]byte(`{"name":"net-a","type":"sriov","deviceID":"0000:af:06.0",`+conf+`}`), "")
 		require.NoError(t, err, conf)
-		assert.ErrorContains(t, r.NamesFiles(nil, own), "invalid "+at+": want none beside a kubeconfig", conf)
+		assert.ErrorContains(t, r.NamesFiles(Files{State: own}), "invalid "+at+": want none beside a kubeconfig", conf)
 	}
 
 	// The directory is host-local's for the network of that name.
 	r, err := Parse([]byte(`{"name":"sriov","type":"sriov","deviceID":"0000:af:06.0",`+ipam(`"dataDir":"/var/lib/cni"`)+`}`), "")
 	require.NoError(t, err)
-	require.ErrorContains(t, r.NamesFiles(nil, own), "ipam.dataDir")
+	require.ErrorContains(t, r.NamesFiles(Files{State: own}), "ipam.dataDir")
 
 	r, err = Parse([]byte(`{"deviceID":"0000:af:06.0",`+ipam(`"a":[`+strings.Repeat(`"/x/y",`, 30000)+`""]`)+`}`), "")
 	require.NoError(t, err)
-	require.Less(t, len(r.NamesFiles(nil, own).Error()), 4000)
+	require.Less(t, len(r.NamesFiles(Files{State: own}).Error()), 4000)
+}
+
+// A path is where it leads, and a directory is under each of its names.
+func TestNamesFilesByLinks(t *testing.T) {
+	t.Parallel()
+	links := map[string]string{
+		"/run/out": "/etc", "/run/cri": "/run/containerd/a", "/run/state": "/var/lib/cni/sriov", "/var/lib/cni": "/data/cni", "/opt/ipam": "/data/ipam",
+		"/etc/resolv.conf": "/run/systemd/resolve/stub-resolv.conf", "/run/nowhere": "", "/run/n": "/data/cni/sriov", "/run/containerd": "/data/containerd",
+	}
+	var lead func(name string) (string, error)
+	lead = func(name string) (string, error) {
+		for at := name; at != "/"; at = path.Dir(at) {
+			if to, found := links[at]; found {
+				if to == "" {
+					return "", fs.ErrNotExist
+				}
+				return lead(to + strings.TrimPrefix(name, at))
+			}
+		}
+		return name, nil
+	}
+	may := Files{Extra: []string{"/opt/ipam"}, State: "/var/lib/cni/sriov", Real: lead}
+	for keys, bad := range map[string]bool{
+		`"dataDir":"/run/a"`:                                          false,
+		`"dataDir":"/var/lib/cni/a"`:                                  false,
+		`"dataDir":"/data/cni/a"`:                                     false, // another name of a usual one
+		`"odd":"/data/ipam/a"`:                                        false,
+		`"odd":"/opt/ipam/a"`:                                         false,
+		`"resolvConf":"/etc/resolv.conf"`:                             false,
+		`"resolvConf":"/var/run/systemd/resolve"`:                     false,
+		`"dataDir":"/run/out"`:                                        true,
+		`"dataDir":"/run/out/cron.d"`:                                 true,
+		`"dataDir":"/run/cri/rootfs"`:                                 true,
+		`"dataDir":"/run/containerd/x"`:                               true,
+		`"dataDir":"/data/containerd/x"`:                              true,
+		`"dataDir":"/run/state"`:                                      true,
+		`"dataDir":"/data/cni/sriov/pci"`:                             true,
+		`"dataDir":"/var/lib/cni/sriov"`:                              true,
+		`"dataDir":"/run/nowhere"`:                                    true,
+		`"odd":"/data/ipam/../x"`:                                     true,
+		`"odd":"/data/ipamx"`:                                         true,
+		`"dataDir":["` + strings.Repeat(`/run/a","`, 65) + `/run/a"]`: true,
+	} {
+		r, err := Parse([]byte(`{"name":"n","deviceID":"0000:af:06.0","ipam":{"type":"some",`+keys+`}}`), "")
+		require.NoError(t, err, keys)
+		assert.Equal(t, bad, r.NamesFiles(may) != nil, "%s", keys)
+	}
+	// By the name of its network host-local would write to the state.
+	r, err := Parse([]byte(`{"name":"n","deviceID":"0000:af:06.0","ipam":{"type":"host-local","dataDir":"/run"}}`), "")
+	require.NoError(t, err)
+	require.Error(t, r.NamesFiles(may))
 }
 
 // What passes names nothing in a directory where no network may have a file, however it is
@@ -119,7 +173,7 @@ func FuzzNamesFiles(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := r.NamesFiles(nil, ""); err != nil {
+		if err := r.NamesFiles(Files{}); err != nil {
 			require.Less(t, len(err.Error()), 6000)
 			return
 		}

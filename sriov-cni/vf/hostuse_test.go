@@ -3,6 +3,8 @@
 package vf
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -26,4 +28,21 @@ func TestUpperInterfaceIsHostUse(t *testing.T) {
 	assert.ErrorIs(t, h.RefuseHostUse(nil, a, link.Link{Name: "eth7"}), link.ErrNotFound)
 	_, err = h.read(nil, a, "eth7")
 	assert.ErrorIs(t, err, link.ErrNotFound)
+}
+
+func TestReal(t *testing.T) {
+	t.Parallel()
+	h := &Host{Root: t.TempDir()}
+	put(t, h.Root, "run/a/b", "")
+	for link, to := range map[string]string{"var": "run", "run/up": "..", "run/nowhere": "none/x", "run/loop": "loop", "run/file": "a/b"} {
+		require.NoError(t, os.Symlink(to, filepath.Join(h.Root, link)))
+	}
+	for name, want := range map[string]string{ // "" is an error
+		"/": "/", "/run/a": "/run/a", "/var/a/b": "/run/a/b", "/var/new/er": "/run/new/er", "/run/up/var/a": "/run/a", "/no/no": "/no/no", "/run/file": "/run/a/b",
+		"/run/nowhere": "", "/run/nowhere/x": "", "/run/loop": "", "/run/a/b/c": "",
+	} {
+		to, err := h.Real(name)
+		assert.Equal(t, want == "", err != nil, name)
+		assert.Equal(t, want, to, name)
+	}
 }

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
@@ -73,3 +75,24 @@ func ReadNodeConfig(root string) (NodeConfig, error) {
 }
 
 func (c NodeConfig) lists(a libsriov.Address) bool { return slices.Contains(c.Functions, a) }
+
+// Real is where an absolute path of the node leads, without symbolic links. The part of it that
+// is not there yet leads to itself; a link that leads nowhere is an error.
+func (h *Host) Real(name string) (string, error) {
+	root, err := filepath.EvalSymlinks(h.Root)
+	if err != nil {
+		return "", err
+	}
+	to, err := filepath.EvalSymlinks(h.path(name))
+	if err == nil {
+		return path.Join("/", strings.TrimPrefix(to, root)), nil
+	}
+	if _, linkErr := os.Lstat(h.path(name)); !errors.Is(linkErr, fs.ErrNotExist) {
+		return "", err
+	}
+	dir, err := h.Real(path.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	return path.Join(dir, path.Base(name)), nil
+}

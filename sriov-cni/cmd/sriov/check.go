@@ -121,7 +121,7 @@ func (c *checker) plugin(where string, text []byte) {
 	}
 	r, err := request.Parse(text, "")
 	if err == nil {
-		err = r.NamesFiles(nil, "") // what a node's administrator allows is not known here
+		err = r.NamesFiles(request.Files{}) // what a node's administrator allows is not known here
 	}
 	if err != nil {
 		c.refuse(where, err)
