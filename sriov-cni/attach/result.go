@@ -37,6 +37,8 @@ func (t *Transfer) mac() net.HardwareAddr {
 	switch {
 	case t.request.MAC != nil:
 		return t.request.MAC
+	case t.opened != nil:
+		return t.opened
 	case t.link != nil:
 		return t.link.MAC
 	case !value.NoMAC(t.Journal.Before.MAC):

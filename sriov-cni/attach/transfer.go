@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 
@@ -16,6 +17,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/libsriov/value"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
 	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
 	"github.com/sriovkit/sriovkit/sriov-cni/request"
@@ -34,9 +36,10 @@ type Transfer struct {
 	node    *vf.Host
 	host    *link.Conn
 	device  vf.Device
-	link    *link.Link // the interface as it was; nil: driven from user space
-	blind   *vf.PF     // the PF, where its driver reports none of its VFs: see setBlindly; nil else
-	mtu     int        // that the VF has in the pod or, without an interface, its PF's; 0 if nothing tells
+	link    *link.Link       // the interface as it was; nil: driven from user space
+	blind   *vf.PF           // the PF, where its driver reports none of its VFs: see setBlindly; nil else
+	opened  net.HardwareAddr // what the interface showed in the pod once it was up; nil: not looked at
+	mtu     int              // that the VF has in the pod or, without an interface, its PF's; 0 if nothing tells
 }
 
 // Prepare looks at a VF, refuses what cannot become a pod's, and completes the
@@ -207,7 +210,24 @@ func (t *Transfer) Execute(ctx context.Context) error {
 			return err
 		}
 	}
-	return t.setup(vf.Patiently(ctx, t.pod.NS, vf.IsBusy, func() error { return t.pod.SetUp(name, true) }), "")
+	if err := vf.Patiently(ctx, t.pod.NS, vf.IsBusy, func() error { return t.pod.SetUp(name, true) }); err != nil {
+		return t.setup(err, "")
+	}
+	if t.takesMACLate() {
+		l, err := t.pod.ByName(name)
+		if err != nil {
+			return t.setup(err, "")
+		}
+		t.opened = l.MAC
+	}
+	return nil
+}
+
+// takesMACLate reports whether the interface may show another MAC once it is up in the pod: one
+// that the PF set, and that igb's VFs take over when they are closed.
+func (t *Transfer) takesMACLate() bool {
+	enforced := t.Journal.Before.MAC
+	return t.request.MAC == nil && (t.blind != nil || !value.NoMAC(enforced) && !slices.Equal(enforced, t.link.MAC))
 }
 
 // unusedStill looks again, right before the move, whether the host uses the interface:
@@ -282,14 +302,16 @@ func (t *Transfer) setAdmin(ctx context.Context, s vfstate.State) error {
 // asked for. If the driver has no such setting there is none; if it fails in another
 // way, the PF resets, and the VF may be in a VLAN that somebody left it in.
 func (t *Transfer) setBlindly() error {
-	if t.blind == nil || t.request.Admin.VLAN == nil {
+	if t.blind == nil {
 		return nil
 	}
-	err := t.host.SetVF(t.blind.IfIndex, t.device.Index, vfstate.State{VLAN: t.request.Admin.VLAN})
-	if err == nil || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM) {
+	d := t.device
+	d.PF = t.blind
+	err := d.SetUnseen(t.host, vfstate.State{VLAN: t.request.Admin.VLAN})
+	if err == nil {
 		return nil
 	}
-	return cnierr.Busy(fmt.Errorf("SRIOV-CNI failed to configure VF %s: PF %s (%s) reports none of its VFs: %w", t.device.Address, t.blind.Name, t.blind.Driver, err),
+	return cnierr.Busy(fmt.Errorf("SRIOV-CNI failed to configure VF %s: PF %s (%s) reports none of its VFs: %w", d.Address, d.PF.Name, d.PF.Driver, err),
 		"the PF resets, or its driver hangs; see the kernel's log")
 }
 

@@ -164,6 +164,7 @@ func (v vf) resetForLong(t *testing.T) {
 	trust(vfstate.On)
 	t.Cleanup(func() { // a reset of no length replaces it, which a PF without an error for it takes
 		quirk.Set(t, quirk.Settings{"pf_reset_ms": "0", "pf_busy_errno": "0"})
+		trust(vfstate.On) // the test may have taken it back, and the same again is no reset
 		trust(vfstate.Off)
 		quirk.Settled(t)
 	})

@@ -103,6 +103,7 @@ func TestNodePFFailsForItsVFs(t *testing.T) { inBothStates(t, 1, 0, pfFailsForIt
 
 func pfFailsForItsVFs(t *testing.T, v vf) {
 	v.unchanged(t)
+	before := v.picture(t)
 	v.resetForLong(t)
 	c, pf := pfOf(t, v)
 	_, err := c.VFState(pf, v.Index)
@@ -113,6 +114,20 @@ func pfFailsForItsVFs(t *testing.T, v vf) {
 	a := add.ok(t)
 	assert.Contains(t, a.stderr, "reports none of its VFs")
 	del.ok(t)
+	// DEL ends by what the record tells, which is that the PF had no part in it, and without one
+	// as soon as the PF takes what is safe.
+	damage := func(path string) { require.NoError(t, os.WriteFile(path, []byte("{"), 0o600)) }
+	add.ok(t)
+	damage(journalPath(v))
+	del.ok(t)
+	add.ok(t)
+	index := mustIndex(t, add.pod)
+	damage(journalPath(v))
+	damage(filepath.Join(stateDir, add.pod.id+"-net1"))
+	del.fails(t, 103, "error reseting VF")
+	quirk.Set(t, quirk.Settings{"pf_busy_errno": "0"})
+	del.ok(t)
+	require.NoError(t, c.Set(index, link.Update{Name: before.Link.Name}))
 }
 
 // ADD waits for the VF's lock, and meanwhile the VFs of the PF are made anew: the pod gets

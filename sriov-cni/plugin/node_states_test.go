@@ -124,6 +124,18 @@ func TestNodeMACChangedOnThePF(t *testing.T) {
 	assert.Contains(t, a.stderr, "does not get back its MAC")
 	before.Link.MAC = "02:00:00:00:20:02"
 	v.is(t, before)
+
+	// Where the interface was up, the move restarts it: a pod that asks for no MAC has the PF's.
+	require.NoError(t, c.Set(before.Link.Index, link.Update{Up: new(true)}))
+	require.NoError(t, c.SetVF(pf, v.Index, vfstate.State{MAC: mustMAC("02:00:00:00:20:03")}))
+	pod = newPod(t)
+	add, _ = attach(t, v, pod, nil)
+	added := add.ok(t)
+	l, err := pod.ByName("net1")
+	require.NoError(t, err)
+	assert.Equal(t, l.MAC.String(), added.Interfaces[0].Mac)
+	assert.Equal(t, "02:00:00:00:20:03", added.Interfaces[0].Mac)
+	add.as("CHECK").with(map[string]any{"prevResult": prevResult(t, added)}).ok(t)
 }
 
 // Each state file is whole, empty, cut off, garbage, another's, senseless or gone: DEL leaves

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/vfstate"
@@ -50,6 +51,18 @@ func takesOverFromUpstream(t *testing.T, v vf) {
 			next: func(t *testing.T, del call) { del.ok(t) },
 		},
 		"GC": {next: func(t *testing.T, del call) { del.as("GC").with(noneValid).ok(t) }},
+		"DEL, after a reboot": {
+			happen: func(t *testing.T, pod podNS) { reboot(t, v, pod, before) },
+			next:   func(t *testing.T, del call) { del.ok(t) },
+		},
+		"next ADD, after a reboot": {
+			happen: func(t *testing.T, pod podNS) { reboot(t, v, pod, before) },
+			next: func(t *testing.T, _ call) {
+				add, delNext := attach(t, v, newPod(t), nil)
+				add.ok(t)
+				delNext.ok(t)
+			},
+		},
 		"next ADD, then late DEL": {
 			happen: func(t *testing.T, pod podNS) { pod.end(t) },
 			next: func(t *testing.T, del call) {
@@ -82,6 +95,32 @@ func takesOverFromUpstream(t *testing.T, v vf) {
 			}
 		})
 	}
+}
+
+// reboot leaves a VF as its driver makes it and the record of a pod as it was, whose
+// namespace ends with the boot.
+func reboot(t *testing.T, v vf, pod podNS, before picture) {
+	t.Helper()
+	record := filepath.Join(stateDir, pod.id+"-net1")
+	b, err := os.ReadFile(record)
+	require.NoError(t, err)
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal(b, &fields))
+	fields["OrigVfState"] = map[string]any{"HostIFName": "stale", "AdminMAC": "02:00:00:00:00:77", "EffectiveMAC": "02:00:00:00:00:77", "Vlan": 9, "MTU": 1300}
+	b, err = json.Marshal(fields)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(record, b, 0o600))
+	require.NoError(t, os.Chtimes(record, time.Time{}, time.Unix(1e9, 0)))
+
+	c, pf := pfOf(t, v)
+	index := mustIndex(t, pod)
+	pod.end(t)
+	waitFor(t, "", index, func(l link.Link) bool { return l.Parent == v.Address.String() })
+	l, err := c.ByParent(v.Address)
+	require.NoError(t, err)
+	require.NoError(t, c.SetVF(pf, v.Index, vfstate.Diff(v.picture(t).Admin, before.Admin)))
+	require.NoError(t, hostvf.SettleMAC(t.Context(), c, nil, l, mustMAC(before.Link.MAC)))
+	require.NoError(t, c.Set(l.Index, link.Update{Name: before.Link.Name}))
 }
 
 // addLikeUpstream leaves a VF and the state directory as an ADD of the plugin

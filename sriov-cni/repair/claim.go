@@ -98,8 +98,8 @@ func (r Repairer) fromRecords(a libsriov.Address, marker string) (state.Journal,
 	all, err := r.Store.Records()
 	for _, f := range all {
 		if f.Device == a.String() {
-			j, err := f.Journal(f.Owner, marker)
-			return r.withPF(j), f.Path, err
+			j, err := r.journalOf(f.Record, f.Owner, marker)
+			return j, f.Path, err
 		}
 	}
 	return state.Journal{}, "", errors.Join(fmt.Errorf("no record of %s", a), err)

@@ -54,6 +54,11 @@ func (r Repairer) Restore(ctx context.Context, j state.Journal) error {
 	if w.device, err = r.Host.Look(j.Device); err != nil {
 		return err
 	}
+	// Where the interface is in some pod, the clock must have been set since the record was written.
+	if j.FormerBoot && (w.device.Netdev != "" || w.device.Idle()) {
+		slog.Info("the VF's record is of a boot before this one, nothing to restore", "pci", j.Device)
+		return nil
+	}
 	if w.home, err = link.Open(nil); err != nil {
 		return err
 	}
@@ -95,6 +100,14 @@ func (w *work) readAdmin(ctx context.Context) (err error) {
 			j.PF = nil // whoever configured the VF had nothing of it to read either
 			return nil
 		}
+		if errors.Is(err, link.ErrNoVFReported) && j.Guessed { // some drivers never do
+			j.PF = nil
+			if err = w.device.SetUnseen(w.home, j.Before); refused(err) {
+				slog.Warn("the PF reports none of its VFs and does not take what is safe", "pci", j.Device, "err", err)
+				err = nil
+			}
+			return w.resetFailed(err)
+		}
 		if j.Guessed {
 			j.Before = j.Before.Restrict(w.Have)
 		}
@@ -130,8 +143,9 @@ func (w *work) find(ctx context.Context, h *vf.Host) error {
 func (w *work) do(ctx context.Context) error {
 	r := planRepair(w.journal, w.situation)
 	var errs []error
-	if err := w.resetAdmin(ctx, r.Admin); err != nil { // before the move: some drivers refuse the MAC without trust
-		errs = append(errs, cnierr.New(cnierr.Recover, fmt.Errorf("error reseting VF %s: %w", w.device.Address, err), w.device.Hint(w.home, err)))
+	// Before the move: some drivers refuse the MAC without trust.
+	if err := w.resetFailed(w.resetAdmin(ctx, r.Admin)); err != nil {
+		errs = append(errs, err)
 	}
 	switch {
 	case r.Lost:
@@ -157,6 +171,14 @@ func (w *work) do(ctx context.Context) error {
 		errs = append(errs, w.verifyMAC(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// resetFailed is the error of a PF that does not take a setting back; nil for nil.
+func (w *work) resetFailed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return cnierr.New(cnierr.Recover, fmt.Errorf("error reseting VF %s: %w", w.device.Address, err), w.device.Hint(w.home, err))
 }
 
 // failed is the error of an interface that is not restored.

@@ -154,8 +154,8 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 		inPod, err := r.hasInPod(c, a)
 		return r.guess(a, c), inPod, err
 	}
-	j, err = rec.Journal(c.Attachment, c.NetNS)
-	return r.withPF(j), err == nil, cnierr.IO(err)
+	j, err = r.journalOf(rec, c.Attachment, c.NetNS)
+	return j, err == nil, cnierr.IO(err)
 }
 
 // stillHas is the path of the namespace in which an attachment, of which there is a record
@@ -179,16 +179,22 @@ func (r Repairer) stillHas(a libsriov.Address, marker string, c Claimant) (netns
 // had of its PF's is to be what is safe.
 func (r Repairer) guess(a libsriov.Address, c Claimant) state.Journal {
 	safe := vfstate.State{VLAN: &vfstate.VLAN{}, Trust: vfstate.Off, SpoofCheck: vfstate.On}
-	return r.withPF(state.Journal{
+	j := state.Journal{
 		Version: state.Version, Owner: c.Attachment, Device: a, NetNS: state.Namespace{Path: c.NetNS}, Guessed: true,
 		Link: &state.Link{Parent: a.String(), Name: "eth%d"}, Before: safe, Want: safe,
-	})
+	}
+	j.PF, j.VFIndex = r.Host.PFOf(a)
+	return j
 }
 
-// withPF completes a journal made from a record, which knows the PF by name.
-func (r Repairer) withPF(j state.Journal) state.Journal {
-	j.PF, j.VFIndex = r.Host.PFOf(j.Device)
-	return j
+// journalOf makes a journal of a record, which names the PF's interface if ADD had anything to
+// do with the PF.
+func (r Repairer) journalOf(rec state.Record, owner state.Attachment, netns string) (state.Journal, error) {
+	j, err := rec.Journal(owner, netns)
+	if rec.PFName != "" {
+		j.PF, j.VFIndex = r.Host.PFOf(j.Device)
+	}
+	return j, err
 }
 
 // onlyRecord reports that no other attachment's record names the device. An error leaves

@@ -64,6 +64,9 @@ type Journal struct {
 	// driver reports it.
 	Guessed bool `json:"-"`
 
+	// FormerBoot: the record that this was made of tells no boot, and is older than this one.
+	FormerBoot bool `json:"-"`
+
 	// Committed: ADD reached its end; marker and record go with the journal from
 	// here on. Without them it is out of date: see Store.LoadJournal. It is the
 	// last key and always there, for Store.Commit.

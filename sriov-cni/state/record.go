@@ -42,6 +42,8 @@ type Record struct {
 	// Sriovkit marks a record that this plugin wrote: whether the VF is still
 	// to be brought back is then told by the journal alone.
 	Sriovkit *RecordMark `json:"sriovkit,omitempty"`
+
+	formerBoot bool // as Journal.FormerBoot
 }
 
 // RecordMark is what this plugin adds to a record.
@@ -134,6 +136,7 @@ func (r Record) Journal(owner Attachment, netns string) (Journal, error) {
 	if r.MinTxRate != nil || r.MaxTxRate != nil {
 		j.Want.Rate, j.Before.Rate = &vfstate.Rate{}, &vfstate.Rate{Min: uint32(b.MinTxRate), Max: uint32(b.MaxTxRate)}
 	}
+	j.FormerBoot = r.formerBoot
 	if r.Sriovkit != nil {
 		j.Identity = r.Sriovkit.Identity
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
@@ -121,5 +122,29 @@ func TestSplitRecordName(t *testing.T) {
 		"nodash":        {"", "nodash"},
 	} {
 		assert.Equal(t, want, splitRecordName(name))
+	}
+}
+
+// A record of the other plugin tells no boot. The time of its file does.
+func TestRecordOfFormerBoot(t *testing.T) {
+	t.Parallel()
+	s := Store{Dir: t.TempDir()}
+	for name, tc := range map[string]struct {
+		text    string
+		written time.Time
+		former  bool
+	}{
+		"theirs":      {`{"deviceID":"0000:af:06.0"}`, time.Now(), false},
+		"theirs, old": {`{"deviceID":"0000:af:06.0"}`, time.Unix(1e9, 0), true},
+		"ours, old":   {`{"deviceID":"0000:af:06.0","sriovkit":{"version":1}}`, time.Unix(1e9, 0), false},
+	} {
+		path := filepath.Join(s.Dir, "c1-net1")
+		require.NoError(t, os.WriteFile(path, []byte(tc.text), 0o600))
+		require.NoError(t, os.Chtimes(path, time.Time{}, tc.written))
+		r, err := s.Record(path)
+		require.NoError(t, err)
+		j, err := r.Journal(Attachment{}, "")
+		require.NoError(t, err)
+		assert.Equal(t, tc.former, j.FormerBoot, name)
 	}
 }

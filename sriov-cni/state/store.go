@@ -116,7 +116,16 @@ func (s Store) Record(path string) (r Record, err error) {
 	if err != nil {
 		return Record{}, err
 	}
+	r.formerBoot = r.Sriovkit == nil && olderThanBoot(path)
 	return r, nil
+}
+
+// olderThanBoot reports whether a file was last written before this boot.
+func olderThanBoot(path string) bool {
+	var now, up unix.Timespec
+	info, err := os.Stat(path)
+	err = errors.Join(err, unix.ClockGettime(unix.CLOCK_REALTIME, &now), unix.ClockGettime(unix.CLOCK_BOOTTIME, &up))
+	return err == nil && info.ModTime().UnixNano() < now.Nano()-up.Nano()
 }
 
 // outdated reports whether the SR-IOV CNI plugin that this one replaces, which knows no

@@ -256,6 +256,18 @@ func (d Device) SetAdmin(ctx context.Context, host *link.Conn, s vfstate.State) 
 	return nil
 }
 
+// SetUnseen has a PF that reports none of its VFs enforce a state, each part by itself. A
+// driver without a setting has nothing of it to take back.
+func (d Device) SetUnseen(host *link.Conn, s vfstate.State) error {
+	for _, p := range s.Split() {
+		err := host.SetVF(d.PF.IfIndex, d.Index, p.State)
+		if err != nil && !errors.Is(err, syscall.EOPNOTSUPP) && !errors.Is(err, syscall.EPERM) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Hint explains a refusal by the PF.
 func (d Device) Hint(host *link.Conn, cause error) string {
 	if d.PF == nil {
