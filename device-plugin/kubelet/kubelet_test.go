@@ -105,10 +105,10 @@ func TestRegistersBeforeDevicesAreKnown(t *testing.T) {
 		root := kubelettest.Root(t, watched)
 		k := kubelettest.Start(t, root)
 		p := begin(t, root, nic, func(plugin) {})
-		require.Eventually(t, p.Watched, time.Minute, time.Millisecond)
+		require.Eventually(t, p.Watched, 5*time.Minute, time.Millisecond)
 		require.Zero(t, k.Lists(nic.String()))
 		p.publish()
-		require.Eventually(t, func() bool { return k.Lists(nic.String()) == 1 }, time.Minute, time.Millisecond)
+		require.Eventually(t, func() bool { return k.Lists(nic.String()) == 1 }, 5*time.Minute, time.Millisecond)
 		p.publish("a")
 		k.AwaitDevices(nic.String(), "a")
 		require.Equal(t, 2, k.Lists(nic.String()))
@@ -184,7 +184,7 @@ func TestKubeletRestarts(t *testing.T) {
 // eventually is require.Eventually without goroutines of its own.
 func eventually(t *testing.T, condition func() bool, otherwise string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); !condition(); time.Sleep(time.Millisecond) {
 		require.True(t, time.Now().Before(deadline), otherwise)
 	}
 }

@@ -79,6 +79,6 @@ func TestClusterOneNode(t *testing.T) {
 	require.Eventually(t, func() bool { // it answers before it knows its pods again
 		out, err := k.Kubectl(t.Context(), nil, "logs", "one")
 		return err == nil && out == "I am one\n"
-	}, time.Minute, 100*time.Millisecond, "the pod survives a restart of the kubelet")
+	}, 5*time.Minute, 100*time.Millisecond, "the pod survives a restart of the kubelet")
 	kubectl(t, k, "delete", "pod", "one", "--timeout=60s")
 }

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/component"
@@ -66,6 +67,16 @@ func (e *env) kubectl(input string, args ...string) string {
 	require.NoError(e, err)
 	return out
 }
+
+// get reads objects for one of the conditions that are waited for.
+func (e *env) get(t require.TestingT, into any, what ...string) {
+	out, err := e.Kubectl(e.Context(), nil, append([]string{"get", "-o", "json"}, what...)...)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal([]byte(out), into))
+}
+
+// patience only ends what would never happen.
+const patience = 5 * time.Minute
 
 // token is the driver's on a node, bound to it.
 func (e *env) token(node string) string {
@@ -196,9 +207,9 @@ type slice struct {
 // slices awaits a complete pool of a node with so many devices.
 func (e *env) slices(node string, devices int) (out []slice) {
 	e.Helper()
-	require.Eventually(e, func() bool {
+	require.EventuallyWithT(e, func(t *assert.CollectT) {
 		var list struct{ Items []slice }
-		require.NoError(e, json.Unmarshal([]byte(e.kubectl("", "get", "resourceslices", "-o", "json")), &list))
+		e.get(t, &list, "resourceslices")
 		out = nil
 		n := 0
 		for _, s := range list.Items {
@@ -207,8 +218,10 @@ func (e *env) slices(node string, devices int) (out []slice) {
 				n += len(s.Spec.Devices)
 			}
 		}
-		return len(out) > 0 && len(out) == out[0].Spec.Pool.ResourceSliceCount && n == devices
-	}, time.Minute, 50*time.Millisecond, "%d devices of node %s", devices, node)
+		require.NotEmpty(t, out)
+		require.Len(t, out, out[0].Spec.Pool.ResourceSliceCount)
+		require.Equal(t, devices, n)
+	}, patience, 50*time.Millisecond, "node %s", node)
 	return out
 }
 
@@ -216,8 +229,7 @@ func (e *env) slices(node string, devices int) (out []slice) {
 func (p *process) said(t *testing.T, msg string) (line string, at time.Time) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		text, err := os.ReadFile(p.log)
-		require.NoError(t, err)
+		text, _ := os.ReadFile(p.log)
 		for line = range strings.Lines(string(text)) {
 			var e struct {
 				Time time.Time
@@ -229,7 +241,7 @@ func (p *process) said(t *testing.T, msg string) (line string, at time.Time) {
 			}
 		}
 		return false
-	}, time.Minute, 10*time.Millisecond, "%q", msg)
+	}, patience, 10*time.Millisecond, "%q", msg)
 	return line, at
 }
 
@@ -299,7 +311,7 @@ func TestRightsEndAtTheNode(t *testing.T) {
 	require.Eventually(t, func() bool {
 		err := as("a", slice("b", driver), "create", "--dry-run=server", "-f", "-")
 		return err != nil && strings.Contains(err.Error(), "the token is of node a")
-	}, time.Minute, 100*time.Millisecond)
+	}, patience, 100*time.Millisecond)
 	require.NoError(t, as("a", slice("a", driver), "create", "-f", "-"))
 	require.ErrorContains(t, as("b", "", "delete", "resourceslice", "forged-a"), "the token is of node b")
 	require.ErrorContains(t, as("a", slice("a", "gpu.example.com"), "create", "--dry-run=server", "-f", "-"), "another driver")

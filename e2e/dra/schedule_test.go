@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/component"
@@ -110,10 +111,10 @@ func (e *env) allocation(pod string) []allocated {
 			ExtendedResourceClaimStatus struct{ ResourceClaimName string }
 		}
 	}
-	require.Eventually(e, func() bool {
-		require.NoError(e, json.Unmarshal([]byte(e.kubectl("", "get", "pod", pod, "-o", "json")), &p))
-		return p.Spec.NodeName == "a"
-	}, 2*time.Minute, 200*time.Millisecond, "pod %s is not scheduled", pod)
+	require.EventuallyWithT(e, func(t *assert.CollectT) {
+		e.get(t, &p, "pod", pod)
+		require.Equal(t, "a", p.Spec.NodeName)
+	}, patience, 200*time.Millisecond, "pod %s is not scheduled", pod)
 	name := p.Status.ExtendedResourceClaimStatus.ResourceClaimName
 	if len(p.Status.ResourceClaimStatuses) > 0 {
 		name = p.Status.ResourceClaimStatuses[0].ResourceClaimName

@@ -138,7 +138,9 @@ func (n *node) inForce(primary string) {
 
 func (n *node) eventually(condition func() bool) {
 	n.t.Helper()
-	require.Eventually(n.t, condition, time.Minute, 5*time.Millisecond, "%s", tail(n.installer))
+	for deadline := time.Now().Add(5 * time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
+		require.True(n.t, time.Now().Before(deadline), "%s", tail(n.installer))
+	}
 }
 
 func tail(d *process.Daemon) string {

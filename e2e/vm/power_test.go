@@ -3,9 +3,11 @@
 package vm_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/vm"
@@ -22,9 +24,11 @@ func TestNodePower(t *testing.T) {
 	output(t, v, "ip link set $(ls /sys/bus/pci/devices/0000:02:00.0/net) up")
 	carrier := func(want string) {
 		t.Helper()
-		require.Eventually(t, func() bool {
-			return output(t, v, "cat /sys/bus/pci/devices/0000:02:00.0/net/*/carrier") == want
-		}, time.Minute, 100*time.Millisecond)
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			out, err := v.Output(t.Context(), "sh", "-ec", "cat /sys/bus/pci/devices/0000:02:00.0/net/*/carrier")
+			require.NoError(c, err)
+			require.Equal(c, want, strings.TrimSpace(out))
+		}, 5*time.Minute, 100*time.Millisecond)
 	}
 	carrier("1")
 	require.NoError(t, v.SetLink(1, false))

@@ -86,7 +86,7 @@ func TestNodeRun(t *testing.T) {
 		require.Eventually(t, func() bool {
 			_, err := v.Output(ctx, "pgrep", "-f", "sleep 123[4]")
 			return err != nil
-		}, 10*time.Second, 50*time.Millisecond, "the command and its children are killed")
+		}, 5*time.Minute, 50*time.Millisecond, "the command and its children are killed")
 	})
 	t.Run("transfer", func(t *testing.T) {
 		from := filepath.Join(t.TempDir(), "tree")
@@ -186,7 +186,7 @@ func TestNodeKilled(t *testing.T) {
 	require.Eventually(t, func() bool {
 		state, err := os.ReadFile(filepath.Join("/proc", qemu[0], "stat"))
 		return errors.Is(err, fs.ErrNotExist) || strings.Contains(string(state), ") Z ")
-	}, 10*time.Second, 20*time.Millisecond)
+	}, 5*time.Minute, 20*time.Millisecond)
 	boot(t, vm.Config{PFs: 1})
 	require.NoFileExists(t, string(console), "the next boot removes what the killed process left")
 }

@@ -60,6 +60,13 @@ func (n *node) write(name, content string) {
 	require.NoError(n.t, os.WriteFile(n.path(name), []byte(content), 0o600))
 }
 
+// token replaces the token as kubelet does: nobody reads half of it.
+func (n *node) token(text string) {
+	n.t.Helper()
+	n.write("token", text)
+	require.NoError(n.t, os.Rename(n.path("token"), n.path("sa/token")))
+}
+
 func (n *node) read(name string) string {
 	data, _ := os.ReadFile(n.path(name))
 	return string(data)
@@ -96,7 +103,14 @@ func (n *node) end() {
 
 func (n *node) eventually(condition func() bool) {
 	n.t.Helper()
-	require.Eventually(n.t, condition, 20*time.Second, 5*time.Millisecond)
+	for deadline := time.Now().Add(5 * time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
+		require.True(n.t, time.Now().Before(deadline))
+		select {
+		case err := <-n.done:
+			require.FailNow(n.t, "the installer has ended", "%v", err)
+		default:
+		}
+	}
 }
 
 // once runs until everything is in place.
@@ -177,7 +191,7 @@ func TestWaitsForThePrimary(t *testing.T) {
 	require.NoError(t, os.Remove(n.path("net.d/10-calico.conflist")))
 	n.eventually(func() bool { return primaryOf(n) == "cbr0" })
 	require.NoError(t, os.Remove(n.path("net.d/20-flannel.conf")))
-	n.write("sa/token", "token-2")
+	n.token("token-2")
 	n.eventually(func() bool { return n.read("net.d/multus.d/token") == "token-2" })
 	assert.Equal(t, "cbr0", primaryOf(n))
 	n.end()

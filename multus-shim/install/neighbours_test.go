@@ -38,7 +38,7 @@ func TestHalfWrittenPrimary(t *testing.T) {
 				n.start()
 				n.eventually(func() bool { return primaryOf(n) == "k8s-pod-network" })
 				n.write("net.d/10-calico.conflist", half)
-				n.write("sa/token", "token-2")
+				n.token("token-2")
 				n.eventually(func() bool { return n.read("net.d/multus.d/token") == "token-2" })
 				assert.Equal(t, "k8s-pod-network", primaryOf(n))
 				n.write("net.d/10-calico.conflist", strings.Replace(calico, "k8s-pod-network", "renamed", 1))

@@ -120,7 +120,7 @@ func TestDiskThatCannotBeWritten(t *testing.T) {
 		require.NoError(t, n.once(), name)
 		require.NoError(t, spoil(n), name)
 		before := n.list("net.d")
-		n.write("sa/token", "token-2")
+		n.token("token-2")
 		require.Error(t, n.once(), name)
 		assert.Equal(t, before, n.list("net.d"), name)
 		assert.Equal(t, []string{"multus.kubeconfig", "token"}, n.list("net.d/multus.d"), name)

@@ -230,7 +230,7 @@ func (w way) kill(t *testing.T, v vf, id, first, apart int) {
 func (v vf) becomes(t *testing.T, want picture, when string) {
 	t.Helper()
 	var diff string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if diff = cmp.Diff(want, v.picture(t)); diff == "" {
 			return
 		}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/sriovkit/sriovkit/libsriov/event"
@@ -96,7 +95,7 @@ func hostDoesNotSeeThePodsName(t *testing.T, v vf) {
 	del.ok(t)
 	ip(t, "link", "add", "last", "type", "dummy")
 	t.Cleanup(func() { ip(t, "link", "del", "last") })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for seen := ""; seen != "last"; {
 		e, err := events.Next(ctx)

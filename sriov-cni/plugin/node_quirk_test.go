@@ -52,7 +52,7 @@ func quirkAddDel(t *testing.T, v vf) {
 		"vlan 0, no mac":     {conf: map[string]any{"vlan": 0}},
 		"namespace is ended": {conf: map[string]any{"mac": "ca:fe:c0:ff:ee:63", "vlan": 100, "trust": "on"}, happen: func(t *testing.T, pod podNS) { pod.end(t) }},
 		"pod changes its MAC": {conf: map[string]any{"trust": "on"}, happen: func(t *testing.T, pod podNS) {
-			assert.Eventually(t, func() bool { return pod.Set(mustIndex(t, pod), link.Update{MAC: mustMAC("02:00:00:00:00:98")}) == nil }, 10*time.Second, 50*time.Millisecond)
+			assert.Eventually(t, func() bool { return pod.Set(mustIndex(t, pod), link.Update{MAC: mustMAC("02:00:00:00:00:98")}) == nil }, patience, 50*time.Millisecond)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +138,7 @@ func TestNodeQuirkMACTakenLate(t *testing.T) {
 		s, err := c.VFState(pf, v.Index)
 		require.NoError(ct, err)
 		assert.Equal(ct, mac, s.MAC.String())
-	}, 20*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 	quirk.Set(t, quirk.Settings{"pf_wait_ms": "20000"})
@@ -155,7 +155,7 @@ func (v vf) resetForLong(t *testing.T) {
 	trust := func(s vfstate.Switch) {
 		require.EventuallyWithT(t, func(ct *assert.CollectT) { // an earlier reset may not be over
 			require.NoError(ct, c.SetVF(pf, v.Index, vfstate.State{Trust: s}))
-		}, 20*time.Second, 20*time.Millisecond)
+		}, patience, 20*time.Millisecond)
 	}
 	quirk.Set(t, quirk.Settings{
 		"only": v.Address.String(), "pf_resets": "trust", "pf_reset_ms": "600000", "vf_reset_ms": "0",
@@ -179,7 +179,7 @@ func quirkNotReported(t *testing.T, v vf) {
 	vlan := func(id uint16) {
 		require.EventuallyWithT(t, func(ct *assert.CollectT) {
 			require.NoError(ct, c.SetVF(pf, v.Index, vfstate.State{VLAN: &vfstate.VLAN{ID: id}}))
-		}, 20*time.Second, 20*time.Millisecond)
+		}, patience, 20*time.Millisecond)
 	}
 	vlan(7)
 	t.Cleanup(func() { vlan(0) })

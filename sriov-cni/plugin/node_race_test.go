@@ -76,7 +76,7 @@ func hostTakesItDuringAdd(t *testing.T, v vf) {
 	require.NoError(t, cmd.Start())
 	require.EventuallyWithT(t, func(ct *assert.CollectT) {
 		assert.Equal(ct, "ca:fe:c0:ff:ee:66", v.adminMAC(ct))
-	}, 20*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 	ip(t, "address", "add", "198.51.100.9/24", "dev", before.Link.Name)
 	t.Cleanup(func() { ip(t, "address", "flush", "dev", before.Link.Name) })
 	quirk.Set(t, quirk.Settings{"pf_reset_ms": "0", "pf_busy_errno": "0"}) // the PF takes the VLAN
@@ -149,7 +149,7 @@ func vfsMadeAnewDuringAdd(t *testing.T, v vf) {
 		locks, err := os.ReadFile("/proc/locks")
 		require.NoError(ct, err)
 		assert.Regexp(ct, fmt.Sprintf(`-> FLOCK .* %d `, cmd.Process.Pid), string(locks))
-	}, 20*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 	require.NoError(t, v.host.SetNumVFs(t.Context(), v.PF, 0))
 	require.NoError(t, v.host.SetNumVFs(t.Context(), v.PF, 1))
 	_, pf := pfOf(t, v)

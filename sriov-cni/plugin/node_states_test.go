@@ -67,7 +67,7 @@ func (v vf) setAdminMAC(t *testing.T, mac string) {
 				err = nil // qede keeps what it was told once
 			}
 			require.NoError(ct, err)
-		}, 10*time.Second, 20*time.Millisecond)
+		}, patience, 20*time.Millisecond)
 		require.NoError(t, v.host.Unbind(ctx, v.Address)) // igbvf asks its PF when it is loaded
 		require.NoError(t, v.host.ResetDriver(ctx, v.Address))
 		after, err := c.ByParent(v.Address)

@@ -128,7 +128,7 @@ func (v vf) picture(t *testing.T) picture {
 	require.EventuallyWithT(t, func(ct *assert.CollectT) { // a VF that resets is not reported by every PF
 		p.Admin, err = c.VFState(pf.Index, v.Index)
 		require.NoError(ct, err)
-	}, 10*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	p.Driver, err = v.host.Driver(v.Address)
 	require.NoError(t, err)
 	if l, err := c.ByParent(v.Address); err == nil {
@@ -350,6 +350,9 @@ func attach(t *testing.T, v vf, pod podNS, conf map[string]any) (add, del call) 
 	return add, del
 }
 
+// patience only ends what would never happen.
+const patience = 5 * time.Minute
+
 // waitFor waits until an interface satisfies is.
 func waitFor(t *testing.T, nsPath string, index int, is func(link.Link) bool) {
 	t.Helper()
@@ -366,7 +369,7 @@ func waitFor(t *testing.T, nsPath string, index int, is func(link.Link) bool) {
 	c, err := link.Open(ns)
 	require.NoError(t, err)
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		l, err := c.ByIndex(index)

@@ -16,6 +16,7 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/command"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -48,17 +49,17 @@ func TestServe(t *testing.T) {
 		}
 		defer r.Body.Close()
 		text, err := io.ReadAll(r.Body)
-		require.NoError(t, err)
+		if err != nil {
+			return 0, err.Error()
+		}
 		return r.StatusCode, string(text)
 	}
 	await := func(path string, code int, text string) {
 		t.Helper()
-		last := ""
-		require.Eventually(t, func() bool {
+		require.EventuallyWithT(t, func(t *assert.CollectT) {
 			c, body := get(path)
-			last = fmt.Sprint(c, " ", body)
-			return c == code && last == fmt.Sprintf("%d %s\n", code, text)
-		}, time.Minute, time.Millisecond, "%s answers %s", path, last)
+			require.Equal(t, fmt.Sprintf("%d %s\n", code, text), fmt.Sprint(c, " ", body))
+		}, 5*time.Minute, time.Millisecond, "%s", path)
 	}
 	await("/healthz", http.StatusOK, "ok")
 	await("/readyz", http.StatusServiceUnavailable, "kubelet does not watch example.com/a yet")
@@ -122,7 +123,7 @@ func TestIdleConnections(t *testing.T) {
 		defer r.Body.Close()
 		return r.StatusCode
 	}
-	require.Eventually(t, func() bool { return get(addresses[1], "/readyz") == http.StatusOK }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return get(addresses[1], "/readyz") == http.StatusOK }, 5*time.Minute, time.Millisecond)
 	require.Equal(t, http.StatusNotFound, get(addresses[0], "/readyz"))
 	for range 200 {
 		c, err := net.Dial("tcp", "127.0.0.1:"+addresses[0])

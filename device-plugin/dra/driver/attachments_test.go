@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/internal/testhost"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
 )
@@ -34,11 +34,7 @@ func TestAttachmentIsToldAgain(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- n.WatchAttachments(ctx) }()
-	require.Eventually(t, func() bool {
-		claim, err := n.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "vf", metav1.GetOptions{})
-		require.NoError(t, err)
-		return len(claim.Status.Devices) > 0
-	}, 30*time.Second, 10*time.Millisecond)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.NotEmpty(c, n.told(c)) }, patience, tick)
 	cancel()
 	require.NoError(t, <-ended)
 }
@@ -60,26 +56,25 @@ func TestAttachmentsDirectoryIsMadeAnew(t *testing.T) {
 	})
 	go func() { ended <- n.WatchAttachments(ctx) }()
 	dir := filepath.Join(n.dir, "attachments")
-	require.Eventually(t, func() bool {
+	for heard := false; !heard; time.Sleep(tick) {
 		require.NoError(t, os.MkdirAll(dir, 0o755))
 		path := filepath.Join(dir, "p1.json")
 		require.NoError(t, os.WriteFile(path, []byte(`{"version": 1, "podUID": "p1", "attachments": [{"deviceID": "`+testhost.VF0+`", "interface": "net1"}]}`), 0o644))
 		require.NoError(t, os.Remove(path))
 		select {
 		case <-detached:
-			return true
+			heard = true
 		default:
-			return false
 		}
-	}, patience, tick)
+	}
 	require.NoError(t, os.RemoveAll(dir))
 	require.Eventually(t, func() bool { _, err := os.Stat(dir); return err == nil }, patience, tick, "not made anew")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, ".p1"), []byte(`{"version": 1, "podUID": "p1", "attachments": [{"deviceID": "`+testhost.VF0+`", "interface": "net2"}]}`), 0o644))
 	require.NoError(t, os.Rename(filepath.Join(dir, ".p1"), filepath.Join(dir, "p1.json")))
-	require.Eventually(t, func() bool {
-		claim, err := n.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "vf", metav1.GetOptions{})
-		require.NoError(t, err)
-		return len(claim.Status.Devices) > 0 && claim.Status.Devices[0].NetworkData.InterfaceName == "net2"
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		got := n.told(c)
+		require.NotEmpty(c, got)
+		require.Equal(c, "net2", got[0].NetworkData.InterfaceName)
 	}, patience, tick)
 	cancel()
 	require.NoError(t, <-ended)

@@ -5,7 +5,6 @@ package driver_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -115,11 +114,10 @@ func (n *node) view(change func([]pool.Device)) (v []offer.Pool) {
 // published awaits slices with exactly these devices, with the taints of each.
 func (n *node) published(want map[string]string) {
 	n.t.Helper()
-	var got map[string]string
-	require.Eventually(n.t, func() bool {
-		got = map[string]string{}
+	require.EventuallyWithT(n.t, func(c *assert.CollectT) {
+		got := map[string]string{}
 		list, err := n.api.ResourceV1().ResourceSlices().List(n.t.Context(), metav1.ListOptions{})
-		require.NoError(n.t, err)
+		require.NoError(c, err)
 		for _, s := range list.Items {
 			for _, d := range s.Spec.Devices {
 				got[d.Name] = ""
@@ -128,8 +126,16 @@ func (n *node) published(want map[string]string) {
 				}
 			}
 		}
-		return len(list.Items) > 0 && fmt.Sprint(got) == fmt.Sprint(want)
-	}, 20*time.Second, 5*time.Millisecond, "%s", got)
+		require.NotEmpty(c, list.Items)
+		require.Equal(c, want, got)
+	}, patience, tick)
+}
+
+// told is what the claim's status says of its devices.
+func (n *node) told(t require.TestingT) []resourceapi.AllocatedDeviceStatus {
+	claim, err := n.api.ResourceV1().ResourceClaims("team").Get(n.t.Context(), "vf", metav1.GetOptions{})
+	require.NoError(t, err)
+	return claim.Status.Devices
 }
 
 // ready awaits a driver that is ready, or that waits for something.
@@ -145,7 +151,7 @@ func (n *node) ready(wants string) {
 }
 
 // Of what is waited for.
-const patience, tick = 20 * time.Second, 5 * time.Millisecond
+const patience, tick = 5 * time.Minute, 5 * time.Millisecond
 
 const vf0, vf1, vf2 = "0000-01-02-0", "0000-01-02-1", "0000-01-02-2"
 
@@ -275,19 +281,17 @@ func TestClaim(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(n.dir, "attachments/.p1"), text, 0o644))
 	require.NoError(t, os.Rename(filepath.Join(n.dir, "attachments/.p1"), filepath.Join(n.dir, "attachments/p1.json")))
 	var got []resourceapi.AllocatedDeviceStatus
-	require.Eventually(t, func() bool {
-		claim, err := n.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "vf", metav1.GetOptions{})
-		require.NoError(t, err)
-		got = claim.Status.Devices
-		return len(got) > 0
-	}, 10*time.Second, 5*time.Millisecond)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		got = n.told(c)
+		require.NotEmpty(c, got)
+	}, patience, tick)
 	require.Len(t, got, 1)
 	require.Equal(t, &resourceapi.NetworkDeviceData{InterfaceName: "net1", HardwareAddress: "02:00:00:00:00:01", IPs: []string{"10.0.0.2/24", "fd00::2/64"}}, got[0].NetworkData)
 	require.Equal(t, metav1.ConditionTrue, got[0].Conditions[0].Status)
 	require.Eventually(t, func() bool {
 		data, err := os.ReadFile(metadata)
 		return err == nil && strings.Contains(string(data), `"interfaceName": "net1"`)
-	}, 10*time.Second, 5*time.Millisecond)
+	}, patience, tick)
 	cancel()
 	require.NoError(t, <-ended)
 

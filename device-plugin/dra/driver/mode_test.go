@@ -5,6 +5,7 @@ package driver_test
 import (
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	dra "k8s.io/kubelet/pkg/apis/dra/v1"
@@ -25,8 +26,12 @@ func (n *node) label(mode string) {
 
 func (n *node) prepare(c *dra.Claim) string {
 	n.t.Helper()
+	return n.prepares(n.t, c)
+}
+
+func (n *node) prepares(t require.TestingT, c *dra.Claim) string {
 	r, err := dra.NewDRAPluginClient(n.kube).NodePrepareResources(n.t.Context(), &dra.NodePrepareResourcesRequest{Claims: []*dra.Claim{c}})
-	require.NoError(n.t, err)
+	require.NoError(t, err)
 	return r.Claims[c.Uid].Error
 }
 
@@ -44,14 +49,14 @@ func TestLeavesLive(t *testing.T) {
 	require.Empty(t, n.prepare(c))
 	n.label("dra-rest")
 	late := n.claimOf("late", "5e6f7a8b-5d4c-4a56-9a5e-2f4d1c0b9a87", vf2)
-	require.Eventually(t, func() bool { // the label is on its way
-		if err := n.prepare(late); err != "" {
-			require.Contains(t, err, "claim team/late: the node has gone back to the device plugin and prepares no further claims")
-			return true
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // the label is on its way
+		if err := n.prepares(c, late); err != "" {
+			require.Contains(c, err, "claim team/late: the node has gone back to the device plugin and prepares no further claims")
+			return
 		}
-		r, err := dra.NewDRAPluginClient(n.kube).NodeUnprepareResources(t.Context(), &dra.NodeUnprepareResourcesRequest{Claims: []*dra.Claim{late}})
-		require.NoError(t, err)
-		return r.Claims[late.Uid].Error != ""
+		r, err := dra.NewDRAPluginClient(n.kube).NodeUnprepareResources(n.t.Context(), &dra.NodeUnprepareResourcesRequest{Claims: []*dra.Claim{late}})
+		require.NoError(c, err)
+		require.NotEmpty(c, r.Claims[late.Uid].Error)
 	}, patience, tick)
 	require.Empty(t, n.prepare(c), "its container starts again")
 	n.label("")

@@ -71,7 +71,7 @@ func Settled(t testing.TB) {
 	require.Eventually(t, func() bool {
 		text, err := os.ReadFile(filepath.Join(parameters, "resetting"))
 		return err == nil && string(text) == "0\n"
-	}, 30*time.Second, 5*time.Millisecond, "a VF resets for ever, or the module sriov_quirks is not loaded")
+	}, 5*time.Minute, 5*time.Millisecond, "a VF resets for ever, or the module sriov_quirks is not loaded")
 }
 
 // Parameters is every parameter of the module and its value in the profile.

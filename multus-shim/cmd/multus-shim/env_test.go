@@ -43,7 +43,7 @@ const (
 	podNS   = "ns1"
 	podName = "pod1"
 	podUID  = "uid-1"
-	waitFor = 30 * time.Second // for what must happen, never for what must not
+	waitFor = 5 * time.Minute // for what must happen, never for what must not
 	tick    = 5 * time.Millisecond
 	allCaps = `"capabilities":{"ips":true,"mac":true,"portMappings":true,"bandwidth":true,"infinibandGUID":true,"deviceID":true,"CNIDeviceInfoFile":true}`
 )

@@ -41,6 +41,9 @@ const (
 	prefix = "openshift.io"
 )
 
+// patience only ends what would never happen.
+const patience = 5 * time.Minute
+
 // cluster is a real API server with the manifests of config/ applied and the operator
 // running, under the rights that those manifests give it. All tests share it, so they
 // do not run in parallel, and each uses nodes of its own.
@@ -160,7 +163,7 @@ func (c *cluster) operator(change func(*env.Operator)) (mgr ctrl.Manager, err er
 	}
 	images := deploy.Images{Daemon: "operator:test", DevicePlugin: "sriovdp:test", CNI: map[string]string{"sriov": "sriov-cni:test"}}
 	// The CRDs were just applied: retry until they are served.
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
 		mgr, err = controller.New(c.as("sriov-network-operator", nil), opts, images, ctrl.Options{
 			Scheme: c.scheme, Metrics: metricsserver.Options{BindAddress: "0"}, LeaderElection: true, LeaderElectionReleaseOnCancel: true,
 			LeaderElectionID: "sriovkit-operator", LeaderElectionNamespace: ns,
@@ -197,7 +200,7 @@ func (c *cluster) drop(t *testing.T, obj client.Object) {
 	// gone, and then keeps it for a while.
 	require.EventuallyWithT(t, func(t *assert.CollectT) {
 		require.True(t, apierrors.IsNotFound(c.Delete(ctx, obj, client.GracePeriodSeconds(0))), "%s is not gone", obj.GetName())
-	}, 60*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 }
 
 // node adds a Linux node whose daemon has reported two igb PFs.
@@ -262,7 +265,7 @@ func (c *cluster) ask(t *testing.T, node, desired string) {
 
 func (c *cluster) eventually(t *testing.T, check func(t *assert.CollectT)) {
 	t.Helper()
-	require.EventuallyWithT(t, check, time.Minute, 50*time.Millisecond)
+	require.EventuallyWithT(t, check, patience, 50*time.Millisecond)
 }
 
 func policy(name, node string, mods ...func(*v1.SriovNetworkNodePolicySpec)) *v1.SriovNetworkNodePolicy {

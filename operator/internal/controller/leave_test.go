@@ -5,18 +5,15 @@ package controller_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
-	"github.com/sriovkit/sriovkit/operator/internal/nad"
 )
 
 // Whatever is deleted first, and all in one go, nothing stays: no
@@ -29,11 +26,11 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
 	c.namespace(t, "left-app")
-	all := []string{"delete", "-k", "../../config", "--ignore-not-found", "--timeout=90s"}
+	all := []string{"delete", "-k", "../../config", "--ignore-not-found", "--timeout=5m"}
 	for name, commands := range map[string][][]string{
 		"all in one go":       {all},
-		"the namespace first": {{"delete", "namespace", ns, "--timeout=90s"}, all},
-		"the CRDs first":      {{"delete", "-k", "../../config/crd", "--timeout=90s"}, all},
+		"the namespace first": {{"delete", "namespace", ns, "--timeout=5m"}, all},
+		"the CRDs first":      {{"delete", "-k", "../../config/crd", "--timeout=5m"}, all},
 		"the rights last":     {{"delete", "deployment", "-n", ns, "sriov-network-operator"}, {"delete", "sriovoperatorconfigs", "-n", ns, "--all"}, all},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,7 +39,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				require.NoError(t, err, out)
 			})
 			// Nobody here starts a program again that ends because its kinds are not served yet.
-			out, err := c.plane.Kubectl(ctx, nil, "wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+			out, err := c.plane.Kubectl(ctx, nil, "wait", "crd", "--all", "--for=condition=Established", "--timeout=5m")
 			require.NoError(t, err, out)
 			cmd := c.netns.Command(context.WithoutCancel(t.Context()), program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address=0")
 			cmd.Env = []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test", "CREATE_DEFAULT_CONFIG=true"}
@@ -89,10 +86,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				}
 			})
 			// Garbage collection looks for new kinds every half minute.
-			require.Eventually(t, func() bool {
-				err := c.Get(ctx, client.ObjectKey{Namespace: "left-app", Name: "left-over"}, &nad.NetworkAttachmentDefinition{})
-				return apierrors.IsNotFound(err) && len(c.classes(t)) == 0
-			}, 90*time.Second, 100*time.Millisecond)
+			c.eventually(t, func(t *assert.CollectT) {
+				c.noNAD(t, "left-app", "left-over")
+				require.Empty(t, c.classes(t))
+			})
 		})
 	}
 }

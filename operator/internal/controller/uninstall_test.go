@@ -197,7 +197,7 @@ func TestWebhooksDoNotOutliveTheOperator(t *testing.T) {
 	c.settled(t, again)
 	require.Equal(t, all, c.hooks(t))
 	stop()
-	said, err := c.plane.Kubectl(t.Context(), nil, "delete", "-k", "../../config", "--timeout=60s")
+	said, err := c.plane.Kubectl(t.Context(), nil, "delete", "-k", "../../config", "--timeout=5m")
 	require.NoError(t, err, said)
 	gone()
 	left, err := c.plane.Kubectl(t.Context(), nil, "get", "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,namespaces", "-o", "name")

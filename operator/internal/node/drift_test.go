@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/events"
@@ -82,13 +83,14 @@ func TestNodeDriftOfLinksIsMended(t *testing.T) {
 	p.Spec.Mtu = 2000
 	b.run(p)
 	vf := b.addr(b.pf(b.pfs[0]).VFs[1].PciAddress)
-	is := func(good func(v1.InterfaceExt) bool) func() bool {
-		return func() bool { return good(b.pf(b.pfs[0])) }
+	asWanted := func(t *assert.CollectT) {
+		pf := b.look(t, b.pfs[0])
+		require.Equal(t, 2000, pf.Mtu)
+		require.Equal(t, "up", pf.LinkAdminState)
+		require.Len(t, pf.VFs, 2)
+		require.Equal(t, [2]int{2000, 2000}, [2]int{pf.VFs[0].Mtu, pf.VFs[1].Mtu})
 	}
-	asWanted := is(func(pf v1.InterfaceExt) bool {
-		return pf.Mtu == 2000 && pf.LinkAdminState == "up" && pf.VFs[0].Mtu == 2000 && pf.VFs[1].Mtu == 2000
-	})
-	require.Eventually(t, asWanted, 10*time.Second, 20*time.Millisecond)
+	require.EventuallyWithT(t, asWanted, patience, 20*time.Millisecond)
 	device := map[string]string{"MTU of the PF": b.pfs[0], "PF down": b.pfs[0], "MTU of a VF": vf.String()}
 	for name, drift := range map[string]func() error{
 		"MTU of the PF": func() error { return setLink(b.addr(b.pfs[0]), link.Update{MTU: 1500}) },
@@ -114,7 +116,7 @@ func TestNodeDriftOfLinksIsMended(t *testing.T) {
 				drifted = drifted || !good
 			}
 			t.Logf("mended after %s", time.Since(begun))
-			require.Eventually(t, asWanted, 20*time.Second, 100*time.Millisecond)
+			require.EventuallyWithT(t, asWanted, patience, 100*time.Millisecond)
 		})
 	}
 }

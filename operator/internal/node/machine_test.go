@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -56,6 +57,9 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
+// patience only ends what would never happen.
+const patience = 5 * time.Minute
+
 func (b *bench) addr(s string) libsriov.Address {
 	a, err := libsriov.ParseAddress(s)
 	require.NoError(b.t, err)
@@ -69,10 +73,16 @@ func (b *bench) found() Found {
 }
 
 func (b *bench) pf(addr string) v1.InterfaceExt {
-	all := b.found().Interfaces
-	i := slices.IndexFunc(all, func(i v1.InterfaceExt) bool { return i.PciAddress == addr })
-	require.GreaterOrEqual(b.t, i, 0, "%s is not there", addr)
-	return all[i]
+	b.t.Helper()
+	return b.look(b.t, addr)
+}
+
+func (b *bench) look(t require.TestingT, addr string) v1.InterfaceExt {
+	f, err := Discover(b.Host)
+	require.NoError(t, err)
+	i := slices.IndexFunc(f.Interfaces, func(i v1.InterfaceExt) bool { return i.PciAddress == addr })
+	require.GreaterOrEqual(t, i, 0, "%s is not there", addr)
+	return f.Interfaces[i]
 }
 
 // spec runs policies through the planner, as the operator does.
@@ -171,7 +181,9 @@ func TestNodeDiscovery(t *testing.T) {
 	require.Contains(t, b.pf(b.pfs[0]).AltNames, "uplink-a")
 
 	require.NoError(t, c.Set(l.Index, link.Update{Up: new(true)}))
-	require.Eventually(t, func() bool { return b.pf(b.pfs[0]).LinkSpeed == "1000 Mb/s" }, 10*time.Second, 100*time.Millisecond)
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		require.Equal(t, "1000 Mb/s", b.look(t, b.pfs[0]).LinkSpeed)
+	}, patience, 100*time.Millisecond)
 }
 
 func setAltName(a libsriov.Address, name string) error {

@@ -100,7 +100,7 @@ func TestNodeVDPAIsKept(t *testing.T) {
 		vfs := found.Interfaces[at].VFs
 		return len(vfs) == 2 && vfs[0].VdpaType == "vhost" && vfs[1].VdpaType == "vhost"
 	}
-	require.Eventually(t, kept, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, kept, patience, 50*time.Millisecond)
 	name := func() string {
 		devices, err := vdpa.Devices()
 		require.NoError(t, err)
@@ -108,11 +108,11 @@ func TestNodeVDPAIsKept(t *testing.T) {
 		return devices[0].Name
 	}
 	require.NoError(t, vdpa.Delete(name()))
-	require.Eventually(t, kept, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, kept, patience, 50*time.Millisecond)
 	require.NoError(t, vdpa.Bind(name(), "virtio_vdpa"))
-	require.Eventually(t, kept, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, kept, patience, 50*time.Millisecond)
 	require.NoError(t, b.Host.SetNumVFs(t.Context(), made.Address, 0))
-	require.Eventually(t, kept, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, kept, patience, 50*time.Millisecond)
 }
 
 // An igb VF has no vDPA device, which is said, and the others of the node go on.
