@@ -19,6 +19,9 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
+// nodeHint is what to do about a node configuration that cannot be understood.
+const nodeHint = "mend the file on this node, or remove it if the defaults will do"
+
 // shownKeys is how many unknown keys the log names.
 const shownKeys = 10
 
@@ -67,7 +70,7 @@ func (c *call) parse() (request.Request, error) {
 	}
 	// Where kubelet keeps its records, for one, is not known: whose device it is can't be, either.
 	if c.nodeErr != nil {
-		return r, cnierr.New(types.ErrIOFailure, c.nodeErr, "mend the file on this node, or remove it if the defaults will do")
+		return r, cnierr.New(types.ErrIOFailure, c.nodeErr, nodeHint)
 	}
 	if len(r.Unknown) > 0 {
 		slog.Warn("unknown keys in the configuration", "keys", r.Unknown[:min(len(r.Unknown), shownKeys)], "count", len(r.Unknown))
@@ -121,6 +124,7 @@ func (c *call) attach(ctx context.Context, t *attach.Transfer) (leased *types100
 	if err := t.Execute(ctx); err != nil {
 		return nil, nil, err
 	}
+	c.leasing = true
 	leased, err = attach.Lease(ctx, c.conf.IPAM.Type, c.StdinData)
 	if err != nil {
 		return nil, nil, err
@@ -157,7 +161,10 @@ func (c *call) commit(j state.Journal, record []byte) error {
 // undo takes back what a failed ADD did. What it cannot take back it leaves to
 // DEL, together with the journal.
 func (c *call) undo(ctx context.Context, j state.Journal) error {
-	ipam := attach.Release(ctx, c.conf.IPAM.Type, c.StdinData, j.Owner, j.NetNS.Path)
+	var ipam error
+	if c.leasing { // else what the plugin knows of this attachment is an earlier ADD's
+		ipam = attach.Release(ctx, c.conf.IPAM.Type, c.StdinData, j.Owner, j.NetNS.Path)
+	}
 	err := c.repairer().Restore(ctx, j)
 	if err == nil {
 		err = cnierr.IO(state.Remove(c.store.MarkerPath(j.Device), c.store.JournalPath(j.Device), c.store.RecordPath(j.Owner)))

@@ -58,9 +58,9 @@ type stale struct {
 
 // stale lists the attachments of this network that are not valid any more.
 func (c *call) stale(valid []types.GCAttachment) ([]stale, error) {
-	known := map[state.Attachment]bool{}
+	kept := map[state.Attachment]bool{} // because they are valid, or listed already
 	for _, a := range valid {
-		known[state.Attachment{ContainerID: a.ContainerID, IfName: a.IfName}] = true
+		kept[state.Attachment{ContainerID: a.ContainerID, IfName: a.IfName}] = true
 	}
 	var all []stale
 	devices, err := c.store.Devices("vf")
@@ -74,14 +74,14 @@ func (c *call) stale(valid []types.GCAttachment) ([]stale, error) {
 			errs = append(errs, state.Undecided(err))
 			continue
 		}
-		if j.Network == c.conf.Name && !known[j.Owner] {
-			known[j.Owner] = true
+		if j.Network == c.conf.Name && !kept[j.Owner] {
+			kept[j.Owner] = true
 			all = append(all, stale{device.String(), repair.Claimant{Attachment: j.Owner, NetNS: j.NetNS.Path}, c.store.RecordPath(j.Owner)})
 		}
 	}
 	records, err := c.store.Records()
 	for _, f := range records {
-		if f.Name == c.conf.Name && !known[f.Owner] {
+		if f.Name == c.conf.Name && !kept[f.Owner] {
 			all = append(all, stale{f.Device, repair.Claimant{Attachment: f.Owner}, f.Path})
 		}
 	}

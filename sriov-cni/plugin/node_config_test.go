@@ -31,7 +31,9 @@ func TestDamagedNodeConfiguration(t *testing.T) {
 	for text, why := range map[string]string{
 		`{"kubeletDirectory":"/var/lib/k0s/kubelet","ipamPaths":["opt/x"]}`: `"opt/x"`,
 		`{"kubeletDirectory":7}`: "kubeletDirectory",
-		`{`:                      "unexpected end",
+		`{`:                      "unexpected EOF",
+		`{}}`:                    "something follows",
+		`{"only_given":true}`:    "only_given",
 	} {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		var err *types.Error
@@ -40,5 +42,7 @@ func TestDamagedNodeConfiguration(t *testing.T) {
 		require.Contains(t, err.Msg+err.Details, vf.NodeConfigPath)
 		require.Contains(t, err.Msg+err.Details, why)
 		require.NoError(t, p.Funcs(t.Context()).Del(args))
+		require.ErrorAs(t, p.Funcs(t.Context()).Status(args), &err)
+		require.EqualValues(t, 50, err.Code)
 	}
 }

@@ -58,6 +58,7 @@ type call struct {
 	store   state.Store
 	conf    request.Conf // the keys that every command reads
 	locked  map[libsriov.Address]bool
+	leasing bool // the IPAM plugin was asked for addresses
 }
 
 // Funcs are the CNI commands. Their errors are *types.Error.

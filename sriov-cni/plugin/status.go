@@ -21,6 +21,9 @@ func (c *call) status(ctx context.Context) error {
 	notReady := func(err error, hint string) error {
 		return cnierr.New(cnierr.NotAvailable, fmt.Errorf("not ready: %w", err), hint)
 	}
+	if c.nodeErr != nil {
+		return notReady(c.nodeErr, nodeHint)
+	}
 	dir := c.StateDir
 	for !state.Exists(dir) && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)

@@ -66,8 +66,14 @@ func (r Repairer) former(a libsriov.Address) (j state.Journal, recordPath string
 		if nsErr == nil {
 			ns.Close()
 		}
+		id, err := r.Host.Identify(a)
+		if err != nil {
+			return j, "", cnierr.IO(err)
+		}
+		// What a boot before had at that path has ended with it, whatever is there by now.
+		ended := errors.Is(nsErr, state.ErrNoNamespace) || j.Identity.Boot != "" && j.Identity.Boot != id.Boot
 		// A journal without marker is of an ADD that was killed: its lock is free.
-		if marker != "" && !errors.Is(nsErr, state.ErrNoNamespace) {
+		if marker != "" && !ended {
 			return j, "", inUse(a, j.NetNS.Path, j.Owner)
 		}
 		return j, s.RecordPath(j.Owner), nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
+	"github.com/sriovkit/sriovkit/sriov-cni/vf"
 )
 
 // withoutFiles runs do while the process can open no file. Tests in parallel do not run
@@ -53,4 +54,32 @@ func TestUnreadIsNotNone(t *testing.T) {
 	_, found, err = r.Attribute(state.Record{}, c)
 	require.NoError(t, err)
 	require.False(t, found)
+}
+
+// A VF is not another pod's for a namespace that was found at the same path in a boot before,
+// with the same number.
+func TestNamespaceOfFormerBoot(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for name, text := range map[string]string{"sys/bus/pci/devices/0000:01:10.0/x": "", "proc/sys/kernel/random/boot_id": "now\n"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte(text), 0o600))
+	}
+	h, err := vf.Open(root, vf.NodeConfig{})
+	require.NoError(t, err)
+	r := Repairer{Host: h, Store: state.Store{Dir: t.TempDir()}}
+	a := libsriov.Address{Bus: 1, Device: 16}
+	ns, space, err := state.Namespace{Path: "/proc/self/ns/net"}.Open()
+	require.NoError(t, err)
+	require.NoError(t, ns.Close())
+	require.NoError(t, state.Write(r.Store.MarkerPath(a), []byte(space.Path)))
+	for boot, busy := range map[string]bool{"now": true, "before": false, "": true} {
+		j := state.Journal{
+			Version: state.Version, Owner: state.Attachment{ContainerID: "c0ffee", IfName: "net1"}, Network: "n", Device: a, NetNS: space,
+			Identity: state.Identity{Boot: boot, Inode: 1},
+		}
+		require.NoError(t, state.Save(r.Store.JournalPath(a), j))
+		_, _, err := r.former(a)
+		require.Equal(t, busy, err != nil, boot)
+	}
 }

@@ -18,7 +18,6 @@ import (
 
 // situation is what there is of a VF when it is to be brought back.
 type situation struct {
-	Gone      bool          // no such PCI function, or another one at its address
 	Have      vfstate.State // what the PF enforces
 	Link      *link.Link    // the interface, wherever it is; nil: none found
 	AtHome    bool          // the interface is in the host's namespace
@@ -50,9 +49,6 @@ type repair struct {
 // wherever either was killed, and plans nothing for a VF that is back already.
 func planRepair(j state.Journal, s situation) repair {
 	var r repair
-	if s.Gone {
-		return r
-	}
 	if j.PF != nil {
 		r.Admin = vfstate.Diff(s.Have, undoing(j))
 	}

@@ -144,7 +144,6 @@ func TestRepair(t *testing.T) {
 		situation situation
 		want      repair
 	}{
-		"gone for good":           {situation: situation{Gone: true}},
 		"interface not in sight":  {situation: situation{Have: exampleJournal().Before}, want: repair{Lost: true}},
 		"now with vfio":           {situation: situation{Have: exampleJournal().Before, Userspace: true}},
 		"only what ADD wrote":     {situation: func() situation { s := home(func(*link.Link) {}); s.Have.SpoofCheck = vfstate.Off; return s }(), want: repair{Index: 7}},

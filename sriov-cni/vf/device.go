@@ -198,18 +198,18 @@ func (d Device) Admin(ctx context.Context, host *link.Conn, needed bool) (s vfst
 	if d.PF == nil {
 		return s, nil
 	}
-	read := func() error {
-		s, err = host.VFState(d.PF.IfIndex, d.Index)
-		return err
-	}
 	patience := Patience
-	if errors.Is(read(), link.ErrNoVFReported) && !needed {
+	s, err = host.VFState(d.PF.IfIndex, d.Index)
+	if errors.Is(err, link.ErrNoVFReported) && !needed {
 		patience = nonePatience
 	}
 	if isMissing(err) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		err = Patiently(ctx, nil, isMissing, read)
+		err = Patiently(ctx, nil, isMissing, func() (err error) {
+			s, err = host.VFState(d.PF.IfIndex, d.Index)
+			return err
+		})
 	}
 	switch {
 	case err == nil:

@@ -3,9 +3,11 @@
 package vf
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -59,7 +61,13 @@ func ReadNodeConfig(root string) (NodeConfig, error) {
 	}
 	c := defaults
 	if err == nil {
-		err = json.Unmarshal(b, &c)
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.DisallowUnknownFields() // what is misspelt here would be in force for nobody
+		if err = d.Decode(&c); err == nil {
+			if _, end := d.Token(); end != io.EOF { //nolint:errorlint // it is never wrapped
+				err = errors.New("something follows the JSON object")
+			}
+		}
 	}
 	if err == nil {
 		for _, p := range append([]string{c.LogDirectory, c.KubeletDirectory}, c.IPAMPaths...) {

@@ -111,12 +111,12 @@ func (c *checker) configuration(where string, text []byte) error {
 // plugin checks one configuration as ADD would, with a device as the meta plugin would give
 // it.
 func (c *checker) plugin(where string, text []byte) {
-	var keys map[string]json.RawMessage
-	if json.Unmarshal(text, &keys) != nil || string(keys["type"]) != `"sriov"` {
+	var d struct{ Type, DeviceID json.RawMessage } // in any case, as runtimes read type
+	if json.Unmarshal(text, &d) != nil || string(d.Type) != `"sriov"` {
 		return // another plugin's
 	}
 	c.seen++
-	if keys["deviceID"] == nil {
+	if d.DeviceID == nil {
 		text = append([]byte(`{"deviceID": "0000:00:00.0", `), strings.TrimLeft(string(text), " \t\r\n{")...)
 	}
 	r, err := request.Parse(text, "")
