@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
@@ -22,6 +24,11 @@ import (
 // kubelet's.
 type checkpoint struct {
 	path string
+	// must: whoever does not serve kubelet's device manager has its directory for this file
+	// alone, and one that is not mounted is not one without a checkpoint.
+	must bool
+
+	mu   sync.Mutex
 	last []kubelet.Holder // of the last reading
 	seen bool             // it could be read once
 }
@@ -37,16 +44,25 @@ var errLostCheckpoint = errors.New("the checkpoint of the device manager has van
 // holders reads the file. If that fails it returns those of the last time with the error,
 // which is errNoCheckpoint if there was no file since the start.
 func (c *checkpoint) holders() ([]kubelet.Holder, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	now, err := readCheckpoint(c.path)
 	switch {
 	case err == nil:
 		c.last, c.seen = now, true
 	case errors.Is(err, fs.ErrNotExist) && c.seen:
 		err = errLostCheckpoint
+	case errors.Is(err, fs.ErrNotExist) && c.must && !isDir(filepath.Dir(c.path)):
+		err = fmt.Errorf("%w; is -kubelet-dir right, and its directory device-plugins mounted?", err)
 	case errors.Is(err, fs.ErrNotExist):
 		err = errNoCheckpoint
 	}
 	return c.last, err
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // maxCheckpoint bounds the file, bytes. It holds every answer to Allocate in force, of all

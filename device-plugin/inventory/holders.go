@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sriovkit/sriovkit/device-plugin/config"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
@@ -49,13 +50,14 @@ type holders struct {
 	// doubtful: the checkpoint names holders that the pod-resources API does not, or cannot
 	// be read. Kubelet writes it anew with every list of devices that it is sent.
 	doubtful bool
+	only     int // such holders, in the last answer
 }
 
 func newHolders(opts Options, log *slog.Logger) *holders {
 	return &holders{
 		socket: opts.PodResources, self: opts.Self, claims: opts.Claims, driver: opts.Driver, log: log,
 		records:    records{Store: record.Store{Dir: opts.Records}, registry: kubelet.Dirs(opts.KubeletDir).Registry()},
-		checkpoint: checkpoint{path: filepath.Join(kubelet.Dirs(opts.KubeletDir).Plugins(), "kubelet_internal_checkpoint")},
+		checkpoint: checkpoint{path: filepath.Join(kubelet.Dirs(opts.KubeletDir).Plugins(), "kubelet_internal_checkpoint"), must: opts.Claims != nil},
 	}
 }
 
@@ -84,12 +86,9 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 		source = "checkpoint of the device manager"
 	}
 	h.records.report(list, h.log)
-	all := list
-	// A DRA driver sends kubelet no lists, so it would wait for ever for pods that have ended.
-	if !h.mounted || h.claims == nil {
-		all, err = h.complete(list)
-	}
-	h.doubtful = h.mounted && len(all) > len(list)
+	all, err := h.complete(list)
+	h.only = len(all) - len(list)
+	h.doubtful = h.mounted && h.only > 0
 	switch {
 	case err == nil || h.mounted && errors.Is(err, errNoCheckpoint):
 		if h.said != "" || !h.mounted {
@@ -109,7 +108,7 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 		}
 	default:
 		h.doubtful = true
-		h.unknown("the device manager's checkpoint does not tell which devices pods hold; nothing changes hands until it does", err)
+		h.unknown(ErrCheckpoint.Error()+"; nothing changes hands until it does", err)
 		if h.known == stale {
 			l.know(h.holders(all, claims))
 		}
@@ -120,7 +119,8 @@ func (h *holders) ask(ctx context.Context, l *ledger) {
 // manager's checkpoint names. The API leaves out init containers, and just after kubelet's
 // start every pod (pkg/kubelet/apis/podresources/server_v1.go: containers and restartable
 // init containers of the pods that kubelet has heard of by then). The checkpoint may also
-// name pods that have ended. With an error, the checkpoint's are those of its last reading.
+// name pods that have ended. Hardware of another kind is left out. With an error, the
+// checkpoint's are those of its last reading.
 func (h *holders) complete(list []kubelet.Holder) ([]kubelet.Holder, error) {
 	more, err := h.checkpoint.holders()
 	listed := make(map[string]bool, len(list))
@@ -128,11 +128,55 @@ func (h *holders) complete(list []kubelet.Holder) ([]kubelet.Holder, error) {
 		listed[list[i].Device] = true
 	}
 	for i := range more {
-		if !listed[more[i].Device] {
+		if !listed[more[i].Device] && pool.IsDeviceID(more[i].Device) {
 			list = append(list, more[i])
 		}
 	}
 	return list, err
+}
+
+// ErrCheckpoint: the device manager's checkpoint does not tell which devices pods hold.
+var ErrCheckpoint = errors.New("the device manager's checkpoint does not tell which devices pods hold")
+
+// plugged implements Inventory.Plugged. It may be called beside ask.
+func (h *holders) plugged(ctx context.Context) (map[string]config.Resource, error) {
+	list, err := kubelet.Holders(ctx, h.socket, h.self)
+	if err != nil {
+		return nil, err
+	}
+	if list, err = h.complete(list); errors.Is(err, errNoCheckpoint) {
+		err = nil
+	} else if err != nil {
+		err = fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	out := map[string]config.Resource{}
+	for _, l := range list {
+		if l.Claim == "" {
+			out[l.Device] = l.Resource
+		}
+	}
+	return out, err
+}
+
+// unclaimed fails with ErrNotOffered if a claim has one of these devices by now, for pools
+// that are served to kubelet's device manager: the driver may have written that down since
+// it was last asked.
+func (h *holders) unclaimed(ids []string) error {
+	if h.claims != nil {
+		return nil
+	}
+	claims, err := h.records.read()
+	if err != nil {
+		return fmt.Errorf("%w: which devices claims have is not known: %w", ErrNotOffered, err)
+	}
+	for _, c := range claims {
+		for _, id := range ids {
+			if c.Holds(id) {
+				return fmt.Errorf("%s: %w: claim %s/%s has it for pod %s", id, ErrNotOffered, c.Namespace, c.Name, c.Pod.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // unknown notes that somebody did not answer.

@@ -122,6 +122,7 @@ type Inventory struct {
 	hurried    time.Time // of the last sign that a pod goes
 	again      bool      // what Serve said
 	doubts     int       // times in a row that a state was doubtful
+	only       int       // holders.only then
 	broken     map[string]bool
 }
 
@@ -191,7 +192,17 @@ func (inv *Inventory) Devices() []pool.Device {
 // and from then on no other pool gets them before kubelet says that nobody has them. undo
 // takes it back if a later step fails.
 func (inv *Inventory) Give(r config.Resource, ids []string) (undo func(), err error) {
+	if err := inv.holders.unclaimed(ids); err != nil {
+		return nil, err
+	}
 	return inv.ledger.give(r, ids)
+}
+
+// Plugged asks now which devices pods have through kubelet's device manager: the resource by
+// device ID. With an error that wraps ErrCheckpoint the answer is kubelet's, and lacks what
+// its checkpoint alone may name.
+func (inv *Inventory) Plugged(ctx context.Context) (map[string]config.Resource, error) {
+	return inv.holders.plugged(ctx)
 }
 
 // Return notes that nobody has devices any more that were given, other than what kubelet

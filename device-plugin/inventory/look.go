@@ -15,9 +15,7 @@ import (
 
 // Times until the next look for something that no event tells of.
 const (
-	// unknownTime: kubelet did not answer, or the devices could not be listed. Where its
-	// checkpoint alone names a holder, or cannot be read, this is the first of times that grow
-	// up to releaseTime.
+	// unknownTime: kubelet did not answer, or the devices could not be listed.
 	unknownTime = time.Second
 	// releaseTime: something was left to do.
 	releaseTime = 10 * time.Second
@@ -66,10 +64,11 @@ func (inv *Inventory) loop(ctx context.Context, causes <-chan string, changed <-
 		case <-inv.signs:
 			if inv.lost || inv.others {
 				inv.hurried = time.Now()
+				inv.doubts = min(1, inv.doubts) // it may be whoever is in doubt
 				inv.released(ctx)
 			}
 		case <-timer:
-			if inv.waits() && inv.doubts == 0 {
+			if inv.waits() && (inv.doubts == 0 || time.Since(inv.looked) < inv.doubtTime()) {
 				inv.released(ctx)
 				break
 			}
@@ -88,16 +87,23 @@ func (inv *Inventory) waits() bool {
 func (inv *Inventory) released(ctx context.Context) {
 	_, before := inv.ledger.held()
 	inv.ask(ctx)
-	if _, now := inv.ledger.held(); now != before || !inv.waits() || inv.again && time.Since(inv.looked) > releaseTime {
+	doubted := inv.holders.doubtful && inv.lost && (inv.doubts == 0 || inv.holders.only > inv.only)
+	if _, now := inv.ledger.held(); now != before || doubted || !inv.waits() || inv.again && time.Since(inv.looked) > releaseTime {
 		inv.look(ctx, causePeriodic)
 	}
 }
 
 // soon fires when a look is due that nothing else causes; never if none is.
 func (inv *Inventory) soon() <-chan time.Time {
+	askTime := askTime
+	if inv.doubts > 0 {
+		left := max(0, inv.doubtTime()-time.Since(inv.looked))
+		if !inv.waits() {
+			return time.After(left)
+		}
+		askTime = min(askTime, left)
+	}
 	switch {
-	case inv.doubts > 0:
-		return time.After(min(time.Duration(inv.doubts)*unknownTime, releaseTime))
 	case !inv.sighted, inv.holders.known == never, inv.holders.known == stale:
 		return time.After(unknownTime)
 	case inv.waits() && time.Since(inv.hurried) < hurryFor:
@@ -108,6 +114,12 @@ func (inv *Inventory) soon() <-chan time.Time {
 		return time.After(releaseTime)
 	}
 	return nil
+}
+
+// doubtTime is how long after a look the next one is due that has kubelet write its checkpoint
+// anew. Kubelet does so at once, once it knows who asks; a pod that is in doubt may also stay.
+func (inv *Inventory) doubtTime() time.Duration {
+	return min(max(hurryTime, time.Duration(inv.doubts-1)*unknownTime), releaseTime)
 }
 
 // reload takes a new configuration and looks at the host for it, or keeps the one in
@@ -237,6 +249,10 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 // each list.
 func (inv *Inventory) doubt(cause string) bool {
 	h := inv.holders
+	if h.only > inv.only {
+		inv.doubts = 0
+	}
+	inv.only = h.only
 	if !h.doubtful || !inv.lost && h.known != never && h.known != stale {
 		inv.doubts = 0
 		return false

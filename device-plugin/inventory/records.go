@@ -24,10 +24,7 @@ type records struct {
 // holders lists the devices that claims have, as the driver has written down.
 func (r *records) holders() (map[string]pool.Holder, error) {
 	held := map[string]pool.Holder{}
-	if r.Dir == "" {
-		return held, nil
-	}
-	claims, err := r.All()
+	claims, err := r.read()
 	for _, c := range claims {
 		for _, id := range c.Devices() {
 			held[id] = pool.Holder{Claim: c.Namespace + "/" + c.Name}
@@ -35,6 +32,13 @@ func (r *records) holders() (map[string]pool.Holder, error) {
 	}
 	r.claims = claims
 	return held, err
+}
+
+func (r *records) read() ([]record.Claim, error) {
+	if r.Dir == "" {
+		return nil, nil
+	}
+	return r.All()
 }
 
 // report says once of each claim that nobody ends it: kubelet does not list it, and the

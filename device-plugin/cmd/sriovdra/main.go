@@ -77,6 +77,13 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 	d, err := newDriver(f, client, log, prepare.Preparer{
 		Give:   func(r config.Resource, ids []string) (func(), error) { return inv.Give(r, ids) },
 		Return: func(ids []string) { inv.Return(ids) },
+		Holders: func(ctx context.Context) (map[string]config.Resource, error) {
+			held, err := inv.Plugged(ctx)
+			if errors.Is(err, inventory.ErrCheckpoint) {
+				err = fmt.Errorf("%w: %w", prepare.ErrUncertain, err)
+			}
+			return held, err
+		},
 		Settled: func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, settleTime)
 			defer cancel()
@@ -87,7 +94,8 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 		return err
 	}
 	f.inventory.Claims, f.inventory.Driver = d.Claims, f.driverName
-	if inv, err = inventory.New(f.inventory, metrics.New(version), log); err != nil {
+	m := metrics.New(version)
+	if inv, err = inventory.New(f.inventory, m, log); err != nil {
 		return err
 	}
 	d.OnDetach(inv.LettingGo)
@@ -95,7 +103,9 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 	group.Go(func() error { return d.WatchAttachments(ctx) })
 	group.Go(func() error { return d.WatchMode(ctx) })
 	group.Go(func() error { return d.EndOrphans(ctx, f.orphansEvery) })
-	group.Go(func() error { return follow(ctx, inv, d) })
+	group.Go(func() error {
+		return follow(ctx, inv, d, &reminder{dirs: kubelet.Dirs(f.inventory.KubeletDir), metrics: m, log: log})
+	})
 	if f.healthSocket != "" {
 		group.Go(func() error { return serveHealth(ctx, f.healthSocket, func() error { return ready(inv, d) }) })
 	}
@@ -112,11 +122,15 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 
 // follow hands the driver the pools. It registers once they are known, so that claims of
 // running pods are whole before kubelet asks for anything.
-func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) error {
+func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver, r *reminder) error {
 	ctx, fail := context.WithCancelCause(ctx)
+	defer r.group.Wait()
 	defer fail(nil)
 	started := false
-	err := inv.Run(ctx, func(ctx context.Context, s inventory.State) (again bool) {
+	err := inv.Run(ctx, func(now context.Context, s inventory.State) (again bool) {
+		if s.Doubtful {
+			r.remind(ctx)
+		}
 		if !s.Known {
 			return false
 		}
@@ -124,9 +138,9 @@ func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver) err
 		for _, p := range s.Pools {
 			pools = append(pools, offer.Pool(p))
 		}
-		d.Update(ctx, pools)
+		d.Update(now, pools)
 		if !started {
-			if err := d.Start(ctx); err != nil {
+			if err := d.Start(now); err != nil {
 				fail(err)
 				return false
 			}
@@ -176,9 +190,6 @@ func newDriver(f *flags, client kubernetes.Interface, log *slog.Logger, p prepar
 	}
 	p.BootID, p.Host, p.Drivers = strings.TrimSpace(string(boot)), allocation.Host{Host: host, DevRoot: f.devRoot}, host
 	p.CDIDir, p.DeviceInfoDir, p.BindDrivers = f.cdiDir, f.deviceInfoDir, f.bindDrivers
-	p.Holders = func(ctx context.Context) (map[string]config.Resource, error) {
-		return held(ctx, f.inventory.PodResources, f.inventory.Self)
-	}
 	return driver.New(driver.Options{
 		Name: f.driverName, Node: f.nodeName, PodUID: types.UID(f.podUID), Client: client,
 		PluginDir: f.pluginDir(), RegistryDir: filepath.Join(f.inventory.KubeletDir, "plugins_registry"), AttachmentsDir: f.attachmentsDir,
@@ -189,21 +200,6 @@ func newDriver(f *flags, client kubernetes.Interface, log *slog.Logger, p prepar
 		},
 		EvictOnNoCarrier: f.evictOnNoCarrier, Facts: facts, Prepare: p,
 	}, log), nil
-}
-
-// held asks kubelet which devices pods have through its device manager.
-func held(ctx context.Context, socket, self string) (map[string]config.Resource, error) {
-	list, err := kubelet.Holders(ctx, socket, self)
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]config.Resource{}
-	for _, h := range list {
-		if h.Claim == "" {
-			out[h.Device] = h.Resource
-		}
-	}
-	return out, nil
 }
 
 func newClient(kubeconfig string) (kubernetes.Interface, error) {

@@ -57,7 +57,8 @@ type Preparer struct {
 	Give   func(r config.Resource, ids []string) (undo func(), err error)
 	Return func(ids []string)
 	// Holders asks kubelet which devices pods hold through its device manager: the
-	// resource by device ID. An error means that it is not known.
+	// resource by device ID. An error means that it is not known, or with ErrUncertain not
+	// of all pods.
 	Holders func(ctx context.Context) (map[string]config.Resource, error)
 
 	// step is called between any two changes; tests end the call there.
@@ -75,6 +76,8 @@ type Drivers interface {
 var (
 	// ErrInUse: another claim or a pod of the device plugin has the device.
 	ErrInUse = errors.New("device is in use")
+	// ErrUncertain: pods may hold more devices than is known.
+	ErrUncertain = errors.New("more may be in use")
 	// ErrNoDevice: the node does not offer the device any more.
 	ErrNoDevice = errors.New("the node does not offer this device")
 )
@@ -254,9 +257,10 @@ func (p *Preparer) undo(ctx context.Context, c record.Claim) error {
 		}
 	}
 	// The device manager may have given devices away while this driver was not there: what
-	// pods have through it is theirs.
+	// pods have through it is theirs. A checkpoint of its that cannot be read keeps no pod
+	// from ending: the device plugin reads the records, too.
 	held, err := p.Holders(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrUncertain) {
 		return fmt.Errorf("it is not known which devices pods hold: %w", err)
 	}
 	mine := without(c, held)
