@@ -6,6 +6,7 @@ package cnierr
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -50,7 +51,19 @@ func ToCNI(err error) error {
 	} else if e := (*types.Error)(nil); errors.As(err, &e) {
 		out.Code, out.Details = e.Code, e.Details
 	}
+	out.Msg, out.Details = cut(out.Msg), cut(out.Details)
 	return out
+}
+
+// longest is how much of an error the runtime gets, which has it written into a pod's events:
+// what a network's configuration or an IPAM plugin's answer says comes from anybody.
+const longest = 4 << 10 // bytes
+
+func cut(text string) string {
+	if len(text) <= longest {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longest], "") + "..."
 }
 
 // New makes an error with a code; hint is what to look at or change next.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,4 +132,25 @@ func TestHangingIPAMPluginKeepsNoVF(t *testing.T) {
 	requireCode(t, cnierr.IPAM, err)
 	require.ErrorContains(t, err, "it took longer than 100ms")
 	require.NoFileExists(t, store.JournalPath(a), "the VF is not taken back")
+}
+
+// However long what a network or an IPAM plugin says, the error is not.
+func TestErrorsAreBounded(t *testing.T) {
+	h := newHost(t)
+	digits := strings.Repeat("7", 200_000)
+	for _, keys := range []string{
+		`"vlan":` + digits, `"vlan":-` + digits, `"mac":"` + digits + `"`, `"` + digits + `":{"a":null}`,
+		strings.Repeat(`"VLAN":1,`, 20_000) + `"VLAN":1`, strings.Repeat(`"vlan":1,`, 20_000) + `"vlan":1`,
+		`"ipam":{"type":"` + digits + `"}`, `"ipam":{"type":"spy","x":[` + strings.Repeat(`"/etc/x",`, 20_000) + `""]}`,
+	} {
+		err := h.run(t, "ADD", keys)
+		require.Error(t, err)
+		require.Less(t, len(err.Error()), 9000, "%.60s", keys)
+	}
+	long := filepath.Join(t.TempDir(), "long")
+	require.NoError(t, os.WriteFile(long, []byte(`{"code":7,"msg":"`+digits+`","details":"`+digits+`"}`), 0o600))
+	h.install(t, os.Getenv("CNI_PATH"), "spy", "cat "+long+"; exit 1")
+	err := h.run(t, "DEL", `"ipam":{"type":"spy"}`)
+	require.ErrorContains(t, err, "777")
+	require.Less(t, len(err.Error()), 9000)
 }

@@ -69,12 +69,13 @@ func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 				return nested(command)
 			}
 			c, err := p.begin(command, args)
-			if err == nil {
-				if err = do(c, ctx); err != nil {
-					slog.Error("command failed", "err", err)
-				}
+			if err != nil {
+				return cnierr.ToCNI(err)
 			}
-			return cnierr.ToCNI(err)
+			if err = cnierr.ToCNI(do(c, ctx)); err != nil {
+				slog.Error("command failed", "err", err)
+			}
+			return err
 		}
 	}
 	return skel.CNIFuncs{
