@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
+	"github.com/sriovkit/sriovkit/sriov-cni/vf"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,26 +24,8 @@ func moveIn(host *link.Conn, to Pod, l link.Link, ifname string, mtu int) error 
 		u.MTU = mtu
 	}
 	err := host.Move(l, to.Home, to.Conn, u)
-	if errors.Is(err, unix.EEXIST) {
-		var dropped bool
-		if dropped, err = dropColliding(host, to, l, err); dropped {
-			err = host.Move(l, to.Home, to.Conn, u)
-		}
+	if errors.Is(err, unix.EEXIST) && vf.DropTaken(host, to.Conn, l) {
+		err = host.Move(l, to.Home, to.Conn, u)
 	}
 	return err
-}
-
-// dropColliding takes those alternative names away that something in the pod
-// has, for which the kernel refuses the move.
-func dropColliding(host *link.Conn, to Pod, l link.Link, cause error) (dropped bool, err error) {
-	for _, name := range l.AltNames {
-		if _, err := to.ByName(name); err != nil {
-			continue
-		}
-		if err := host.DeleteAltName(l.Index, name); err != nil && !errors.Is(err, unix.ENOENT) {
-			return dropped, errors.Join(cause, err)
-		}
-		dropped = true
-	}
-	return dropped, cause
 }

@@ -134,7 +134,7 @@ func (w *work) moveHome(u link.Update, index int) error {
 		u.NewIndex = 0
 		err = w.from.Set(w.Link.Index, u)
 	}
-	if errors.Is(err, unix.EEXIST) && w.here() && w.dropTaken() {
+	if errors.Is(err, unix.EEXIST) && w.here() && vf.DropTaken(w.from, w.home, *w.Link) {
 		err = w.from.Set(w.Link.Index, u)
 	}
 	if errors.Is(err, unix.EEXIST) && w.here() {
@@ -145,18 +145,6 @@ func (w *work) moveHome(u link.Update, index int) error {
 		return err
 	}
 	return w.arrived()
-}
-
-// dropTaken takes those alternative names from the interface that something on the
-// host has by now; nothing needs them, and with them it could not come home.
-func (w *work) dropTaken() (dropped bool) {
-	for _, name := range w.Link.AltNames {
-		if _, err := w.home.ByName(name); err == nil && w.from.DeleteAltName(w.Link.Index, name) == nil {
-			slog.Warn("alternative name was taken meanwhile", "name", name, "pci", w.device.Address)
-			dropped = true
-		}
-	}
-	return dropped
 }
 
 // here reports whether the interface is still where it was.

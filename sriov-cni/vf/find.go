@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
 	"time"
@@ -121,4 +122,16 @@ func findIn(ns *os.File, j state.Journal, pod bool) (Found, error) {
 	c.Close()
 	ns.Close()
 	return Found{}, cmp.Or(err, link.ErrNotFound)
+}
+
+// DropTaken takes those alternative names from an interface that something has where it is to
+// go: nothing needs them, and with them the kernel refuses the move.
+func DropTaken(from, to *link.Conn, l link.Link) (dropped bool) {
+	for _, name := range l.AltNames {
+		if _, err := to.ByName(name); err == nil && from.DeleteAltName(l.Index, name) == nil {
+			slog.Warn("alternative name was taken meanwhile", "name", name, "ifname", l.Name)
+			dropped = true
+		}
+	}
+	return dropped
 }

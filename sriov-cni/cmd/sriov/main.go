@@ -50,7 +50,13 @@ By hand:
 
 func main() {
 	if os.Getenv("CNI_COMMAND") != "" {
-		os.Exit(serve(context.Background()))
+		if err := serve(context.Background()); err != nil {
+			if printErr := err.Print(); printErr != nil { // on stdout, as one document
+				fmt.Fprintln(os.Stderr, "sriov: write error to stdout:", printErr)
+			}
+			os.Exit(1)
+		}
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	err := run(ctx, os.Args, os.Stdout)
@@ -61,22 +67,13 @@ func main() {
 	}
 }
 
-// serve is one CNI call. Its result or error goes to stdout, as one document.
-func serve(ctx context.Context) int {
+// serve is one CNI call. It prints its result.
+func serve(ctx context.Context) *types.Error {
 	if err := limitStdin(); err != nil {
-		if printErr := err.Print(); printErr != nil {
-			fmt.Fprintln(os.Stderr, "sriov: write error to stdout:", printErr)
-		}
-		return 1
+		return err
 	}
 	p := &plugin.Plugin{Root: "/", StateDir: plugin.DefaultStateDir, Stdout: os.Stdout, Stderr: os.Stderr}
-	if err := skel.PluginMainFuncsWithError(p.Funcs(ctx), cniversion.All, ""); err != nil {
-		if printErr := err.Print(); printErr != nil {
-			fmt.Fprintln(os.Stderr, "sriov: write error to stdout:", printErr)
-		}
-		return 1
-	}
-	return 0
+	return skel.PluginMainFuncsWithError(p.Funcs(ctx), cniversion.All, "")
 }
 
 // limitStdin reads what is on stdin and puts it there again, for package skel
