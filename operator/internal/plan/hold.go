@@ -5,6 +5,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -40,11 +41,13 @@ func device(vendor, id, mac string) string {
 // missing from the report, unless the report shows where they went.
 func ports(state *v1.SriovNetworkNodeState) []*port {
 	carrier := map[string]string{} // of a name: the PF's address
+	macs := map[string]bool{}
 	out := make([]*port, 0, len(state.Status.Interfaces))
 	at := make(map[string]*port, cap(out))
 	for i := range state.Status.Interfaces {
 		p := &port{InterfaceExt: &state.Status.Interfaces[i]}
 		out, at[p.PciAddress] = append(out, p), p
+		macs[strings.ToLower(p.PermanentMac)] = true
 		for _, name := range p.names() {
 			carrier[name] = p.PciAddress
 		}
@@ -55,7 +58,7 @@ func ports(state *v1.SriovNetworkNodeState) []*port {
 		switch {
 		case reported && SameDevice(*planned, p.InterfaceExt):
 			p.planned = planned
-		case !reported && !wentElsewhere(planned, out, carrier):
+		case !reported && !wentElsewhere(planned, macs, carrier):
 			p = &port{planned: planned, missing: true, InterfaceExt: &v1.InterfaceExt{
 				PciAddress: planned.PciAddress, Name: planned.Name, AltNames: planned.AltNames,
 				Vendor: planned.Vendor, DeviceID: planned.DeviceID, PermanentMac: planned.Mac,
@@ -65,8 +68,9 @@ func ports(state *v1.SriovNetworkNodeState) []*port {
 		default:
 			continue
 		}
+		names := p.names()
 		for _, name := range slices.Concat([]string{planned.Name}, planned.AltNames) {
-			if name == "" || slices.Contains(p.names(), name) {
+			if name == "" || slices.Contains(names, name) {
 				continue
 			}
 			p.past = append(p.past, name)
@@ -84,13 +88,8 @@ func ports(state *v1.SriovNetworkNodeState) []*port {
 
 // wentElsewhere reports whether a device that is not at its address any more is seen at
 // another, or another has its name.
-func wentElsewhere(planned *v1.Interface, reported []*port, carrier map[string]string) bool {
-	if planned.Name != "" && carrier[planned.Name] != "" {
-		return true
-	}
-	return planned.Mac != "" && slices.ContainsFunc(reported, func(p *port) bool {
-		return strings.EqualFold(p.PermanentMac, planned.Mac)
-	})
+func wentElsewhere(planned *v1.Interface, macs map[string]bool, carrier map[string]string) bool {
+	return planned.Name != "" && carrier[planned.Name] != "" || planned.Mac != "" && macs[strings.ToLower(planned.Mac)]
 }
 
 // names the PF has now.
@@ -99,6 +98,22 @@ func (p *port) names() []string {
 		return p.AltNames
 	}
 	return slices.Concat([]string{p.Name}, p.AltNames)
+}
+
+// known are the names that the PF has now, and those by which it was planned.
+func (p *port) known() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if p.Name != "" && !yield(p.Name) {
+			return
+		}
+		for _, names := range [][]string{p.AltNames, p.past} {
+			for _, name := range names {
+				if !yield(name) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // hasName reports whether a policy selects the PF by this name. A policy that has VFs on a PF
@@ -133,9 +148,9 @@ func (p *port) identity(claims []claim) v1.Interface {
 	if !p.Virtual() {
 		out.Mac = cmp.Or(p.PermanentMac, planned.Mac)
 	}
-	for _, name := range slices.Concat(p.names(), p.past) {
-		before := name == planned.Name || slices.Contains(planned.AltNames, name)
-		if name != out.Name && slices.ContainsFunc(claims, func(c claim) bool { return c.held && before || namesPF(&c.policy.Spec, name) }) {
+	for name := range p.known() {
+		before := func() bool { return name == planned.Name || slices.Contains(planned.AltNames, name) }
+		if name != out.Name && slices.ContainsFunc(claims, func(c claim) bool { return c.policy.names[name] != nil || c.held && before() }) {
 			out.AltNames = append(out.AltNames, name)
 		}
 	}
@@ -144,32 +159,32 @@ func (p *port) identity(claims []claim) v1.Interface {
 	return out
 }
 
-// namesPF reports whether a policy selects PFs by this name.
-func namesPF(s *v1.SriovNetworkNodePolicySpec, name string) bool {
-	return slices.ContainsFunc(s.NicSelector.PfNames, func(entry string) bool {
-		p, err := parsePFName(entry)
-		return err == nil && p.name == name
-	})
-}
-
 // appendHeld adds what a policy already had on the PF, where it cannot be planned anew.
-func appendHeld(claims []claim, p *v1.SriovNetworkNodePolicy, pf *port) []claim {
+func appendHeld(claims []claim, p *wish, pf *port) []claim {
 	have := pf.planned
 	if have == nil {
 		return claims
 	}
-	held := *p
-	held.Spec.EswitchMode, held.Spec.LinkType, held.Spec.ExternallyManaged = have.EswitchMode, have.LinkType, have.ExternallyManaged
-	c := claim{policy: &held, numVfs: have.NumVfs, held: true}
+	if !pf.unseen() && have.NumVfs > pf.TotalVfs {
+		return claims
+	}
+	c := claim{numVfs: have.NumVfs, held: true}
 	for _, g := range have.VfGroups {
+		if g.PolicyName != p.Name {
+			continue
+		}
 		r, err := ParseRange(g.VfRange)
-		if g.PolicyName == p.Name && err == nil && r.Last < have.NumVfs && (pf.unseen() || have.NumVfs <= pf.TotalVfs) {
+		if _, twice := c.overlap(r); err == nil && r.Last < have.NumVfs && !twice {
 			c.groups = append(c.groups, group{r, g})
 			c.mtu = max(c.mtu, g.Mtu)
+			slices.SortFunc(c.groups, func(a, b group) int { return cmp.Compare(a.First, b.First) })
 		}
 	}
 	if len(c.groups) == 0 {
 		return claims
 	}
+	policy := *p.SriovNetworkNodePolicy
+	policy.Spec.EswitchMode, policy.Spec.LinkType, policy.Spec.ExternallyManaged = have.EswitchMode, have.LinkType, have.ExternallyManaged
+	c.policy = &wish{SriovNetworkNodePolicy: &policy, names: p.names}
 	return append(claims, c)
 }

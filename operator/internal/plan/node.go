@@ -30,11 +30,11 @@ type Verdict struct {
 
 // claim is what one policy wants of one PF.
 type claim struct {
-	policy *v1.SriovNetworkNodePolicy
+	policy *wish
 	numVfs int
 	mtu    int
-	groups []group
-	held   bool // what the policy had before, not what it says now
+	groups []group // in order, none sharing a VF with another
+	held   bool    // what the policy had before, not what it says now
 }
 
 type group struct {
@@ -50,22 +50,24 @@ type group struct {
 // is at fault keeps the VFs it had before, so that a typing error takes no VF away; so
 // does one whose PF the daemon did not find, or not by its name.
 func Node(in Input) Result {
-	selected := slices.DeleteFunc(slices.Clone(in.Policies), func(p *v1.SriovNetworkNodePolicy) bool {
-		return !SelectsNode(p, in.Labels)
-	})
-	slices.SortFunc(selected, byPrecedence)
+	var selected []*wish
+	for _, p := range in.Policies {
+		if SelectsNode(p, in.Labels) {
+			selected = append(selected, wishOf(p))
+		}
+	}
+	slices.SortFunc(selected, func(a, b *wish) int { return byPrecedence(a.SriovNetworkNodePolicy, b.SriovNetworkNodePolicy) })
 
 	v := newVerdicts(selected)
 	pfs := ports(in.State)
-	faults := make(map[string]error, len(selected))
 	for _, p := range selected {
-		if faults[p.Name] = Validate(&p.Spec); faults[p.Name] != nil {
-			v.note(p, v1.ReasonInvalid, "%s", oneLine(faults[p.Name]))
+		if p.fault = Validate(&p.Spec); p.fault != nil {
+			v.note(p.Name, v1.ReasonInvalid, "%s", oneLine(p.fault))
 		}
 	}
 	var out []v1.Interface
 	for _, pf := range pfs {
-		claims := claimsOn(pf, selected, faults, v)
+		claims := claimsOn(pf, selected, v)
 		if iface, ok := layer(pf, claims, v); ok {
 			out = append(out, iface)
 		}
@@ -83,24 +85,24 @@ type Result struct {
 }
 
 // claimsOn lists what the policies want of one PF, lowest precedence first.
-func claimsOn(pf *port, selected []*v1.SriovNetworkNodePolicy, faults map[string]error, v verdicts) []claim {
+func claimsOn(pf *port, selected []*wish, v verdicts) []claim {
 	var claims []claim
 	for _, p := range selected {
-		if faults[p.Name] != nil {
+		if p.fault != nil {
 			claims = appendHeld(claims, p, pf)
 			continue
 		}
-		sel, ok := selectPF(p, pf)
+		sel, ok := p.selects(pf)
 		if !ok || pf.TotalVfs == 0 && !sel.named && !pf.unseen() {
 			continue
 		}
-		v.matched(p)
+		v.matched(p.Name)
 		if pf.unseen() {
 			claims = appendHeld(claims, p, pf)
 			continue
 		}
 		if err := fits(&p.Spec, pf.InterfaceExt); err != nil {
-			v.note(p, v1.ReasonInvalid, "%s: %s", label(pf.InterfaceExt), oneLine(err))
+			v.note(p.Name, v1.ReasonInvalid, "%s: %s", label(pf.InterfaceExt), oneLine(err))
 			claims = appendHeld(claims, p, pf)
 			continue
 		}
@@ -109,7 +111,7 @@ func claimsOn(pf *port, selected []*v1.SriovNetworkNodePolicy, faults map[string
 	return claims
 }
 
-func newClaim(p *v1.SriovNetworkNodePolicy, sel selection) claim {
+func newClaim(p *wish, sel selection) claim {
 	c := claim{policy: p, numVfs: p.Spec.NumVfs, mtu: p.Spec.Mtu}
 	for _, r := range sel.ranges {
 		c.groups = append(c.groups, group{r, v1.VfGroup{
@@ -159,19 +161,20 @@ func layer(pf *port, claims []claim, v verdicts) (v1.Interface, bool) {
 	var stack []claim
 	for _, c := range claims {
 		for i := range stack {
-			if err := incompatible(stack[i].policy, c.policy); err != nil && len(stack[i].groups) > 0 {
-				v.note(stack[i].policy, v1.ReasonConflict, "%s: %v", label(pf.InterfaceExt), err)
+			if len(stack[i].groups) == 0 {
+				continue // it gave way before
+			}
+			if err := incompatible(stack[i].policy, c.policy); err != nil {
+				v.note(stack[i].policy.Name, v1.ReasonConflict, "%s: %v", label(pf.InterfaceExt), err)
 				stack[i].groups = nil
 			}
 			stack[i].groups = slices.DeleteFunc(stack[i].groups, func(g group) bool {
-				for _, n := range c.groups {
-					if n.Overlaps(g.Range) {
-						v.note(stack[i].policy, v1.ReasonOverridden, "%s: VFs %s overlap with %s of policy %s, which has precedence",
-							label(pf.InterfaceExt), g.Range, n.Range, c.policy.Name)
-						return true
-					}
+				n, overlaps := c.overlap(g.Range)
+				if overlaps {
+					v.note(stack[i].policy.Name, v1.ReasonOverridden, "%s: VFs %s overlap with %s of policy %s, which has precedence",
+						label(pf.InterfaceExt), g.Range, n, c.policy.Name)
 				}
-				return false
+				return overlaps
 			})
 		}
 		stack = append(stack, c)
@@ -190,7 +193,7 @@ func layer(pf *port, claims []claim, v verdicts) (v1.Interface, bool) {
 		for _, g := range c.groups {
 			iface.VfGroups = append(iface.VfGroups, g.VfGroup)
 		}
-		v.applied(c.policy, pf.InterfaceExt)
+		v.applied(c.policy.Name, pf.InterfaceExt)
 	}
 	slices.SortFunc(iface.VfGroups, func(a, b v1.VfGroup) int {
 		ra, _ := ParseRange(a.VfRange)
@@ -200,8 +203,17 @@ func layer(pf *port, claims []claim, v verdicts) (v1.Interface, bool) {
 	return iface, len(iface.VfGroups) > 0
 }
 
+// overlap is the first range of the claim that shares a VF with r.
+func (c *claim) overlap(r Range) (Range, bool) {
+	at, _ := slices.BinarySearchFunc(c.groups, r.First, func(g group, first int) int { return cmp.Compare(g.Last, first) })
+	if at == len(c.groups) || !c.groups[at].Overlaps(r) {
+		return Range{}, false
+	}
+	return c.groups[at].Range, true
+}
+
 // incompatible says why two policies cannot share a PF; the earlier gives way.
-func incompatible(earlier, later *v1.SriovNetworkNodePolicy) error {
+func incompatible(earlier, later *wish) error {
 	e, l := &earlier.Spec, &later.Spec
 	switch {
 	case e.ExternallyManaged != l.ExternallyManaged:
@@ -215,10 +227,10 @@ func incompatible(earlier, later *v1.SriovNetworkNodePolicy) error {
 
 // agreeOnTopology gives each resource one excludeTopology: that of its policy with
 // the highest precedence.
-func agreeOnTopology(ifaces []v1.Interface, selected []*v1.SriovNetworkNodePolicy, v verdicts) {
-	byName := make(map[string]*v1.SriovNetworkNodePolicy, len(selected))
-	for _, p := range selected {
-		byName[p.Name] = p
+func agreeOnTopology(ifaces []v1.Interface, selected []*wish, v verdicts) {
+	rank := make(map[string]int, len(selected))
+	for i, p := range selected {
+		rank[p.Name] = i
 	}
 	winner := map[string]v1.VfGroup{}
 	each := func(f func(*v1.VfGroup)) {
@@ -230,14 +242,18 @@ func agreeOnTopology(ifaces []v1.Interface, selected []*v1.SriovNetworkNodePolic
 	}
 	each(func(g *v1.VfGroup) {
 		w, ok := winner[g.ResourceName]
-		if !ok || byPrecedence(byName[w.PolicyName], byName[g.PolicyName]) < 0 {
+		if !ok || rank[w.PolicyName] < rank[g.PolicyName] {
 			winner[g.ResourceName] = *g
 		}
 	})
+	said := map[[2]string]bool{}
 	each(func(g *v1.VfGroup) {
 		if w := winner[g.ResourceName]; g.ExcludeTopology != w.ExcludeTopology {
-			v.note(byName[g.PolicyName], v1.ReasonConflict, "excludeTopology %t of resource %s: policy %s, which has precedence, says %t",
-				g.ExcludeTopology, g.ResourceName, w.PolicyName, w.ExcludeTopology)
+			if of := [2]string{g.PolicyName, g.ResourceName}; !said[of] {
+				said[of] = true
+				v.note(g.PolicyName, v1.ReasonConflict, "excludeTopology %t of resource %s: policy %s, which has precedence, says %t",
+					g.ExcludeTopology, g.ResourceName, w.PolicyName, w.ExcludeTopology)
+			}
 			g.ExcludeTopology = w.ExcludeTopology
 		}
 	})

@@ -96,72 +96,22 @@ func Validate(s *v1.SriovNetworkNodePolicySpec) error {
 // they want a PF that it wants too, offer the same resource, or want a PF of one that does.
 // It is not among them itself.
 func Rivals(policy *v1.SriovNetworkNodePolicy, policies []*v1.SriovNetworkNodePolicy, state *v1.SriovNetworkNodeState) []*v1.SriovNetworkNodePolicy {
-	alike := func(o *v1.SriovNetworkNodePolicy) bool { return o.Spec.ResourceName == policy.Spec.ResourceName }
+	alike := func(o *wish) bool { return o.Spec.ResourceName == policy.Spec.ResourceName }
+	this, all := wishOf(policy), make([]*wish, len(policies))
+	for i, p := range policies {
+		all[i] = wishOf(p)
+	}
 	pfs := slices.DeleteFunc(ports(state), func(pf *port) bool {
-		return !wants(policy, pf) && !slices.ContainsFunc(policies, func(o *v1.SriovNetworkNodePolicy) bool { return alike(o) && wants(o, pf) })
+		return !this.wants(pf) && !slices.ContainsFunc(all, func(o *wish) bool { return alike(o) && o.wants(pf) })
 	})
 	var out []*v1.SriovNetworkNodePolicy
-	for _, o := range policies {
+	for _, o := range all {
 		if o.Name == policy.Name {
 			continue
 		}
-		if alike(o) || slices.ContainsFunc(pfs, func(pf *port) bool { return wants(o, pf) }) {
-			out = append(out, o)
+		if alike(o) || slices.ContainsFunc(pfs, o.wants) {
+			out = append(out, o.SriovNetworkNodePolicy)
 		}
 	}
 	return out
-}
-
-// wants reports whether a policy may have VFs of a PF: by its selector, or because it has
-// some, which it may keep.
-func wants(p *v1.SriovNetworkNodePolicy, pf *port) bool {
-	_, selects := selectPF(p, pf)
-	return selects || pf.has(p.Name)
-}
-
-// selection is the part of one PF that a policy's nicSelector takes.
-type selection struct {
-	ranges []Range // never empty
-	named  bool    // the PF was named, by name or address, not met by its kind
-}
-
-// selectPF applies a valid policy's nicSelector to a PF. What is not known of a PF that
-// is missing does not exclude it.
-func selectPF(policy *v1.SriovNetworkNodePolicy, pf *port) (selection, bool) {
-	s := &policy.Spec
-	n := &s.NicSelector
-	var sel selection
-	if n.Vendor == "" && n.DeviceID == "" && len(n.PfNames) == 0 && len(n.RootDevices) == 0 && n.NetFilter == "" {
-		return sel, false
-	}
-	differs := func(want, is string) bool {
-		return want != "" && !strings.EqualFold(want, is) && (is != "" || !pf.missing)
-	}
-	if differs(n.Vendor, pf.Vendor) || differs(n.DeviceID, pf.DeviceID) || differs(n.NetFilter, pf.NetFilter) {
-		return sel, false
-	}
-	if len(n.RootDevices) > 0 {
-		sel.named = true
-		if !slices.ContainsFunc(n.RootDevices, func(a string) bool { return strings.EqualFold(a, pf.PciAddress) }) {
-			return sel, false
-		}
-	}
-	if len(n.PfNames) == 0 {
-		sel.ranges = []Range{{0, s.NumVfs - 1}}
-		return sel, true
-	}
-	sel.named = true
-	for _, entry := range n.PfNames {
-		p, err := parsePFName(entry)
-		if err != nil || !pf.hasName(policy.Name, p.name) {
-			continue
-		}
-		if p.whole {
-			sel.ranges = []Range{{0, s.NumVfs - 1}}
-			return sel, true
-		}
-		sel.ranges = append(sel.ranges, p.vfs)
-	}
-	sel.ranges = union(sel.ranges)
-	return sel, len(sel.ranges) > 0
 }

@@ -18,10 +18,14 @@ type record struct {
 	matched bool
 	reason  string
 	notes   []string
+	of      map[string]int // notes by their reason, also of those that are not kept
 	pfs     []string
 }
 
-func newVerdicts(policies []*v1.SriovNetworkNodePolicy) verdicts {
+// notesKept of a reason; of more, their number. A node may have thousands of PFs.
+const notesKept = 8
+
+func newVerdicts(policies []*wish) verdicts {
 	v := make(verdicts, len(policies))
 	for _, p := range policies {
 		v[p.Name] = &record{}
@@ -32,28 +36,43 @@ func newVerdicts(policies []*v1.SriovNetworkNodePolicy) verdicts {
 // weight of a reason: the heaviest of a policy's notes becomes its verdict.
 var weight = map[string]int{v1.ReasonOverridden: 1, v1.ReasonConflict: 2, v1.ReasonInvalid: 3}
 
-func (v verdicts) note(p *v1.SriovNetworkNodePolicy, reason, format string, args ...any) {
-	r := v[p.Name]
+func (v verdicts) note(policy, reason, format string, args ...any) {
+	r := v[policy]
 	if weight[reason] > weight[r.reason] {
 		r.reason = reason
 	}
-	if msg := fmt.Sprintf(format, args...); !slices.Contains(r.notes, msg) {
-		r.notes = append(r.notes, msg)
+	if r.of == nil {
+		r.of = map[string]int{}
+	}
+	if r.of[reason]++; r.of[reason] <= notesKept {
+		r.notes = append(r.notes, fmt.Sprintf(format, args...))
 	}
 }
 
-func (v verdicts) matched(p *v1.SriovNetworkNodePolicy) { v[p.Name].matched = true }
-
-func (v verdicts) applied(p *v1.SriovNetworkNodePolicy, pf *v1.InterfaceExt) {
-	v[p.Name].pfs = append(v[p.Name].pfs, pf.PciAddress)
+// message is what was noted.
+func (r *record) message() string {
+	more := -len(r.notes)
+	for _, n := range r.of {
+		more += n
+	}
+	if more > 0 {
+		return strings.Join(r.notes, "; ") + fmt.Sprintf("; and %d more", more)
+	}
+	return strings.Join(r.notes, "; ")
 }
 
-func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*port) []Verdict {
+func (v verdicts) matched(policy string) { v[policy].matched = true }
+
+func (v verdicts) applied(policy string, pf *v1.InterfaceExt) {
+	v[policy].pfs = append(v[policy].pfs, pf.PciAddress)
+}
+
+func (v verdicts) list(policies []*wish, pfs []*port) []Verdict {
 	out := make([]Verdict, 0, len(policies))
 	have := sync.OnceValue(func() string { return selectable(pfs) })
 	for _, p := range policies {
 		r := v[p.Name]
-		out = append(out, Verdict{Policy: p.Name, Reason: r.reason, Message: strings.Join(r.notes, "; "), PFs: r.pfs})
+		out = append(out, Verdict{Policy: p.Name, Reason: r.reason, Message: r.message(), PFs: r.pfs})
 		last := &out[len(out)-1]
 		switch {
 		case r.reason != "":
@@ -69,7 +88,7 @@ func (v verdicts) list(policies []*v1.SriovNetworkNodePolicy, pfs []*port) []Ver
 }
 
 // noMatch explains why a policy selects nothing, and what there would have been.
-func noMatch(policy *v1.SriovNetworkNodePolicy, pfs []*port, have func() string) string {
+func noMatch(policy *wish, pfs []*port, have func() string) string {
 	s := &policy.Spec
 	n := &s.NicSelector
 	switch {
@@ -82,7 +101,7 @@ func noMatch(policy *v1.SriovNetworkNodePolicy, pfs []*port, have func() string)
 		if pf.missing || pf.TotalVfs > 0 {
 			continue
 		}
-		if _, ok := selectPF(policy, pf); ok && firmwareHint(pf.InterfaceExt, s.NumVfs) != "" {
+		if _, ok := policy.selects(pf); ok && firmwareHint(pf.InterfaceExt, s.NumVfs) != "" {
 			return label(pf.InterfaceExt) + ": " + fits(s, pf.InterfaceExt).Error()
 		}
 	}
