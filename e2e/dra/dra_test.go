@@ -140,6 +140,7 @@ func (e *env) start(node, host string, records ...string) *process {
 	kubelet, err := os.MkdirTemp("", "k") // a test's own directory has a name too long for sockets in it
 	require.NoError(e, err)
 	e.Cleanup(func() { require.NoError(e, os.RemoveAll(kubelet)) })
+	require.NoError(e, os.Mkdir(filepath.Join(kubelet, "device-plugins"), 0o750))
 	claims := filepath.Join(kubelet, "plugins", driver, "claims")
 	require.NoError(e, os.MkdirAll(claims, 0o700))
 	for _, r := range records {

@@ -109,7 +109,7 @@ func (h overHTTP) act(r *http.Request, resource schema.GroupVersionResource, nam
 	var action clienttesting.Action
 	switch r.Method {
 	case http.MethodPost:
-		action = clienttesting.NewCreateAction(resource, namespace, object)
+		action = clienttesting.NewCreateActionWithOptions(resource, namespace, object, metav1.CreateOptions{DryRun: r.URL.Query()["dryRun"]})
 	case http.MethodPut:
 		action = clienttesting.NewUpdateSubresourceAction(resource, subresource, namespace, object)
 	case http.MethodDelete:

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -204,17 +205,28 @@ func TestHealth(t *testing.T) {
 func TestAPIWithoutTaints(t *testing.T) {
 	t.Parallel()
 	n := start(t)
+	var upgraded atomic.Bool
 	for _, verb := range []string{"create", "update"} {
 		n.api.PrependReactor(verb, "resourceslices", func(a clienttesting.Action) (bool, runtime.Object, error) {
 			s := a.(clienttesting.CreateAction).GetObject().(*resourceapi.ResourceSlice)
 			for i := range s.Spec.Devices {
-				s.Spec.Devices[i].Taints = nil
+				if !upgraded.Load() {
+					s.Spec.Devices[i].Taints = nil
+				}
 			}
 			return false, nil, nil
 		})
 	}
 	n.Update(t.Context(), n.noCarrier())
 	n.published(map[string]string{vf0: "", vf2: ""})
+
+	// The next API server, to which the watch of the Node comes back, keeps them.
+	upgraded.Store(true)
+	nodes := n.api.CoreV1().Nodes()
+	require.NoError(t, nodes.Delete(t.Context(), "node-1", metav1.DeleteOptions{}))
+	_, err := nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "n1"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	n.published(map[string]string{vf0: "", vf1: "sriovkit.io/no-carrier:NoSchedule", vf2: ""})
 }
 
 // claim makes an allocated claim in the API server.

@@ -79,6 +79,7 @@ func (d *Driver) watchNode(ctx context.Context) error {
 	if err != nil { // also Forbidden: a node that cannot be read may be one that is leaving
 		return err
 	}
+	d.askTaints(ctx)
 	d.setMode(node)
 	w, err := nodes.Watch(ctx, metav1.ListOptions{
 		FieldSelector:   fields.OneTermEqualSelector(metav1.ObjectNameField, d.opts.Node).String(),

@@ -60,13 +60,5 @@ func (d *Driver) slicesFailed(err error, doing string) {
 		d.log.Error("slices", "doing", doing, "err", err)
 		return
 	}
-	d.mu.Lock()
-	known := d.noTaints
-	d.noTaints = true
-	d.mu.Unlock()
-	if known {
-		return
-	}
-	d.log.Warn("the API server drops device taints (Kubernetes before 1.36, or the feature DRADeviceTaints is off): unhealthy devices are left out instead")
-	d.publish()
+	d.keepsTaints(false)
 }

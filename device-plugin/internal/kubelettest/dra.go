@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	resourceapi "k8s.io/api/resource/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes/fake"
@@ -150,11 +151,16 @@ func (k *Kubelet) Unprepare(driver string, claim *resourceapi.ResourceClaim) err
 // Forget is a kubelet that has lost its checkpoint: it knows of no claim.
 func (k *Kubelet) Forget() { k.update(func() { k.prepared = nil }) }
 
-// NameSlices has a fake API server name ResourceSlices as a real one does.
+// NameSlices has a fake API server name ResourceSlices as a real one does, and store none in a
+// dry run.
 func NameSlices(api *fake.Clientset) {
 	api.PrependReactor("create", "resourceslices", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if s := a.(clienttesting.CreateAction).GetObject().(*resourceapi.ResourceSlice); s.Name == "" {
 			s.Name = s.GenerateName + rand.String(5)
+		}
+		dry, ok := a.(interface{ GetCreateOptions() metav1.CreateOptions })
+		if ok && len(dry.GetCreateOptions().DryRun) > 0 {
+			return true, a.(clienttesting.CreateAction).GetObject(), nil
 		}
 		return false, nil, nil
 	})
