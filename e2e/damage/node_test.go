@@ -140,6 +140,7 @@ func (b *bench) clean(address string) {
 
 // TestNodeDamage has one node for all of it: none leaves anything.
 func TestNodeDamage(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, vm.Config{Name: "damage"})
 	b.try("cable pulled", func(b *bench) {
 		p, q := b.pod("one", vf0), b.pod("two", vf1)
@@ -218,6 +219,7 @@ func (b *bench) recount() {
 // they appear, and NetworkManager manage them, while pods come and go.
 func TestNodeOtherManagers(t *testing.T) {
 	vm.Need(t)
+	t.Parallel()
 	cache, err := stage.Open(os.Stderr)
 	require.NoError(t, err)
 	packages, err := artifact.BuildPackages(t.Context(), cache, "udev", "network-manager", "dbus")
