@@ -184,7 +184,7 @@ func (n *Node) stopDaemon(ctx context.Context, name string) error {
 
 // Import loads an image archive (OCI or docker) of this machine into the node.
 func (n *Node) Import(ctx context.Context, archive string) error {
-	const target = "/var/tmp/import.tar"
+	target := "/var/tmp/import-" + filepath.Base(archive) // others may be imported at the same time
 	if err := n.Push(ctx, archive, target); err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/component"
 	"github.com/sriovkit/sriovkit/e2e/picture"
@@ -63,6 +65,9 @@ type Demo struct {
 func (d *Demo) Up(ctx context.Context) (err error) {
 	if d.dir, err = Dir(); err != nil {
 		return err
+	}
+	if _, err := os.Stat(filepath.Dir(d.Picture)); d.Picture != "" && err != nil {
+		return fmt.Errorf("-picture: %w", err)
 	}
 	begun := time.Now()
 	var pods []attachment
@@ -111,6 +116,7 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	report(d.Out, pods, pings)
 	fmt.Fprintf(d.Out, "\n$ kubectl sriov\n%s", overview)
 	fmt.Fprintf(d.Out, "\nAll of it took %.0f s. ", time.Since(begun).Seconds())
+	text := shown.String()
 	d.goOn()
 	if d.Picture == "" {
 		return nil
@@ -119,7 +125,7 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(picture.Draw(f, "$ make demo\n"+shown.String()), f.Close())
+	return errors.Join(picture.Draw(f, "$ make demo\n"+text), f.Close())
 }
 
 // goOn prints what can be done with a demo that stands.
@@ -254,13 +260,18 @@ func (d *Demo) call(ctx context.Context, method string, args, reply any) error {
 	}
 }
 
+// load brings all images to the node at once: one processor of the node unpacks one.
 func (d *Demo) load(ctx context.Context) error {
-	for _, c := range component.All {
-		var changed bool
-		if err := d.call(ctx, "Demo.Import", c.Archive(d.imageDir()), &changed); err != nil {
-			return err
-		}
-		if changed && d.reused {
+	changed := make([]bool, len(component.All))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, c := range component.All {
+		group.Go(func() error { return d.call(ctx, "Demo.Import", c.Archive(d.imageDir()), &changed[i]) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i, c := range component.All {
+		if changed[i] && d.reused {
 			d.workloads = append(d.workloads, workloads[c.Name]...)
 		}
 	}
@@ -355,7 +366,9 @@ func (d *Demo) kubectl(ctx context.Context, input io.Reader, args ...string) (st
 	cmd := exec.CommandContext(ctx, filepath.Join(d.programs, "kubectl"), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+filepath.Join(d.dir, kubeconfigFile), "PATH="+d.pluginDir()+":"+os.Getenv("PATH"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, &stdout, &stderr
-	slow := time.AfterFunc(time.Second, func() { fmt.Fprintln(d.Out, "        kubectl", strings.Join(args, " ")) })
+	slow := time.AfterFunc(time.Second, func() {
+		fmt.Fprintln(d.Out, "        kubectl", strings.ReplaceAll(strings.Join(args, " "), d.checkout+"/", ""))
+	})
 	defer slow.Stop()
 	if err := cmd.Run(); err != nil {
 		return stdout.String(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))

@@ -135,19 +135,22 @@ type Control struct{ s *supervisor }
 // Import loads an image archive into the nodes; changed is whether it is another one than
 // before.
 func (c *Control) Import(archive string, changed *bool) error {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
 	content, err := os.ReadFile(archive)
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(content)
-	if *changed = sum != c.s.imported[archive]; !*changed {
+	c.s.mu.Lock()
+	*changed = sum != c.s.imported[archive]
+	c.s.mu.Unlock()
+	if !*changed {
 		return nil
 	}
 	if err := c.s.cluster.Import(context.Background(), archive); err != nil {
 		return err
 	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
 	c.s.imported[archive] = sum
 	return nil
 }
