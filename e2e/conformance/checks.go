@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -26,27 +27,41 @@ const (
 	pluginKills   = "plugin: DEL after kills"
 )
 
-// checks is everything that is tried, in order.
+// checks is everything that is tried, in order. To make VFs takes longest, so they are made
+// once: those that send come first, as one with a MAC of its PF's may not send with its own,
+// settings are tried on the last VF, and the plugin finds the first one as it was made.
 func (k *Kit) checks() []check {
 	all := []check{
 		{"VF count", own, k.tryCount},
 		{"reports of VFs", fresh, k.tryReports},
+		{vlansApart, usable, k.tryVLANs},
+		{spoofCheck, usable, k.trySpoofCheck},
 	}
 	for _, s := range settings {
 		all = append(all, check{settingPrefix + s.name, usable, func(ctx context.Context) error { return k.trySetting(ctx, s) }})
 	}
 	return append(all,
-		check{vlansApart, fresh, k.tryVLANs}, // one with a MAC of its PF's may not send with its own
-		check{spoofCheck, usable, k.trySpoofCheck},
 		check{"trust", usable, k.tryTrust},
 		check{"MTU of a VF", usable, k.tryMTU},
 		check{"moves", usable, k.tryMoves},
 		check{vfio, usable, k.tryVFIO},
-		check{pluginCycle, fresh, k.attached(k.tryPlugin)},
+		check{pluginCycle, usable, k.attached(k.tryPlugin)},
 		check{"plugin: DEL after the namespace", usable, k.attached(k.tryPluginNamespaceGone)},
 		check{pluginKills, usable, k.attached(k.tryPluginKills)},
 	)
 }
+
+// names are those of checks, for people.
+func names(checks []check) string {
+	var all []string
+	for _, c := range checks {
+		all = append(all, c.name)
+	}
+	return strings.Join(all, ", ")
+}
+
+// last is the number of the VF whose settings are tried.
+func (k *Kit) last() int { return len(k.pf.VFs) - 1 }
 
 // tryCount makes as many VFs as the PF has, one more than it has, and none.
 func (k *Kit) tryCount(ctx context.Context) error {
@@ -117,7 +132,7 @@ func (f final) Unwrap() error { return f.error }
 
 // tryReports wants every VF in the PF's report.
 func (k *Kit) tryReports(ctx context.Context) error {
-	err := until(ctx, 5*time.Second, func() error {
+	err := until(ctx, k.Patience, func() error {
 		states, err := k.links.VFStates(k.uplink.Index)
 		switch {
 		case err != nil:
@@ -153,22 +168,27 @@ var settings = []setting{
 	{"RSS query", vfstate.State{QueryRSS: vfstate.On}, vfstate.State{QueryRSS: vfstate.Off}},
 }
 
-// trySetting sets something and wants it in the report.
+// trySetting sets something, wants it in the report, and takes it back.
 func (k *Kit) trySetting(ctx context.Context, s setting) error {
-	if err := k.set(ctx, 0, s.on); err != nil {
-		return err
-	}
-	err := until(ctx, 5*time.Second, func() error {
-		have, err := k.links.VFState(k.uplink.Index, 0)
-		if err != nil {
+	for _, want := range []vfstate.State{s.on, s.off} {
+		if err := k.set(ctx, k.last(), want); err != nil {
 			return err
 		}
-		for _, p := range vfstate.Diff(have, s.on).Split() {
-			return fmt.Errorf("the driver accepted %s %s and does not report it: not in force, or not told", p.Attr, p.Value)
+		err := until(ctx, k.Patience, func() error {
+			have, err := k.links.VFState(k.uplink.Index, k.last())
+			if err != nil {
+				return err
+			}
+			for _, p := range vfstate.Diff(have, want).Split() {
+				return fmt.Errorf("the driver accepted %s %s and does not report it: not in force, or not told", p.Attr, p.Value)
+			}
+			return nil
+		})
+		if err != nil {
+			return errors.Join(err, k.set(ctx, k.last(), s.off))
 		}
-		return nil
-	})
-	return errors.Join(err, k.set(ctx, 0, s.off))
+	}
+	return nil
 }
 
 // set makes the PF's settings of a VF, each by itself: it waits for a PF that is busy, as
@@ -176,7 +196,7 @@ func (k *Kit) trySetting(ctx context.Context, s setting) error {
 // reset the VF once more.
 func (k *Kit) set(ctx context.Context, vf int, s vfstate.State) error {
 	for _, part := range s.Split() {
-		err := until(ctx, 5*time.Second, func() error {
+		err := until(ctx, k.Patience, func() error {
 			err := k.links.SetVF(k.uplink.Index, vf, part.State)
 			if err != nil && !isPassing(err) {
 				return final{refusal{err}}
@@ -197,13 +217,13 @@ func isPassing(err error) bool {
 
 // tryTrust sets a MAC for a VF, lets the VF try another, and then trusts it.
 func (k *Kit) tryTrust(ctx context.Context) error {
-	vf := k.pf.VFs[0].Address
+	vf := k.pf.VFs[k.last()].Address
 	given, other := net.HardwareAddr{2, 0, 0x88, 0xb5, 0, 2}, net.HardwareAddr{2, 0, 0x88, 0xb5, 0, 3}
-	if err := k.set(ctx, 0, vfstate.State{MAC: given, Trust: vfstate.Off}); err != nil {
+	if err := k.set(ctx, k.last(), vfstate.State{MAC: given, Trust: vfstate.Off}); err != nil {
 		return err
 	}
 	change := func(mac net.HardwareAddr) error {
-		return until(ctx, 5*time.Second, func() error {
+		return until(ctx, k.Patience, func() error {
 			l, err := k.links.ByParent(vf)
 			if err != nil {
 				return err
@@ -216,7 +236,7 @@ func (k *Kit) tryTrust(ctx context.Context) error {
 		})
 	}
 	untrusted := change(other)
-	if err := k.set(ctx, 0, vfstate.State{Trust: vfstate.On}); err != nil {
+	if err := k.set(ctx, k.last(), vfstate.State{Trust: vfstate.On}); err != nil {
 		return err
 	}
 	if err := change(net.HardwareAddr{2, 0, 0x88, 0xb5, 0, 4}); err != nil {

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,10 @@ type Options struct {
 	Plugin string // path of the CNI plugin
 	Kills  int    // of the plugin, in the middle of an ADD
 	Only   string // regular expression of the checks to run; empty is all
-	Log    io.Writer
+	// Patience is how long a driver may take until what it has accepted is in force and
+	// in its report.
+	Patience time.Duration
+	Log      io.Writer
 }
 
 // Kit is a NIC that may be tried.
@@ -54,12 +58,18 @@ func New(o Options) (*Kit, error) {
 	if o.VFs < 2 {
 		return nil, fmt.Errorf("-vfs is %d, want at least 2, which talk to each other", o.VFs)
 	}
-	if os.Geteuid() != 0 {
-		return nil, errors.New("this needs root: it makes VFs and network namespaces")
+	if o.Patience <= 0 {
+		return nil, fmt.Errorf("-patience is %s, want more than nothing", o.Patience)
 	}
 	only, err := regexp.Compile(o.Only)
 	if err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
+	}
+	if all := (&Kit{}).checks(); !slices.ContainsFunc(all, func(c check) bool { return only.MatchString(c.name) }) {
+		return nil, fmt.Errorf("-only is %q, which is no part of any check's name: %s", o.Only, names(all))
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("this needs root: it makes VFs and network namespaces")
 	}
 	host, err := libsriov.Open("/")
 	if err != nil {

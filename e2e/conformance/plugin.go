@@ -114,7 +114,7 @@ func (k *Kit) look() (picture, error) {
 
 // lookNow waits for a VF that a reset has out of sight.
 func (k *Kit) lookNow(ctx context.Context) (p picture, err error) {
-	err = until(ctx, 5*time.Second, func() error {
+	err = until(ctx, k.Patience, func() error {
 		p, err = k.look()
 		return err
 	})
@@ -123,7 +123,7 @@ func (k *Kit) lookNow(ctx context.Context) (p picture, err error) {
 
 // same waits until the VF is as it was: a reset may still be going on.
 func (k *Kit) same(ctx context.Context, was picture) error {
-	return until(ctx, 5*time.Second, func() error {
+	return until(ctx, k.Patience, func() error {
 		now, err := k.look()
 		if err != nil {
 			return fmt.Errorf("after DEL: %w", err)

@@ -44,6 +44,20 @@ func TestReport(t *testing.T) {
 	require.Contains(t, r.Row, "PF as it was")
 }
 
+// TestOnly: a run that tries nothing would pass.
+func TestOnly(t *testing.T) {
+	t.Parallel()
+	for only, want := range map[string]string{
+		"frob": `-only is "frob", which is no part of any check's name: VF count, `,
+		"*":    "-only: error parsing regexp",
+	} {
+		_, err := New(Options{VFs: 2, Patience: time.Second, Only: only})
+		require.ErrorContains(t, err, want)
+	}
+	_, err := New(Options{VFs: 2})
+	require.ErrorContains(t, err, "-patience is 0s")
+}
+
 // TestStack finds what stands on an interface: a bridge over a bond over a VLAN over it.
 func TestStack(t *testing.T) {
 	t.Parallel()

@@ -25,10 +25,11 @@ import (
 const (
 	// etherType is for local experiments (IEEE 802, 0x88b5).
 	etherType = 0x88b5
-	// arriveWithin is for frames that should, after a NIC has begun to work;
-	// stayAwayFor is for those that should not.
+	// arriveWithin is for frames that should, after a NIC has begun to work.
 	arriveWithin = 30 * time.Second
-	stayAwayFor  = 2 * time.Second
+	// sendFor is how long those are sent that should not arrive. What of them is only late
+	// is noticed with the next step, whose frames do arrive.
+	sendFor = 500 * time.Millisecond
 )
 
 // pod is a network namespace with nothing in it.
@@ -73,11 +74,13 @@ type port struct {
 	*pod
 	link   link.Link
 	socket int
+	barred map[string]string // payloads that must not arrive, and the steps that sent them
+	leak   string            // the step of one that did
 }
 
 // newPort moves a VF to a new namespace and sets it up. home is where it belongs.
 func (k *Kit) newPort(ctx context.Context, vf libsriov.Address) (p *port, err error) {
-	p = &port{socket: -1}
+	p = &port{socket: -1, barred: map[string]string{}}
 	was, err := k.links.ByParent(vf)
 	if err != nil {
 		return nil, err
@@ -117,6 +120,17 @@ func (p *port) close() {
 	p.pod.close()
 }
 
+// awaitCarrier waits for the VF's link.
+func (p *port) awaitCarrier(ctx context.Context, limit time.Duration) error {
+	return until(ctx, limit, func() error {
+		l, err := p.links.ByIndex(p.link.Index)
+		if err == nil && !l.Carrier() {
+			err = fmt.Errorf("interface %s of a VF has no carrier", l.Name)
+		}
+		return err
+	})
+}
+
 // mac is the address of the VF as it is now: a NIC may have changed it.
 func (p *port) mac() (net.HardwareAddr, error) {
 	l, err := p.links.ByIndex(p.link.Index)
@@ -140,42 +154,64 @@ func (p *port) frame(to *port, source net.HardwareAddr) (frame, payload []byte, 
 	return append(frame, payload...), payload, nil
 }
 
-// reach sends frames from one VF to the other until one arrives or the time is over. A
-// nil source is the VF's own address.
-func reach(ctx context.Context, from, to *port, source net.HardwareAddr, limit time.Duration) (bool, error) {
-	frame, payload, err := from.frame(to, source)
-	if err != nil {
-		return false, err
-	}
-	err = until(ctx, limit, func() error {
-		err := unix.Sendto(from.socket, frame, 0, &unix.SockaddrLinklayer{Ifindex: from.link.Index, Halen: 6, Addr: [8]byte(append(frame[:6:6], 0, 0))})
-		if err != nil && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) {
-			return err
-		}
-		if !to.received(payload) {
-			return errNothing
-		}
-		return nil
-	})
-	if errors.Is(err, errNothing) && ctx.Err() == nil {
-		return false, nil
-	}
-	return err == nil, err
+// way is from one VF to another. A nil source is the first one's own address.
+type way struct {
+	from, to *port
+	source   net.HardwareAddr
+
+	frame, payload []byte
+	arrived        bool
 }
 
 var errNothing = errors.New("no frame has arrived")
 
+// send sends frames all ways until one of each has arrived or the time is over. Payloads of
+// those that have not are to be barred as the step's, unless that is empty.
+func send(ctx context.Context, limit time.Duration, barred string, ways ...*way) (err error) {
+	for _, w := range ways {
+		if w.frame, w.payload, err = w.from.frame(w.to, w.source); err != nil {
+			return err
+		}
+		if barred != "" {
+			w.to.barred[string(w.payload)] = barred
+		}
+	}
+	err = until(ctx, limit, func() error {
+		var missing error
+		for _, w := range ways {
+			if w.arrived {
+				continue
+			}
+			err := unix.Sendto(w.from.socket, w.frame, 0, &unix.SockaddrLinklayer{Ifindex: w.from.link.Index, Halen: 6, Addr: [8]byte(append(w.frame[:6:6], 0, 0))})
+			if err != nil && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) {
+				return final{err}
+			}
+			if w.arrived = w.to.received(w.payload); !w.arrived {
+				missing = errNothing
+			}
+		}
+		return missing
+	})
+	if errors.Is(err, errNothing) && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
 // received reports whether a frame with the payload is among those that have arrived,
-// with whatever tag.
-func (p *port) received(payload []byte) bool {
+// with whatever tag. It also notes what should not have.
+func (p *port) received(payload []byte) (found bool) {
 	buffer := make([]byte, 2048)
 	for {
 		n, _, err := unix.Recvfrom(p.socket, buffer, 0)
 		if err != nil {
-			return false
+			return found
 		}
-		if bytes.Contains(buffer[:n], payload) {
-			return true
+		found = found || bytes.Contains(buffer[:n], payload)
+		for barred, step := range p.barred {
+			if bytes.Contains(buffer[:n], []byte(barred)) {
+				p.leak = step
+			}
 		}
 	}
 }
@@ -190,9 +226,10 @@ func (k *Kit) pair(ctx context.Context) (a, b *port, done func(), err error) {
 		return nil, nil, nil, err
 	}
 	done = func() { a.close(); b.close() }
-	ok, err := reach(ctx, a, b, nil, arriveWithin)
-	if err == nil && !ok {
-		err = fmt.Errorf("VF 0 does not reach VF 1 of the same PF within %s", arriveWithin)
+	there, back := &way{from: a, to: b}, &way{from: b, to: a}
+	err = send(ctx, arriveWithin, "", there, back)
+	if err == nil && !(there.arrived && back.arrived) {
+		err = fmt.Errorf("VFs 0 and 1 of the same PF do not reach each other within %s", arriveWithin)
 	}
 	if err != nil {
 		done()
@@ -201,7 +238,8 @@ func (k *Kit) pair(ctx context.Context) (a, b *port, done func(), err error) {
 	return a, b, done, nil
 }
 
-// step is a state of two VFs, and whether one reaches the other in it.
+// step is a state of two VFs, and whether they reach each other in it; with a source, whether
+// the first reaches the second by it.
 type step struct {
 	what    string
 	set     func(ctx context.Context) error
@@ -211,23 +249,34 @@ type step struct {
 
 // walk takes two VFs through steps. What should not arrive is tried only after a step in
 // which it did, and is followed by one in which it does: so silence means what it says.
-func walk(ctx context.Context, a, b *port, steps []step) error {
+func (k *Kit) walk(ctx context.Context, a, b *port, steps []step) error {
 	for _, s := range steps {
 		if err := s.set(ctx); err != nil {
 			return err
 		}
-		limit := arriveWithin
-		if !s.arrives {
-			limit = stayAwayFor
+		ways := []*way{{from: a, to: b, source: s.source}}
+		if s.source == nil {
+			ways = append(ways, &way{from: b, to: a})
 		}
-		arrived, err := reach(ctx, a, b, s.source, limit)
-		switch {
-		case err != nil:
+		limit, barred := k.Patience, ""
+		var err error
+		if !s.arrives { // a VF in reset has no carrier, and its silence says nothing
+			limit, barred = sendFor, s.what
+			err = errors.Join(a.awaitCarrier(ctx, k.Patience), b.awaitCarrier(ctx, k.Patience))
+		}
+		if err == nil {
+			err = send(ctx, limit, barred, ways...)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", s.what, err)
-		case arrived && !s.arrives:
-			return fmt.Errorf("%s: frames arrive that should not", s.what)
-		case !arrived && s.arrives:
-			return fmt.Errorf("%s: no frame arrives within %s", s.what, limit)
+		}
+		for _, w := range ways {
+			switch {
+			case w.to.leak != "":
+				return fmt.Errorf("%s: frames arrive that should not", w.to.leak)
+			case s.arrives && !w.arrived:
+				return fmt.Errorf("%s: no frame arrives within %s", s.what, limit)
+			}
 		}
 	}
 	return nil
@@ -250,7 +299,7 @@ func (k *Kit) tryVLANs(ctx context.Context) error {
 			return nil
 		}
 	}
-	return walk(ctx, a, b, []step{
+	return k.walk(ctx, a, b, []step{
 		{"both in VLAN 100", vlans(100, 100), nil, true},
 		{"one in VLAN 100, one in 200", vlans(100, 200), nil, false},
 		{"both in VLAN 200", vlans(200, 200), nil, true},
@@ -270,7 +319,7 @@ func (k *Kit) trySpoofCheck(ctx context.Context) error {
 	spoof := func(s vfstate.Switch) func(ctx context.Context) error {
 		return func(ctx context.Context) error { return k.set(ctx, 0, vfstate.State{SpoofCheck: s}) }
 	}
-	return walk(ctx, a, b, []step{
+	return k.walk(ctx, a, b, []step{
 		{"spoof check off, foreign source", spoof(vfstate.Off), foreign, true},
 		{"spoof check on, foreign source", spoof(vfstate.On), foreign, false},
 		{"spoof check on, own source", spoof(vfstate.On), nil, true},

@@ -97,6 +97,7 @@ SET_OF_ATTRIBUTES(pf_adds, "attributes of 802.1ad, min_rate, state, rss that the
 SET_OF_ATTRIBUTES(pf_ignores, "attributes that the PF accepts and does not set");
 SET_OF_ATTRIBUTES(pf_enforces, "spoofchk: drop what a VF sends from a foreign address while its check is on, which the emulated 82576 does not");
 SET_OF_ATTRIBUTES(pf_pretends, "attributes that the PF accepts, does not set, and reports as set");
+SET_OF_ATTRIBUTES(pf_keeps, "attributes of vlan, spoofchk, trust, max_rate that the PF does not take back, and accepts that it should");
 
 static int resetting;
 module_param(resetting, int, 0444);
@@ -375,6 +376,12 @@ static bool dropped(struct vf *vf, enum setting a)
 	return shown || (pf_ignores & BIT(a));
 }
 
+/* Whether an attribute that is to be taken back stays. */
+static bool kept(struct vf *vf, enum setting a, bool on)
+{
+	return vf && !on && (pf_keeps & BIT(a));
+}
+
 static int pf_get_vf_config(struct net_device *dev, int i, struct ifla_vf_info *ivi)
 {
 	struct port *pf = port_of(dev);
@@ -422,6 +429,8 @@ static int pf_set_vf_vlan(struct net_device *dev, int i, u16 vlan, u8 qos, __be1
 		return PTR_ERR(vf);
 	if (!vf)
 		return pf->real->ndo_set_vf_vlan(dev, i, vlan, qos, proto);
+	if (kept(vf, VLAN, vlan))
+		return 0;
 	err = report(pf, i, &before);
 	if (err)
 		return err;
@@ -452,6 +461,8 @@ static int pf_set_vf_spoofchk(struct net_device *dev, int i, bool on)
 
 	if (IS_ERR(vf))
 		return PTR_ERR(vf);
+	if (kept(vf, SPOOFCHK, on))
+		return 0;
 	if (vf) {
 		vf->shown.spoofchk = on;
 		if (dropped(vf, SPOOFCHK))
@@ -473,6 +484,8 @@ static int pf_set_vf_trust(struct net_device *dev, int i, bool on)
 
 	if (IS_ERR(vf))
 		return PTR_ERR(vf);
+	if (kept(vf, TRUST, on))
+		return 0;
 	if (vf) {
 		vf->shown.trusted = on;
 		if (dropped(vf, TRUST))
@@ -492,6 +505,8 @@ static int pf_set_vf_rate(struct net_device *dev, int i, int min, int max)
 
 	if (IS_ERR(vf))
 		return PTR_ERR(vf);
+	if (kept(vf, MAX_RATE, max))
+		return 0;
 	if (vf) {
 		if (min && (pf_lacks & BIT(MIN_RATE)))
 			return -EOPNOTSUPP;

@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/conformance"
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -54,6 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.Plugin, "plugin", "/opt/cni/bin/sriov", "CNI plugin to try; its checks are skipped where there is none")
 	flags.IntVar(&o.Kills, "kills", 10, "how often to kill the plugin in the middle of an ADD")
 	flags.StringVar(&o.Only, "only", "", "regular `expression` of the checks to run; empty is all")
+	flags.DurationVar(&o.Patience, "patience", 10*time.Second, "how long a driver may take until what it has accepted is in force and in its report")
 	yes := flags.Bool("yes", false, "begin; without it the command only says what it would touch")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	out := flags.String("o", "", "`file` for the JSON document; empty is standard output")
@@ -106,14 +108,22 @@ func try(ctx context.Context, o conformance.Options, yes bool, out string, stdou
 		fmt.Fprintln(stderr, "Nothing was touched. Run again with -yes to begin.")
 		return notStarted
 	}
-	report, err := kit.Run(ctx)
-	if text, jsonErr := json.MarshalIndent(report, "", "  "); jsonErr != nil {
-		err = errors.Join(err, jsonErr)
-	} else if out == "" {
-		fmt.Fprintf(stdout, "%s\n", text)
-	} else {
-		err = errors.Join(err, os.WriteFile(out, append(text, '\n'), 0o644))
+	document := stdout
+	if out != "" { // before anything is touched
+		file, err := os.Create(out)
+		if err != nil {
+			fmt.Fprintln(stderr, "sriov-conformance: -o:", err)
+			return notStarted
+		}
+		defer file.Close()
+		document = file
 	}
+	report, err := kit.Run(ctx)
+	text, jsonErr := json.MarshalIndent(report, "", "  ")
+	if jsonErr == nil {
+		_, jsonErr = fmt.Fprintf(document, "%s\n", text)
+	}
+	err = errors.Join(err, jsonErr)
 	fmt.Fprintf(stderr, "\n%s\n%s\n\n", conformance.RowHead, report.Row)
 	switch {
 	case err != nil:

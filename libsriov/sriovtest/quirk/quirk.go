@@ -35,7 +35,7 @@ var off = Settings{
 	"only": "", "vf_mac_errno": "0", "vf_mac_refuse_same": "0", "vf_busy_errno": "0", "vf_reset_ms": "0", "pf_reset_ms": "0",
 	"pf_resets": "", "pf_reset_same_mac": "0", "pf_wait_ms": "0", "pf_busy_errno": "0", "pf_report_wait_ms": "0",
 	"pf_report_errno": "0", "pf_push_ms": "-1", "pf_zero_mac_errno": "0", "pf_lacks": "", "pf_adds": "", "pf_ignores": "",
-	"pf_pretends": "", "pf_enforces": "",
+	"pf_pretends": "", "pf_keeps": "", "pf_enforces": "",
 }
 
 // Current is the name of the profile that the tests run on, Plain if nothing says
