@@ -3,7 +3,9 @@
 package matrix
 
 import (
+	"context"
 	"io"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -37,6 +39,19 @@ libsriov: --- FAIL: TestNodeB (0.01s)
 		require.Equal(t, tc.verdict, counted.verdict())
 		require.Equal(t, "6.1.0-57-amd64", counted.kernel)
 	}
+}
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	failed := exec.Command("false").Run()
+	require.NoError(t, (&tally{passed: 1, failed: []string{"TestNodeA"}}).judge(t.Context(), failed))
+	require.NoError(t, (&tally{passed: 1}).judge(t.Context(), nil))
+	require.ErrorContains(t, (&tally{passed: 1}).judge(t.Context(), failed), "exit status 1, and of 1 tests none has failed: others did not end")
+	require.ErrorContains(t, (&tally{}).judge(t.Context(), failed), "exit status 1")
+	require.ErrorContains(t, (&tally{}).judge(t.Context(), nil), "no test ran")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, (&tally{passed: 1, failed: []string{"TestNodeA"}}).judge(ctx, failed), context.Canceled)
 }
 
 func TestUpdate(t *testing.T) {

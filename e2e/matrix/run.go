@@ -76,15 +76,24 @@ func (p Plan) tests(ctx context.Context, tier, pkg string, args ...string) (*tal
 	t := &tally{top: tier == "cluster"}
 	cmd.Stdout = io.MultiWriter(p.Out, t)
 	cmd.Stderr = cmd.Stdout
-	err := cmd.Run()
+	return t, t.judge(ctx, cmd.Run())
+}
+
+// judge says whether there is something to tell after go test has ended: a crash or a time
+// limit, which no test has failed by, are not.
+func (t *tally) judge(ctx context.Context, err error) error {
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && t.passed+len(t.failed) > 0 && ctx.Err() == nil {
-		err = nil // tests failed
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &exit) && len(t.failed) > 0:
+		return nil
+	case err != nil && t.passed > 0:
+		return fmt.Errorf("%w, and of %d tests none has failed: others did not end", err, t.passed)
+	case err == nil && t.passed+len(t.failed) == 0:
+		return errors.New("no test ran")
 	}
-	if err == nil && t.passed+len(t.failed) == 0 {
-		err = errors.New("no test ran")
-	}
-	return t, err
+	return err
 }
 
 // tally counts the tests of the output that is written to it.

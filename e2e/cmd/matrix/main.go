@@ -50,6 +50,9 @@ func run(ctx context.Context, args []string) error {
 	var rows []string
 	var failures []error
 	try := func(p matrix.Plan, c matrix.Combination) {
+		if ctx.Err() != nil {
+			return // the first failure says so
+		}
 		row, err := p.Run(ctx, c)
 		if err != nil {
 			failures = append(failures, fmt.Errorf("%+v: %w", c, err))
