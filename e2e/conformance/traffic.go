@@ -228,7 +228,7 @@ func (k *Kit) pair(ctx context.Context) (a, b *port, done func(), err error) {
 	done = func() { a.close(); b.close() }
 	there, back := &way{from: a, to: b}, &way{from: b, to: a}
 	err = send(ctx, arriveWithin, "", there, back)
-	if err == nil && !(there.arrived && back.arrived) {
+	if err == nil && (!there.arrived || !back.arrived) {
 		err = fmt.Errorf("VFs 0 and 1 of the same PF do not reach each other within %s", arriveWithin)
 	}
 	if err != nil {
