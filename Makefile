@@ -217,14 +217,17 @@ sign = $(if $(UNSIGNED),-unsigned,$(if $(KEY),-key '$(KEY)') $(if $(CERT),-certi
 push: ## The images in bin/images, with SBOM, provenance and signatures, to REGISTRY= (KEY= CERT=, or UNSIGNED=1)
 	@$(publish) push -registry '$(REGISTRY)' $(sign) $(ARGS)
 
+charts = GOWORK=off go -C e2e/charts run . $(if $(VERSION),-version '$(VERSION)') $(if $(REGISTRY),-registry '$(REGISTRY)')
+
 .PHONY: charts
 charts: ## Helm charts from the kustomize trees, in bin/charts (VERSION=v0.1.0 REGISTRY=host/path of the images)
-	@GOWORK=off go -C e2e/charts run . $(if $(VERSION),-version '$(VERSION)') $(if $(REGISTRY),-registry '$(REGISTRY)')
+	@$(charts)
 
 .PHONY: bundle
-bundle: charts ## One archive of images, charts and manifests for places without a network (KEY= CERT=, or UNSIGNED=1)
+# With charts made for it: bin/charts may have those of other versions.
+bundle: ## One archive of images, charts and manifests for places without a network (KEY= CERT=, or UNSIGNED=1)
 	@rm -rf bin/extra && mkdir -p bin/extra/manifests
-	@mkdir -p bin/extra/charts && cp bin/charts/*.tgz bin/extra/charts
+	@$(charts) -o '$(CURDIR)/bin/extra/charts' && rm -r bin/extra/charts/*/
 	@cp -r operator/config bin/extra/manifests/operator && cp -r multus-shim/deploy bin/extra/manifests/multus-shim
 	@$(publish) bundle -extra bin/extra $(sign) $(ARGS)
 

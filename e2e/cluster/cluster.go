@@ -85,7 +85,7 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	begun := time.Now()
 	if err := c.start(ctx, config, disk); err != nil {
 		err = fmt.Errorf("start cluster: %w", err)
-		if len(c.Nodes) > 0 {
+		if len(c.Nodes) > 0 && ctx.Err() == nil { // else nothing is wrong with them
 			err = errors.Join(err, c.SaveLogs(context.WithoutCancel(ctx)))
 		}
 		return nil, errors.Join(err, c.Close())

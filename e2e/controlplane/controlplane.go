@@ -90,6 +90,9 @@ func Start(ctx context.Context, config Config) (*ControlPlane, error) {
 	}
 	c := &ControlPlane{Programs: programs, config: config, scratch: scratch}
 	if err := c.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, errors.Join(fmt.Errorf("start control plane: %w", err), c.Close())
+		}
 		kept, keepErr := cache.KeepLogs("controlplane", c.Logs()...)
 		return nil, errors.Join(fmt.Errorf("start control plane: %w\nlogs are in %s", err, kept), keepErr, c.Close())
 	}

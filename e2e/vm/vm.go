@@ -117,6 +117,9 @@ func bootOnce(ctx context.Context, c Config, cache *stage.Cache, node artifact.N
 		exited:      make(chan struct{}),
 	}
 	if err := v.boot(ctx, node, end); err != nil {
+		if ctx.Err() != nil {
+			return nil, errors.Join(fmt.Errorf("boot %s: %w", c.Name, err), v.Close())
+		}
 		if v.crashed() {
 			err = fmt.Errorf("%w: %w", errCrashed, err)
 		}
