@@ -9,7 +9,7 @@ const (
 	// ConditionMatched of a policy: False with ReasonNoMatch while no PF is selected.
 	ConditionMatched = "Matched"
 	// ConditionPlanned of a node state: False while a policy cannot be honoured on
-	// this node. Absent means no objection.
+	// this node, or the plan not be written. Absent means no objection.
 	ConditionPlanned = "Planned"
 	// ConditionMode of a node state: False while the node is on its way from the DRA driver
 	// back to the device plugin, with what it waits for. Absent where it never was.
@@ -59,6 +59,7 @@ const (
 	ReasonConflict   = "Conflict"
 	ReasonOverridden = "Overridden"
 	ReasonNodeFailed = "NodeFailed"
+	ReasonNotWritten = "NotWritten"
 
 	// Node states.
 	ReasonSynced         = "Synced"

@@ -260,7 +260,7 @@ func TestResourcesOfANamespace(t *testing.T) {
 	c.edit(t, space, func() { space.Annotations = nil })
 }
 
-// A write that another admission refuses is told on the network.
+// A write that another admission refuses is told on the network, or on the node state.
 func TestRefusedWriteIsACondition(t *testing.T) {
 	c := newCluster(t)
 	const refuse = `
@@ -271,8 +271,9 @@ spec:
   matchConstraints:
     resourceRules:
       - {apiGroups: [k8s.cni.cncf.io], apiVersions: [v1], operations: [CREATE], resources: [network-attachment-definitions]}
+      - {apiGroups: [sriovnetwork.openshift.io], apiVersions: [v1], operations: [UPDATE], resources: [sriovnetworknodestates]}
   validations:
-    - {expression: "object.metadata.name != 'refused'", message: "not this one"}
+    - {expression: "object.metadata.name != 'refused' || object.kind == 'SriovNetworkNodeState' && !has(object.spec.interfaces)", message: "not this one"}
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -288,7 +289,20 @@ spec: {policyName: refuse-nads, validationActions: [Deny]}
 	n := sriovNetwork(ns, "refused")
 	c.create(t, n)
 	require.Contains(t, c.ready(t, n, v1.ReasonNADNotWritten).Message, "not this one")
+	c.node(t, "refused", nil)
+	c.create(t, policy("refused", "refused"))
+	planned := func(reason, says string) {
+		t.Helper()
+		c.eventually(t, func(t *assert.CollectT) {
+			got := condition(t, c.state(t, "refused").Status.Conditions, v1.ConditionPlanned)
+			require.Equal(t, reason, got.Reason)
+			require.Contains(t, got.Message, says)
+		})
+	}
+	planned(v1.ReasonNotWritten, "not this one")
 	_, err = c.plane.Kubectl(ctx, strings.NewReader(refuse), "delete", "-f", "-")
 	require.NoError(t, err)
 	c.ready(t, n, v1.ReasonNetworkReady)
+	planned(v1.ReasonApplied, "")
+	require.Len(t, c.state(t, "refused").Spec.Interfaces, 1)
 }

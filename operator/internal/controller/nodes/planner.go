@@ -6,6 +6,7 @@ package nodes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -194,6 +195,9 @@ func (r *planner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *m
 	state.Annotations[v1.AnnotationPlanned] = "true"
 	state.Annotations[v1.AnnotationPlannedPFs] = functions(state)
 	if err := r.patch(ctx, old, state); err != nil {
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && apierrors.ReasonForError(err) != metav1.StatusReasonUnknown { // it may never pass: too large, another's webhook
+			err = errors.Join(err, r.conditions(ctx, state, notPlanned(state, v1.ReasonNotWritten, err.Error())))
+		}
 		return 0, err
 	}
 	enabled := v1.DevicePluginDisabled
@@ -283,15 +287,17 @@ func object(state *v1.SriovNetworkNodeState, verdicts []plan.Verdict) *metav1.Co
 			faults = joinMessage(faults, "policy "+v.Policy+": "+v.Message)
 		}
 	}
-	planned := metav1.Condition{Type: v1.ConditionPlanned, Status: metav1.ConditionTrue, Reason: v1.ReasonApplied, ObservedGeneration: state.Generation}
 	if faults != "" {
-		planned.Status, planned.Reason, planned.Message = metav1.ConditionFalse, v1.ReasonInvalid, faults
+		return notPlanned(state, v1.ReasonInvalid, faults)
 	}
-	had := meta.FindStatusCondition(state.Status.Conditions, v1.ConditionPlanned)
-	if faults == "" && (had == nil || had.Status == metav1.ConditionTrue) {
+	if had := meta.FindStatusCondition(state.Status.Conditions, v1.ConditionPlanned); had == nil || had.Status == metav1.ConditionTrue {
 		return nil // no objection needs no words
 	}
-	return &planned
+	return &metav1.Condition{Type: v1.ConditionPlanned, Status: metav1.ConditionTrue, Reason: v1.ReasonApplied, ObservedGeneration: state.Generation}
+}
+
+func notPlanned(state *v1.SriovNetworkNodeState, reason, message string) *metav1.Condition {
+	return &metav1.Condition{Type: v1.ConditionPlanned, Status: metav1.ConditionFalse, Reason: reason, Message: message, ObservedGeneration: state.Generation}
 }
 
 // conditions writes those that are news into the node state.
