@@ -38,6 +38,7 @@ func TestDefaultNetworkNeedsNoAPI(t *testing.T) {
 func TestAddTwoNetworks(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
+	e.detect()
 	e.nad("neta", "")
 	e.nad("netb", "")
 	e.networks("neta,netb")

@@ -106,6 +106,7 @@ func TestStatusMayDependOnTheAPI(t *testing.T) {
 func TestReadinessFile(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
+	e.detect()
 	file := filepath.Join(e.dir, "run", "deep", "ready")
 	e.conf["readinessindicatorfile"] = file
 	cmd := e.command("ADD", e.stdin(nil))

@@ -83,6 +83,7 @@ func TestNetworksOfClaims(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := newEnv(t)
+			e.detect()
 			e.kubelet(&kubelet{claims: []string{"c"}})
 			e.conf["statusFailure"] = "strict" // else nobody waits for it longer than two seconds
 			e.claims(tc.results, tc.config)

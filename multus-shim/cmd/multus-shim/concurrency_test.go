@@ -21,6 +21,7 @@ func TestConcurrentAdds(t *testing.T) {
 	t.Parallel()
 	const containers = 64
 	e := twoNetworks(t)
+	e.detect()
 	e.conf["apiTimeout"] = "10m" // they share the processors, and those are busy already
 	var all sync.WaitGroup
 	outcomes := make([]outcome, containers)
@@ -56,6 +57,7 @@ func TestConcurrentAdds(t *testing.T) {
 func TestAddAndDelOfOneContainerAreSerialised(t *testing.T) {
 	t.Parallel()
 	e := twoNetworks(t)
+	e.detect()
 	var all sync.WaitGroup
 	for i := range 8 {
 		command := []string{"ADD", "DEL"}[i%2]
@@ -106,6 +108,7 @@ func TestDelegateDiesWithUs(t *testing.T) {
 func TestTerminatedAddIsUndone(t *testing.T) {
 	t.Parallel()
 	e := twoNetworks(t)
+	e.detect()
 	e.nad("neta", `"test":{"hang":"ADD"}`)
 	cmd := e.command("ADD", e.stdin(nil))
 	require.NoError(t, cmd.Start())

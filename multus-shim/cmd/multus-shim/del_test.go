@@ -228,6 +228,7 @@ func TestDelOfAContainerFromBeforeTheUpgrade(t *testing.T) {
 func TestHangingDelegate(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
+	e.detect()
 	e.delegate(`{"name":"dflt","type":"recorder","cniVersion":"1.1.0","test":{"hang":"ADD"}}`)
 	e.conf["delegateTimeout"] = "1ms"
 	e.mustFail("ADD", types.ErrInternal, "network dflt, interface eth0: plugin recorder: killed at the deadline of 1ms")

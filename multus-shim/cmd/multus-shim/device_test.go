@@ -120,6 +120,7 @@ func TestNoKubelet(t *testing.T) {
 func TestDevicesOfResourceClaims(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
+	e.detect()
 	e.kubelet(&kubelet{})
 	e.withResource(podNS, "neta")
 	e.networks("neta")

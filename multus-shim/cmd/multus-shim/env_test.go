@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/multus-shim/internal/apitest"
-	"github.com/sriovkit/sriovkit/multus-shim/internal/mounttest"
 )
 
 // The test binary is also the plugin under test and its delegate: whichever
@@ -35,7 +34,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	default:
-		os.Exit(mounttest.Run(m))
+		os.Exit(runTests(m))
 	}
 }
 
@@ -74,11 +73,9 @@ func newEnv(t testing.TB) *env {
 		args:        "IgnoreUnknown=1;K8S_POD_NAMESPACE=" + podNS + ";K8S_POD_NAME=" + podName + ";K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=" + podUID,
 		environ:     []string{"RECORDER_LOG=" + filepath.Join(dir, "calls"), "CNI_PATH=" + filepath.Join(dir, "bin")},
 	}
-	self, err := os.Executable()
-	require.NoError(t, err)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
 	for _, name := range []string{"multus-shim", recorder} {
-		require.NoError(t, os.Symlink(self, filepath.Join(dir, "bin", name)))
+		require.NoError(t, os.Symlink(program(t), filepath.Join(dir, "bin", name)))
 	}
 	e.conf = map[string]any{
 		"cniVersion": "1.1.0", "name": "multus-net", "type": "multus-shim",

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -55,6 +54,7 @@ func TestManyNetworks(t *testing.T) {
 			repeat("n", 65), repeat("n", 20000), repeat("n@a", 40000), "[" + repeat(`{"name":"n"}`, 65) + "]", "[" + repeat(`{"name":"n"}`, 19000) + "]",
 		} {
 			e := newEnv(t)
+			e.detect()
 			out, usage := e.measured(value)
 			require.NotNil(t, out.Err)
 			assert.Equal(t, types.ErrInvalidNetworkConfig, out.Err.Code)
@@ -272,11 +272,11 @@ func TestDeviceOfAnotherPod(t *testing.T) {
 func TestNullsInResults(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+		e := newEnv(t)
 		for _, members := range []string{
 			`"ips":[null]`, `"interfaces":[null]`, `"routes":[null]`, `"IPs":[null]`, `"ips":null,"interfaces":null,"routes":null`, `"ip4":null`,
 			`"ip4":{"ip":"10.0.0.1/24","routes":[null]}`, `"ip6":{"routes":null}`, `"dns":null`, `"ips":[{}]`, `"interfaces":[{}]`, `"ips":[{"interface":7}]`, `"ips":[{"interface":-1,"address":"10.0.0.1/24"}]`,
 		} {
-			e := newEnv(t)
 			e.delegate(`{"name":"dflt","type":"recorder","cniVersion":"` + version + `","test":{"stdout":{"ADD":` +
 				string(mustJSON(`{"cniVersion":"`+version+`",`+members+`}`)) + `}}}`)
 			out := e.run("ADD") // run demands one JSON document and exit code 1 or 0
@@ -325,17 +325,6 @@ func TestNetworkThatLeadsBack(t *testing.T) {
 		require.NoFileExists(t, filepath.Join(evil, name))
 		require.NoDirExists(t, filepath.Join(evil, name))
 	}
-}
-
-// memoryLimit is a limit in KiB for a program that this test starts. The race detector
-// takes many times the memory, and the kernel counts what a program had before it was
-// started anew (getrusage(2): ru_maxrss is kept over execve).
-func memoryLimit(kib int64) int64 {
-	info, _ := debug.ReadBuildInfo()
-	if info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		return 20 * kib
-	}
-	return kib
 }
 
 // What no plugin can be started with, or lacks a plugin, is refused before anything runs:

@@ -267,6 +267,7 @@ func TestLogFiles(t *testing.T) {
 // What a plugin may print.
 func TestOddResults(t *testing.T) {
 	t.Parallel()
+	e := newEnv(t)
 	for text, want := range map[string]string{
 		"":                            "unexpected end",
 		"null":                        "not a JSON object",
@@ -291,7 +292,6 @@ func TestOddResults(t *testing.T) {
 		strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40):                     "nested deeper",
 	} {
 		for _, defaultRoute := range []bool{false, true} {
-			e := newEnv(t)
 			e.nad("neta", `"test":{"stdout":{"ADD":`+string(mustJSON(text))+`}}`)
 			e.networks("neta")
 			if defaultRoute {
