@@ -10,11 +10,14 @@ package delegate
 
 import (
 	"encoding/json"
+	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
 
@@ -67,6 +70,21 @@ func (a Attachment) parse() ([]plugin, error) {
 		plugins = append(plugins, p)
 	}
 	return plugins, nil
+}
+
+// Check finds what no configuration has that was run: plugins that are no objects, or name no
+// binary. It is how a damaged record shows.
+func (a Attachment) Check() error {
+	plugins, err := a.parse()
+	if err != nil {
+		return err
+	}
+	for _, p := range plugins {
+		if p.Type == "" || p.Type != filepath.Base(p.Type) {
+			return fmt.Errorf("plugin type %q: want the name of a binary", brief.Text(p.Type))
+		}
+	}
+	return nil
 }
 
 // stdin is what the plugin reads: its configuration with the members that the

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
+	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
 
@@ -174,7 +175,7 @@ func (r Runner) find(p plugin) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("plugin %q is not installed in %s", p.Type, strings.Join(r.Path, ", "))
+	return "", fmt.Errorf("plugin %q is not installed in %s", brief.Text(p.Type), strings.Join(r.Path, ", "))
 }
 
 // Installed returns an error for a network with a plugin that is not there. Its DEL would

@@ -132,10 +132,12 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 }
 
 // otherUID reports whether the server refused because the object of the name is
-// another one by now: it names the UID it was asked for.
+// another one by now: it names the UID it was asked for ("UID in precondition: …", "the UID
+// in the precondition", "metadata.uid: … field is immutable"). Other words may hold those
+// letters, such as a GUID.
 func (e *StatusError) otherUID() bool {
 	return (e.Code == http.StatusConflict || e.Code == http.StatusUnprocessableEntity) &&
-		(strings.Contains(e.Message, "UID") || strings.Contains(e.Message, "metadata.uid"))
+		(strings.Contains(" "+e.Message, " UID in ") || strings.Contains(e.Message, "metadata.uid"))
 }
 
 func passing(code int) bool {

@@ -274,6 +274,9 @@ func parse(data []byte) (*Record, error) {
 		if e.Name == "" || e.Ifname == "" || len(e.Plugins) == 0 || e.Unstarted < 0 || e.Unstarted > len(e.Plugins) {
 			return nil, fmt.Errorf("attachment %d is incomplete", i+1)
 		}
+		if err := e.Check(); err != nil {
+			return nil, fmt.Errorf("attachment %d: %w", i+1, err)
+		}
 	}
 	return &r, nil
 }

@@ -129,6 +129,25 @@ func TestDelWithDamagedRecord(t *testing.T) {
 	}
 }
 
+// A record that parses and names nothing that could be run is as damaged as one that is cut.
+func TestDelWithDamagedPlugins(t *testing.T) {
+	t.Parallel()
+	for old, damaged := range map[string]string{
+		`"plugins":[{`: `"plugins":[null,{`, `"type":"recorder"`: `"type":""`, `{"type":"recorder`: `{"type":"../recorder`, `"name":"dflt","type"`: `"name":"dflt","tyqe"`,
+	} {
+		e := twoNetworks(t)
+		e.must("ADD")
+		e.calls()
+		data, err := os.ReadFile(e.recordPath())
+		require.NoError(t, err)
+		text := strings.Replace(string(data), old, damaged, 1)
+		require.NoError(t, os.WriteFile(e.recordPath(), []byte(text), 0o600))
+		e.must("DEL")
+		assert.ElementsMatch(t, []string{"DEL net2", "DEL net1", "DEL eth0"}, names(e.calls()), "from libcni's results")
+		assert.Empty(t, e.leftovers())
+	}
+}
+
 // A container from before the installation, or one whose record was lost: its
 // default network stands in the configuration.
 func TestDelOfAnUnknownContainer(t *testing.T) {

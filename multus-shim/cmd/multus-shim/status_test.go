@@ -53,6 +53,7 @@ func TestStatusThatIsRefused(t *testing.T) {
 		"conflict":           {http.StatusConflict, "the object has been modified; please apply your changes to the latest version", false},
 		"invalid":            {http.StatusUnprocessableEntity, "Pod is invalid: spec: Forbidden", false},
 		"not found":          {http.StatusNotFound, "the server could not find the requested resource", false},
+		"a GUID":             {http.StatusConflict, "admission: infinibandGUID in use", false},
 		"other pod":          {http.StatusConflict, "Precondition failed: UID in precondition: a, UID in object meta: b", true},
 		"other pod, by rule": {http.StatusUnprocessableEntity, "Pod is invalid: metadata.uid: Invalid value: field is immutable", true},
 	} {
