@@ -158,6 +158,10 @@ func (l *Link) take(kind uint16, value []byte) error {
 		l.MTU = int(number(value))
 	case unix.IFLA_ADDRESS:
 		l.MAC = value
+	case unix.IFLA_BROADCAST:
+		l.Broadcast = value
+	case unix.IFLA_LINKMODE:
+		l.Dormant = number(value) != 0
 	case unix.IFLA_PERM_ADDRESS:
 		l.PermMAC = value
 	case unix.IFLA_OPERSTATE:

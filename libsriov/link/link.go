@@ -35,8 +35,10 @@ type Link struct {
 	Type      libsriov.LinkType // ifi_type
 	Flags     uint32            // IFF_*
 	OperState uint8             // IFLA_OPERSTATE, RFC 2863; 6 is up
+	Dormant   bool              // IFLA_LINKMODE: it waits for a program to declare it up
 	MTU       int               // IFLA_MTU, bytes
 	MAC       net.HardwareAddr  // IFLA_ADDRESS
+	Broadcast net.HardwareAddr  // IFLA_BROADCAST: where frames to all go
 	PermMAC   net.HardwareAddr  // IFLA_PERM_ADDRESS; nil if not told. igbvf lets it follow MAC
 	Parent    string            // IFLA_PARENT_DEV_NAME: the device it belongs to, e.g. a PCI address; since Linux 5.14
 	ParentBus string            // IFLA_PARENT_DEV_BUS_NAME

@@ -15,14 +15,16 @@ import (
 // Set changes an interface in one request. Together with a move, everything
 // else is done in the new namespace, where the interface arrives down.
 //
-// The kernel does the parts in a fixed order (move, MAC, MTU, group, name, alias,
-// flags, queue length)
+// The kernel does the parts in a fixed order (move, MAC, MTU, group, name, alias, broadcast,
+// flags, queue length, mode)
 // and stops at the first that fails, what came before it stays: see
 // [Conn.Move] for a move that is taken back.
 func (c *Conn) Set(index int, u Update) error {
 	info := vnl.NewIfInfomsg(unix.AF_UNSPEC)
 	info.Index = int32(index)
-	for flag, on := range map[uint32]*bool{unix.IFF_UP: u.Up, unix.IFF_PROMISC: u.Promisc, unix.IFF_ALLMULTI: u.AllMulti} {
+	for flag, on := range map[uint32]*bool{
+		unix.IFF_UP: u.Up, unix.IFF_PROMISC: u.Promisc, unix.IFF_ALLMULTI: u.AllMulti, unix.IFF_NOARP: u.NoARP, unix.IFF_MULTICAST: u.Multicast,
+	} {
 		if on != nil {
 			info.Change |= flag
 			if *on {
@@ -54,6 +56,16 @@ func (c *Conn) Set(index int, u Update) error {
 	}
 	if u.Group != nil {
 		req.AddData(vnl.NewRtAttr(unix.IFLA_GROUP, vnl.Uint32Attr(*u.Group)))
+	}
+	if u.Broadcast != nil {
+		req.AddData(vnl.NewRtAttr(unix.IFLA_BROADCAST, u.Broadcast))
+	}
+	if u.Dormant != nil {
+		mode := []byte{0} // IF_LINK_MODE_DEFAULT
+		if *u.Dormant {
+			mode[0] = 1 // IF_LINK_MODE_DORMANT
+		}
+		req.AddData(vnl.NewRtAttr(unix.IFLA_LINKMODE, mode))
 	}
 	if _, err := c.socket.Execute(req); err != nil {
 		if errors.Is(err, unix.ENODEV) {

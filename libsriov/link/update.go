@@ -20,7 +20,12 @@ type Update struct {
 	Up       *bool            // IFF_UP
 	Promisc  *bool            // IFF_PROMISC: take frames for any address
 	AllMulti *bool            // IFF_ALLMULTI: take frames for any group
-	NetNS    *os.File         // IFLA_NET_NS_FD: the namespace to move to
+	NoARP    *bool            // IFF_NOARP: ask for no neighbour's address
+	// Multicast is IFF_MULTICAST: send frames to groups.
+	Multicast *bool
+	Dormant   *bool            // IFLA_LINKMODE: wait for a program to declare it up
+	Broadcast net.HardwareAddr // IFLA_BROADCAST
+	NetNS     *os.File         // IFLA_NET_NS_FD: the namespace to move to
 	// NewIndex is the index to have in NetNS (IFLA_NEW_IFINDEX, Linux 5.13).
 	// With 0 the interface keeps its own if it is free there.
 	NewIndex int
@@ -29,7 +34,7 @@ type Update struct {
 // IsZero reports whether the update changes nothing.
 func (u Update) IsZero() bool {
 	return u.Name == "" && u.MAC == nil && u.MTU == 0 && u.Alias == nil && u.TxQLen == nil && u.Group == nil && u.Up == nil &&
-		u.Promisc == nil && u.AllMulti == nil && u.NetNS == nil
+		u.Promisc == nil && u.AllMulti == nil && u.NoARP == nil && u.Multicast == nil && u.Dormant == nil && u.Broadcast == nil && u.NetNS == nil
 }
 
 // String lists what the update changes.
@@ -59,14 +64,14 @@ func (u Update) String() string {
 	if u.Group != nil {
 		add(true, "group %d", *u.Group)
 	}
-	if u.Up != nil {
-		add(true, "up %t", *u.Up)
-	}
-	if u.Promisc != nil {
-		add(true, "promisc %t", *u.Promisc)
-	}
-	if u.AllMulti != nil {
-		add(true, "allmulti %t", *u.AllMulti)
+	add(u.Broadcast != nil, "broadcast %s", u.Broadcast)
+	for _, b := range []struct {
+		name string
+		on   *bool
+	}{{"up", u.Up}, {"promisc", u.Promisc}, {"allmulti", u.AllMulti}, {"noarp", u.NoARP}, {"multicast", u.Multicast}, {"dormant", u.Dormant}} {
+		if b.on != nil {
+			add(true, b.name+" %t", *b.on)
+		}
 	}
 	if len(s) == 0 {
 		return "nothing"
