@@ -38,6 +38,7 @@ func podsLeftovers(t *testing.T, v vf) {
 			pod.ip(t, "link", "add", "link", "mv0", "name", "mv0.5", "type", "vlan", "id", "5")
 			pod.ip(t, "link", "add", "innocent", "type", "dummy")
 			pod.ip(t, "link", "set", "net1", "alias", "mine", "txqueuelen", "7", "group", "42")
+			pod.ip(t, "link", "set", "net1", "arp", "off", "multicast", "off", "mode", "dormant", "broadcast", "02:02:02:02:02:02")
 			l, err := pod.ByName("net1")
 			require.NoError(t, err)
 			attachXDP(t, pod, l.Index)

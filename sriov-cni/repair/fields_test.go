@@ -89,7 +89,7 @@ func TestEveryLinkFieldIsRestored(t *testing.T) {
 // Every part of a repair's update is one that adjust does by itself.
 func TestAdjustKnowsEveryPart(t *testing.T) {
 	t.Parallel()
-	known := fmt.Sprint([]string{"Name", "MAC", "MTU", "Alias", "TxQLen", "Group", "Up", "Promisc", "AllMulti"}) // as in adjust
+	known := fmt.Sprint([]string{"Name", "MAC", "MTU", "Alias", "TxQLen", "Group", "Up", "Promisc", "AllMulti", "NoARP", "Multicast", "Dormant", "Broadcast"}) // as in adjust
 	for f := range reflect.TypeFor[link.Update]().Fields() {
 		if f.Name != "NetNS" && f.Name != "NewIndex" { // the move
 			assert.Contains(t, known, f.Name)

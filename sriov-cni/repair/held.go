@@ -181,7 +181,7 @@ func (r Repairer) guess(a libsriov.Address, c Claimant) state.Journal {
 	safe := vfstate.State{VLAN: &vfstate.VLAN{}, Trust: vfstate.Off, SpoofCheck: vfstate.On}
 	j := state.Journal{
 		Version: state.Version, Owner: c.Attachment, Device: a, NetNS: state.Namespace{Path: c.NetNS}, Guessed: true,
-		Link: &state.Link{Parent: a.String(), Name: "eth%d"}, Before: safe, Want: safe,
+		Link: state.OrdinaryLink(a, "eth%d"), Before: safe, Want: safe,
 	}
 	j.PF, j.VFIndex = r.Host.PFOf(a)
 	return j

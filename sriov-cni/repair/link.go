@@ -209,7 +209,8 @@ func (w *work) adjust(ctx context.Context) error {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, part := range []link.Update{
-		{MTU: u.MTU}, {Alias: u.Alias}, {TxQLen: u.TxQLen}, {Group: u.Group}, {Promisc: u.Promisc}, {AllMulti: u.AllMulti}, {Up: u.Up},
+		{MTU: u.MTU}, {Alias: u.Alias}, {TxQLen: u.TxQLen}, {Group: u.Group}, {Promisc: u.Promisc}, {AllMulti: u.AllMulti},
+		{NoARP: u.NoARP}, {Multicast: u.Multicast}, {Dormant: u.Dormant}, {Broadcast: u.Broadcast}, {Up: u.Up},
 	} {
 		if part.IsZero() {
 			continue

@@ -88,6 +88,12 @@ func planRepair(j state.Journal, s situation) repair {
 	r.Update.Up = restored(up, was.Up)
 	r.Update.Promisc = restored(is.Promisc, was.Promisc)
 	r.Update.AllMulti = restored(is.AllMulti, was.AllMulti)
+	r.Update.NoARP = restored(is.NoARP, was.NoARP)
+	r.Update.Multicast = restored(is.Multicast, was.Multicast)
+	r.Update.Dormant = restored(is.Dormant, was.Dormant)
+	if len(was.Broadcast) > 0 && !slices.Equal(is.Broadcast, was.Broadcast) {
+		r.Update.Broadcast = net.HardwareAddr(was.Broadcast)
+	}
 	r.Update.Alias = restored(is.Alias, was.Alias)
 	r.Update.TxQLen = restored(is.TxQLen, was.TxQLen)
 	r.Update.Group = restored(is.Group, was.Group)

@@ -26,7 +26,7 @@ var (
 )
 
 func exampleLink() link.Link {
-	return link.Link{Index: 7, Name: "ens1v0", MAC: ownMAC, MTU: 1500, Parent: "0000:af:06.0", Flags: unix.IFF_UP, AltNames: []string{"a", "b"}}
+	return link.Link{Index: 7, Name: "ens1v0", MAC: ownMAC, MTU: 1500, Parent: "0000:af:06.0", Flags: unix.IFF_UP | unix.IFF_MULTICAST, Broadcast: net.HardwareAddr{255, 255, 255, 255, 255, 255}, AltNames: []string{"a", "b"}}
 }
 
 func exampleJournal() state.Journal {
@@ -84,6 +84,14 @@ func play(s situation, r repair) situation {
 		set(unix.IFF_UP, u.Up)
 		set(unix.IFF_PROMISC, u.Promisc)
 		set(unix.IFF_ALLMULTI, u.AllMulti)
+		set(unix.IFF_NOARP, u.NoARP)
+		set(unix.IFF_MULTICAST, u.Multicast)
+		if u.Dormant != nil {
+			l.Dormant = *u.Dormant
+		}
+		if u.Broadcast != nil {
+			l.Broadcast = u.Broadcast
+		}
 	}
 	l.AltNames = slices.DeleteFunc(slices.Clone(l.AltNames), func(n string) bool { return slices.Contains(r.DropAltNames, n) })
 	l.AltNames = append(l.AltNames, r.AddAltNames...)
@@ -106,6 +114,10 @@ func TestRepairLeadsBackFromAnywhere(t *testing.T) {
 		func(_ *situation, l *link.Link) { l.MTU = 1300 },
 		func(_ *situation, l *link.Link) { l.Flags ^= unix.IFF_UP },
 		func(_ *situation, l *link.Link) { l.Flags |= unix.IFF_PROMISC | unix.IFF_ALLMULTI },
+		func(_ *situation, l *link.Link) {
+			l.Flags ^= unix.IFF_NOARP | unix.IFF_MULTICAST
+			l.Dormant, l.Broadcast = true, podMAC
+		},
 		func(_ *situation, l *link.Link) { l.AltNames = []string{"b", "net1"} },
 		func(s *situation, l *link.Link) { s.AtHome, l.Index = false, 9 },
 	}

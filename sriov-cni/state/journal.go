@@ -78,19 +78,23 @@ const Version = 1
 
 // Link is what a pod may change on an interface and ADD's undoing restores.
 type Link struct {
-	Parent   string   `json:"parent"` // IFLA_PARENT_DEV_NAME, by which it is found again
-	Index    int      `json:"index"`  // on the host
-	Name     string   `json:"name"`
-	MAC      MAC      `json:"mac"`
-	MTU      int      `json:"mtu"`
-	Up       *bool    `json:"up,omitempty"`       // nil: not known
-	Promisc  *bool    `json:"promisc,omitempty"`  // nil: not known
-	AllMulti *bool    `json:"allmulti,omitempty"` // nil: not known
-	AltNames []string `json:"altNames"`           // nil: not known
-	Alias    *string  `json:"alias,omitempty"`    // nil: not known
-	TxQLen   *uint32  `json:"txQLen,omitempty"`   // nil: not known
-	Group    *uint32  `json:"group,omitempty"`    // nil: not known
-	XDP      bool     `json:"xdp,omitempty"`      // a program is attached
+	Parent    string   `json:"parent"` // IFLA_PARENT_DEV_NAME, by which it is found again
+	Index     int      `json:"index"`  // on the host
+	Name      string   `json:"name"`
+	MAC       MAC      `json:"mac"`
+	MTU       int      `json:"mtu"`
+	Up        *bool    `json:"up,omitempty"`        // nil: not known
+	Promisc   *bool    `json:"promisc,omitempty"`   // nil: not known
+	AllMulti  *bool    `json:"allmulti,omitempty"`  // nil: not known
+	NoARP     *bool    `json:"noARP,omitempty"`     // nil: not known
+	Multicast *bool    `json:"multicast,omitempty"` // nil: not known
+	Dormant   *bool    `json:"dormant,omitempty"`   // nil: not known
+	Broadcast MAC      `json:"broadcast,omitempty"` // nil: not known
+	AltNames  []string `json:"altNames"`            // nil: not known
+	Alias     *string  `json:"alias,omitempty"`     // nil: not known
+	TxQLen    *uint32  `json:"txQLen,omitempty"`    // nil: not known
+	Group     *uint32  `json:"group,omitempty"`     // nil: not known
+	XDP       bool     `json:"xdp,omitempty"`       // a program is attached
 }
 
 // Is reports whether l is the VF's interface: of the parent that was seen or, where
@@ -101,11 +105,21 @@ func (j Journal) Is(l link.Link) bool {
 	return j.Link.Parent != "" && l.Parent == j.Link.Parent || l.BelongsTo(j.Device)
 }
 
+// OrdinaryLink is a VF's interface of which no file tells how it was: what a pod may change and
+// nobody else does is as drivers make it, the rest is not known.
+func OrdinaryLink(a libsriov.Address, name string) *Link {
+	return &Link{
+		Parent: a.String(), Name: name,
+		NoARP: new(false), Multicast: new(true), Dormant: new(false), Broadcast: MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+	}
+}
+
 // LinkOf is the state of an interface as it is now.
 func LinkOf(l link.Link) *Link {
 	s := &Link{
 		Parent: l.Parent, Index: l.Index, Name: l.Name, MAC: MAC(l.MAC), MTU: l.MTU,
 		Up: new(l.Up()), Promisc: new(l.Flags&unix.IFF_PROMISC != 0), AllMulti: new(l.Flags&unix.IFF_ALLMULTI != 0),
+		NoARP: new(l.Flags&unix.IFF_NOARP != 0), Multicast: new(l.Flags&unix.IFF_MULTICAST != 0), Dormant: &l.Dormant, Broadcast: MAC(l.Broadcast),
 		AltNames: slices.Clone(l.AltNames), Alias: &l.Alias, TxQLen: &l.TxQLen, Group: &l.Group, XDP: l.XDP != 0,
 	}
 	if s.AltNames == nil {

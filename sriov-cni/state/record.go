@@ -142,7 +142,8 @@ func (r Record) Journal(owner Attachment, netns string) (Journal, error) {
 	}
 	if b.HostIFName != "" {
 		effective, _ := net.ParseMAC(b.EffectiveMAC)
-		j.Link = &Link{Parent: a.String(), Name: b.HostIFName, MAC: MAC(effective), MTU: b.MTU}
+		j.Link = OrdinaryLink(a, b.HostIFName)
+		j.Link.MAC, j.Link.MTU = MAC(effective), b.MTU
 	}
 	return j, nil
 }

@@ -38,7 +38,7 @@ func (j Journal) sound(a libsriov.Address) error {
 	if l == nil {
 		return nil
 	}
-	if !isName(l.Name) || l.Index < 0 || l.MTU < 0 || l.MTU > maxMTU || !isEthernet(net.HardwareAddr(l.MAC)) || l.Alias != nil && len(*l.Alias) > maxAlias {
+	if !isName(l.Name) || l.Index < 0 || l.MTU < 0 || l.MTU > maxMTU || !isEthernet(net.HardwareAddr(l.MAC)) || !isEthernet(net.HardwareAddr(l.Broadcast)) || l.Alias != nil && len(*l.Alias) > maxAlias {
 		return fmt.Errorf("interface %d %.40q with mtu %d, mac %.40s", l.Index, l.Name, l.MTU, net.HardwareAddr(l.MAC))
 	}
 	for _, name := range l.AltNames {
