@@ -64,7 +64,7 @@ func ReadNodeConfig(root string) (NodeConfig, error) {
 		d := json.NewDecoder(bytes.NewReader(b))
 		d.DisallowUnknownFields() // what is misspelt here would be in force for nobody
 		if err = d.Decode(&c); err == nil {
-			if _, end := d.Token(); end != io.EOF { //nolint:errorlint // it is never wrapped
+			if _, end := d.Token(); end != io.EOF {
 				err = errors.New("something follows the JSON object")
 			}
 		}
