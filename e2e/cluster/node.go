@@ -20,8 +20,8 @@ import (
 
 const (
 	kubeletPort = 10250
-	// readyTimeout is many times what a node takes on two busy cores.
-	readyTimeout = 3 * time.Minute
+	// readyTimeout is many times what a node takes on two cores that have ten other things to do.
+	readyTimeout = 10 * time.Minute
 )
 
 var (

@@ -27,7 +27,7 @@ import (
 )
 
 // startTimeout is many times what starting takes on two busy cores.
-const startTimeout = 2 * time.Minute
+const startTimeout = 10 * time.Minute
 
 // ServiceHost is the address at which pods reach the API server.
 const ServiceHost = "10.96.0.1"

@@ -31,8 +31,8 @@ import (
 )
 
 const (
-	// bootTimeout is many times what booting takes on two busy cores.
-	bootTimeout = 3 * time.Minute
+	// bootTimeout is many times what booting takes on two cores that have ten other things to do.
+	bootTimeout = 10 * time.Minute
 	// An emulated machine can get stuck early in the kernel: one boot in fifty
 	// did on an overloaded host (QEMU 10.0.2, kernel 6.12). Otherwise it prints something
 	// every second or two.
