@@ -66,9 +66,14 @@ func (r Repairer) Attribute(rec state.Record, c Claimant) (a libsriov.Address, f
 		for _, a := range markers {
 			path, err := r.Store.Marker(a)
 			unread = append(unread, state.Undecided(err))
-			if err == nil && path == c.NetNS && !state.Exists(r.Store.JournalPath(a)) {
+			if err != nil || path != c.NetNS || state.Exists(r.Store.JournalPath(a)) {
+				continue
+			}
+			mine, err := r.onlyRecord(a, c.Attachment) // the marker names no interface
+			if mine {
 				return a, true, nil
 			}
+			unread = append(unread, err)
 		}
 	}
 	return libsriov.Address{}, false, cnierr.IO(errors.Join(unread...))

@@ -83,3 +83,19 @@ func TestNamespaceOfFormerBoot(t *testing.T) {
 		require.Equal(t, busy, err != nil, boot)
 	}
 }
+
+// A marker names a pod and not an interface of it: another attachment of the pod, whose record
+// names the VF, keeps it.
+func TestMarkerOfAnotherInterface(t *testing.T) {
+	t.Parallel()
+	s := state.Store{Dir: t.TempDir()}
+	a := libsriov.Address{Bus: 1, Device: 16}
+	r, net2 := Repairer{Store: s}, Claimant{Attachment: state.Attachment{ContainerID: "c0ffee", IfName: "net2"}, NetNS: "/var/run/netns/x"}
+	require.NoError(t, state.Write(s.MarkerPath(a), []byte(net2.NetNS)))
+	for record, want := range map[string]bool{`{"name":"n","deviceID":"0000:01:10.0"}`: false, `{"name":"n","deviceID":"0000:01:10.1"}`: true, `{`: true} {
+		require.NoError(t, os.WriteFile(filepath.Join(s.Dir, "c0ffee-net1"), []byte(record), 0o600))
+		_, found, err := r.Attribute(state.Record{}, net2)
+		require.NoError(t, err)
+		require.Equal(t, want, found, record)
+	}
+}
