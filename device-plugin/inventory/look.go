@@ -144,8 +144,9 @@ func (inv *Inventory) reload(ctx context.Context) (looked bool) {
 	return true
 }
 
-// announce serves the pools of a new configuration before their devices are known. Kubelet may take a second to find a pool, and the look at the host takes as long as
-// the kernel makes VFs on a PF, which it locks meanwhile: neither waits for the other.
+// announce serves the pools of a new configuration before their devices are known. Kubelet may
+// take a second to find a pool, and the look at the host takes as long as the kernel makes VFs
+// on a PF, which it locks meanwhile: neither waits for the other.
 func (inv *Inventory) announce(ctx context.Context) {
 	s := State{}
 	for _, c := range inv.cfg.Pools {

@@ -102,7 +102,7 @@ func (s *sweep) survey() error {
 		if err == nil && r != nil && !isListed {
 			err = r.Unreadable // whose the container is, only its record would tell
 		}
-		alive := isListed || err != nil || r != nil && r.Network != s.conf.Name && (r.Network != "" || shared)
+		alive := isListed || err != nil || r != nil && s.isOfOthers(r, shared)
 		switch {
 		case err != nil && !isListed && r == nil && s.store.Foreign(key):
 			s.log.Warn("a file of the state directory is passed over: no container of that name, and no record", "err", err)
@@ -126,6 +126,12 @@ func (s *sweep) survey() error {
 		}
 	}
 	return nil
+}
+
+// isOfOthers reports whether another configuration wrote the record, or may have: one that
+// was rebuilt does not say, and others keep theirs in the same directory (shared).
+func (s *sweep) isOfOthers(r *record.Record, shared bool) bool {
+	return r.Network != s.conf.Name && (r.Network != "" || shared)
 }
 
 // found is what is known of a key.

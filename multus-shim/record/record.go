@@ -136,10 +136,10 @@ func (s Store) Create(r *Record) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// Save replaces a record. A process that reads it sees all
-// of the old one or all of the new one. Nothing is synced, which is most of the
-// time of an ADD on a busy disk: the machine may go down and take the update
-// with it. Then the first record stands in, and Started allows for it.
+// Save replaces a record. A process that reads it sees all of the old one or all of the new
+// one. Nothing is synced, which is most of the time of an ADD on a busy disk: the machine may
+// go down and take the update with it. Then the first record stands in, and Started allows
+// for it.
 func (s Store) Save(r *Record) error {
 	data, err := s.stamp(r)
 	if err != nil {

@@ -125,7 +125,7 @@ func (e *env) nad(name, members string) {
 	e.api.PutNAD(podNS, name, `{"cniVersion":"1.1.0","type":"recorder"`+members+`}`, nil)
 }
 
-// select_ sets the networks annotation.
+// networks sets the networks annotation.
 func (e *env) networks(value string) { e.annotations["k8s.v1.cni.cncf.io/networks"] = value }
 
 // stdin is the configuration as the runtime sends it.
