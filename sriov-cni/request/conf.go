@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -52,8 +53,12 @@ func decode(stdin []byte) (Conf, error) {
 	var c Conf
 	err := json.Unmarshal(stdin, &c)
 	if typeErr := (*json.UnmarshalTypeError)(nil); errors.As(err, &typeErr) {
-		return Conf{}, invalid(fmt.Errorf("invalid %s: a JSON %s, want %s",
-			orConfiguration(strings.TrimPrefix(typeErr.Field, "NetConf.")), typeErr.Value, typeErr.Type))
+		want := typeErr.Type.String()
+		if typeErr.Type.Kind() == reflect.Struct {
+			want = "object"
+		}
+		return Conf{}, invalid(fmt.Errorf("invalid %s: a JSON %.60s, want %s",
+			orConfiguration(strings.TrimPrefix(typeErr.Field, "NetConf.")), typeErr.Value, want))
 	}
 	if err != nil {
 		return Conf{}, cnierr.New(types.ErrDecodingFailure, fmt.Errorf("configuration is not valid JSON: %w", err), "")

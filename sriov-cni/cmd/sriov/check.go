@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
 	"github.com/sriovkit/sriovkit/sriov-cni/request"
 )
 
@@ -133,5 +134,5 @@ func (c *checker) plugin(where string, text []byte) {
 
 func (c *checker) refuse(where string, err error) {
 	c.refused++
-	fmt.Fprintf(c.out, "%s: refused: %s\n", where, strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintf(c.out, "%s: refused: %s\n", where, strings.ReplaceAll(cnierr.ToCNI(err).Error(), "\n", "; "))
 }
