@@ -35,6 +35,8 @@ const (
 	outputDelay = 500 * time.Millisecond
 	// maxStderr is how much of what a plugin said on stderr an error repeats, from its end.
 	maxStderr = 1 << 10 // bytes
+	// longestName is that of a file.
+	longestName = 255 // bytes
 	// maxStdout is how long a result may be.
 	maxStdout = 1 << 20 // bytes
 	// nowhere is the working directory of every plugin, in which no file can be made: what a
@@ -58,8 +60,8 @@ func (e NotFoundError) Error() string { return string(e) }
 // NotFoundError unless a directory could not be looked into.
 func Find(plugin string) (string, error) {
 	path := os.Getenv("CNI_PATH")
-	if plugin == "" || plugin != filepath.Base(plugin) || plugin == ".." || plugin == "." {
-		return "", NotFoundError(fmt.Sprintf("invalid plugin name %q: want the name of a program in a directory of CNI_PATH", plugin))
+	if plugin == "" || plugin != filepath.Base(plugin) || plugin == ".." || plugin == "." || len(plugin) > longestName || strings.Contains(plugin, "\x00") {
+		return "", NotFoundError(fmt.Sprintf("invalid plugin name %.60q: want the name of a program in a directory of CNI_PATH", plugin))
 	}
 	var unknown []error
 	for _, dir := range filepath.SplitList(path) {

@@ -30,6 +30,7 @@ func TestFind(t *testing.T) {
 	require.Equal(t, "plugin", filepath.Base(path))
 	for name, want := range map[string]string{
 		"": "invalid plugin name", "../plugin": "invalid plugin name", "a/b": "invalid plugin name", "..": "invalid plugin name",
+		"a\x00b": "invalid plugin name", strings.Repeat("a", 256): "invalid plugin name",
 		"other": `failed to find plugin "other" in path "/nonexistent:`,
 	} {
 		_, err := Find(name)
