@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
@@ -73,7 +74,7 @@ func (t traffic) Collect(out chan<- prometheus.Metric) {
 		k := key{h.Device, as, h.Pod, h.Namespace, h.Container}
 		if ours && !seen[k] {
 			seen[k] = true
-			out <- prometheus.MustNewConstMetric(podDevice, prometheus.CounterValue, 1, k.device, k.resource, k.pod, k.namespace, k.container)
+			out <- series(podDevice, 1, k.device, k.resource, k.pod, k.namespace, k.container)
 		}
 	}
 }
@@ -113,12 +114,20 @@ func (t traffic) collectVFs(out chan<- prometheus.Metric) error {
 				numa = strconv.Itoa(d.NUMANode)
 			}
 			for _, x := range counters {
-				out <- prometheus.MustNewConstMetric(x.desc, prometheus.CounterValue, float64(x.value(values)),
-					pf, strconv.Itoa(int(d.Number)), d.ID, numa)
+				out <- series(x.desc, float64(x.value(values)), pf, strconv.Itoa(int(d.Number)), d.ID, numa)
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// series is one value. The kernel takes any bytes for an interface's name; a label that is no
+// text would end the process.
+func series(desc *prometheus.Desc, value float64, labels ...string) prometheus.Metric {
+	for i := range labels {
+		labels[i] = strings.ToValidUTF8(labels[i], "\ufffd")
+	}
+	return prometheus.MustNewConstMetric(desc, prometheus.CounterValue, value, labels...)
 }
 
 // knows names the resource that a container has a device of: one of this plugin's or, of a
