@@ -236,8 +236,8 @@ func (p *Preparer) Unprepare(ctx context.Context, uid types.UID) error {
 	if err != nil {
 		return err
 	}
-	if c == nil { // it may have ended before there was a record
-		return p.removeParts(uid)
+	if c == nil { // it ended before there was one, or an administrator removed what was unreadable
+		return errors.Join(remove([]string{p.specPath(record.Claim{UID: uid})}), p.removeParts(uid))
 	}
 	if err := p.undo(ctx, *c); err != nil {
 		return fmt.Errorf("claim %s/%s: %w", c.Namespace, c.Name, err)

@@ -211,3 +211,20 @@ func BenchmarkPrepareUnprepare(b *testing.B) {
 		require.NoError(b, n.Unprepare(b.Context(), uid))
 	}
 }
+
+// A record that cannot be read holds up its claim, with the file to remove in the error, and
+// no other. Without it the claim ends, and the runtime finds nothing of it.
+func TestUnprepareWithoutARecord(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	require.NoError(t, n.Prepare(t.Context(), claim("vf: "+testhost.VF0)).Err)
+	path, err := n.Store.Path(uid)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, []byte("{"), 0o600))
+	require.ErrorContains(t, n.Unprepare(t.Context(), uid), "remove "+path)
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, n.Unprepare(t.Context(), uid))
+	entries, err := os.ReadDir(n.CDIDir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
