@@ -11,7 +11,6 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"github.com/stretchr/testify/require"
 	resourceapi "k8s.io/api/resource/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func (w *world) checkpoint() string {
@@ -22,9 +21,8 @@ func (w *world) checkpoint() string {
 func (w *world) claim(name, vf string) *resourceapi.ResourceClaim {
 	w.Helper()
 	c := newClaim(name, pool.DRAName(vf))
-	api := w.api.ResourceV1().ResourceClaims(c.Namespace)
-	_ = api.Delete(w.Context(), name, deleteNow) // of an earlier attempt
-	_, err := api.Create(w.Context(), c, metav1.CreateOptions{})
+	_ = w.api.ResourceV1().ResourceClaims(c.Namespace).Delete(w.Context(), name, deleteNow) // of an earlier attempt
+	c, err := w.store(c)
 	require.NoError(w, err)
 	return c
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
+	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -113,20 +114,37 @@ func (w *world) allocate(name string) (*resourceapi.ResourceClaim, string, error
 	}
 	for _, vf := range w.offered() {
 		if device := pool.DRAName(vf); !taken[device] {
-			claim := newClaim(name, device)
-			_, err := w.api.ResourceV1().ResourceClaims(claim.Namespace).Create(context.Background(), claim, metav1.CreateOptions{})
+			claim, err := w.store(newClaim(name, device))
 			return claim, vf, err
 		}
 	}
 	return nil, "", errUnschedulable
 }
 
+// store makes a claim, and then its status, as the scheduler does.
+func (w *world) store(c *resourceapi.ResourceClaim) (*resourceapi.ResourceClaim, error) {
+	claims := w.api.ResourceV1().ResourceClaims(c.Namespace)
+	stored, err := claims.Create(context.Background(), c.DeepCopy(), createNow)
+	if err != nil {
+		return nil, err
+	}
+	c.Status.DeepCopyInto(&stored.Status)
+	return claims.UpdateStatus(context.Background(), stored, updateNow)
+}
+
 func newClaim(name, device string) *resourceapi.ResourceClaim {
 	c := &resourceapi.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: name, UID: uuid.NewUUID()}}
+	c.Spec.Devices.Requests = []resourceapi.DeviceRequest{{Name: "nic", Exactly: &resourceapi.ExactDeviceRequest{DeviceClassName: "vfs.example.com"}}}
 	c.Status.ReservedFor = []resourceapi.ResourceClaimConsumerReference{{Resource: "pods", Name: name, UID: types.UID("pod-" + name)}}
-	c.Status.Allocation = &resourceapi.AllocationResult{Devices: resourceapi.DeviceAllocationResult{
-		Results: []resourceapi.DeviceRequestAllocationResult{{Request: "nic", Driver: driverName, Pool: "node", Device: device}},
-	}}
+	c.Status.Allocation = &resourceapi.AllocationResult{
+		Devices: resourceapi.DeviceAllocationResult{
+			Results: []resourceapi.DeviceRequestAllocationResult{{Request: "nic", Driver: driverName, Pool: "node", Device: device}},
+		},
+		// By this the API server knows whose driver may write the status.
+		NodeSelector: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+			MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{"node"}}},
+		}}},
+	}
 	return c
 }
 

@@ -49,7 +49,10 @@ func (w *world) command() (cmd *exec.Cmd, healthSocket string) {
 	}
 	args, health := w.args()
 	cmd = exec.Command(os.Args[0], append(args, "-kubeconfig", w.kubeconfig)...)
-	cmd.Env = append(os.Environ(), asDriver+"=1", "KUBE_FEATURE_WatchListClient=false") // the fake has no such lists
+	cmd.Env = append(os.Environ(), asDriver+"=1")
+	if w.fake != nil { // which has no such lists
+		cmd.Env = append(cmd.Env, "KUBE_FEATURE_WatchListClient=false")
+	}
 	return cmd, health
 }
 
@@ -119,11 +122,11 @@ func (h overHTTP) act(r *http.Request, resource schema.GroupVersionResource, nam
 			action = clienttesting.NewListAction(resource, kind, namespace, metav1.ListOptions{})
 		}
 	}
-	return h.w.api.Invokes(action, &metav1.Status{})
+	return h.w.fake.Invokes(action, &metav1.Status{})
 }
 
 func (h overHTTP) watch(w http.ResponseWriter, r *http.Request, resource schema.GroupVersionResource, namespace string) {
-	changes, err := h.w.api.InvokesWatch(clienttesting.NewWatchAction(resource, namespace, metav1.ListOptions{}))
+	changes, err := h.w.fake.InvokesWatch(clienttesting.NewWatchAction(resource, namespace, metav1.ListOptions{}))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

@@ -29,7 +29,9 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 const (
@@ -39,10 +41,12 @@ const (
 )
 
 // world is a node of VFs with both programs at hand. The test is kubelet, by its protocols,
-// the scheduler, and the operator with its DaemonSets; the API server is client-go's fake.
+// the scheduler, and the operator with its DaemonSets; the API server is client-go's fake,
+// unless the environment names a real one.
 type world struct {
 	testing.TB
-	api    *fake.Clientset
+	api    kubernetes.Interface
+	fake   *fake.Clientset // api, unless that is a real one, see realAPI
 	kube   *kubelettest.Kubelet
 	root   string // of kubelet
 	dir    string // all other directories
@@ -59,6 +63,11 @@ type world struct {
 	plugin     *program // sriovdp
 	held       []string // by pods of the device plugin
 }
+
+// realAPI in the environment is the kubeconfig of an administrator of a real API server, which
+// has the Node, the driver's manifests and the namespace of the claims; with _DRIVER at its end
+// it is the driver's. It is for tests of one world at a time whose driver is a process.
+const realAPI = "SRIOVKIT_TEST_API"
 
 // program is one of the two, in this process.
 type program struct {
@@ -83,8 +92,16 @@ func newWorld(t testing.TB, pfs, vfs int) *world {
 	require.NoError(t, os.Mkdir(tree, 0o755))
 	require.NoError(t, sriovtest.Unpack(tree, sriovtest.Generate(sriovtest.Spec{PFs: pfs, VFs: vfs})))
 	require.NoError(t, os.WriteFile(w.config, []byte(`{"resourceList": [{"resourceName": "vfs", "selectors": {"drivers": ["iavf"]}}]}`), 0o600))
-	w.api = fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: "n"}})
-	kubelettest.NameSlices(w.api)
+	if w.kubeconfig = os.Getenv(realAPI + "_DRIVER"); w.kubeconfig != "" {
+		config, err := clientcmd.BuildConfigFromFlags("", os.Getenv(realAPI))
+		require.NoError(t, err)
+		w.api, err = kubernetes.NewForConfig(config)
+		require.NoError(t, err)
+	} else {
+		w.fake = fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: "n"}})
+		kubelettest.NameSlices(w.fake)
+		w.api = w.fake
+	}
 	w.newKubelet()
 	t.Cleanup(func() {
 		w.driver.end(t)
@@ -98,6 +115,7 @@ func (w *world) newKubelet() { w.kube = kubelettest.Start(w, w.root, kubelettest
 var (
 	getNow    metav1.GetOptions
 	listNow   metav1.ListOptions
+	createNow metav1.CreateOptions
 	updateNow metav1.UpdateOptions
 	deleteNow metav1.DeleteOptions
 )

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -48,10 +49,10 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 			"--config-file=/etc/pcidp/config.json", "--resource-prefix=" + o.ResourcePrefix, "--wait-for-config",
 			"--dev-root=" + hostRoot, "--kubelet-dir=" + h.Kubelet, "--health-socket=" + healthSocket,
 		},
-		ReadinessProbe: &corev1.Probe{
-			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/usr/bin/sriovdra", "-probe", "-health-socket=" + healthSocket}}},
-			PeriodSeconds: 10, TimeoutSeconds: 5, // a program is started for it, perhaps on a busy node
-		},
+		// A program is started for it, perhaps on a busy node: often only until it is ready once,
+		// for which a rolling update waits, node by node.
+		StartupProbe:             draProbe(2, math.MaxInt32),
+		ReadinessProbe:           draProbe(10, 0),
 		Env:                      append([]corev1.EnvVar{field("NODE_NAME", "spec.nodeName"), field("POD_UID", "metadata.uid")}, podName()...),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		Resources: corev1.ResourceRequirements{
@@ -84,6 +85,13 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "health", MountPath: health})
 	pod.Containers = []corev1.Container{c}
 	return ds
+}
+
+func draProbe(period, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/usr/bin/sriovdra", "-probe", "-health-socket=" + healthSocket}}},
+		PeriodSeconds: period, TimeoutSeconds: 5, FailureThreshold: failures,
+	}
 }
 
 func field(name, path string) corev1.EnvVar {

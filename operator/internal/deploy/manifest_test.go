@@ -42,6 +42,7 @@ func TestDRADriverAsInItsOwnManifest(t *testing.T) {
 	c, d := theirs.Spec.Template.Spec.Containers[0], ours.Spec.Template.Spec.Containers[0]
 	require.Equal(t, c.Command, d.Command)
 	require.Equal(t, c.ReadinessProbe, d.ReadinessProbe)
+	require.Equal(t, c.StartupProbe, d.StartupProbe)
 	socket := strings.TrimPrefix(d.ReadinessProbe.Exec.Command[2], "-health-socket=")
 	for _, spec := range []corev1.PodSpec{theirs.Spec.Template.Spec, ours.Spec.Template.Spec} {
 		require.Contains(t, spec.Containers[0].Args, "--health-socket="+socket)
