@@ -34,7 +34,8 @@ type SriovOperatorConfigSpec struct {
 	DisablePlugins []string `json:"disablePlugins,omitempty"`
 	// FeatureGates by name: metricsExporter lets the device plugins serve metrics,
 	// resourceInjectorMatchCondition makes the injector mandatory for pods that ask for
-	// networks. Others are reported if on, never refused.
+	// networks, dynamicResourceAllocation offers VFs by claims. Others are reported if on,
+	// never refused.
 	FeatureGates map[string]bool `json:"featureGates,omitempty"`
 	// ConfigDaemonEnvVars are added to the daemon's environment.
 	ConfigDaemonEnvVars map[string]string `json:"configDaemonEnvVars,omitempty"`
