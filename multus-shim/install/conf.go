@@ -117,30 +117,11 @@ func generate(o *Options, file string, primary nad.Config) (name string, data []
 	if o.OverrideName {
 		network = primary.Name
 	}
-	plugin := rawjson.Object{{Key: "type", Value: rawjson.Marshal(ourType)}}
-	set := func(key, value string) {
-		if value != "" {
-			plugin = plugin.With(key, rawjson.Marshal(value))
-		}
+	plugin := rawjson.Object{
+		{Key: "type", Value: rawjson.Marshal(ourType)},
+		{Key: "capabilities", Value: rawjson.Marshal(capabilities(primary))},
 	}
-	plugin = plugin.With("capabilities", rawjson.Marshal(capabilities(primary)))
-	set("kubeconfig", o.HostKubeconfig)
-	set("confDir", o.NADFileDir)
-	set("binDir", o.ExtraBinDir)
-	set("globalNamespaces", o.GlobalNamespaces)
-	set("readinessindicatorfile", o.ReadinessFile)
-	set("logFile", o.LogFile)
-	set("logLevel", o.LogLevel)
-	if o.Isolation {
-		plugin = plugin.With("namespaceIsolation", rawjson.Marshal(true))
-	}
-	if !o.LogToStderr {
-		plugin = plugin.With("logToStderr", rawjson.Marshal(false))
-	}
-	for _, m := range o.Settings {
-		plugin = plugin.With(m.Key, m.Value)
-	}
-	set(primaryKey, file)
+	plugin = append(plugin, o.members()...).With(primaryKey, rawjson.Marshal(file))
 	plugin = plugin.With("delegates", rawjson.Marshal([]json.RawMessage{delegate(primary)}))
 	head := rawjson.Object{{Key: "cniVersion", Value: rawjson.Marshal(cniVersion)}, {Key: "name", Value: rawjson.Marshal(network)}}
 	if list, err := version.GreaterThanOrEqualTo(cniVersion, "1.0.0"); err == nil && list {

@@ -254,6 +254,11 @@ func TestParseRefuses(t *testing.T) {
 		`kubeletDir "kubelet"`:        {"-kubelet-dir", "kubelet"},
 		"maxNetworks 0":               {"-max-networks", "0"},
 		"want a number":               {"-max-networks", "many"},
+		`logFile "multus.log"`:        {"-multus-log-file", "multus.log"},
+		`readinessindicatorfile "x"`:  {"-readiness-indicator-file", "x"},
+		`confDir "net.d"`:             {"-multus-cni-conf-dir", "net.d"},
+		"-additional-bin-dir":         {"-additional-bin-dir", "bin"},
+		`-cni-version "9.9.9"`:        {"-cni-version", "9.9.9"},
 	} {
 		_, err := Parse(args, io.Discard)
 		assert.ErrorContains(t, err, want)

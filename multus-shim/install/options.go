@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,12 +116,10 @@ func Parse(args []string, stderr io.Writer) (*Options, error) {
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("install: unexpected argument %q", f.Arg(0))
 	}
-	if o.CNIVersion != "" {
-		if _, _, _, err := version.ParseVersion(o.CNIVersion); err != nil {
-			return nil, fmt.Errorf("-cni-version %q: %w", o.CNIVersion, err)
-		}
+	if known := version.All.SupportedVersions(); o.CNIVersion != "" && !slices.Contains(known, o.CNIVersion) {
+		return nil, fmt.Errorf("-cni-version %q: want one of %s", o.CNIVersion, strings.Join(known, ", "))
 	}
-	err := errors.Join(checkRef("-uninstall-with", o.DaemonSet, "a DaemonSet"), checkRef("-pod", o.Pod, "a pod"), o.checkKubeconfig(), o.checkSettings())
+	err := errors.Join(checkRef("-uninstall-with", o.DaemonSet, "a DaemonSet"), checkRef("-pod", o.Pod, "a pod"), o.checkKubeconfig(), o.checkMembers())
 	if err != nil {
 		return nil, err
 	}
@@ -209,9 +208,35 @@ func (o *Options) settingFlags(f *flag.FlagSet) {
 	})
 }
 
-// checkSettings lets the plugin itself judge: a wrong value must not reach a node.
-func (o *Options) checkSettings() error {
-	probe := append(rawjson.Object{{Key: "clusterNetwork", Value: rawjson.Marshal("probe")}}, o.Settings...)
+// members are the keys of the configuration that flags set.
+func (o *Options) members() rawjson.Object {
+	var out rawjson.Object
+	for _, m := range []struct{ key, value string }{
+		{"kubeconfig", o.HostKubeconfig}, {"confDir", o.NADFileDir}, {"binDir", o.ExtraBinDir}, {"globalNamespaces", o.GlobalNamespaces},
+		{"readinessindicatorfile", o.ReadinessFile}, {"logFile", o.LogFile}, {"logLevel", o.LogLevel},
+	} {
+		if m.value != "" {
+			out = out.With(m.key, rawjson.Marshal(m.value))
+		}
+	}
+	if o.Isolation {
+		out = out.With("namespaceIsolation", rawjson.Marshal(true))
+	}
+	if !o.LogToStderr {
+		out = out.With("logToStderr", rawjson.Marshal(false))
+	}
+	for _, m := range o.Settings {
+		out = out.With(m.Key, m.Value)
+	}
+	return out
+}
+
+// checkMembers lets the plugin itself judge: with a wrong value no pod of a node would start.
+func (o *Options) checkMembers() error {
+	if o.ExtraBinDir != "" && !filepath.IsAbs(o.ExtraBinDir) { // which the plugin takes
+		return fmt.Errorf("-additional-bin-dir %q: want an absolute path", o.ExtraBinDir)
+	}
+	probe := append(rawjson.Object{{Key: "clusterNetwork", Value: rawjson.Marshal("probe")}}, o.members()...)
 	_, err := conf.Parse(probe.Bytes())
 	return err
 }
