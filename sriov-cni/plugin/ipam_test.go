@@ -134,6 +134,21 @@ func TestHangingIPAMPluginKeepsNoVF(t *testing.T) {
 	require.NoFileExists(t, store.JournalPath(a), "the VF is not taken back")
 }
 
+// A network that became one of which ADD reads nothing keeps no VF.
+func TestDelOfANetworkBeyondBounds(t *testing.T) {
+	h := newHost(t)
+	for i, keys := range []string{
+		`"ipam":{"type":"spy","x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`,
+		`"ipam":{"type":"spy","log_file":"/etc/x"},"x":{` + strings.Repeat(`"a":{`, 9000) + strings.Repeat("}", 9001),
+		`"ipam":{"type":"spy"},"x":"` + strings.Repeat("x", 300_000) + `"`,
+	} {
+		h.record(t, "c1", fmt.Sprintf("0000:af:06.%d", i), "spy")
+		require.NoError(t, h.run(t, "DEL", keys), "%.60s", keys)
+		require.Equal(t, "DEL c1\n", h.said(t), "%.60s", keys)
+		require.NoFileExists(t, filepath.Join(h.StateDir, "c1-net1"))
+	}
+}
+
 // However long what a network or an IPAM plugin says, the error is not.
 func TestErrorsAreBounded(t *testing.T) {
 	h := newHost(t)

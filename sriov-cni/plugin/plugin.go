@@ -97,9 +97,9 @@ func nested(command string) error {
 // begin reads what every command needs, and opens the log.
 func (p *Plugin) begin(command string, args *skel.CmdArgs) (*call, error) {
 	c := &call{Plugin: p, CmdArgs: args, store: state.Store{Dir: p.StateDir}, locked: map[libsriov.Address]bool{}}
-	var err error
-	if c.conf, err = request.Basics(args.StdinData); err != nil {
-		return nil, err
+	var confErr error
+	if c.conf, confErr = request.Basics(args.StdinData); confErr != nil && command != "DEL" {
+		return nil, confErr
 	}
 	var node vf.NodeConfig
 	node, c.nodeErr = vf.ReadNodeConfig(p.Root)
@@ -111,9 +111,10 @@ func (p *Plugin) begin(command string, args *skel.CmdArgs) (*call, error) {
 	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level(c.conf.LogLevel)})).With(
 		"cniName", "sriov-cni", "command", command, "containerID", args.ContainerID, "netns", args.Netns, "ifname", args.IfName))
-	if err := errors.Join(c.nodeErr, logErr); err != nil {
-		slog.Warn("configuration of the node or of the log is not followed", "err", err)
+	if err := errors.Join(confErr, c.nodeErr, logErr); err != nil {
+		slog.Warn("configuration of the network, the node or the log is not followed", "err", err)
 	}
+	var err error
 	c.host, err = vf.Open(p.Root, node)
 	return c, err
 }

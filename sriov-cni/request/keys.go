@@ -76,10 +76,13 @@ func members(b []byte) ([]member, error) {
 }
 
 // CheckStdin bounds size and nesting of what arrives on stdin, before anything
-// decodes it.
-func CheckStdin(b []byte) *types.Error {
+// decodes it. DEL goes on with what ADD refuses, for a network may have become so since.
+func CheckStdin(b []byte, command string) *types.Error {
 	if len(b) > MaxStdin {
 		return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf("configuration has more than %d bytes", MaxStdin), "")
+	}
+	if command == "DEL" {
+		return nil
 	}
 	all, err := members(b)
 	version := 0 // package skel reads it on its own, whatever checkKeys says of it

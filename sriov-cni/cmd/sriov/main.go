@@ -83,7 +83,7 @@ func limitStdin() *types.Error {
 	if err != nil {
 		return types.NewError(types.ErrIOFailure, "read configuration from stdin: "+err.Error(), "")
 	}
-	if err := request.CheckStdin(b); err != nil {
+	if err := request.CheckStdin(b, os.Getenv("CNI_COMMAND")); err != nil {
 		return err
 	}
 	fd, err := unix.MemfdCreate("stdin", unix.MFD_CLOEXEC)
