@@ -264,7 +264,7 @@ func vfsMadeAnew(t *testing.T, v vf) {
 		a := call{command: "ADD", pod: other, conf: map[string]any{"deviceID": v.Address.String()}}
 		a.fails(t, 100, "failed to get VF information")
 	})
-	require.NoError(t, v.host.SetNumVFs(t.Context(), v.PF, 1))
+	require.NoError(t, setNumVFs(t.Context(), v.host, v.PF, 1))
 	_, pf := pfOf(t, v)
 	waitFor(t, "", pf, link.Link.Carrier)
 	before := v.picture(t)

@@ -151,7 +151,7 @@ func vfsMadeAnewDuringAdd(t *testing.T, v vf) {
 		assert.Regexp(ct, fmt.Sprintf(`-> FLOCK .* %d `, cmd.Process.Pid), string(locks))
 	}, patience, 5*time.Millisecond)
 	require.NoError(t, v.host.SetNumVFs(t.Context(), v.PF, 0))
-	require.NoError(t, v.host.SetNumVFs(t.Context(), v.PF, 1))
+	require.NoError(t, setNumVFs(t.Context(), v.host, v.PF, 1))
 	_, pf := pfOf(t, v)
 	waitFor(t, "", pf, link.Link.Carrier)
 	before := v.picture(t)

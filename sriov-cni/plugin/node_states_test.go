@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
@@ -48,6 +49,27 @@ func onNICs(t *testing.T, pf, index int, test func(t *testing.T, v vf)) {
 	v := needVF(t, pf, index)
 	v.setAdminMAC(t, fmt.Sprintf("02:00:00:00:%02x:%02x", 0x10+pf, index))
 	test(t, v)
+}
+
+// setNumVFs makes VFs and opens each once: before Linux 6.12 igb hears of the address that a VF
+// has chosen only then.
+func setNumVFs(ctx context.Context, host *libsriov.Host, pf libsriov.Address, n int) error {
+	c, err := link.Open(nil)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := host.SetNumVFs(ctx, pf, n); err != nil {
+		return err
+	}
+	made, err := host.PF(pf)
+	for _, v := range made.VFs {
+		if l, err := c.ByParent(v.Address); err == nil {
+			_ = c.Set(l.Index, link.Update{Up: new(true)})
+			_ = c.Set(l.Index, link.Update{Up: new(false)})
+		}
+	}
+	return err
 }
 
 // setAdminMAC has the PF set the VF's MAC for the time of the test.

@@ -67,19 +67,12 @@ var makeVFs = sync.OnceValues(func() (hardware, error) {
 		if err := c.Set(l.Index, link.Update{Up: new(true)}); err != nil {
 			return h, err
 		}
-		if err := h.host.SetNumVFs(context.Background(), pf.Address, numVFs); err != nil {
+		if err := setNumVFs(context.Background(), h.host, pf.Address, numVFs); err != nil {
 			return h, err
 		}
 		made, err := h.host.PF(pf.Address)
 		if err != nil {
 			return h, err
-		}
-		// Before Linux 6.12 igb hears of the address that a VF has chosen when it is first opened.
-		for _, v := range made.VFs {
-			if l, err := c.ByParent(v.Address); err == nil {
-				_ = c.Set(l.Index, link.Update{Up: new(true)})
-				_ = c.Set(l.Index, link.Update{Up: new(false)})
-			}
 		}
 		h.pfs = append(h.pfs, made)
 	}

@@ -100,7 +100,7 @@ func TestNodeManyAtOnce(t *testing.T) {
 		l, err := c.ByParent(pf.Address)
 		require.NoError(t, err)
 		require.NoError(t, c.Set(l.Index, link.Update{Up: new(true)}))
-		require.NoError(t, host.SetNumVFs(t.Context(), pf.Address, numVFs))
+		require.NoError(t, setNumVFs(t.Context(), host, pf.Address, numVFs))
 		pf, err := host.PF(pf.Address)
 		require.NoError(t, err)
 		for _, one := range pf.VFs {
