@@ -71,7 +71,8 @@ type reconciler struct {
 	watched, cleared bool
 }
 
-// notServedAgain is when to look again for an API that was not there.
+// notServedAgain is when to look again for an API, or a part of it, that was not there: an API
+// server that is upgraded tells nobody.
 const notServedAgain = time.Minute
 
 // Reconcile brings all classes to what configuration, pools and policies ask for.
@@ -97,7 +98,8 @@ func (r *reconciler) reconcile(ctx context.Context) (ctrl.Result, error) {
 	}
 	r.cleared = false
 	cond := metav1.Condition{Type: v1.ConditionDRA, Status: metav1.ConditionTrue, Reason: v1.ReasonDRAReady, ObservedGeneration: cfg.Generation}
-	faults, err := r.sync(ctx)
+	var result ctrl.Result
+	faults, dropped, err := r.sync(ctx)
 	switch {
 	case errors.Is(err, errNotServed):
 		marked, err := r.marked(ctx, r)
@@ -115,6 +117,11 @@ func (r *reconciler) reconcile(ctx context.Context) (ctrl.Result, error) {
 	case err != nil:
 		return ctrl.Result{}, err
 	}
+	if len(dropped) > 0 {
+		faults = append(faults, "the API server drops extendedResourceName: on nodes in mode dra, pods get "+strings.Join(dropped, ", ")+
+			" by claims only, not by resource limits. Use Kubernetes 1.36 or newer, or the feature gate DRAExtendedResource")
+		result.RequeueAfter = notServedAgain
+	}
 	if len(faults) > 0 {
 		cond.Status, cond.Reason, cond.Message = metav1.ConditionFalse, v1.ReasonDRAIncomplete, strings.Join(faults, "; ")
 	}
@@ -124,7 +131,7 @@ func (r *reconciler) reconcile(ctx context.Context) (ctrl.Result, error) {
 		}
 		r.watched = true
 	}
-	return ctrl.Result{}, r.PatchConditions(ctx, cfg, &cfg.Status.Conditions, cond)
+	return result, r.PatchConditions(ctx, cfg, &cfg.Status.Conditions, cond)
 }
 
 // end takes everything away once no node is in mode dra by the operator's doing.
@@ -198,22 +205,23 @@ func (r *reconciler) classes(ctx context.Context) ([]resourcev1.DeviceClass, err
 }
 
 // sync writes the classes that are to be, deletes the others that are the operator's, and
-// says what cannot be had. Somebody else's class stays as it is.
-func (r *reconciler) sync(ctx context.Context) (faults []string, err error) {
+// says what cannot be had, and of which resources the API server drops the extended resource's
+// name. Somebody else's class stays as it is.
+func (r *reconciler) sync(ctx context.Context) (faults, dropped []string, err error) {
 	var ns corev1.Namespace
 	if err := r.Get(ctx, client.ObjectKey{Name: r.Namespace}, &ns); err != nil {
-		return nil, fmt.Errorf("the operator's namespace: %w", err)
+		return nil, nil, fmt.Errorf("the operator's namespace: %w", err)
 	}
 	names, faults, err := r.resources(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	have, err := r.classes(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Namespace", Name: ns.Name, UID: ns.UID}
-	wanted, dropped := map[string]bool{}, []string(nil)
+	wanted := map[string]bool{}
 	for _, name := range names {
 		class := deploy.DeviceClass(r.ResourcePrefix, name, owner)
 		full := *class.Spec.ExtendedResourceName
@@ -229,7 +237,7 @@ func (r *reconciler) sync(ctx context.Context) (faults []string, err error) {
 		case apierrors.IsInvalid(err):
 			faults = append(faults, err.Error())
 		case err != nil:
-			return faults, err
+			return faults, dropped, err
 		case !kept:
 			dropped = append(dropped, full)
 		}
@@ -237,15 +245,11 @@ func (r *reconciler) sync(ctx context.Context) (faults []string, err error) {
 	for i := range have {
 		if apiclient.Applied(&have[i]) && !wanted[have[i].Name] {
 			if err := r.remove(ctx, &have[i]); err != nil {
-				return faults, err
+				return faults, dropped, err
 			}
 		}
 	}
-	if len(dropped) > 0 {
-		faults = append(faults, "the API server drops extendedResourceName: on nodes in mode dra, pods get "+strings.Join(dropped, ", ")+
-			" by claims only, not by resource limits. Use Kubernetes 1.36 or newer, or the feature gate DRAExtendedResource")
-	}
-	return faults, nil
+	return faults, dropped, nil
 }
 
 // resources names those of the policies, and says which of them DRA cannot offer.
