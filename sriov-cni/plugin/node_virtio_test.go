@@ -4,7 +4,6 @@ package plugin_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -102,7 +101,8 @@ func TestNodeVirtio(t *testing.T) {
 		pod := newPod(t)
 		add, del := attach(t, v, pod, asRendered(nil))
 		add.ok(t)
-		require.NoError(t, exec.Command("ip", "-n", pod.path[len("/run/netns/"):], "link", "set", "net1", "down", "name", "other").Run())
+		pod.ip(t, "link", "set", "net1", "down")
+		pod.ip(t, "link", "set", "net1", "name", "other")
 		del.ok(t)
 		home(t)
 	})
