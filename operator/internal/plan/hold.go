@@ -5,7 +5,6 @@ package plan
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
@@ -46,6 +45,9 @@ func ports(state *v1.SriovNetworkNodeState) []*port {
 	at := make(map[string]*port, cap(out))
 	for i := range state.Status.Interfaces {
 		p := &port{InterfaceExt: &state.Status.Interfaces[i]}
+		if at[p.PciAddress] != nil {
+			continue // the report is broken
+		}
 		out, at[p.PciAddress] = append(out, p), p
 		macs[strings.ToLower(p.PermanentMac)] = true
 		for _, name := range p.names() {
@@ -54,16 +56,18 @@ func ports(state *v1.SriovNetworkNodeState) []*port {
 	}
 	for i := range state.Spec.Interfaces {
 		planned := &state.Spec.Interfaces[i]
-		p, reported := at[planned.PciAddress]
+		p, known := at[planned.PciAddress]
 		switch {
-		case reported && SameDevice(*planned, p.InterfaceExt):
+		case known && p.planned != nil: // there twice, as only somebody else writes it
+			continue
+		case known && SameDevice(*planned, p.InterfaceExt):
 			p.planned = planned
-		case !reported && !wentElsewhere(planned, macs, carrier):
+		case !known && !wentElsewhere(planned, macs, carrier):
 			p = &port{planned: planned, missing: true, InterfaceExt: &v1.InterfaceExt{
 				PciAddress: planned.PciAddress, Name: planned.Name, AltNames: planned.AltNames,
 				Vendor: planned.Vendor, DeviceID: planned.DeviceID, PermanentMac: planned.Mac,
 			}}
-			out = append(out, p)
+			out, at[p.PciAddress] = append(out, p), p
 			continue
 		default:
 			continue
@@ -100,30 +104,11 @@ func (p *port) names() []string {
 	return slices.Concat([]string{p.Name}, p.AltNames)
 }
 
-// known are the names that the PF has now, and those by which it was planned.
-func (p *port) known() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		if p.Name != "" && !yield(p.Name) {
-			return
-		}
-		for _, names := range [][]string{p.AltNames, p.past} {
-			for _, name := range names {
-				if !yield(name) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// hasName reports whether a policy selects the PF by this name. A policy that has VFs on a PF
-// goes on selecting it by the name by which it did, also when another PF has that name by now.
-func (p *port) hasName(policy, name string) bool {
-	if slices.Contains(p.past, name) && p.has(policy) {
-		return true
-	}
+// free reports whether a policy may select the PF by one of its names. A policy that has VFs
+// on another PF goes on selecting that by the name by which it did, though it is this one's now.
+func (p *port) free(policy, name string) bool {
 	holder := p.taken[name]
-	return (p.Name == name || slices.Contains(p.AltNames, name)) && (holder == nil || !holder.has(policy))
+	return holder == nil || !holder.has(policy)
 }
 
 // has reports whether a policy has VFs in the plan of the PF so far.
@@ -148,7 +133,7 @@ func (p *port) identity(claims []claim) v1.Interface {
 	if !p.Virtual() {
 		out.Mac = cmp.Or(p.PermanentMac, planned.Mac)
 	}
-	for name := range p.known() {
+	for _, name := range slices.Concat(p.names(), p.past) {
 		before := func() bool { return name == planned.Name || slices.Contains(planned.AltNames, name) }
 		if name != out.Name && slices.ContainsFunc(claims, func(c claim) bool { return c.policy.names[name] != nil || c.held && before() }) {
 			out.AltNames = append(out.AltNames, name)

@@ -235,3 +235,21 @@ func TestPartialLooksChangeNothing(t *testing.T) {
 		require.Empty(t, cmp.Diff(before, after), "seed %d", seed)
 	}
 }
+
+// A policy selects a renamed PF by its old name and, for other VFs, by a new one. What it has
+// is not more the next time: in turns it lost all of it to another policy, and got it back.
+func TestNameOfBeforeAddsNothing(t *testing.T) {
+	state := node()
+	renamed := &state.Status.Interfaces[0]
+	held := pol("held", "a", 1, []string{renamed.Name})
+	state.Spec = Node(Input{Policies: []*v1.SriovNetworkNodePolicy{held}, State: state}).Spec
+	both := pol("both", "b", 3, []string{renamed.Name, "new#2-2"}, prio(1))
+	held.Spec.NicSelector.PfNames = append(held.Spec.NicSelector.PfNames, "#1") // keeps what it has
+	prio(0)(&held.Spec)
+	renamed.Name, renamed.AltNames = "new", nil
+	in := Input{Policies: []*v1.SriovNetworkNodePolicy{held, both}, State: state}
+	first := Node(in).Spec
+	require.Len(t, first.Interfaces[0].VfGroups, 2)
+	state.Spec = first
+	require.Equal(t, first, Node(in).Spec)
+}

@@ -179,11 +179,9 @@ func layer(pf *port, claims []claim, v verdicts) (v1.Interface, bool) {
 		}
 		stack = append(stack, c)
 	}
-	iface := pf.identity(claims)
+	stack = slices.DeleteFunc(stack, func(c claim) bool { return len(c.groups) == 0 })
+	iface := pf.identity(stack)
 	for _, c := range stack {
-		if len(c.groups) == 0 {
-			continue
-		}
 		s := &c.policy.Spec
 		iface.NumVfs = max(iface.NumVfs, c.numVfs)
 		iface.Mtu = max(iface.Mtu, c.mtu)

@@ -131,3 +131,40 @@ func FuzzParsePFName(f *testing.F) {
 		require.Equal(t, p, q)
 	})
 }
+
+// randomPorts are what a daemon may report that is broken, or in the middle of a change:
+// names that two PFs have, devices that are there twice, facts that are missing.
+func randomPorts(r *rand.Rand) (out []v1.InterfaceExt) {
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	for range r.IntN(5) {
+		out = append(out, v1.InterfaceExt{
+			PciAddress: pick("0000:01:00.0", "0000:02:00.0", "0000:03:00.0"), Name: pick("ens1", "ens2", "sriov1", ""), AltNames: []string{pick("ens9", "sriov1", "ens1")},
+			Vendor: pick("8086", "8086", ""), DeviceID: pick("10c9", "10C9", ""), PermanentMac: pick("02:00:00:00:00:01", "02:00:00:00:00:02", ""),
+			TotalVfs: r.IntN(9), NumVfs: r.IntN(3), LinkType: pick("ETH", ""),
+		})
+	}
+	return out
+}
+
+// Whatever was reported and planned before: a plan has each device once, and planning again
+// comes to rest, or nodes would be changed without end.
+func TestPlansAreStable(t *testing.T) {
+	for seed := range uint64(soak.Times(3000)) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		state := &v1.SriovNetworkNodeState{}
+		for range 3 {
+			state.Status.Interfaces = randomPorts(r)
+			in := Input{Policies: randomPolicies(r), State: state}
+			at := map[string]bool{}
+			for _, i := range Node(in).Spec.Interfaces {
+				require.False(t, at[i.PciAddress], "seed %d: %s is planned twice", seed, i.PciAddress)
+				at[i.PciAddress] = true
+			}
+			// A policy that loses a PF to which it was held by a name may find another that has it.
+			for range len(state.Status.Interfaces) + 1 {
+				state.Spec = Node(in).Spec
+			}
+			require.Empty(t, cmp.Diff(state.Spec, Node(in).Spec), "seed %d: %+v", seed, state.Status.Interfaces)
+		}
+	}
+}

@@ -67,9 +67,17 @@ func (w *wish) selects(pf *port) (selection, bool) {
 		return sel, true
 	}
 	sel.named = true
-	for name := range pf.known() {
-		if vfs := w.names[name]; vfs != nil && pf.hasName(w.Name, name) {
+	for _, name := range pf.names() {
+		if vfs := w.names[name]; vfs != nil && pf.free(w.Name, name) {
 			sel.ranges = append(sel.ranges, vfs...)
+		}
+	}
+	// A policy that has VFs on the PF goes on selecting it by the name by which it did. But
+	// that adds nothing to what names of now select: VFs that it gains by having some it may
+	// lose with those, and have others the next time.
+	if len(sel.ranges) == 0 && pf.has(w.Name) {
+		for _, name := range pf.past {
+			sel.ranges = append(sel.ranges, w.names[name]...)
 		}
 	}
 	sel.ranges = union(sel.ranges)
