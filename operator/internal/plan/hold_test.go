@@ -218,14 +218,13 @@ func TestPartialLooksChangeNothing(t *testing.T) {
 				without([]string{pf0, pf1}[r.IntN(2)])(state)
 			}
 			state.Spec = Node(Input{Policies: policies, State: state}).Spec
-			groups := func(s v1.SriovNetworkNodeStateSpec) map[string][]v1.VfGroup {
-				out := map[string][]v1.VfGroup{}
-				for _, i := range s.Interfaces {
-					out[i.PciAddress] = i.VfGroups
-				}
-				return out
+			groups := map[string][]v1.VfGroup{}
+			for _, i := range state.Spec.Interfaces {
+				groups[i.PciAddress] = i.VfGroups
 			}
-			require.Empty(t, cmp.Diff(groups(before), groups(state.Spec)), "seed %d", seed)
+			for _, i := range before.Interfaces { // another policy may gain what was refused it for one that is out of sight
+				require.Subset(t, groups[i.PciAddress], i.VfGroups, "seed %d", seed)
+			}
 		}
 		state.Status = node().Status
 		after := Node(Input{Policies: policies, State: state}).Spec
