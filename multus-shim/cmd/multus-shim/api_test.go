@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -206,6 +207,31 @@ func TestBadArguments(t *testing.T) {
 	e.args = "K8S_POD_NAMESPACE=" + podNS + ";K8S_POD_NAME=" + podName
 	e.mustFail("ADD", types.ErrInvalidNetNS, "/does/not/exist")
 	assert.Empty(t, e.calls())
+}
+
+// Only that there is no such network, or that it may not be read, is the user's affair.
+func TestEveryAnswerToARequestForANAD(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.conf["apiTimeout"] = "1s"
+	e.networks("neta")
+	for _, code := range []int{204, 206, 304, 400, 402, 405, 406, 409, 410, 412, 413, 415, 418, 422, 428, 429, 431, 500, 501, 502, 503, 504, 505, 507, 511, 599, 403, 404} {
+		e.api.Fault(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodGet {
+				return false
+			}
+			w.WriteHeader(code)
+			return true
+		})
+		e.api.Forget()
+		want := uint(types.ErrTryAgainLater)
+		if code == http.StatusForbidden || code == http.StatusNotFound {
+			want = types.ErrInvalidNetworkConfig
+		}
+		e.mustFail("ADD", want, "network-attachment-definition ns1/neta: ")
+		assert.Empty(t, e.calls(), code)
+		assert.Equal(t, want == types.ErrInvalidNetworkConfig, slices.Contains(e.asked(), "POST events"), code)
+	}
 }
 
 func TestForbiddenNAD(t *testing.T) {
