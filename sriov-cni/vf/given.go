@@ -24,8 +24,9 @@ const (
 	// pods, https://github.com/k8snetworkplumbingwg/device-info-spec.
 	deviceInfoDir = "var/run/k8s.cni.cncf.io/devinfo/dp"
 
-	// Kubelet's own records, below its directory. They are files, for this plugin runs while
-	// kubelet may be down. Both are written before a pod's sandbox is made.
+	// Kubelet's own records. They are files, for this plugin runs while kubelet may be down.
+	// Both are written before a pod's sandbox is made. That of claims is below kubelet's
+	// directory; where that of devices is, see deviceRecords.
 	deviceRecord = "device-plugins/kubelet_internal_checkpoint" // pkg/kubelet/cm/devicemanager/checkpoint, since Kubernetes 1.20
 	claimRecord  = "dra_manager_state"                          // pkg/kubelet/cm/dra/state, since Kubernetes 1.32
 )
@@ -94,43 +95,43 @@ func (h *Host) ended(podUID, caller string) bool {
 	if _, err := os.Lstat(h.path(filepath.Join(dir, filepath.Base(podUID)))); !errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
-	var record, begun unix.Statx_t
-	err := errors.Join(
-		unix.Statx(unix.AT_FDCWD, h.path(filepath.Join(h.Node.KubeletDirectory, deviceRecord)), 0, unix.STATX_MTIME, &record),
-		unix.Statx(unix.AT_FDCWD, h.path(filepath.Join(dir, filepath.Base(caller))), 0, unix.STATX_BTIME, &begun))
-	return err == nil && begun.Mask&unix.STATX_BTIME != 0 && begun.Btime.Sec > record.Mtime.Sec
+	var begun unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, h.path(filepath.Join(dir, filepath.Base(caller))), 0, unix.STATX_BTIME, &begun)
+	if err != nil || begun.Mask&unix.STATX_BTIME == 0 {
+		return false
+	}
+	for _, path := range h.deviceRecords() {
+		var record unix.Statx_t
+		err := unix.Statx(unix.AT_FDCWD, h.path(path), 0, unix.STATX_MTIME, &record)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || begun.Btime.Sec <= record.Mtime.Sec {
+			return false
+		}
+	}
+	return true
+}
+
+// deviceRecords are the places of the device manager's record: below /var/lib/kubelet, which
+// kubelet has built in (DevicePluginPath of k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1)
+// wherever its root directory is, and below the node's name of it: kubelet may see that as
+// /var/lib/kubelet.
+func (h *Host) deviceRecords() []string {
+	return slices.Compact([]string{
+		filepath.Join(h.Node.KubeletDirectory, deviceRecord), filepath.Join(defaultKubeletDirectory, deviceRecord),
+	})
 }
 
 // readGiven reads kubelet's records of a device. What is in a record but cannot be
 // understood is an error.
 func (h *Host) readGiven(a libsriov.Address) (g given, err error) {
-	id := a.String()
-	var devices struct {
-		Data struct {
-			PodDeviceEntries []struct {
-				PodUID    string
-				DeviceIDs map[string][]string // by NUMA node
-			}
-			RegisteredDevices map[string][]string
-		}
-	}
-	if err := h.readRecord(deviceRecord, id, &devices); err != nil {
-		return g, err
-	}
-	for _, ids := range devices.Data.RegisteredDevices {
-		g.offered = g.offered || slices.Contains(ids, id)
-	}
-	for _, e := range devices.Data.PodDeviceEntries {
-		for _, ids := range e.DeviceIDs {
-			if slices.Contains(ids, id) {
-				g.pods = append(g.pods, e.PodUID)
-			}
+	for _, path := range h.deviceRecords() {
+		if err := h.readDevices(path, a.String(), &g); err != nil {
+			return g, err
 		}
 	}
 	// Drivers of SR-IOV name a device by its address, in the form of a DNS label.
-	name := strings.NewReplacer(":", "-", ".", "-").Replace(id)
+	name := strings.NewReplacer(":", "-", ".", "-").Replace(a.String())
 	var outer struct{ Data string }
-	if err := h.readRecord(claimRecord, name, &outer); err != nil || outer.Data == "" {
+	if err := h.readRecord(filepath.Join(h.Node.KubeletDirectory, claimRecord), name, &outer); err != nil || outer.Data == "" {
 		return g, err
 	}
 	var claims struct {
@@ -155,9 +156,36 @@ func (h *Host) readGiven(a libsriov.Address) (g given, err error) {
 	return g, nil
 }
 
+// readDevices adds what a record of the device manager says of a device.
+func (h *Host) readDevices(path, id string, g *given) error {
+	var devices struct {
+		Data struct {
+			PodDeviceEntries []struct {
+				PodUID    string
+				DeviceIDs map[string][]string // by NUMA node
+			}
+			RegisteredDevices map[string][]string
+		}
+	}
+	if err := h.readRecord(path, id, &devices); err != nil {
+		return err
+	}
+	for _, ids := range devices.Data.RegisteredDevices {
+		g.offered = g.offered || slices.Contains(ids, id)
+	}
+	for _, e := range devices.Data.PodDeviceEntries {
+		for _, ids := range e.DeviceIDs {
+			if slices.Contains(ids, id) {
+				g.pods = append(g.pods, e.PodUID)
+			}
+		}
+	}
+	return nil
+}
+
 // readRecord decodes a record of kubelet's; nothing if it is not there or does not have name.
-func (h *Host) readRecord(record, name string, to any) error {
-	b, err := file.Read(h.path(filepath.Join(h.Node.KubeletDirectory, record)))
+func (h *Host) readRecord(path, name string, to any) error {
+	b, err := file.Read(h.path(path))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Contains(b, []byte(name)) && json.Valid(b) {
 		return nil
 	}
@@ -165,7 +193,7 @@ func (h *Host) readRecord(record, name string, to any) error {
 		err = json.Unmarshal(b, to)
 	}
 	if err != nil {
-		return fmt.Errorf("kubelet's record of devices, %s: %w", record, err)
+		return fmt.Errorf("kubelet's record of devices, %s: %w", path, err)
 	}
 	return nil
 }

@@ -94,6 +94,28 @@ func TestAnotherPodsDeviceIsRefused(t *testing.T) {
 	}
 }
 
+// Kubelet has the directory of the device manager's record built in, wherever its root
+// directory is. Where it sees its root directory under the usual path, the record is there.
+func TestRecordsWithAnotherKubeletDirectory(t *testing.T) {
+	t.Parallel()
+	for name, file := range map[string]string{"built in": deviceFile, "as kubelet sees it": "data/kubelet/" + deviceRecord} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := emptyHost(t)
+			h.Node.KubeletDirectory = "/data/kubelet"
+			put(t, h.Root, file, checkpoint)
+			put(t, h.Root, "data/kubelet/"+claimRecord, claims)
+			require.ErrorContains(t, h.RefuseForeign(first, "zzz"), "was given to pod aaa")
+			claimed := first
+			claimed.Function = 5
+			require.ErrorContains(t, h.RefuseForeign(claimed, "aaa"), "was given to pod")
+			require.NoError(t, h.RefuseForeign(first, "aaa"))
+			put(t, h.Root, file, checkpoint[:120])
+			require.ErrorContains(t, h.RefuseForeign(first, "aaa"), "kubelet's record of devices")
+		})
+	}
+}
+
 // What a record says of a device and cannot be understood may be that it is another pod's.
 func TestDamagedRecordGivesNothing(t *testing.T) {
 	t.Parallel()
