@@ -224,7 +224,7 @@ func TestEveryAnswerToARequestForANAD(t *testing.T) {
 			return true
 		})
 		e.api.Forget()
-		want := uint(types.ErrTryAgainLater)
+		want := types.ErrTryAgainLater
 		if code == http.StatusForbidden || code == http.StatusNotFound {
 			want = types.ErrInvalidNetworkConfig
 		}
