@@ -258,6 +258,7 @@ func TestHolders(t *testing.T) {
 		claim(claimDriver, "0000-3b-02-1"),
 		claim("dra.net", "pci-0000-3b-02-2"),
 		claim("sriov.example", "vf3", "sriov.example/net=0000:3b:02.3"),
+		claim(claimDriver, "10000-e1-02-3"),
 		claim("gpu.example", "gpu-0"),
 		claim("gpu.example", "gpu-10000-3b-02-70"),
 	}
@@ -266,7 +267,7 @@ func TestHolders(t *testing.T) {
 	}}})
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{
-		"0000:3b:02.0": "ns/user", "0000:3b:02.1": "ns/claimant", "0000:3b:02.2": "ns/claimant", "0000:3b:02.3": "ns/claimant", "0000:3b:02.4": "",
+		"0000:3b:02.0": "ns/user", "0000:3b:02.1": "ns/claimant", "0000:3b:02.2": "ns/claimant", "0000:3b:02.3": "ns/claimant", "10000:e1:02.3": "ns/claimant", "0000:3b:02.4": "",
 	}, held)
 
 	k.claims = append(k.claims, claim(claimDriver, "vf-7"))

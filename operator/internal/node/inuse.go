@@ -107,7 +107,7 @@ func (k kubelet) inUse(ctx context.Context, found []v1.InterfaceExt) (map[string
 
 // pciName finds a PCI address in the name of a claimed device: names of devices are DNS
 // labels, so its colons and its dot are dashes there.
-var pciName = regexp.MustCompile(`(?:^|[^0-9a-f])([0-9a-f]{4})[-:]([0-9a-f]{2})[-:]([0-9a-f]{2})[-.]([0-7])(?:$|[^0-9a-f])`)
+var pciName = regexp.MustCompile(`(?:^|[^0-9a-f])([0-9a-f]{4,8})[-:]([0-9a-f]{2})[-:]([0-9a-f]{2})[-.]([0-7])(?:$|[^0-9a-f])`)
 
 // claimed adds the PCI functions of a claim that is prepared for a pod.
 func claimed(claim *podresources.DynamicResource, pod string, held map[string]string) error {
