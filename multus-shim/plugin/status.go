@@ -43,12 +43,13 @@ func (c *call) prerequisites(ctx context.Context) error {
 	if err := unix.Access(c.conf.CNIDir, unix.W_OK); err != nil {
 		return fmt.Errorf("cniDir %s: not writable: %w", c.conf.CNIDir, err)
 	}
+	if !c.conf.Policy.STATUSAsksAPI { // pods without further networks need neither server nor credentials
+		return nil
+	}
 	client, err := c.api()
 	switch {
 	case err != nil:
 		return err
-	case !c.conf.Policy.STATUSAsksAPI:
-		return nil
 	case client == nil:
 		return errors.New("statusRequiresAPI: no API server is configured")
 	}

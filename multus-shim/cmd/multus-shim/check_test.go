@@ -76,7 +76,7 @@ func TestStatusOfOurOwn(t *testing.T) {
 		"configuration":   {map[string]any{"statusPolicy": "x"}, "statusPolicy"},
 		"default network": {map[string]any{"clusterNetwork": "/does/not/exist"}, "clusterNetwork"},
 		"readiness file":  {map[string]any{"readinessindicatorfile": "/does/not/exist"}, "not ready"},
-		"kubeconfig":      {map[string]any{"kubeconfig": "/does/not/exist"}, "kubeconfig"},
+		"kubeconfig":      {map[string]any{"kubeconfig": "/does/not/exist", "statusRequiresAPI": true}, "kubeconfig"},
 		"state directory": {map[string]any{"cniDir": "/dev/null/x"}, "cniDir"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,6 +101,20 @@ func TestStatusMayDependOnTheAPI(t *testing.T) {
 	e.must("STATUS")
 	e.conf["statusRequiresAPI"] = true
 	e.mustFail("STATUS", types.ErrPluginNotAvailable, "503")
+}
+
+// Pods without further networks start without credentials. A runtime that is told otherwise
+// takes the node for not ready, and all its pods are evicted.
+func TestStatusWithoutCredentials(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.conf["kubeconfig"] = filepath.Join(e.dir, "gone")
+	e.must("STATUS")
+	e.must("ADD")
+	e.must("DEL")
+	require.NoError(t, os.WriteFile(filepath.Join(e.dir, "gone"), []byte("apiVersion: v1\nclusters: [{na"), 0o600))
+	e.must("STATUS")
+	e.must("ADD")
 }
 
 func TestReadinessFile(t *testing.T) {
