@@ -119,6 +119,8 @@ func (c *checker) plugin(where string, text []byte) {
 	c.seen++
 	if d.DeviceID == nil {
 		text = append([]byte(`{"deviceID": "0000:00:00.0", `), strings.TrimLeft(string(text), " \t\r\n{")...)
+	} else {
+		fmt.Fprintf(c.out, "%s: names a device of its own: ADD refuses it if a device plugin offers it or another pod has it\n", where)
 	}
 	r, err := request.Parse(text, "")
 	if err == nil {

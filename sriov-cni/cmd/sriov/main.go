@@ -109,8 +109,9 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) > 1 && args[1] == "install" {
 		return install.Run(ctx, args[2:], stdout)
 	}
-	if len(args) > 1 && args[1] == "check" {
-		return check(args[2:], os.Stdin, stdout)
+	toCheck := len(args) > 1 && args[1] == "check"
+	if toCheck {
+		args = args[1:]
 	}
 	flags := flag.NewFlagSet("sriov", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -125,6 +126,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	case *printVersion:
 		fmt.Fprintf(stdout, "sriov %s (CNI %s)\n", version, strings.Join(cniversion.All.SupportedVersions(), ", "))
 		return nil
+	case toCheck:
+		return check(flags.Args(), os.Stdin, stdout)
 	case flags.NArg() > 0:
 		return fmt.Errorf("unknown command %q; see -help", flags.Arg(0))
 	}
