@@ -16,7 +16,7 @@ each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 pins = for m in $(filter e2e/helm,$(NESTED)) $(PINS); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
@@ -45,7 +45,7 @@ check-generated: generate ## Fail when generated files are not what their source
 # Emulated nodes wait for their hardware nearly half of the time. Meanwhile the machine runs
 # its own tests, if it has the memory for both.
 # What fails stands at the end once more, as there may be thousands of lines behind it.
-test: check check-generated lint vuln artifacts ## Everything: what CI runs
+test: check check-generated lint vuln artifacts ## What CI runs for each change: all tiers of tests but the long one
 	@rm -f $(FAILURES)
 	@{ $(MAKE) --no-print-directory -j$$(awk '/^MemAvailable/ {print 1 + ($$2 > 8 * 1024 * 1024)}' /proc/meminfo) test-node test-here && \
 	  $(MAKE) --no-print-directory test-cluster; } || { echo '== what failed, once more:'; cat $(FAILURES); exit 1; }
