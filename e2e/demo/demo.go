@@ -43,8 +43,8 @@ var manifests embed.FS
 // Demo is the foreground of a demo.
 type Demo struct {
 	Out io.Writer
-	// Picture is where a picture of what Out showed goes, as SVG, when all went
-	// well; empty for none.
+	// Picture is where a picture of the steps and the report goes, as SVG, when all
+	// went well; empty for none.
 	Picture string
 	// Supervisor are the arguments with which this program calls Supervise; the
 	// directory follows.
@@ -82,8 +82,7 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 		{"build the images of sriovkit, and kubectl sriov", d.images},
 		{"start a control plane and a node with two SR-IOV NICs", d.start},
 		{"load the images into the node", d.load},
-		{"install multus-shim", func(ctx context.Context) error { return component.InstallMultus(ctx, d.kubectl, d.checkout) }},
-		{"install the operator and, through it, the CNI and the device plugin", d.install},
+		{"install multus-shim, the operator and, through it, the CNI and the device plugin", d.install},
 		{"policies: VFs for interfaces on one port, VFs for vfio on the other", d.policies},
 		{"networks: VLAN 100, VLAN 200, and one for vfio", d.networks},
 		{"pods", d.pods},
@@ -91,8 +90,9 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 		{"ping through the VFs", func(ctx context.Context) (err error) { pings, err = d.ping(ctx, pods); return err }},
 		{"ask kubectl sriov", func(ctx context.Context) (err error) { overview, err = d.kubectl(ctx, nil, "sriov"); return err }},
 	}
-	var shown strings.Builder
-	pulse := newPulse(io.MultiWriter(d.Out, &shown))
+	shown := &strings.Builder{}
+	fmt.Fprintln(shown, "$ make demo")
+	pulse := newPulse(d.Out)
 	defer pulse.stop()
 	d.Out = pulse
 	var titles []string
@@ -100,9 +100,15 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 		titles = append(titles, step.title)
 	}
 	paceFile := filepath.Join(filepath.Dir(d.dir), "demo-pace.json")
+	if c := connect(d.dir); c != nil { // the first run on a cluster says nothing of the next
+		c.Close()
+		paceFile = filepath.Join(filepath.Dir(d.dir), "demo-pace-standing.json")
+	}
 	last, now := readPace(paceFile), pace{}
 	for i, step := range steps {
-		fmt.Fprintf(d.Out, "[%2d/%d] %s%s\n", i+1, len(steps), step.title, last.left(titles[i:]))
+		title := fmt.Sprintf("[%2d/%d] %s", i+1, len(steps), step.title)
+		fmt.Fprintln(shown, title)
+		fmt.Fprintf(d.Out, "%s%s\n", title, last.left(titles[i:]))
 		stepBegun := time.Now()
 		if err := step.do(ctx); err != nil {
 			return d.failed(ctx, step.title, err)
@@ -113,10 +119,10 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	if err := now.write(paceFile); err != nil {
 		return err
 	}
-	report(d.Out, pods, pings)
-	fmt.Fprintf(d.Out, "\n$ kubectl sriov\n%s", overview)
+	both := io.MultiWriter(d.Out, shown)
+	report(both, pods, pings)
+	fmt.Fprintf(both, "\n$ kubectl sriov\n%s", overview)
 	fmt.Fprintf(d.Out, "\nAll of it took %.0f s. ", time.Since(begun).Seconds())
-	text := shown.String()
 	d.goOn()
 	if d.Picture == "" {
 		return nil
@@ -125,7 +131,7 @@ func (d *Demo) Up(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(picture.Draw(f, "$ make demo\n"+text), f.Close())
+	return errors.Join(picture.Draw(f, shown.String()), f.Close())
 }
 
 // goOn prints what can be done with a demo that stands.
@@ -300,15 +306,21 @@ func (d *Demo) restart(ctx context.Context) error {
 }
 
 func (d *Demo) install(ctx context.Context) error {
-	if err := component.InstallOperator(ctx, d.kubectl, d.checkout); err != nil || len(d.workloads) == 0 {
+	if err := d.installAll(ctx); err != nil || len(d.workloads) == 0 {
 		return err
 	}
 	if err := d.restart(ctx); err != nil {
 		return err
 	}
-	return errors.Join(
-		component.InstallMultus(ctx, d.kubectl, d.checkout), // to wait for them
-		component.InstallOperator(ctx, d.kubectl, d.checkout))
+	return d.installAll(ctx) // to wait for them
+}
+
+// installAll installs at once what waits for other things: the node starts their pods.
+func (d *Demo) installAll(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return component.InstallMultus(ctx, d.kubectl, d.checkout) })
+	group.Go(func() error { return component.InstallOperator(ctx, d.kubectl, d.checkout) })
+	return group.Wait()
 }
 
 // policies returns when the node offers the resources.
