@@ -46,7 +46,7 @@ func TestProbe(t *testing.T) {
 	require.NoError(t, os.WriteFile(w.config, []byte(`{"resourceList": [{}]}`), 0o600))
 	var away atomic.Bool
 	away.Store(true)
-	w.fake.PrependReactor("get", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
+	w.reactions.Add("get", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return away.Load(), nil, errors.New("connection refused")
 	})
 	w.driver = w.newDriver()

@@ -87,7 +87,7 @@ func TestAPIServerAway(t *testing.T) {
 	before := w.leftovers()
 	var away atomic.Bool
 	away.Store(true)
-	w.fake.PrependReactor("get", "resourceclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
+	w.reactions.Add("get", "resourceclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return away.Load(), nil, errors.New("connection refused")
 	})
 	_, err = w.kube.Prepare(driverName, claim)
@@ -114,7 +114,7 @@ func TestNothingIsOfferedOnAGuess(t *testing.T) {
 	node.Labels = map[string]string{"sriovkit.io/resource-mode": "dra-leaving"}
 	_, err = mode.Update(t.Context(), node, updateNow)
 	require.NoError(t, err)
-	w.fake.PrependReactor("get", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
+	w.reactions.Add("get", "nodes", func(clienttesting.Action) (bool, runtime.Object, error) {
 		reads.Add(1)
 		if forbidden.Load() { // rights of an older manifest
 			return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "node", nil)

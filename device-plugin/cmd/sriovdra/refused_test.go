@@ -157,7 +157,7 @@ func TestAPIServerSlow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 2)
 	var calls atomic.Int64
-	w.fake.PrependReactor("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+	w.reactions.Add("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if r := a.GetResource().Resource; r == "resourceclaims" && a.GetVerb() == "get" || r == "resourceslices" && a.GetVerb() == "create" {
 			calls.Add(1)
 			time.Sleep(200 * time.Millisecond)

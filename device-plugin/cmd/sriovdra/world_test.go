@@ -45,13 +45,15 @@ const (
 // unless the environment names a real one.
 type world struct {
 	testing.TB
-	api    kubernetes.Interface
-	fake   *fake.Clientset // api, unless that is a real one, see realAPI
-	kube   *kubelettest.Kubelet
-	root   string // of kubelet
-	dir    string // all other directories
-	config string
-	hands  hands
+	api  kubernetes.Interface
+	fake *fake.Clientset // api, unless that is a real one, see realAPI
+	// reactions are fake's.
+	reactions *kubelettest.Reactions
+	kube      *kubelettest.Kubelet
+	root      string // of kubelet
+	dir       string // all other directories
+	config    string
+	hands     hands
 
 	orphansEvery time.Duration
 	looks        atomic.Int64 // of the driver at kubelet's pods
@@ -99,7 +101,7 @@ func newWorld(t testing.TB, pfs, vfs int) *world {
 		require.NoError(t, err)
 	} else {
 		w.fake = fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", UID: "n"}})
-		kubelettest.NameSlices(w.fake)
+		w.reactions = kubelettest.NameSlices(w.fake)
 		w.api = w.fake
 	}
 	w.newKubelet()

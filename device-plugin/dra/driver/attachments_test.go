@@ -25,7 +25,7 @@ func TestAttachmentIsToldAgain(t *testing.T) {
 	c := n.claim(vf0)
 	require.Empty(t, n.prepare(c))
 	var refused atomic.Int32
-	n.api.PrependReactor("update", "resourceclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
+	n.reactions.Add("update", "resourceclaims", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return refused.Add(1) == 1, nil, errors.New("away")
 	})
 	require.NoError(t, os.MkdirAll(filepath.Join(n.dir, "attachments"), 0o755))

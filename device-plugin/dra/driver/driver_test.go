@@ -48,13 +48,14 @@ const (
 // the test.
 type node struct {
 	*driver.Driver
-	opts   driver.Options
-	t      *testing.T
-	api    *fake.Clientset
-	host   *libsriov.Host
-	config config.Config
-	dir    string
-	kube   *grpc.ClientConn
+	opts      driver.Options
+	t         *testing.T
+	api       *fake.Clientset
+	reactions *kubelettest.Reactions
+	host      *libsriov.Host
+	config    config.Config
+	dir       string
+	kube      *grpc.ClientConn
 }
 
 func start(t *testing.T) *node {
@@ -70,7 +71,7 @@ func start(t *testing.T) *node {
 		{"resourceName": "dpdk", "selectors": {"drivers": ["vfio-pci"]}, "linkHealth": true}]}`), "example.com")
 	require.NoError(t, err)
 	n := &node{t: t, host: h, config: cfg, dir: dir, api: fake.NewClientset(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1", UID: "n1"}})}
-	kubelettest.NameSlices(n.api)
+	n.reactions = kubelettest.NameSlices(n.api)
 	n.opts = driver.Options{
 		Name: name, Node: "node-1", Client: n.api,
 		PluginDir: filepath.Join(dir, "plugin"), RegistryDir: filepath.Join(dir, "registry"), AttachmentsDir: filepath.Join(dir, "attachments"),
@@ -207,7 +208,7 @@ func TestAPIWithoutTaints(t *testing.T) {
 	n := start(t)
 	var upgraded atomic.Bool
 	for _, verb := range []string{"create", "update"} {
-		n.api.PrependReactor(verb, "resourceslices", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		n.reactions.Add(verb, "resourceslices", func(a clienttesting.Action) (bool, runtime.Object, error) {
 			s := a.(clienttesting.CreateAction).GetObject().(*resourceapi.ResourceSlice)
 			for i := range s.Spec.Devices {
 				if !upgraded.Load() {

@@ -41,7 +41,7 @@ func TestReady(t *testing.T) {
 
 	var away atomic.Bool
 	away.Store(true)
-	n.api.PrependReactor("update", "resourceslices", func(clienttesting.Action) (bool, runtime.Object, error) {
+	n.reactions.Add("update", "resourceslices", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return away.Load(), nil, errors.New("connection refused")
 	})
 	n.Update(t.Context(), n.noCarrier())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -151,9 +152,39 @@ func (k *Kubelet) Unprepare(driver string, claim *resourceapi.ResourceClaim) err
 // Forget is a kubelet that has lost its checkpoint: it knows of no claim.
 func (k *Kubelet) Forget() { k.update(func() { k.prepared = nil }) }
 
+// Reactions are what a fake API server does first. Unlike those of client-go's chain they may
+// be added while it is in use.
+type Reactions struct {
+	mu   sync.Mutex
+	list []clienttesting.Reactor
+}
+
+// Add puts a reaction before the others; verb and resource may be "*".
+func (r *Reactions) Add(verb, resource string, f clienttesting.ReactionFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append([]clienttesting.Reactor{&clienttesting.SimpleReactor{Verb: verb, Resource: resource, Reaction: f}}, r.list...)
+}
+
+func (r *Reactions) react(a clienttesting.Action) (handled bool, out runtime.Object, err error) {
+	r.mu.Lock()
+	list := r.list
+	r.mu.Unlock()
+	for _, one := range list {
+		if !one.Handles(a) {
+			continue
+		}
+		if handled, out, err = one.React(a); handled {
+			break
+		}
+	}
+	return handled, out, err
+}
+
 // NameSlices has a fake API server name ResourceSlices as a real one does, and store none in a
-// dry run.
-func NameSlices(api *fake.Clientset) {
+// dry run. What is added to the reactions comes before.
+func NameSlices(api *fake.Clientset) *Reactions {
+	var first Reactions
 	api.PrependReactor("create", "resourceslices", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if s := a.(clienttesting.CreateAction).GetObject().(*resourceapi.ResourceSlice); s.Name == "" {
 			s.Name = s.GenerateName + rand.String(5)
@@ -164,4 +195,6 @@ func NameSlices(api *fake.Clientset) {
 		}
 		return false, nil, nil
 	})
+	api.PrependReactor("*", "*", first.react)
+	return &first
 }
