@@ -123,6 +123,10 @@ func startPlane(ctx context.Context, config controlplane.Config, install ...func
 			return nil, errors.Join(fmt.Errorf("kubectl %v: %w: %s", args, err, out), plane.Close())
 		}
 	}
+	// A program that starts before its kinds are served ends, and nobody here starts it again.
+	if out, err := plane.Kubectl(ctx, nil, "wait", "crd", "--all", "--for=condition=Established", "--timeout=5m"); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %s", err, out), plane.Close())
+	}
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1.AddToScheme, nad.AddToScheme} {
 		if err := add(c.scheme); err != nil {
 			return nil, err
@@ -166,7 +170,7 @@ func (c *cluster) operator(change func(*env.Operator)) (mgr ctrl.Manager, err er
 	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
 		mgr, err = controller.New(c.as("sriov-network-operator", nil), opts, images, ctrl.Options{
 			Scheme: c.scheme, Metrics: metricsserver.Options{BindAddress: "0"}, LeaderElection: true, LeaderElectionReleaseOnCancel: true,
-			LeaderElectionID: "sriovkit-operator", LeaderElectionNamespace: ns,
+			LeaderElectionID: "sriovkit-operator", LeaderElectionNamespace: ns, LeaseDuration: new(30 * time.Minute), RenewDeadline: new(10 * time.Minute),
 			Controller: config.Controller{SkipNameValidation: new(true)}, // replicas share this process
 		})
 		if err == nil || time.Now().After(deadline) {

@@ -106,7 +106,7 @@ func TestChangedAndChangedBackBehindALateWatch(t *testing.T) {
 	c, err := startPlane(t.Context(), controlplane.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, "operator", "-kubeconfig", c.late(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address=0")
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, arguments(c.late(t))...)
 	cmd.Env = []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test", "CREATE_DEFAULT_CONFIG=true"}
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {

@@ -41,7 +41,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			// Nobody here starts a program again that ends because its kinds are not served yet.
 			out, err := c.plane.Kubectl(ctx, nil, "wait", "crd", "--all", "--for=condition=Established", "--timeout=5m")
 			require.NoError(t, err, out)
-			cmd := c.netns.Command(context.WithoutCancel(t.Context()), program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address=0")
+			cmd := c.netns.Command(context.WithoutCancel(t.Context()), program, arguments(c.kubeconfig(t))...)
 			cmd.Env = []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test", "CREATE_DEFAULT_CONFIG=true"}
 			require.NoError(t, cmd.Start())
 			t.Cleanup(func() { // it may have ended with its lease

@@ -34,7 +34,7 @@ func TestMetricsAreForReaders(t *testing.T) {
 	require.NoError(t, err)
 	address := l.Addr().String()
 	require.NoError(t, l.Close())
-	cmd := exec.CommandContext(t.Context(), buildOperator(t), "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address", address, "-metrics-secure", "-health-probe-bind-address=0", "-webhook-bind-address=0")
+	cmd := exec.CommandContext(t.Context(), buildOperator(t), arguments(c.kubeconfig(t), "-metrics-bind-address", address, "-metrics-secure")...)
 	cmd.Env = []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix}
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {

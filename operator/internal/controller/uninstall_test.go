@@ -31,7 +31,7 @@ import (
 // called. In this process it would share its metrics with the tests' own operator.
 func (c *cluster) run(t *testing.T, program string, env ...string) (stop func()) {
 	t.Helper()
-	cmd := c.netns.Command(context.WithoutCancel(t.Context()), program, "operator", "-kubeconfig", c.kubeconfig(t), "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address="+c.address)
+	cmd := c.netns.Command(context.WithoutCancel(t.Context()), program, arguments(c.kubeconfig(t), "-webhook-bind-address="+c.address)...)
 	cmd.Env = slices.Concat(env, []string{"NAMESPACE=" + ns, "RESOURCE_PREFIX=" + prefix, "SRIOV_NETWORK_CONFIG_DAEMON_IMAGE=operator:test"})
 	var log bytes.Buffer
 	cmd.Stderr = &log
@@ -52,6 +52,15 @@ func (c *cluster) run(t *testing.T, program string, env ...string) (stop func())
 		}
 	})
 	return stop
+}
+
+// arguments of the program. Nobody here starts it again if it loses its lease because the
+// machine is too busy to renew that in time.
+func arguments(kubeconfig string, more ...string) []string {
+	return append([]string{
+		"operator", "-kubeconfig", kubeconfig, "-metrics-bind-address=0", "-health-probe-bind-address=0", "-webhook-bind-address=0",
+		"-leader-elect-lease-duration=30m", "-leader-elect-renew-deadline=10m",
+	}, more...)
 }
 
 // buildOperator builds the program as it is shipped.
