@@ -100,6 +100,20 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 			require.Len(t, d.Spec.Template.Spec.Containers, 1)
 			require.Equal(t, []string{"sriov-network-operator"}, d.Spec.Template.Spec.Containers[0].Command)
 			require.NoError(t, c.Get(ctx, client.ObjectKey{Name: "sriov-network-config-daemon"}, &rbacv1.ClusterRole{}))
+			if name != "kustomize" {
+				return
+			}
+			t.Log("and over again: the DaemonSet is one that this operator knows")
+			kubectl("", tc.over...)
+			defer c.run(t, program)()
+			c.eventually(t, func(t *assert.CollectT) {
+				var ds appsv1.DaemonSet
+				require.NoError(t, c.Get(ctx, client.ObjectKey{Namespace: ns, Name: "sriov-network-config-daemon"}, &ds))
+				require.Len(t, ds.Spec.Template.Spec.Containers, 1)
+				require.Equal(t, "operator:test", ds.Spec.Template.Spec.Containers[0].Image)
+				require.Equal(t, "/sriovkit-operator", ds.Spec.Template.Spec.Containers[0].Command[0])
+				require.True(t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKey{Name: "sriov-network-config-daemon"}, &rbacv1.ClusterRole{})))
+			})
 		})
 	}
 }
