@@ -4,6 +4,8 @@ package demo
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	ossignal "os/signal"
@@ -33,21 +35,21 @@ func TestTakeLock(t *testing.T) {
 	require.NoError(t, third.Close())
 }
 
-// standIn makes TestStandIn be a supervisor.
+// standIn makes this program a supervisor whose cluster is never ready.
 const standIn = "SRIOVKIT_TEST_SUPERVISOR"
 
-// TestStandIn is a supervisor whose cluster is never ready.
-func TestStandIn(t *testing.T) {
+func TestMain(m *testing.M) {
 	if os.Getenv(standIn) == "" {
-		t.Skip("is the other process of TestInterruptedLaunch")
+		os.Exit(m.Run())
 	}
 	over := make(chan os.Signal, 1)
 	ossignal.Notify(over, syscall.SIGTERM)
-	progress := os.NewFile(3, "progress")
-	_, err := progress.WriteString("begun\n")
-	require.NoError(t, err)
+	_, err := os.NewFile(3, "progress").WriteString("begun\n")
 	<-over
-	require.NoError(t, os.RemoveAll(os.Args[len(os.Args)-1]))
+	if err = errors.Join(err, os.RemoveAll(os.Args[len(os.Args)-1])); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // TestInterruptedLaunch: whatever the supervisor has come to, Down finds and ends it, and
@@ -55,7 +57,6 @@ func TestStandIn(t *testing.T) {
 func TestInterruptedLaunch(t *testing.T) {
 	t.Setenv("SRIOVKIT_CACHE", t.TempDir())
 	t.Setenv(standIn, "1")
-	args := []string{"-test.run=^TestStandIn$"}
 	dir, err := Dir()
 	require.NoError(t, err)
 	for name, when := range map[string]func(cancel func()) io.Writer{
@@ -63,9 +64,9 @@ func TestInterruptedLaunch(t *testing.T) {
 		"when it is there": func(cancel func()) io.Writer { return writer(func() { cancel() }) },
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := launch(ctx, dir, when(cancel), args...)
+		_, err := launch(ctx, dir, when(cancel))
 		require.ErrorIs(t, err, context.Canceled, name)
-		_, err = launch(t.Context(), dir, io.Discard, args...)
+		_, err = launch(t.Context(), dir, io.Discard)
 		require.ErrorIs(t, err, errRunning, name)
 		supervisor := pid(dir)
 		require.DirExists(t, filepath.Join("/proc", supervisor), name)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sriovkit/sriovkit/e2e/cluster"
 	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
@@ -37,10 +38,12 @@ func TestLongTakeover(t *testing.T) {
 	before := picture()
 
 	t.Log("theirs over ours")
-	e.apply(string(theirs))
-	e.until("only theirs is to run", func() bool {
-		return images("name=sriov-network-operator") == "upstream.test/operator:1" &&
-			images("app=sriov-network-operator") == "" && strings.Contains(images("app=sriov-network-config-daemon"), "upstream.test")
+	e.apply(strings.NewReplacer("upstream.test/operator:1", cluster.BusyboxImage, "upstream.test/daemon:1", cluster.BusyboxImage,
+		"command: [sriov-network-operator]", "command: [sleep, infinity]", "command: [sriov-network-config-daemon]", "command: [sleep, infinity]").Replace(string(theirs)))
+	// What runs of theirs is a program that does nothing: their images are not here. Nobody
+	// reconciles the daemons then, which have what the last of the two wrote.
+	e.until("theirs runs alone", func() bool {
+		return images("name=sriov-network-operator") == cluster.BusyboxImage && images("app=sriov-network-operator") == ""
 	})
 	require.Equal(t, before, picture())
 
@@ -48,7 +51,7 @@ func TestLongTakeover(t *testing.T) {
 	e.kubectl("apply", "-k", filepath.Join(checkout, "operator/config"))
 	e.until("their rights and daemons are gone", func() bool {
 		left := e.get("clusterroles", "-o", "name") + images("app=sriov-network-config-daemon")
-		return !strings.Contains(left, "sriov-network-config-daemon") && !strings.Contains(left, "upstream.test") && strings.Contains(left, "sriovkit/operator")
+		return !strings.Contains(left, "sriov-network-config-daemon") && !strings.Contains(left, cluster.BusyboxImage) && strings.Contains(left, "sriovkit/operator")
 	})
 	require.NoError(t, component.InstallOperator(e.ctx, e.Kubectl, checkout))
 	require.Equal(t, before, picture())

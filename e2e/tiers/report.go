@@ -125,11 +125,12 @@ func (r *Report) repeat(text string) {
 	}
 }
 
-// skipped judges a test that was skipped. One of another tier is meant to be.
+// skipped judges a test that was skipped. One of another tier is meant to be, and one that
+// runs inside a node is on this machine.
 func (r *Report) skipped(id testID) {
 	top, _, isSubtest := strings.Cut(id.test, "/")
 	for _, f := range r.Functions {
-		if f.Package == id.pkg && f.Name == top && f.Tier() != r.Tier && !isSubtest {
+		if f.Package == id.pkg && f.Name == top && (f.Tier() != r.Tier || slices.Contains(f.Guards, inNode)) && !isSubtest {
 			return
 		}
 	}

@@ -101,6 +101,20 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// Tests that run inside nodes are skipped beside them.
+func TestReportOfNodes(t *testing.T) {
+	t.Parallel()
+	functions := []tiers.Function{
+		{Package: "p", Name: "TestNodeA", Kind: tiers.Test, Guards: []string{house + "libsriov/sriovtest.NeedNode"}},
+		{Package: "p", Name: "TestNodeB", Kind: tiers.Test, Guards: []string{house + "e2e/vm.Need"}},
+	}
+	read := func(lines ...[3]string) error {
+		return (&tiers.Report{Tier: tiers.Node, Functions: functions}).Read(strings.NewReader(events(lines...)), &strings.Builder{})
+	}
+	require.NoError(t, read([3]string{"skip", "TestNodeA"}, [3]string{"pass", "TestNodeB"}))
+	require.ErrorContains(t, read([3]string{"pass", "TestNodeA"}, [3]string{"skip", "TestNodeB"}), "1 tests were skipped")
+}
+
 // What failed can be read after all that came later, in runs that print everything at once, too.
 func TestReportRepeatsFailures(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/k8snetworkplumbingwg/govdpa/pkg/kvdpa"
 	"golang.org/x/sys/unix"
@@ -27,9 +28,21 @@ func Parents() ([]Parent, error) {
 	return parents, nil
 }
 
-// Devices lists the vDPA devices.
+const (
+	looks        = 20
+	betweenLooks = 10 * time.Millisecond
+)
+
+// Devices lists the vDPA devices. One that is being removed meanwhile is waited for, 0.2 s
+// at most.
 func Devices() ([]Device, error) {
 	all, err := kvdpa.ListVdpaDevices()
+	// A virtio device that is being removed is still in its parent's directory and no more
+	// on its bus, which govdpa takes for an error. A moment later it is in neither.
+	for look := 1; err != nil && !errors.Is(err, unix.ENOENT) && look < looks; look++ {
+		time.Sleep(betweenLooks)
+		all, err = kvdpa.ListVdpaDevices()
+	}
 	if err != nil {
 		return nil, wrap("list vDPA devices", err)
 	}

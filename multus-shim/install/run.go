@@ -86,15 +86,20 @@ func keep(ctx context.Context, o *Options, getenv func(string) string, log *slog
 	defer all.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for following := false; ; {
+	for following, missed := false, false; ; {
 		// Subscribe first: a change between reading and watching is not missed.
 		if err := in.watch(watcher); err != nil {
 			return err
 		}
 		wait, err := in.sync(ctx)
+		if errors.Is(err, fs.ErrNotExist) && !missed { // a directory went since it was watched: that makes it anew
+			missed = true
+			continue
+		}
 		if err != nil {
 			return err
 		}
+		missed = false
 		if o.Once && in.configured {
 			return nil
 		}
