@@ -36,13 +36,7 @@ const (
 // Devices lists the vDPA devices. One that is being removed meanwhile is waited for, 0.2 s
 // at most.
 func Devices() ([]Device, error) {
-	all, err := kvdpa.ListVdpaDevices()
-	// A virtio device that is being removed is still in its parent's directory and no more
-	// on its bus, which govdpa takes for an error. A moment later it is in neither.
-	for look := 1; err != nil && !errors.Is(err, unix.ENOENT) && look < looks; look++ {
-		time.Sleep(betweenLooks)
-		all, err = kvdpa.ListVdpaDevices()
-	}
+	all, err := settled(kvdpa.ListVdpaDevices)
 	if err != nil {
 		return nil, wrap("list vDPA devices", err)
 	}
@@ -55,6 +49,22 @@ func Devices() ([]Device, error) {
 		devices = append(devices, device)
 	}
 	return devices, nil
+}
+
+// settled lists devices. govdpa takes one that is being removed for an error, as its files are
+// in one place still and not in another. A moment later they are in neither.
+func settled(list func() ([]kvdpa.VdpaDevice, error)) ([]kvdpa.VdpaDevice, error) {
+	all, err := list()
+	for look := 1; err != nil && !noFamily(err) && look < looks; look++ {
+		time.Sleep(betweenLooks)
+		all, err = list()
+	}
+	return all, err
+}
+
+// noFamily reports whether the kernel has no vDPA. Its files may be missing for other reasons.
+func noFamily(err error) bool {
+	return errors.Is(err, unix.ENOENT) && !errors.As(err, new(*fs.PathError))
 }
 
 // Add creates a vDPA network device, whose address and queues the driver chooses. A VF
@@ -119,7 +129,7 @@ func wrap(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, unix.ENOENT) {
+	if noFamily(err) {
 		err = fmt.Errorf("%w: %w", ErrNotSupported, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
