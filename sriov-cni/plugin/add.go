@@ -68,6 +68,9 @@ func (c *call) parse() (request.Request, error) {
 	if err != nil {
 		return r, err
 	}
+	if strings.Contains(c.IfName, "%") { // to the kernel it is a pattern, and the name another
+		return r, cnierr.New(types.ErrInvalidEnvironmentVariables, fmt.Errorf("invalid CNI_IFNAME %q: want a name without %%", c.IfName), "")
+	}
 	// Where kubelet keeps its records, for one, is not known: whose device it is can't be, either.
 	if c.nodeErr != nil {
 		return r, cnierr.New(types.ErrIOFailure, c.nodeErr, nodeHint)

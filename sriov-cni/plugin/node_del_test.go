@@ -64,6 +64,12 @@ func delRestores(t *testing.T, v vf) {
 			require.NoError(t, os.Truncate(journalPath(v), 0))
 			pod.end(t)
 		}},
+		"journal's boot damaged": {conf: everything(), happen: func(t *testing.T, _ podNS) {
+			b, err := os.ReadFile(journalPath(v))
+			require.NoError(t, err)
+			require.Contains(t, string(b), `"boot":"`)
+			require.NoError(t, os.WriteFile(journalPath(v), bytes.Replace(b, []byte(`"boot":"`), []byte(`"boot":"x`), 1), 0o600))
+		}},
 		"marker lost": {conf: everything(), happen: func(t *testing.T, _ podNS) {
 			require.NoError(t, os.Remove(filepath.Join(stateDir, "pci", v.Address.String())))
 		}},

@@ -28,7 +28,7 @@ func (c *call) status(ctx context.Context) error {
 	for !state.Exists(dir) && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)
 	}
-	if err := unix.Access(dir, unix.W_OK); err != nil {
+	if err := unix.Access(dir+"/.", unix.W_OK); err != nil { // a file in its place is none
 		return notReady(&os.PathError{Op: "write to", Path: dir, Err: err}, "state is kept in "+c.StateDir)
 	}
 	ipam := c.conf.IPAM.Type

@@ -118,14 +118,17 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 	if marker == "" && rec.Device == "" {
 		if j, err = r.Store.Journal(a); err == nil && j.Owner == c.Attachment {
 			if inPod, err := r.hasInPod(c, a); inPod || err != nil {
+				j.Identity = state.Identity{}
 				return j, inPod, err
 			}
 		}
 	}
 	j, err = r.Store.LoadJournal(a, marker)
 	switch {
+	case err == nil && j.Owner == c.Attachment:
+		return r.identified(j, c)
 	case err == nil:
-		return j, j.Owner == c.Attachment, nil
+		return j, false, nil
 	case errors.Is(err, state.ErrDamaged):
 		// Only the record is left to go by; one of ours has all but the flags.
 	case !errors.Is(err, fs.ErrNotExist):
@@ -161,6 +164,19 @@ func (r Repairer) Held(a libsriov.Address, rec state.Record, c Claimant) (j stat
 	}
 	j, err = r.journalOf(rec, c.Attachment, c.NetNS)
 	return j, err == nil, cnierr.IO(err)
+}
+
+// identified is an attachment's journal. One of another function that had the VF's address
+// before is nothing to go by, unless the pod has the VF: then its identity alone is damaged.
+func (r Repairer) identified(j state.Journal, c Claimant) (state.Journal, bool, error) {
+	if id, err := r.Host.Identify(j.Device); err != nil || id == j.Identity {
+		return j, true, nil // Restore looks again
+	}
+	inPod, err := r.hasInPod(c, j.Device)
+	if inPod {
+		j.Identity = state.Identity{}
+	}
+	return j, err == nil, err
 }
 
 // stillHas is the path of the namespace in which an attachment, of which there is a record

@@ -4,6 +4,7 @@ package state
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"unicode"
@@ -31,14 +32,14 @@ func (j Journal) sound(a libsriov.Address) error {
 		return fmt.Errorf("it is of %s", j.Device)
 	case j.Owner.ContainerID == "" || j.Owner.IfName == "":
 		return fmt.Errorf("owner %q, %q", j.Owner.ContainerID, j.Owner.IfName)
-	case j.VFIndex < 0 || !isEthernet(j.Before.MAC) || !isVLAN(j.Before.VLAN):
-		return fmt.Errorf("VF %d with mac %s, vlan %v", j.VFIndex, j.Before.MAC, j.Before.VLAN)
+	case j.VFIndex < 0 || !isState(j.Before) || !isState(j.Want):
+		return fmt.Errorf("VF %d with %v, %v wanted", j.VFIndex, j.Before.Split(), j.Want.Split())
 	}
 	l := j.Link
 	if l == nil {
 		return nil
 	}
-	if !isName(l.Name) || l.Index < 0 || l.MTU < 0 || l.MTU > maxMTU || !isEthernet(net.HardwareAddr(l.MAC)) || !isEthernet(net.HardwareAddr(l.Broadcast)) || l.Alias != nil && len(*l.Alias) > maxAlias {
+	if !isName(l.Name) || l.Index < 0 || l.Index > math.MaxInt32 || l.MTU < 0 || l.MTU > maxMTU || !isEthernet(net.HardwareAddr(l.MAC)) || !isEthernet(net.HardwareAddr(l.Broadcast)) || l.Alias != nil && len(*l.Alias) > maxAlias {
 		return fmt.Errorf("interface %d %.40q with mtu %d, mac %.40s", l.Index, l.Name, l.MTU, net.HardwareAddr(l.MAC))
 	}
 	for _, name := range l.AltNames {
@@ -58,12 +59,21 @@ func (r Record) sound() bool {
 		}
 	}
 	return r.VFIndex >= 0 && (b.HostIFName == "" || isName(b.HostIFName)) && b.MTU >= 0 && b.MTU <= maxMTU &&
-		b.Vlan >= 0 && b.Vlan <= maxVLAN && b.VlanQoS >= 0 && b.VlanQoS <= 7 && b.MinTxRate >= 0 && b.MaxTxRate >= 0
+		b.Vlan >= 0 && b.Vlan <= maxVLAN && b.VlanQoS >= 0 && b.VlanQoS <= 7 && (b.Vlan == 0 || isProto(b.VlanProto)) &&
+		b.MinTxRate >= 0 && b.MinTxRate <= math.MaxUint32 && b.MaxTxRate >= 0 && b.MaxTxRate <= math.MaxUint32
 }
 
 func isEthernet(mac net.HardwareAddr) bool { return len(mac) == 0 || len(mac) == 6 }
 
-func isVLAN(v *vfstate.VLAN) bool { return v == nil || v.ID <= maxVLAN && v.QoS <= 7 }
+func isState(s vfstate.State) bool {
+	v := s.VLAN
+	return isEthernet(s.MAC) && s.SpoofCheck <= vfstate.On && s.Trust <= vfstate.On && s.QueryRSS <= vfstate.On && s.LinkState <= vfstate.LinkDisable &&
+		(v == nil || v.QoS <= 7 && (v.ID == 0 || v.ID <= maxVLAN && isProto(int(v.Proto)))) // without a tag drivers report any
+}
+
+func isProto(p int) bool {
+	return p == 0 || p == int(vfstate.Proto8021Q) || p == int(vfstate.Proto8021AD)
+}
 
 // isName reports whether an interface can have a name: dev_valid_name in the kernel's
 // net/core/dev.c.

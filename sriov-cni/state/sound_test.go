@@ -36,6 +36,10 @@ func TestSenselessJournals(t *testing.T) {
 		"empty alternative name": func(_, l map[string]any) { l["altNames"] = []string{""} },
 		"long alias":             func(_, l map[string]any) { l["alias"] = strings.Repeat("x", 256) },
 		"VLAN of no network":     func(j, _ map[string]any) { j["before"].(map[string]any)["vlan"] = map[string]any{"id": 4096} },
+		"tag of no protocol":     func(j, _ map[string]any) { j["before"].(map[string]any)["vlan"] = map[string]any{"id": 7, "proto": 5} },
+		"trust of no meaning":    func(j, _ map[string]any) { j["before"].(map[string]any)["trust"] = 9 },
+		"link state of no kind":  func(j, _ map[string]any) { j["want"].(map[string]any)["linkState"] = 77 },
+		"index of 33 bits":       func(_, l map[string]any) { l["index"] = 1<<32 + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,7 +70,7 @@ func TestSenselessRecords(t *testing.T) {
 	text, err := os.ReadFile("../plugin/testdata/upstream-record.json")
 	require.NoError(t, err)
 	for key, values := range map[string][]any{
-		"Vlan": {-1, 4096, 99999}, "VlanQoS": {8, -1}, "MTU": {-1, 1 << 20}, "MinTxRate": {-1}, "MaxTxRate": {-5},
+		"Vlan": {-1, 4096, 99999}, "VlanQoS": {8, -1}, "MTU": {-1, 1 << 20}, "MinTxRate": {-1}, "MaxTxRate": {-5, 1 << 33}, "VlanProto": {5, 0x18100},
 		"AdminMAC": {"zz", "00:00:00:00:00:00:00:01"}, "EffectiveMAC": {"02:00:00:00:00"},
 		"HostIFName": {strings.Repeat("x", 16), "a/b", "..", "a b"},
 	} {
@@ -80,6 +84,7 @@ func TestSenselessRecords(t *testing.T) {
 			require.Equal(t, "net-a", got.Name)
 			before := maps.Clone(r["OrigVfState"].(map[string]any))
 			require.Contains(t, before, key)
+			before["Vlan"] = 7
 			before[key] = value
 			r["OrigVfState"] = before
 			require.NoError(t, Save(s.Dir+"/c0ffee-net1", r))

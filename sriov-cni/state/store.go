@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -72,7 +73,7 @@ var ErrDamaged = errors.New("damaged state file")
 // Load reads a state file into v; the error wraps fs.ErrNotExist or ErrDamaged.
 func Load(path string, v any) error {
 	b, err := file.Read(path)
-	if err != nil && !errors.Is(err, unix.EFBIG) {
+	if err != nil && !isNoFile(err) {
 		return err
 	}
 	if err == nil {
@@ -82,6 +83,12 @@ func Load(path string, v any) error {
 		return fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
 	return nil
+}
+
+// isNoFile reports whether an error says that something else has a file's place: a device, a
+// directory, a socket. (A link to itself may as well be the directory's.)
+func isNoFile(err error) bool {
+	return slices.ContainsFunc([]unix.Errno{unix.EFBIG, unix.EISDIR, unix.ENXIO}, func(e unix.Errno) bool { return errors.Is(err, e) })
 }
 
 // LoadJournal is Load for the journal of a VF with a marker, "" for none. A
@@ -250,11 +257,14 @@ func Remove(paths ...string) error {
 }
 
 // Marker reads the path of the namespace that a VF was given to; "" if there is
-// no marker.
+// no marker, and what is no path if it is damaged.
 func (s Store) Marker(a libsriov.Address) (string, error) {
 	b, err := file.Read(s.MarkerPath(a))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
+	}
+	if isNoFile(err) {
+		return "no file", nil
 	}
 	return strings.TrimSpace(string(b)), err
 }

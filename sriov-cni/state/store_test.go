@@ -4,6 +4,7 @@ package state
 
 import (
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -70,15 +71,29 @@ func TestJournalOutOfDate(t *testing.T) {
 	}
 }
 
-// A FIFO has nobody wait, a device without end fills no memory: both are damaged files.
+// A FIFO has nobody wait, a device without end fills no memory: whatever has the place of a
+// file is a damaged one.
 func TestOddFiles(t *testing.T) {
 	t.Parallel()
 	s := Store{Dir: t.TempDir()}
 	fifo, zero := filepath.Join(s.Dir, "fifo"), filepath.Join(s.Dir, "zero")
 	require.NoError(t, unix.Mkfifo(fifo, 0o600))
 	require.NoError(t, os.Symlink("/dev/zero", zero))
-	for _, path := range []string{fifo, zero} {
+	socket, dir := filepath.Join(s.Dir, "socket"), filepath.Join(s.Dir, "dir")
+	l, err := net.Listen("unix", socket)
+	require.NoError(t, err)
+	defer l.Close()
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	for _, path := range []string{fifo, zero, socket, dir} {
 		_, err := s.Record(path)
 		require.ErrorIs(t, err, ErrDamaged, path)
 	}
+	a := exampleJournal().Device
+	require.NoError(t, os.MkdirAll(s.MarkerPath(a), 0o700))
+	marker, err := s.Marker(a)
+	require.NoError(t, err)
+	require.NotEmpty(t, marker)
+	require.False(t, filepath.IsAbs(marker))
+	require.NoError(t, Remove(s.MarkerPath(a), dir))
+	require.False(t, Exists(s.MarkerPath(a)) || Exists(dir))
 }
