@@ -5,11 +5,15 @@ package matrix
 import (
 	"context"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sriovkit/sriovkit/e2e/artifact"
 )
 
 func TestTally(t *testing.T) {
@@ -52,6 +56,43 @@ func TestJudge(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, (&tally{passed: 1, failed: []string{"TestNodeA"}}).judge(ctx, failed), context.Canceled)
+}
+
+// TestRun: what other suites came to is told beside one that did not end.
+func TestRun(t *testing.T) {
+	setVersions(t)
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "e2e"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go"), []byte(`#!/bin/sh
+case "$*" in
+*"-suite good") echo "good: up after 1s, kernel 6.1.0-1, 2 igb ports"; echo "good: --- PASS: TestNodeA (0s)" ;;
+*) echo "bad: --- PASS: TestNodeB (0s)"; exit 1 ;;
+esac
+`), 0o700))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	p := Plan{Checkout: dir, Suites: []string{"bad", "good"}, Out: io.Discard}
+	row, err := p.Run(t.Context(), Combination{Kernel: "6.1"})
+	require.ErrorContains(t, err, "suite bad: exit status 1, and of 1 tests none has failed")
+	require.Equal(t, "good 1", row.Node)
+	require.Equal(t, "6.1.0-1", row.Kernel)
+}
+
+// setVersions brings the versions back that a combination chooses.
+func setVersions(t *testing.T) {
+	for _, v := range []string{artifact.KernelVariable, artifact.KubernetesVariable, artifact.ContainerdVariable} {
+		t.Setenv(v, "")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	setVersions(t)
+	c := Combination{Kernel: "6.1", Kubernetes: "1.34", Containerd: "1.7"}
+	require.NoError(t, c.Check(t.Context()))
+	require.Equal(t, "kernel 6.1, Kubernetes 1.34, containerd 1.7", c.String())
+	require.Equal(t, "the default versions", Combination{}.String())
+	require.ErrorContains(t, Combination{Kernel: "5"}.Check(t.Context()), `SRIOVKIT_KERNEL is "5", want one of 6.1, `)
+	require.ErrorContains(t, Combination{Kubernetes: "1.3"}.Check(t.Context()), `SRIOVKIT_KUBERNETES is "1.3", want one of 1.34, `)
+	require.ErrorContains(t, Combination{Kubernetes: "1.34", Containerd: "1.6"}.Check(t.Context()), `SRIOVKIT_CONTAINERD is "1.6", want one of 1.7, `)
 }
 
 func TestUpdate(t *testing.T) {

@@ -4,6 +4,7 @@ package matrix
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,40 +30,63 @@ type Plan struct {
 // Combination is one column of versions; empty is the default.
 type Combination struct{ Kernel, Kubernetes, Containerd string }
 
-// Run tries one combination. Tests that fail are in the row; an error is that there is
-// nothing to tell.
-func (p Plan) Run(ctx context.Context, c Combination) (Row, error) {
-	for variable, value := range map[string]string{
-		artifact.KernelVariable: c.Kernel, artifact.KubernetesVariable: c.Kubernetes, artifact.ContainerdVariable: c.Containerd,
-	} {
-		if err := os.Setenv(variable, value); err != nil {
-			return Row{}, err
+func (c Combination) String() string {
+	var named []string
+	for _, v := range [][2]string{{"kernel", c.Kernel}, {"Kubernetes", c.Kubernetes}, {"containerd", c.Containerd}} {
+		if v[1] != "" {
+			named = append(named, v[0]+" "+v[1])
 		}
+	}
+	return cmp.Or(strings.Join(named, ", "), "the default versions")
+}
+
+// Check is an error if there is no such combination.
+func (c Combination) Check(ctx context.Context) error {
+	if err := c.choose(); err != nil {
+		return err
+	}
+	_, _, err := artifact.Versions(ctx)
+	return errors.Join(artifact.CheckKernel(""), err)
+}
+
+// choose makes all that this process runs use these versions.
+func (c Combination) choose() error {
+	return errors.Join(os.Setenv(artifact.KernelVariable, c.Kernel), os.Setenv(artifact.KubernetesVariable, c.Kubernetes), os.Setenv(artifact.ContainerdVariable, c.Containerd))
+}
+
+// Run tries one combination. Tests that fail are in the row; an error is that there is
+// nothing to tell of some, and the row has the others.
+func (p Plan) Run(ctx context.Context, c Combination) (Row, error) {
+	if err := c.choose(); err != nil {
+		return Row{}, err
 	}
 	row := Row{Date: time.Now().Format(time.DateOnly)}
 	var suites []string
+	var failures []error
 	for _, s := range p.Suites {
 		t, err := p.tests(ctx, "node", "./node", "-run", "^TestNodeSuites", "-args", "-suite", s)
 		if err != nil {
-			return row, fmt.Errorf("suite %s: %w", s, err)
+			failures = append(failures, fmt.Errorf("suite %s: %w", s, err))
+		}
+		if ctx.Err() != nil {
+			return Row{}, err
+		} else if err != nil {
+			continue
 		}
 		row.Kernel = t.kernel
 		suites = append(suites, s+" "+t.verdict())
 	}
 	row.Node = strings.Join(suites, "; ")
 	if p.Cluster == "" {
-		return row, nil
-	}
-	var err error
-	if row.Kubernetes, row.Containerd, err = artifact.Versions(ctx); err != nil {
-		return row, err
+		return row, errors.Join(failures...)
 	}
 	t, err := p.tests(ctx, "cluster", "./features", "-run", p.Cluster)
 	if err != nil {
-		return row, fmt.Errorf("cluster: %w", err)
+		return row, errors.Join(append(failures, fmt.Errorf("cluster: %w", err))...)
 	}
 	row.Kernel, row.Cluster = t.kernel, t.verdict()
-	return row, nil
+	row.Kubernetes, row.Containerd, err = artifact.Versions(ctx)
+	return row, errors.Join(append(failures, err)...)
 }
 
 func (p Plan) tests(ctx context.Context, tier, pkg string, args ...string) (*tally, error) {

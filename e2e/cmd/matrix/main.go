@@ -34,7 +34,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("matrix", flag.ContinueOnError)
 	kernels := flags.String("kernels", strings.Join(artifact.Kernels(), ","), "kernels, by commas")
-	kubernetes := flags.String("kubernetes", "", "versions of Kubernetes, by commas, such as 1.36,1.35, that the cluster tests run on as well, with the default kernel; each takes minutes to compile once")
+	kubernetes := flags.String("kubernetes", "", "versions of Kubernetes, by commas, such as 1.36 or, with another containerd, 1.34+1.7, that the cluster tests run on as well, with the default kernel; each takes minutes to compile once")
 	containerd := flags.String("containerd", "", "versions of containerd, by commas, such as 1.7, likewise")
 	suites := flags.String("suites", "sriov-cni,libsriov,device-plugin,operator", "suites of tests in nodes, by commas; empty is none")
 	cluster := flags.String("cluster", "^(TestClusterVFs|TestClusterNADs|TestClusterVFIO|TestClusterDrain|TestClusterReboot)$", "tests on clusters; empty is none")
@@ -55,7 +55,9 @@ func run(ctx context.Context, args []string) error {
 		}
 		row, err := p.Run(ctx, c)
 		if err != nil {
-			failures = append(failures, fmt.Errorf("%+v: %w", c, err))
+			failures = append(failures, fmt.Errorf("%s: %w", c, err))
+		}
+		if row.Node+row.Cluster == "" {
 			return
 		}
 		rows = append(rows, row.String())
@@ -63,15 +65,27 @@ func run(ctx context.Context, args []string) error {
 			failures = append(failures, matrix.Update(filepath.Join(checkout, *readme), row))
 		}
 	}
+	var all []matrix.Combination
 	for _, k := range list(*kernels) {
-		try(plan, matrix.Combination{Kernel: k})
+		all = append(all, matrix.Combination{Kernel: k})
 	}
-	plan.Suites = nil
 	for _, v := range list(*kubernetes) {
-		try(plan, matrix.Combination{Kubernetes: v})
+		k, c, _ := strings.Cut(v, "+")
+		all = append(all, matrix.Combination{Kubernetes: k, Containerd: c})
 	}
 	for _, v := range list(*containerd) {
-		try(plan, matrix.Combination{Containerd: v})
+		all = append(all, matrix.Combination{Containerd: v})
+	}
+	for _, c := range all { // the last is reached after hours
+		if err := c.Check(ctx); err != nil {
+			return err
+		}
+	}
+	for _, c := range all {
+		if c.Kernel == "" {
+			plan.Suites = nil
+		}
+		try(plan, c)
 	}
 	fmt.Print(strings.Join(rows, ""))
 	return errors.Join(failures...)
