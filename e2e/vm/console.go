@@ -21,6 +21,7 @@ var trouble = []struct {
 	{"PF still in reset state", "a VF found its PF down: bring the PF up before creating VFs (or the node has too much memory, see Config.MemoryMiB)", false},
 	{"Kernel panic", "the kernel of the node gave up", true},
 	{"agent: ", "the agent of the node gave up", true},
+	{"I/O error, dev vd", "what the node writes to its disk finds no room in the cache directory, or that cannot be read", true},
 	{"Unable to mount root fs", "the node's kernel has no initramfs; remove the cached stages kernel and initramfs", true},
 	{"BUG: ", "the kernel of the node has a bug or was given bad hardware", false},
 	{"Out of memory: Killed", "the node ran out of memory, see Config.MemoryMiB", false},

@@ -63,7 +63,8 @@ func newMachine(c Config, node artifact.Node, a accel, agent, monitor *os.File, 
 
 func (m *machine) disk(name, path, options string) {
 	m.add("-drive", fmt.Sprintf("file=%s,format=raw,if=none,id=disk-%s,%s", path, name, options))
-	m.device("virtio-blk-pci,bus=pcie.0,drive=disk-%s,serial=%s", name, name)
+	// By default a machine stands still, without a word, when the disk below has no room.
+	m.device("virtio-blk-pci,bus=pcie.0,drive=disk-%s,serial=%s,werror=report,rerror=report", name, name)
 }
 
 func (m *machine) numa(c Config) {

@@ -38,6 +38,8 @@ const (
 	// every second or two.
 	stuckAfter   = time.Minute
 	bootAttempts = 3
+	// diskRoom is more than nodes write in the tests.
+	diskRoom = 2e9
 )
 
 var errStuck = fmt.Errorf("nothing on the console for %s", stuckAfter)
@@ -86,6 +88,9 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 		if program, err = artifact.BuildQEMU(ctx, cache); err != nil {
 			return nil, fmt.Errorf("node %s: a QEMU with virtio ports that have SR-IOV: %w", c.Name, err)
 		}
+	}
+	if err := cache.Room(diskRoom); err != nil {
+		return nil, fmt.Errorf("boot %s: %w", c.Name, err)
 	}
 	a, err := chooseAccel(ctx, cache, node, program)
 	if err != nil {
@@ -198,6 +203,7 @@ func (v *VM) start(m *machine) error {
 	v.qemu.ExtraFiles = m.files
 	v.qemu.Stdout, v.qemu.Stderr = v.console, v.console
 	v.qemu.Dir = v.scratch.Dir
+	v.qemu.Env = append(os.Environ(), "TMPDIR="+v.scratch.Dir) // of what is written to the disk
 	// QEMU's standard input is the node's console input: nobody types there.
 	stdin, err := v.qemu.StdinPipe()
 	if err != nil {
