@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/sriovkit/sriovkit/e2e/process"
 )
 
 // here is the platform of this machine.
@@ -30,6 +32,7 @@ func Compile(ctx context.Context, checkout, module, pkg, to, platform, version s
 	build := exec.CommandContext(ctx, "go", append(append([]string{"build"}, Flags(version)...), "-buildvcs=false", "-o", to, pkg)...)
 	build.Dir = filepath.Join(checkout, module)
 	build.Env = append(os.Environ(), append(Environment(), "GOOS="+system, "GOARCH="+arch)...)
+	process.Interruptible(build)
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s of %s for %s: %w\n%s", pkg, module, platform, err, out)
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,6 +64,21 @@ func startIn(cmd *exec.Cmd, netns *os.File) (home bool, err error) {
 	}
 	err = cmd.Start()
 	return unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil, err
+}
+
+// graceTime is what an interrupted program has to remove its temporary files.
+const graceTime = 3 * time.Second
+
+// Interruptible makes a program of exec.CommandContext, and all that it starts, be interrupted
+// when its context is done. What is left of it after a while is killed. Killed at once, go
+// build leaves its directory in /tmp.
+func Interruptible(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	cmd.WaitDelay = graceTime
 }
 
 // Daemon is a long-running program whose output goes to a file.

@@ -3,6 +3,7 @@
 package process_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +32,21 @@ func TestStartSurvivesThreads(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	require.NoError(t, cmd.Process.Signal(os.Interrupt), "still there")
 	require.ErrorContains(t, cmd.Wait(), "signal: interrupt")
+}
+
+// TestInterruptible: what a program has made elsewhere is gone with it, also what its children
+// have made.
+func TestInterruptible(t *testing.T) {
+	t.Parallel()
+	made := filepath.Join(t.TempDir(), "made")
+	ctx, cancel := context.WithCancel(t.Context())
+	cmd := exec.CommandContext(ctx, "sh", "-c", `sh -c 'trap "rm $0; exit 1" INT; touch $0; while :; do sleep 0.01; done' $0; exit 1`, made)
+	process.Interruptible(cmd)
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool { _, err := os.Stat(made); return err == nil }, 5*time.Minute, time.Millisecond)
+	cancel()
+	require.Error(t, cmd.Wait())
+	require.NoFileExists(t, made)
 }
 
 func TestDaemonErr(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/process"
 )
@@ -44,9 +43,6 @@ type Command struct {
 	Args  []string  // name first
 }
 
-// graceTime is what an interrupted program has to remove its temporary files.
-const graceTime = 3 * time.Second
-
 // Run runs a program and returns its standard output. Everything it prints goes
 // to the stage's log; an error carries the end of it. When ctx is done the
 // program and everything it started are interrupted, and what is left of them
@@ -64,9 +60,7 @@ func (b *Build) Run(ctx context.Context, c Command) (stdout []byte, err error) {
 	cmd.Stdin = c.Stdin
 	cmd.Stdout = io.MultiWriter(&out, transcript)
 	cmd.Stderr = transcript
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	cmd.WaitDelay = graceTime
+	process.Interruptible(cmd)
 	err = process.Start(cmd, nil)
 	if err == nil {
 		err = cmd.Wait()
