@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sriovkit/sriovkit/e2e/image"
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
@@ -23,6 +25,9 @@ const (
 // BuildClusterDisk returns the path of a disk image with bin/ (kubelet, kubectl,
 // containerd and its tools), cni/ (the reference plugins) and images.tar.
 func BuildClusterDisk(ctx context.Context, cache *stage.Cache) (string, error) {
+	if _, err := pinsOf(ctx, "containerd", ContainerdVariable); err != nil {
+		return "", err // before minutes are spent on Kubernetes
+	}
 	kubernetes, err := BuildKubernetes(ctx, cache)
 	if err != nil {
 		return "", err
@@ -63,6 +68,25 @@ func BuildClusterDisk(ctx context.Context, cache *stage.Cache) (string, error) {
 		},
 	})
 	return filepath.Join(dir, "cluster.img"), err
+}
+
+// BuildAll builds what nodes and clusters are made of. Nodes are made of downloads, which wait,
+// while Kubernetes is compiled: what is missing on the mirror is known before that is done.
+func BuildAll(ctx context.Context, cache *stage.Cache) error {
+	group, both := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		_, err := BuildNode(both, cache, "")
+		return err
+	})
+	group.Go(func() error {
+		_, err := BuildKubernetes(both, cache)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	_, err := BuildClusterDisk(ctx, cache)
+	return err
 }
 
 func writeBaseImages(ctx context.Context, b *stage.Build, src, to string) error {

@@ -4,6 +4,7 @@ package artifact
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,10 @@ func BuildNode(ctx context.Context, cache *stage.Cache, kernelName string) (Node
 	if err := archive.InstallQEMU(ctx, cache); err != nil {
 		return Node{}, err
 	}
+	rootfs, err := buildRootfs(ctx, cache, archive) // first, as not everybody can
+	if err != nil {
+		return Node{}, err
+	}
 	k, err := buildKernel(ctx, cache, archive, kernelName)
 	if err != nil {
 		return Node{}, err
@@ -60,10 +65,6 @@ func BuildNode(ctx context.Context, cache *stage.Cache, kernelName string) (Node
 		return Node{}, err
 	}
 	quirks, err := buildQuirks(ctx, cache, k)
-	if err != nil {
-		return Node{}, err
-	}
-	rootfs, err := buildRootfs(ctx, cache, archive)
 	if err != nil {
 		return Node{}, err
 	}
@@ -82,6 +83,9 @@ func buildRootfs(ctx context.Context, cache *stage.Cache, archive *debian.Archiv
 		Name:   "rootfs",
 		Inputs: append([]string{"1", archive.Codename}, nodePackages...),
 		Build: func(ctx context.Context, b *stage.Build) error {
+			if os.Geteuid() != 0 {
+				return errors.New("not root: files of a node belong to root; run this command with sudo once, or set SRIOVKIT_CACHE to where that was done")
+			}
 			b.Step("installing %d packages into a new root", len(nodePackages))
 			return mmdebstrap(ctx, b, archive.Codename, archive.Sources, filepath.Join(b.Dir, "root.tar"), nodePackages,
 				"--variant=essential", "--dpkgopt=path-exclude=/usr/share/locale/*")

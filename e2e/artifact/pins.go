@@ -90,9 +90,11 @@ func (p pins) of(ctx context.Context, module string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"list", "-m", "-f", "{{.Version}}"}, p.args(), []string{module})...)
 	cmd.Dir = p.dir
 	cmd.Env = append(os.Environ(), nested...)
+	var said strings.Builder
+	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("version of %s: %w", module, err)
+		return "", fmt.Errorf("version of %s: %w: %s", module, err, strings.TrimSpace(said.String()))
 	}
 	return strings.TrimSpace(string(out)), nil
 }

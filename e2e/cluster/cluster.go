@@ -65,6 +65,11 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	if len(config.Nodes) > 2 {
 		return nil, fmt.Errorf("%d nodes, want 1 or 2: a fabric has two ends", len(config.Nodes))
 	}
+	for _, n := range config.Nodes {
+		if err := n.Check(); err != nil {
+			return nil, err
+		}
+	}
 	if err := netns.Check(); err != nil {
 		return nil, fmt.Errorf("start cluster: %w", err)
 	}

@@ -208,7 +208,7 @@ func (d *Demo) check(context.Context) error {
 	if err != nil {
 		return err
 	}
-	needDisk := 1e9
+	needDisk := 2e9
 	if built, err := filepath.Glob(filepath.Join(cache.Dir, "kubernetes-*")); err == nil && len(built) == 0 {
 		needDisk = 10e9 // with the caches of Go, which are usually on the same disk
 	}
@@ -220,13 +220,10 @@ func (d *Demo) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.programs, err = artifact.BuildKubernetes(ctx, cache); err != nil {
+	if err := artifact.BuildAll(ctx, cache); err != nil {
 		return err
 	}
-	if _, err := artifact.BuildNode(ctx, cache, ""); err != nil {
-		return err
-	}
-	_, err = artifact.BuildClusterDisk(ctx, cache)
+	d.programs, err = artifact.BuildKubernetes(ctx, cache)
 	return err
 }
 

@@ -77,6 +77,14 @@ type Management struct {
 	Forwards []int    // TCP ports of the node that are reachable at Address in Netns
 }
 
+// Check is an error if there is no such node.
+func (c Config) Check() error {
+	if err := c.complete(); err != nil {
+		return fmt.Errorf("node %s: %w", c.Name, err)
+	}
+	return nil
+}
+
 func (c *Config) complete() error {
 	setDefault(&c.Name, "node1")
 	setDefault(&c.PFs, 2)

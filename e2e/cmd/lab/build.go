@@ -24,12 +24,11 @@ func runBuild(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := artifact.BuildNode(ctx, cache, ""); err != nil {
+	if err := artifact.BuildAll(ctx, cache); err != nil {
 		return err
 	}
 	if _, err := artifact.BuildQEMU(ctx, cache); err != nil {
 		fmt.Fprintf(os.Stderr, "nodes will have no virtio ports with SR-IOV: %v\n", err)
 	}
-	_, err = artifact.BuildClusterDisk(ctx, cache)
-	return err
+	return nil
 }

@@ -21,6 +21,8 @@ func TestRunRefuses(t *testing.T) {
 		"PFs":   {[]string{"vm", "-pfs", "17"}, "PFs is 17, want 1 to 16"},
 		"flag":  {[]string{"vm", "-no-such-flag"}, "flag provided but not defined"},
 		"nodes": {[]string{"cluster", "-nodes", "3"}, "3 nodes, want 1 or 2"},
+		"ports": {[]string{"cluster", "-pfs", "17"}, "node node1: PFs is 17, want 1 to 16"},
+		"kern":  {[]string{"cluster", "-kernel", "5"}, `node node1: kernel is "5", want one of 6.1, `},
 		"none":  {[]string{"cluster", "-nodes", "0"}, "0 nodes, want 1 or 2"},
 		"image": {[]string{"images", "frob"}, `component "frob", want one such as sriov-cni`},
 		"VFs":   {[]string{"capture", "-vfs", "8"}, "-vfs is 8, want 0 to 7"},
