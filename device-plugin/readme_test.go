@@ -34,10 +34,10 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// The README's table names every key there is.
-func TestReadmeNamesEveryKey(t *testing.T) {
+// The tables of the configuration have every key there is.
+func TestEveryKeyIsDocumented(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("README.md")
+	text, err := os.ReadFile("docs/configuration.md")
 	require.NoError(t, err)
 	for _, probe := range []string{`{"resourceList": [{"?": 1}]}`, `{"resourceList": [{"resourceName": "a", "selectors": {"?": 1}}]}`} {
 		_, err := config.Parse([]byte(probe), "example.com")

@@ -15,7 +15,7 @@ const (
 	statementType = "https://in-toto.io/Statement/v1"
 	predicateType = "https://slsa.dev/provenance/v1"
 	// buildType: the images of "make images", by the Go toolchain, from one commit.
-	buildType = "https://github.com/sriovkit/sriovkit/blob/main/e2e/README.md#images"
+	buildType = "https://github.com/sriovkit/sriovkit/blob/main/e2e/docs/images.md"
 	// builderID: whoever runs the target. A signature, not this field, says who that was.
 	builderID = "https://github.com/sriovkit/sriovkit/blob/main/Makefile#images"
 )

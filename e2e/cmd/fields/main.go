@@ -43,7 +43,7 @@ func run(root string) error {
 		"operator/docs/fields.md": "# Fields of every kind\n\n" + generated +
 			"`apiVersion: sriovnetwork.openshift.io/v1`. Required fields are marked with a `*`.\n" + kinds,
 		"sriov-cni/docs/fields.md": "# Keys of the CNI configuration\n\n" + generated +
-			"What each means and what its absence does: [README](../README.md#configuration).\n\n" + conf,
+			"What each means and what its absence does: [configuration](configuration.md#keys).\n\n" + conf,
 	} {
 		path = filepath.Join(root, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -40,7 +40,7 @@ the environment, the configuration on stdin, the result on stdout.
   multus-shim -version      print the version
   multus-shim install -h    put plugin, configuration and credentials on a node
 
-CNI versions: 0.1.0 to 1.1.0. Configuration and annotations: see README.md.
+CNI versions: 0.1.0 to 1.1.0. Configuration and annotations: see docs/configuration.md.
 `
 
 func main() {
