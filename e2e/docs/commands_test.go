@@ -14,8 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Commands of the pages name what there is: targets of make, files and directories of the
-// repository, and charts, which make charts puts into bin.
+// Commands of the pages name what there is: targets of make and their variables, suites of
+// node tests, files and directories of the repository, and charts, which make charts puts
+// into bin.
 func TestCommandsNameWhatThereIs(t *testing.T) {
 	t.Parallel()
 	makefile, err := os.ReadFile(filepath.Join(top, "Makefile"))
@@ -28,6 +29,7 @@ func TestCommandsNameWhatThereIs(t *testing.T) {
 			folders = append(folders, e.Name())
 		}
 	}
+	suites := suites(t)
 	checked := 0
 	for _, p := range pages(t) {
 		text, err := os.ReadFile(filepath.Join(top, p.path))
@@ -35,7 +37,7 @@ func TestCommandsNameWhatThereIs(t *testing.T) {
 		for _, command := range commands(string(text)) {
 			words := strings.Fields(command)
 			for i, word := range words {
-				if wrong := missing(string(makefile), folders, words[:i], word); wrong != "" {
+				if wrong := missing(string(makefile), folders, suites, words[:i], word); wrong != "" {
 					t.Errorf("%s: %s: %s", p.path, command, wrong)
 				}
 				checked++
@@ -69,10 +71,33 @@ func commands(text string) []string {
 	return all
 }
 
+// suites returns the names that SUITE may have.
+func suites(t *testing.T) []string {
+	t.Helper()
+	source, err := os.ReadFile(filepath.Join(top, "e2e/node/suite.go"))
+	require.NoError(t, err)
+	var names []string
+	for _, m := range regexp.MustCompile(`(?:\bName: |\.on\()"([a-z-]+)"`).FindAllStringSubmatch(string(source), -1) {
+		names = append(names, m[1])
+	}
+	require.Contains(t, names, "sriov-cni")
+	return names
+}
+
+var assignment = regexp.MustCompile(`^([A-Z]+)=(.*)$`)
+
 // missing says what a word of a command names and is not there; before are the words that
 // stand before it.
-func missing(makefile string, folders, before []string, word string) string {
+func missing(makefile string, folders, suites, before []string, word string) string {
 	word = strings.Trim(word, `"'`)
+	if set := assignment.FindStringSubmatch(word); set != nil && slices.Contains(before, "make") {
+		switch {
+		case !strings.Contains(makefile, "$("+set[1]+")"):
+			return "make has no variable " + set[1]
+		case set[1] == "SUITE" && !slices.Contains(suites, set[2]):
+			return "no suite " + set[2]
+		}
+	}
 	if n := len(before); n > 0 && before[n-1] == "make" && regexp.MustCompile(`^[a-z][a-z-]*$`).MatchString(word) {
 		if !regexp.MustCompile(`(?m)^` + word + `:`).MatchString(makefile) {
 			return "no target " + word
