@@ -97,8 +97,8 @@ func replace(path string, mode fs.FileMode, content io.Reader) (err error) {
 	return os.Rename(out.Name(), path)
 }
 
-// material is a file of the service account. An empty one would take the place of one
-// that is good.
+// material reads a file of the service account. An empty one is an error: it would replace a
+// good one on the node.
 func material(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if err == nil && len(bytes.TrimSpace(data)) == 0 {

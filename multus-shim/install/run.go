@@ -59,7 +59,7 @@ type installer struct {
 	copied     map[string]fs.FileInfo // binaries as they were left here
 	configured bool
 	adapted    bool   // the container runtime is known
-	refused    bool   // it is not, and was not told for long
+	refused    bool   // it is not known, and the API server has refused for long to tell it
 	primary    string // path of the primary network's file
 	warned     string // the last warning, which is not repeated
 	now        func() time.Time
