@@ -23,7 +23,7 @@ func allocator(t *testing.T, root, body string) allocation.Allocator {
 	require.NoError(t, err)
 	h, err := libsriov.Open(root)
 	require.NoError(t, err)
-	devices, err := pool.Read(pool.Source{Host: h}, pool.NeedsOf(cfg.Pools))
+	devices, err := pool.Read(pool.Source{Host: h}, config.NeedsOf(cfg.Pools))
 	require.NoError(t, err)
 	a := allocation.Allocator{
 		Host: allocation.Host{Host: h, DevRoot: root}, Pool: cfg.Pools[0],

@@ -28,7 +28,7 @@ func Explain(ctx context.Context, opts Options, log *slog.Logger) (Explanation, 
 		return Explanation{}, err
 	}
 	defer f.close()
-	devices, err := f.read(ctx, pool.NeedsOf(cfg.Pools), causeStart)
+	devices, err := f.read(ctx, config.NeedsOf(cfg.Pools), causeStart)
 	if err != nil {
 		log.Warn("some devices cannot be read", "err", err)
 	}

@@ -164,14 +164,14 @@ func (inv *Inventory) look(ctx context.Context, cause string) {
 	inv.read(ctx, cause)
 	read := time.Since(begun)
 	s := inv.assign(ctx, cause)
-	inv.settled.settle(inv.devices, pool.NeedsOf(inv.cfg.Pools))
+	inv.settled.settle(inv.devices, config.NeedsOf(inv.cfg.Pools))
 	inv.again = inv.serve(ctx, s)
 	inv.log.Debug("looked at the host", "cause", cause, "read", read.String(), "all", time.Since(begun).String())
 }
 
 // read lists the devices. Those of which nothing can be said stay as they were.
 func (inv *Inventory) read(ctx context.Context, cause string) {
-	devices, err := inv.facts.read(ctx, pool.NeedsOf(inv.cfg.Pools), cause)
+	devices, err := inv.facts.read(ctx, config.NeedsOf(inv.cfg.Pools), cause)
 	inv.reportBroken(err)
 	if errors.Is(err, errBlind) {
 		return

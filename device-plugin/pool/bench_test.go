@@ -26,7 +26,7 @@ func large(b *testing.B) (pool.Source, []string) {
 
 func BenchmarkRead(b *testing.B) {
 	src, bodies := large(b)
-	needs := pool.NeedsOf(parse(b, bodies...))
+	needs := config.NeedsOf(parse(b, bodies...))
 	for b.Loop() {
 		if _, err := pool.Read(src, needs); err != nil {
 			b.Fatal(err)

@@ -79,7 +79,7 @@ func TestRecallOfWhatCannotBeRead(t *testing.T) {
 			pools := parse(t, selecting(`"pfNames": ["pf0"], "linkTypes": ["ether"]`))
 			before := read(t, source(t, root), pools)
 			tc.harm(t, root)
-			now, err := pool.Read(source(t, root), pool.NeedsOf(pools))
+			now, err := pool.Read(source(t, root), config.NeedsOf(pools))
 			require.Error(t, err)
 			now = pool.Recall(now, before, err)
 			require.Equal(t, [][]string{tc.want}, ids(pool.Assign(now, pools, nil)))

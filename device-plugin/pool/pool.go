@@ -6,16 +6,10 @@
 // every pool that did not get it. The package knows neither kubelet nor gRPC.
 package pool
 
-import (
-	"github.com/sriovkit/sriovkit/device-plugin/config"
-	"github.com/sriovkit/sriovkit/device-plugin/device"
-)
+import "github.com/sriovkit/sriovkit/device-plugin/device"
 
 // Device is one thing that a container can be given.
 type Device = device.Device
 
 // Needs says which facts some pool asks for.
 type Needs = device.Needs
-
-// NeedsOf collects what the pools of a configuration ask for.
-func NeedsOf(pools []config.Pool) Needs { return config.NeedsOf(pools) }

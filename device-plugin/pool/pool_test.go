@@ -41,7 +41,7 @@ func source(t testing.TB, root string) pool.Source {
 // read lists the devices that pools ask for.
 func read(t testing.TB, src pool.Source, pools []config.Pool) []pool.Device {
 	t.Helper()
-	devices, err := pool.Read(src, pool.NeedsOf(pools))
+	devices, err := pool.Read(src, config.NeedsOf(pools))
 	require.NoError(t, err)
 	return devices
 }
@@ -278,7 +278,7 @@ func TestBrokenDevicesHideNoOthers(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(root, "sys/bus/pci/devices/0000:0d:00.0"), 0o755))
 	testhost.Link(t, root, "sys/bus/pci/devices/0000:0d:00.0/uevent", "uevent") // cannot be read
 	pools := parse(t, selecting(`"drivers": ["iavf", "i40e"]`))
-	devices, err := pool.Read(source(t, root), pool.NeedsOf(pools))
+	devices, err := pool.Read(source(t, root), config.NeedsOf(pools))
 	for _, broken := range []string{"0000:0a:00.0", "0000:0b:00.0", "not-an-address", "0000:0d:00.0"} {
 		require.ErrorContains(t, err, broken)
 	}
@@ -291,7 +291,7 @@ func TestInterfaceThatIsRenamedMeanwhile(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(root, "sys/bus/pci/devices", testhost.VF0, "net/vf0/type")))
 	pools := parse(t, selecting(`"drivers": ["iavf"], "linkTypes": ["ether"]`), selecting(`"drivers": ["e1000e"]`))
 	require.NoError(t, os.RemoveAll(filepath.Join(root, "sys/bus/pci/devices", testhost.ACPI, "net/onboard")))
-	devices, err := pool.Read(source(t, root), pool.NeedsOf(pools))
+	devices, err := pool.Read(source(t, root), config.NeedsOf(pools))
 	require.ErrorContains(t, err, testhost.ACPI)
 	require.Equal(t, [][]string{{testhost.VF0}, {testhost.ACPI}}, ids(pool.Assign(devices, pools, nil)))
 }

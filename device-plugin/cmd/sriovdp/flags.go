@@ -129,8 +129,8 @@ func (f *flags) complete() error {
 	return nil
 }
 
-// onLoopback completes an address without a host. Who listens on the network says so:
-// 0.0.0.0:9809, or better an address of the node.
+// onLoopback puts 127.0.0.1 before a port alone. To listen on the network takes an address:
+// 0.0.0.0:9809, or better one of the node.
 func onLoopback(address *string) error {
 	if *address == "" {
 		return nil

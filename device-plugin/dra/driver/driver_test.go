@@ -102,7 +102,7 @@ func start(t *testing.T) *node {
 // view looks at the host. change may change devices before pools get them.
 func (n *node) view(change func([]pool.Device)) (v []offer.Pool) {
 	n.t.Helper()
-	devices, err := pool.Read(pool.Source{Host: n.host}, pool.NeedsOf(n.config.Pools))
+	devices, err := pool.Read(pool.Source{Host: n.host}, config.NeedsOf(n.config.Pools))
 	require.NoError(n.t, err)
 	if change != nil {
 		change(devices)

@@ -71,7 +71,7 @@ func newNode(t testing.TB) *node {
 		{"resourceName": "nic", "selectors": {"drivers": ["iavf"]}},
 		{"resourceName": "dpdk", "selectors": {"drivers": ["vfio-pci"]}}]}`), "example.com")
 	require.NoError(t, err)
-	devices, err := pool.Read(pool.Source{Host: h}, pool.NeedsOf(cfg.Pools))
+	devices, err := pool.Read(pool.Source{Host: h}, config.NeedsOf(cfg.Pools))
 	require.NoError(t, err)
 	members := map[string]pool.Member{}
 	pools := map[string]config.Pool{}
