@@ -159,8 +159,8 @@ func renameFirst(to string, from ...string) error {
 	return err
 }
 
-// sometimes are modules that not every kernel has: newer ones have the first two as parts
-// of others, Debian's 6.1 has no vDPA.
+// sometimes are modules that not every kernel has: in newer ones the first two are parts of
+// others, and Debian's 6.1 has no vDPA.
 var sometimes = []string{"crc32c_generic", "crc32_generic", "vduse"}
 
 // modulePaths returns the files of the named modules and of everything they

@@ -125,9 +125,9 @@ func goInputs(ctx context.Context, src string, files ...string) ([]string, error
 	return []string{"2", sum, version}, err
 }
 
-// goBuild leaves the machine usable while it takes all of it. Programs are linked without
-// debug information, so not making it changes nothing but the time: a fifth less for
-// Kubernetes.
+// goBuild compiles a program at a low priority, so that the machine can be used meanwhile.
+// Programs are linked without debug information, so the compiler does not make it either:
+// Kubernetes takes a fifth less time.
 func goBuild(ctx context.Context, b *stage.Build, src string, args ...string) error {
 	args = append([]string{"nice", "-n", "10", "go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}, args...)
 	_, err := b.Run(ctx, stage.Command{Dir: src, Env: nested, Args: args})

@@ -54,7 +54,7 @@ func BuildQEMU(ctx context.Context, cache *stage.Cache) (Program, error) {
 				return fmt.Errorf("%w\nthe mirror of this machine has to serve %[2]s and %[2]s-backports, or install QEMU %[3]d.%[4]d or newer",
 					err, qemuSuite, virtioMajor, virtioMin)
 			}
-			for _, name := range []string{"qemu-system-i386", "qemu-system-x86_64-microvm"} { // a third of it
+			for _, name := range []string{"qemu-system-i386", "qemu-system-x86_64-microvm"} { // a third of the size, and not used
 				if err := os.Remove(filepath.Join(root, "usr/bin", name)); err != nil {
 					return err
 				}
@@ -65,7 +65,8 @@ func BuildQEMU(ctx context.Context, cache *stage.Cache) (Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Its own loader starts it, so that paths, sockets and descriptors are the machine's.
+	// It is started by the loader of its own root, with that root's libraries, and not in a
+	// chroot: paths, sockets and descriptors are the machine's.
 	usr := filepath.Join(dir, "root/usr")
 	return Program{
 		filepath.Join(usr, "lib64/ld-linux-x86-64.so.2"), "--library-path", filepath.Join(usr, "lib/x86_64-linux-gnu"),

@@ -16,9 +16,8 @@ import (
 )
 
 // SaveLogs copies the logs of all programs and the consoles of the nodes to a
-// directory that Close does not delete, and returns an error that names it and
-// carries the ends of the node's logs: something to join to the error that made
-// one want to see them.
+// directory that Close does not delete. The error that it returns names the directory
+// and has the ends of the nodes' logs, to be joined to the error that they are wanted for.
 func (c *Cluster) SaveLogs(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

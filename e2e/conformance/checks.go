@@ -85,7 +85,7 @@ func (k *Kit) tryCount(ctx context.Context) error {
 	return nil
 }
 
-// orNothing says that there was no error.
+// orNothing returns err, or an error that says that there was none.
 func orNothing(err error) error {
 	if err == nil {
 		return errors.New("no error")

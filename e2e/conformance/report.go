@@ -57,17 +57,17 @@ type NIC struct {
 	TotalVFs      int    `json:"totalVFs"`
 }
 
-// refusal is the end of a check by the driver's refusal.
+// refusal is the error of a check that the driver refused.
 type refusal struct{ err error }
 
 func (r refusal) Error() string { return r.err.Error() }
 
-// skip is the end of a check for want of something.
+// skip is the error of a check for which something else is missing, and says what.
 type skip string
 
 func (s skip) Error() string { return string(s) }
 
-// notice is the end of a check that passed and has something to say.
+// notice is the error of a check that passed, with a remark for the report.
 type notice string
 
 func (n notice) Error() string { return string(n) }

@@ -154,7 +154,8 @@ func (p *port) frame(to *port, source net.HardwareAddr) (frame, payload []byte, 
 	return append(frame, payload...), payload, nil
 }
 
-// way is from one VF to another. A nil source is the first one's own address.
+// way is a direction in which frames are sent, from one VF to another. Their source
+// address is the sender's own, unless another is given.
 type way struct {
 	from, to *port
 	source   net.HardwareAddr
@@ -238,8 +239,8 @@ func (k *Kit) pair(ctx context.Context) (a, b *port, done func(), err error) {
 	return a, b, done, nil
 }
 
-// step is a state of two VFs, and whether they reach each other in it; with a source, whether
-// the first reaches the second by it.
+// step is a state of two VFs, and whether frames arrive in it: both ways or, with a source,
+// from the first VF to the second with that source address.
 type step struct {
 	what    string
 	set     func(ctx context.Context) error
@@ -247,8 +248,9 @@ type step struct {
 	arrives bool
 }
 
-// walk takes two VFs through steps. What should not arrive is tried only after a step in
-// which it did, and is followed by one in which it does: so silence means what it says.
+// walk takes two VFs through steps. Frames that should not arrive are sent only after a step
+// in which frames arrived, and before another in which they do: that nothing arrives then
+// shows that the NIC keeps them out, not that a link is down.
 func (k *Kit) walk(ctx context.Context, a, b *port, steps []step) error {
 	for _, s := range steps {
 		if err := s.set(ctx); err != nil {
@@ -260,7 +262,7 @@ func (k *Kit) walk(ctx context.Context, a, b *port, steps []step) error {
 		}
 		limit, barred := k.Patience, ""
 		var err error
-		if !s.arrives { // a VF in reset has no carrier, and its silence says nothing
+		if !s.arrives { // a VF in reset has no carrier: that nothing arrives would prove nothing
 			limit, barred = sendFor, s.what
 			err = errors.Join(a.awaitCarrier(ctx, k.Patience), b.awaitCarrier(ctx, k.Patience))
 		}

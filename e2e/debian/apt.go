@@ -121,8 +121,8 @@ func (a *Archive) backports() []Source {
 	return nil
 }
 
-// Release is another release of Debian, with its updates left out and its backports, on
-// the mirror that serves this machine's own.
+// Release returns the suites of another release of Debian, the release itself and its
+// backports, on the mirror that serves this machine's own.
 func (a *Archive) Release(codename string) []Source {
 	uri := a.Sources[0].URI
 	return []Source{{uri, codename}, {uri, codename + "-backports"}}

@@ -65,7 +65,8 @@ func parseIndexFiles(text, codename string) ([]Source, error) {
 	return sources, nil
 }
 
-// updates is 1 if the archive that serves s has updates of it as well.
+// updates returns 1 if the archive that serves s has updates of it as well, else 0, to
+// sort by.
 func updates(all []Source, s Source) int {
 	if slices.Contains(all, Source{URI: s.URI, Suite: s.Suite + "-updates"}) {
 		return 1

@@ -43,7 +43,8 @@ func connect(dir string) *rpc.Client {
 	return c
 }
 
-// errRunning is that the lock is held and nobody answers: a demo is on its way up or down.
+// errRunning: the lock is held and nobody answers, so a demo is being started or taken
+// down.
 var errRunning = errors.New("another demo is being started or taken down; wait for that, or run make demo-down")
 
 // takeLock makes the demo's directory and takes its lock, which is held as long as the file is

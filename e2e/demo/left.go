@@ -30,7 +30,7 @@ func (p pace) write(path string) error {
 	return os.WriteFile(path, content, 0o644)
 }
 
-// left says how long these steps take, if all of them were done before; else nothing.
+// left describes how long these steps take; "" if one of them was never done before.
 func (p pace) left(titles []string) string {
 	var sum time.Duration
 	for _, t := range titles {

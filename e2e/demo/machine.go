@@ -40,11 +40,11 @@ func (w indent) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// silence is how long nothing is said before a pulse says that it goes on.
+// silence is how long nothing is printed before a pulse prints that work goes on.
 const silence = 15 * time.Second
 
-// pulse passes on what is written and adds a line whenever there was nothing for
-// a while, so that whoever waits sees that something happens.
+// pulse passes on what is written, and adds a line whenever nothing was written for a
+// while, so that whoever waits sees that work goes on.
 type pulse struct {
 	mu    sync.Mutex
 	out   io.Writer

@@ -75,7 +75,7 @@ func (e *env) get(t require.TestingT, into any, what ...string) {
 	require.NoError(t, json.Unmarshal([]byte(out), into))
 }
 
-// patience only ends what would never happen.
+// patience bounds the waiting for what may never happen.
 const patience = 5 * time.Minute
 
 // token is the driver's on a node, bound to it.

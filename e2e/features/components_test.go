@@ -31,8 +31,8 @@ func TestLongUpgrade(t *testing.T) {
 	id := e.get("pod", "old", "-o", "jsonpath={.status.containerStatuses[0].containerID}")
 	vf := e.device("old", "openshift.io/nics")
 
-	// Under emulation a start of the program takes time from the upgrade; between two, a
-	// look at the file has to do.
+	// To start the program is slow under emulation and delays the upgrade. So it is started
+	// once in half a second, and in between the file is looked at.
 	e.node(`touch /run/upgrading
 		(while test -e /run/upgrading; do
 			/opt/cni/bin/sriov -version >/run/version 2>&1 || cat /run/version >>/run/absent

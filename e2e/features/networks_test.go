@@ -97,8 +97,8 @@ func TestClusterNetworkObjects(t *testing.T) {
 	e.restored()
 }
 
-// TestClusterAPIDown takes the API server away between the wish to delete a pod
-// and its end: its VF comes back all the same.
+// TestClusterAPIDown takes the API server away after a pod was deleted and before its
+// containers have ended: its VF comes back all the same.
 func TestClusterAPIDown(t *testing.T) {
 	e := newEnv(t)
 	late := pod{name: "late", networks: "red", resource: "openshift.io/nics"}

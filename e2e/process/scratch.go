@@ -55,7 +55,8 @@ func (s *Scratch) Remove() error {
 	return errors.Join(os.RemoveAll(s.Dir), s.lock.Close())
 }
 
-// guard keeps sweeps away while a directory is there but not locked.
+// guard locks parent: between the making of a directory and its lock, sweep would take it
+// for a dead process's.
 func guard(parent string) (unlock func(), err error) {
 	l := flock.New(filepath.Join(parent, ".lock"))
 	if err := l.Lock(); err != nil {

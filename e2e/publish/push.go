@@ -55,7 +55,8 @@ func (d *destination) push(ctx context.Context, s *stage, stdout io.Writer) erro
 		if t.done {
 			continue
 		}
-		// From each platform's image up leads to the index and to all that refers to either.
+		// This follows references upwards from each platform's image: to the index, and to all
+		// that refers to either.
 		for _, p := range t.image.Platforms {
 			if err := oras.ExtendedCopyGraph(ctx, s.store, t.repo, plain(p), oras.DefaultExtendedCopyGraphOptions); err != nil {
 				return fmt.Errorf("push %s to %s: %w; no tag was set, push again once that is mended", t.image.Name, t.repo.Reference, err)

@@ -21,7 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// signingKey is what signs, or the word that nothing does.
+// signingKey says what signatures are made with, or that there shall be none.
 type signingKey struct {
 	key, certificate string
 	unsigned         bool
@@ -33,7 +33,8 @@ func (k *signingKey) flags(flags *flag.FlagSet) {
 	flags.BoolVar(&k.unsigned, "unsigned", false, "do not sign")
 }
 
-// open reads the key before anything is built or sent. Nil does not sign.
+// open reads the key, before anything is built or sent. It returns nil where nothing is to be
+// signed.
 func (k *signingKey) open() (notation.Signer, error) {
 	switch {
 	case k.unsigned && (k.key != "" || k.certificate != ""):

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// waits has what runs its condition in a goroutine of its own.
+// waits has the assertions that run their condition in another goroutine.
 var waits = map[string]bool{"Eventually": true, "Eventuallyf": true, "EventuallyWithT": true, "EventuallyWithTf": true, "Never": true, "Neverf": true}
 
 // A condition that is waited for fails its own collector. One that fails the test does so in

@@ -31,30 +31,33 @@ type accel struct {
 
 func (a accel) String() string { return a.how + ", " + a.why }
 
-// announced is what was said already.
+// announced has what announce has printed.
 var announced sync.Map
 
-// announce says once in a process how nodes run, and why.
+// announce prints, once in a process, how nodes run and why.
 func (a accel) announce(log io.Writer) {
 	if _, before := announced.LoadOrStore(a.String(), true); !before {
 		fmt.Fprintln(log, "nodes are", a)
 	}
 }
 
-// emulated works everywhere. What makes a real processor fast makes an emulated one slow:
-// string instructions go byte by byte, 256-bit vectors through function calls. Without
-// them a program starts three times, a file is written twice as fast.
+// emulated is a processor in software (TCG), which works everywhere. It lacks what only
+// makes a real processor fast: string instructions are emulated byte by byte, 256-bit
+// vectors by function calls. Without them a program starts three times as fast, and a file
+// is written twice as fast.
 func emulated(why string) accel {
 	return accel{[]string{"-M", "q35,i8042=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-erms,-fsrm,-avx2"}, "emulated", why}
 }
 
 // counted is emulated with a clock that counts instructions, 2 ns each: what is measured
-// does not depend on what else the machine does. One processor's turn at a time, so slow.
+// does not depend on what else the machine does. It is slow, for only one of the node's
+// processors runs at a time.
 func counted(why string) accel {
 	return accel{[]string{"-M", "q35,i8042=off", "-accel", "tcg,thread=single,tb-size=512", "-icount", "shift=1", "-cpu", "max,-erms,-fsrm,-avx2"}, "emulated with a clock that counts instructions", why}
 }
 
-// virtual is ten times as fast. The IOMMU's interrupt remapping needs the split chip.
+// virtual uses KVM, ten times as fast as emulated. The IOMMU's interrupt remapping needs
+// kernel-irqchip=split.
 func virtual(why string) accel {
 	return accel{[]string{"-M", "q35,i8042=off,kernel-irqchip=split", "-accel", "kvm", "-cpu", "max"}, "with KVM", why}
 }
@@ -175,7 +178,7 @@ func probe(ctx context.Context, node artifact.Node, program artifact.Program, si
 	return fmt.Sprintf("%s, its last words: %s", ended(err), lastLine(out.String()))
 }
 
-// words are what a guest says. The first of them ends the silence.
+// words collects what a guest prints. The first of it stops the timer of the silence.
 type words struct {
 	strings.Builder
 	silence *time.Timer
@@ -186,7 +189,7 @@ func (w *words) Write(p []byte) (int, error) {
 	return w.Builder.Write(p)
 }
 
-// ended says how QEMU ended.
+// ended describes how QEMU ended.
 func ended(err error) string {
 	if err == nil {
 		return "it ended by itself"

@@ -13,8 +13,8 @@ import (
 	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
-// TestNodePower does to a node what hands do to a machine: pull a cable, cut the
-// power; and looks at one without an IOMMU and with the NIC of a virtual machine.
+// TestNodePower pulls a node's cable and cuts its power. The node has no IOMMU, and the NIC of
+// a virtual machine.
 func TestNodePower(t *testing.T) {
 	t.Parallel()
 	v := boot(t, vm.Config{Name: "power", NoIOMMU: true, VirtualNICs: 1, Modules: []string{"virtio_net"}})

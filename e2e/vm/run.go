@@ -86,8 +86,8 @@ func (v *VM) Output(ctx context.Context, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// runError prefers the reason why the node is gone over the broken connection
-// that follows from it, and that is noticed first.
+// runError returns why the node is gone rather than the broken connection, which follows
+// from that and is noticed first.
 func (v *VM) runError(c Command, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
 		select {

@@ -34,7 +34,7 @@ func (a answers) part(percent int) time.Duration {
 	return sorted[min(len(a)-1, len(a)*percent/100)]
 }
 
-// duty is what a binary needs while kubelet watches its pools.
+// duty is what a binary costs while kubelet watches its pools.
 type duty struct {
 	Watched int64   // KiB resident when kubelet has every list
 	Rescans int64   // KiB resident after ten rescans and a scrape; 0 if there is no such flag
@@ -113,7 +113,7 @@ const (
 	routeCount = 100_000
 )
 
-// endure measures a binary at its duty.
+// endure measures what a binary costs while kubelet watches its pools.
 func (h *host) endure(ctx context.Context, path string) (duty, error) {
 	var d duty
 	var err error

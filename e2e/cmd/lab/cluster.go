@@ -87,7 +87,8 @@ func beside(ctx context.Context, netns *os.File, env, command []string) error {
 	shell := len(command) == 0
 	if shell {
 		command = []string{cmp.Or(os.Getenv("SHELL"), "bash")}
-		// Ctrl-C is for what runs in the shell; to ignore it here would be inherited there.
+		// Ctrl-C is for what runs in the shell, so this program outlives it. Ignoring the signal
+		// would be inherited by the shell; catching it is not.
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM, syscall.SIGHUP)
 		defer stop()
