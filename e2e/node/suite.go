@@ -119,12 +119,28 @@ const guestDir = "/var/tmp/suite"
 // ErrNoTests: no test of the suite matches the pattern.
 var ErrNoTests = errors.New("no matching test")
 
+// errSilent: the tests on a node have not said anything for longer than any test is silent.
+var errSilent = fmt.Errorf("nothing from the tests for %s", silence)
+
+// silence is many times what the longest test without a word takes on a busy machine.
+const silence = 10 * time.Minute
+
 // Run boots a node and runs the tests of s whose names match pattern, a regular
 // expression as for go test -run; empty is those of s.Tests. Test output goes to out
 // as it appears, a Write for each line, which begins with the suite's name: suites
 // may share out.
-func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer) (err error) {
-	pattern = cmp.Or(pattern, s.Tests)
+//
+// A node that freezes, which emulated ones can, is said and replaced by another, once.
+func (s Suite) Run(ctx context.Context, checkout, pattern string, out io.Writer) error {
+	err := s.run(ctx, checkout, cmp.Or(pattern, s.Tests), out)
+	if errors.Is(err, vm.ErrFrozen) {
+		fmt.Fprintf(out, "%s: %v: again on a new node\n", s.Name, err)
+		err = s.run(ctx, checkout, cmp.Or(pattern, s.Tests), out)
+	}
+	return err
+}
+
+func (s Suite) run(ctx context.Context, checkout, pattern string, out io.Writer) (err error) {
 	packages, err := s.packages(ctx, checkout)
 	if err != nil {
 		return err
@@ -226,9 +242,23 @@ func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern,
 			timeout = "0" // asked for by hand: as long as it takes
 		}
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(silence, func() {
+		text, err := v.Stuck(ctx)
+		for line := range strings.Lines(text) {
+			say(strings.TrimRight(line, "\r\n"))
+		}
+		if err == nil { // Go then prints what it waits for
+			_, err = v.Output(ctx, "sh", "-c", `for p in /proc/[0-9]*; do [ "$(cat $p/comm)" = package.test ] && kill -QUIT ${p#/proc/}; done 2>/dev/null; sleep 30`)
+		}
+		cancel(errors.Join(errSilent, err))
+	})
+	defer silent.Stop()
+	heard := func(line string) { silent.Reset(silence); say(line) }
 	var sum summary
-	stdout := lineWriter{each: func(line string) { sum.count(line); say(line) }}
-	stderr := lineWriter{each: say}
+	stdout := lineWriter{each: func(line string) { sum.count(line); heard(line) }}
+	stderr := lineWriter{each: heard}
 	err := v.Run(ctx, vm.Command{
 		Args:   []string{"./package.test", "-test.v", "-test.run", run, "-test.timeout", timeout},
 		Dir:    filepath.Join(guestDir, p.name),

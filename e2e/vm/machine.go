@@ -37,8 +37,8 @@ func newMachine(c Config, node artifact.Node, a accel, agent, monitor *os.File, 
 	m.add("-display", "none", "-vga", "none", "-nodefaults", "-no-reboot", "-serial", "stdio")
 	m.add("-kernel", node.Kernel, "-initrd", node.Initramfs)
 	// no_timer_check: on a busy host the emulated timer can miss the kernel's test
-	// of it, which then panics.
-	m.add("-append", "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt net.ifnames=0 node.name="+c.Name)
+	// of it, which then panics. unknown_nmi_panic: see Stuck.
+	m.add("-append", "console=ttyS0 panic=-1 no_timer_check unknown_nmi_panic intel_iommu=on iommu=pt net.ifnames=0 node.name="+c.Name)
 	if !c.NoIOMMU {
 		m.device("intel-iommu,intremap=on")
 	}

@@ -31,15 +31,21 @@ func newMonitor(file *os.File) (*monitor, error) {
 	return &monitor{conn: conn, decoder: json.NewDecoder(conn)}, nil
 }
 
-// do runs a command and waits for its result and for events that it causes.
+// do runs a command and waits for its end and for events that it causes.
 func (m *monitor) do(command string, arguments map[string]any, events ...string) error {
+	_, err := m.ask(command, arguments, events...)
+	return err
+}
+
+// ask is do for a command whose result is wanted.
+func (m *monitor) ask(command string, arguments map[string]any, events ...string) (result json.RawMessage, err error) {
 	if err := m.conn.SetDeadline(time.Now().Add(monitorTimeout)); err != nil {
-		return err
+		return nil, err
 	}
 	if !m.greeted {
 		m.greeted = true
 		if err := m.do("qmp_capabilities", nil); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	text, err := json.Marshal(struct {
@@ -47,10 +53,10 @@ func (m *monitor) do(command string, arguments map[string]any, events ...string)
 		Arguments map[string]any `json:"arguments,omitempty"`
 	}{command, arguments})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := m.conn.Write(text); err != nil {
-		return fmt.Errorf("QEMU monitor: %s: %w", command, err)
+		return nil, fmt.Errorf("QEMU monitor: %s: %w", command, err)
 	}
 	for done := false; !done || len(events) > 0; {
 		var r struct {
@@ -60,15 +66,15 @@ func (m *monitor) do(command string, arguments map[string]any, events ...string)
 		}
 		switch err := m.decoder.Decode(&r); {
 		case err != nil:
-			return fmt.Errorf("QEMU monitor: %s: %w", command, err)
+			return nil, fmt.Errorf("QEMU monitor: %s: %w", command, err)
 		case r.Error != nil:
-			return fmt.Errorf("QEMU monitor: %s: %s", command, r.Error.Desc)
+			return nil, fmt.Errorf("QEMU monitor: %s: %s", command, r.Error.Desc)
 		case r.Return != nil:
-			done = true
+			result, done = r.Return, true
 		}
 		events = slices.DeleteFunc(events, func(e string) bool { return e == r.Event })
 	}
-	return nil
+	return result, nil
 }
 
 // SetLink pulls the cable of a PF, by its number from 0, or plugs it in.

@@ -3,6 +3,7 @@
 package vm_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -46,4 +47,21 @@ func TestNodePower(t *testing.T) {
 		output(t, v, "test ! -e /run/lost")
 	}
 	require.Equal(t, "kept\nkept", output(t, v, "cat /root/file"))
+
+	text, err := v.Stuck(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, text, "Show Blocked State", "of the kernel, on the console")
+
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err = v.Output(short, "sh", "-c", "kill -STOP $PPID; sleep 1000") // the agent
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	text, err = v.Stuck(short)
+	require.ErrorIs(t, err, vm.ErrFrozen)
+	require.Contains(t, text, "VM status: running")
+	require.Contains(t, text, "RIP=")
+	require.Contains(t, text, "wchan=")
+	require.Contains(t, text, "NMI", "the kernel still runs and says where it was")
+	_, err = v.Output(t.Context(), "true")
+	require.ErrorContains(t, err, "Kernel panic", "and has ended by it")
 }

@@ -43,7 +43,7 @@ func (e *ExitError) Error() string {
 // Run runs a command on the node and waits for it. When ctx is done the command
 // and its children are killed. The error is an *ExitError if the program ran.
 func (v *VM) Run(ctx context.Context, c Command) error {
-	session, err := v.client.NewSession()
+	session, err := v.session(ctx)
 	if err != nil {
 		return v.runError(c, err)
 	}
@@ -77,6 +77,25 @@ func (v *VM) Run(ctx context.Context, c Command) error {
 		return v.runError(c, err)
 	}
 	return nil
+}
+
+// session is a new one. A node that is frozen does not answer: then ctx ends it.
+func (v *VM) session(ctx context.Context) (*ssh.Session, error) {
+	type answer struct {
+		session *ssh.Session
+		err     error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		session, err := v.client.NewSession()
+		answers <- answer{session, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.session, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // Output runs a command and returns what it prints.
