@@ -189,7 +189,16 @@ func (v *VM) meet(ctx context.Context) error {
 	if err := v.handshake(ctx, conn); err != nil {
 		return err
 	}
+	go keepAwake(v.client)
 	return v.settle(ctx)
+}
+
+// keepAwake asks the agent for an answer every ten seconds. It is the interrupt that matters:
+// an emulated machine can miss the one of a timer, and all its processors wait for the next.
+func keepAwake(client *ssh.Client) {
+	for err := error(nil); err == nil; _, _, err = client.SendRequest("keepalive", true, nil) {
+		time.Sleep(10 * time.Second)
+	}
 }
 
 // niceness is that of nodes that tests of hardware run in, beside much else. igbvf gives its
