@@ -193,11 +193,14 @@ func (v *VM) meet(ctx context.Context) error {
 	return v.settle(ctx)
 }
 
-// keepAwake asks the agent for an answer every ten seconds. It is the interrupt that matters:
-// an emulated machine can miss the one of a timer, and all its processors wait for the next.
+// keepAwake asks the agent for an answer every five seconds, for which it runs on each
+// processor of the node: an emulated one can miss the interrupt of its timer.
 func keepAwake(client *ssh.Client) {
-	for err := error(nil); err == nil; _, _, err = client.SendRequest("keepalive", true, nil) {
-		time.Sleep(10 * time.Second)
+	for {
+		if _, _, err := client.SendRequest("keepalive", true, nil); err != nil {
+			return
+		}
+		time.Sleep(5 * time.Second)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sriovkit/sriovkit/e2e/vm"
@@ -87,6 +88,13 @@ func TestNodeRun(t *testing.T) {
 			_, err := v.Output(ctx, "pgrep", "-f", "sleep 123[4]")
 			return err != nil
 		}, 5*time.Minute, 50*time.Millisecond, "the command and its children are killed")
+	})
+	t.Run("awake", func(t *testing.T) {
+		require.EventuallyWithT(t, func(c *assert.CollectT) {
+			out, err := v.Output(ctx, "sh", "-c", "cat /proc/$PPID/task/*/status")
+			require.NoError(c, err)
+			require.Regexp(c, `Cpus_allowed_list:\s+1\n`, out, "the agent ran on each processor, and on the second last")
+		}, 5*time.Minute, 100*time.Millisecond)
 	})
 	t.Run("transfer", func(t *testing.T) {
 		from := filepath.Join(t.TempDir(), "tree")

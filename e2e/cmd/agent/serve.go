@@ -10,10 +10,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 // portName is given to the serial port by the harness.
@@ -41,7 +43,7 @@ func serve() error {
 		return fmt.Errorf("handshake: %w", err)
 	}
 	defer conn.Close()
-	go ssh.DiscardRequests(requests)
+	go keepAwake(requests)
 	for c := range channels {
 		if c.ChannelType() != "session" {
 			c.Reject(ssh.UnknownChannelType, "only sessions") //nolint:errcheck // the peer is gone if this fails
@@ -54,6 +56,22 @@ func serve() error {
 		go (&session{channel: channel}).run(requests)
 	}
 	return errors.New("the harness closed the port")
+}
+
+// keepAwake answers the harness, which asks every few seconds, by running on each processor
+// for a moment. QEMU can lose the interrupt of a processor's timer: an idle one then sleeps,
+// and with it all timers of programs that it keeps, until something wakes it. Linux sets the
+// timer again when a processor ends to be idle (tick_nohz_idle_exit).
+func keepAwake(requests <-chan *ssh.Request) {
+	runtime.LockOSThread()
+	for r := range requests {
+		for cpu := range runtime.NumCPU() {
+			var one unix.CPUSet
+			one.Set(cpu)
+			unix.SchedSetaffinity(0, &one) //nolint:errcheck // a processor that is not there needs no waking
+		}
+		r.Reply(true, nil) //nolint:errcheck // the loop ends when the peer is gone
+	}
 }
 
 // openPort opens the virtio serial port of the harness.
