@@ -21,10 +21,7 @@ func TestSriovAllFields(t *testing.T) {
 		MinTxRate: new(10), MaxTxRate: new(0), Mtu: 9000, Capabilities: `{"mac":true, "ips":true}`, LogLevel: "debug", LogFile: "/var/log/sriov.log",
 		IPAM: `{"type":"host-local","note":"it's  <two>  spaces & an apostrophe"}`,
 	}
-	elsewhere := []string{"NetworkNamespace", "MetaPluginsConfig"} // what TestChainsAndDefaults and the controller's tests have
-	for f, value := range reflect.ValueOf(spec).Fields() {
-		require.NotEqual(t, slices.Contains(elsewhere, f.Name), !value.IsZero(), "set %s here, and what becomes of it below", f.Name)
-	}
+	allSet(t, spec)
 	got, err := Sriov("net1", &spec)
 	require.NoError(t, err)
 	require.Equal(t, `{
@@ -58,16 +55,44 @@ func TestChainsAndDefaults(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{"cniVersion":"1.0.0","name":"net1","plugins":[
 		{"type":"sriov","vlan":0,"vlanQoS":0,"ipam":{}},{"type":"tuning","sysctl":{}},{"type":"vrf"}]}`, got)
+}
 
-	got, err = IB("ib1", &v1.SriovIBNetworkSpec{ResourceName: "ib", LinkState: "auto", Capabilities: `{"infinibandGUID":true}`})
+func TestIBAllFields(t *testing.T) {
+	spec := v1.SriovIBNetworkSpec{ResourceName: "ib", LinkState: "auto", Capabilities: `{"infinibandGUID":true}`, IPAM: `{"type":"static"}`}
+	allSet(t, spec)
+	got, err := IB("ib1", &spec)
 	require.NoError(t, err)
-	require.JSONEq(t, `{"cniVersion":"1.0.0","name":"ib1","type":"ib-sriov","capabilities":{"infinibandGUID":true},"link_state":"auto","ipam":{}}`, got)
+	require.JSONEq(t, `{"cniVersion":"1.0.0","name":"ib1","type":"ib-sriov","capabilities":{"infinibandGUID":true},"link_state":"auto","ipam":{"type":"static"}}`, got)
 
-	got, err = OVS("ovs1", &v1.OVSNetworkSpec{ResourceName: "sw", Bridge: "br0", Vlan: 7, MTU: 1400, InterfaceType: "dpdk",
-		Trunk: []*v1.TrunkConfig{{MinID: new(uint(1)), MaxID: new(uint(9))}, {ID: new(uint(20))}}})
+	got, err = IB("ib1", &v1.SriovIBNetworkSpec{ResourceName: "ib", MetaPluginsConfig: `{"type":"vrf"}`})
 	require.NoError(t, err)
-	require.JSONEq(t, `{"cniVersion":"1.0.0","name":"ovs1","type":"ovs","bridge":"br0","vlan":7,"mtu":1400,
-		"trunk":[{"minID":1,"maxID":9},{"id":20}],"interface_type":"dpdk","ipam":{}}`, got)
+	require.JSONEq(t, `{"cniVersion":"1.0.0","name":"ib1","plugins":[{"type":"ib-sriov","ipam":{}},{"type":"vrf"}]}`, got)
+}
+
+func TestOVSAllFields(t *testing.T) {
+	spec := v1.OVSNetworkSpec{
+		ResourceName: "sw", Bridge: "br0", Vlan: 7, MTU: 1400, InterfaceType: "dpdk", Capabilities: `{"mac":true}`, IPAM: `{"type":"static"}`,
+		Trunk: []*v1.TrunkConfig{{MinID: new(uint(1)), MaxID: new(uint(9))}, {ID: new(uint(20))}},
+	}
+	allSet(t, spec)
+	got, err := OVS("ovs1", &spec)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"cniVersion":"1.0.0","name":"ovs1","type":"ovs","capabilities":{"mac":true},"bridge":"br0","vlan":7,"mtu":1400,
+		"trunk":[{"minID":1,"maxID":9},{"id":20}],"interface_type":"dpdk","ipam":{"type":"static"}}`, got)
+
+	got, err = OVS("ovs1", &v1.OVSNetworkSpec{ResourceName: "sw", MetaPluginsConfig: `{"type":"vrf"}`})
+	require.NoError(t, err)
+	require.JSONEq(t, `{"cniVersion":"1.0.0","name":"ovs1","plugins":[{"type":"ovs","ipam":{}},{"type":"vrf"}]}`, got)
+}
+
+// allSet fails for a field, also one that is added later, that a test of all fields leaves
+// out. Chains have tests of their own, namespaces those of the controller.
+func allSet(t *testing.T, spec any) {
+	t.Helper()
+	elsewhere := []string{"NetworkNamespace", "MetaPluginsConfig"}
+	for f, value := range reflect.ValueOf(spec).Fields() {
+		require.NotEqual(t, slices.Contains(elsewhere, f.Name), !value.IsZero(), "set %s here, and what becomes of it below", f.Name)
+	}
 }
 
 func TestRefused(t *testing.T) {
