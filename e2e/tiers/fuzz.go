@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,17 +30,20 @@ type fuzzing struct {
 	checkout string
 	cache    string // where the go command keeps the inputs that it found
 	each     time.Duration
+	grace    time.Duration
 }
 
 // RunFuzz runs every fuzz target for a while, some beside each other, each with one worker.
 // All are run; the error names those that failed. The test programs stay in bin/fuzz of the
-// checkout, because linking them again would take as long as the targets run.
-func RunFuzz(ctx context.Context, checkout string, functions []Function, each time.Duration, beside int, out io.Writer) error {
+// checkout, because linking them again would take as long as the targets run. A target that
+// takes longer by the grace has an input that does not end, for which the fuzzer itself
+// would wait for ever.
+func RunFuzz(ctx context.Context, checkout string, functions []Function, each, grace time.Duration, beside int, out io.Writer) error {
 	cache, err := exec.CommandContext(ctx, "go", "env", "GOCACHE").Output()
 	if err != nil {
 		return fmt.Errorf("go env GOCACHE: %w", err)
 	}
-	run := fuzzing{checkout: checkout, cache: filepath.Join(strings.TrimSpace(string(cache)), "fuzz"), each: each}
+	run := fuzzing{checkout: checkout, cache: filepath.Join(strings.TrimSpace(string(cache)), "fuzz"), each: each, grace: grace}
 	var group errgroup.Group
 	group.SetLimit(beside)
 	var mu sync.Mutex
@@ -99,10 +103,17 @@ func (r fuzzing) target(ctx context.Context, f Function) (string, error) {
 		return string(out), err
 	}
 	for attempt := 1; ; attempt++ {
-		cmd := exec.CommandContext(ctx, program, "-test.run", "^$", "-test.fuzz", "^"+f.Name+"$", "-test.fuzztime", r.each.String(),
+		limited, cancel := context.WithTimeoutCause(ctx, r.each+r.grace, fmt.Errorf("still running %s after its time was over", r.grace))
+		cmd := exec.CommandContext(limited, program, "-test.run", "^$", "-test.fuzz", "^"+f.Name+"$", "-test.fuzztime", r.each.String(),
 			"-test.parallel", "1", "-test.fuzzcachedir", filepath.Join(r.cache, filepath.FromSlash(f.Package)))
 		cmd.Dir = filepath.Join(r.checkout, filepath.Dir(strings.Split(f.Position, ":")[0])) // where failing inputs are written
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // the workers as well
 		out, err := cmd.CombinedOutput()
+		if err != nil && limited.Err() != nil {
+			err = context.Cause(limited)
+		}
+		cancel()
 		if err == nil || attempt == fuzzAttempts || !lateEnd.Match(out) || strings.Contains(string(out), "Failing input written") {
 			return string(out), err
 		}

@@ -29,11 +29,17 @@ import (
 // source is what the Go files of a checkout declare, by syntax alone.
 type source struct {
 	checkout  string
-	modules   map[string]bool // directories of modules, relative to checkout, and whether they are nested
+	modules   map[string]module // by directory, relative to checkout
 	functions []Function
 	// calls has, for every function, method and variable of a package, those it names.
 	// A method stands under its name alone, whatever it is declared on.
 	calls map[string]map[string]bool
+}
+
+// module is one that make test goes through.
+type module struct {
+	nested bool // outside the workspace
+	tested bool // by a recipe of the Makefile
 }
 
 // nested is the line of the Makefile that names modules outside the workspace whose tests
@@ -41,7 +47,7 @@ type source struct {
 var nested = regexp.MustCompile(`(?m)^NESTED *:= *(.*)$`)
 
 // readWorkspace returns the directories of the modules that make test goes through.
-func readWorkspace(ctx context.Context, checkout string) (map[string]bool, error) {
+func readWorkspace(ctx context.Context, checkout string) (map[string]module, error) {
 	cmd := exec.CommandContext(ctx, "go", "work", "edit", "-json")
 	cmd.Dir = checkout
 	out, err := cmd.Output()
@@ -52,9 +58,9 @@ func readWorkspace(ctx context.Context, checkout string) (map[string]bool, error
 	if err := json.Unmarshal(out, &work); err != nil {
 		return nil, fmt.Errorf("read go.work: %w", err)
 	}
-	dirs := map[string]bool{}
+	dirs := map[string]module{}
 	for _, use := range work.Use {
-		dirs[filepath.Clean(use.DiskPath)] = false
+		dirs[filepath.Clean(use.DiskPath)] = module{tested: true}
 	}
 	makefile, err := os.ReadFile(filepath.Join(checkout, "Makefile"))
 	if err != nil {
@@ -62,7 +68,8 @@ func readWorkspace(ctx context.Context, checkout string) (map[string]bool, error
 	}
 	if line := nested.FindSubmatch(makefile); line != nil {
 		for _, dir := range strings.Fields(string(line[1])) {
-			dirs[dir] = true
+			recipe := regexp.MustCompile(`(?m)^\t.*\bcd ` + regexp.QuoteMeta(dir) + ` .*\bgo test `)
+			dirs[dir] = module{nested: true, tested: recipe.Match(makefile)}
 		}
 	}
 	return dirs, nil
@@ -155,7 +162,8 @@ func (s *source) readFile(file, module, moduleDir string) error {
 					return err
 				}
 				s.functions = append(s.functions, Function{
-					Package: pkg, Name: decl.Name.Name, Kind: kind, Position: fmt.Sprintf("%s:%d", rel, at.Line), NotBuilt: notBuilt, Nested: s.modules[moduleRel],
+					Package: pkg, Name: decl.Name.Name, Kind: kind, Position: fmt.Sprintf("%s:%d", rel, at.Line), NotBuilt: notBuilt,
+					Nested: s.modules[moduleRel].nested, Tested: s.modules[moduleRel].tested,
 				})
 			}
 		case *ast.GenDecl:

@@ -19,6 +19,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -73,6 +74,7 @@ type Function struct {
 	Guards   []string // guards it calls, sorted, as import path and name
 	NotBuilt string   // why no command compiles it; empty is the usual
 	Nested   bool     // its module is outside the workspace, and is tested on its own
+	Tested   bool     // a recipe of the Makefile tests the nested module
 }
 
 // Tier is where the function runs. It is meant for functions without Faults.
@@ -83,8 +85,9 @@ func (f Function) Tier() Tier {
 	return Host
 }
 
-// Suite is a directory whose tests of the node tier run inside nodes.
-type Suite struct{ Name, Dir string }
+// Suite is a directory whose tests of the node tier run inside nodes: those that match
+// Tests and do not match Except. An empty pattern is all, and none.
+type Suite struct{ Name, Dir, Tests, Except string }
 
 // Faults names the functions that run in no tier, or in more than one, and says what to
 // do about each.
@@ -113,6 +116,10 @@ func (f Function) fault(suites []Suite) string {
 	switch {
 	case f.NotBuilt != "":
 		return "runs nowhere: " + f.NotBuilt
+	case f.Nested && !f.Tested:
+		return "runs nowhere: no recipe of the Makefile has cd into its module and go test"
+	case f.Nested && f.Kind != Test:
+		return "runs nowhere: fuzz targets and benchmarks of modules outside the workspace are not looked for"
 	case len(f.Guards) > 1:
 		return fmt.Sprintf("has the guards of two tiers, %s: split it", strings.Join(f.Guards, " and "))
 	case f.Kind != Test && len(f.Guards) > 0:
@@ -132,19 +139,31 @@ func (f Function) fault(suites []Suite) string {
 }
 
 func (f Function) suiteFault(suites []Suite) string {
-	var of []string
+	var of, not []string
 	for _, s := range suites {
-		if pkg := strings.TrimPrefix(f.Package, prefix); pkg == s.Dir || strings.HasPrefix(pkg, s.Dir+"/") {
+		pkg := strings.TrimPrefix(f.Package, prefix)
+		switch {
+		case pkg != s.Dir && !strings.HasPrefix(pkg, s.Dir+"/"):
+		case !s.has(f.Name):
+			not = append(not, s.Name)
+		default:
 			of = append(of, s.Name)
 		}
 	}
-	switch len(of) {
-	case 0:
+	switch {
+	case len(of) == 0 && len(not) > 0:
+		return fmt.Sprintf("runs nowhere: the patterns of %s in e2e/node/suite.go leave it out", strings.Join(not, " and "))
+	case len(of) == 0:
 		return "runs nowhere: no suite has its package; add one to Suites in e2e/node/suite.go"
-	case 1:
+	case len(of) == 1:
 		return ""
 	}
-	return fmt.Sprintf("runs twice: its package is in the suites %s of e2e/node/suite.go", strings.Join(of, " and "))
+	return fmt.Sprintf("runs twice: it is in the suites %s of e2e/node/suite.go", strings.Join(of, " and "))
+}
+
+// has reports whether the patterns choose a test.
+func (s Suite) has(name string) bool {
+	return regexp.MustCompile(s.Tests).MatchString(name) && (s.Except == "" || !regexp.MustCompile(s.Except).MatchString(name))
 }
 
 func (t Tier) name() string { return "Test" + strings.ToUpper(string(t[:1])) + string(t[1:]) }

@@ -33,6 +33,7 @@ func TestFaults(t *testing.T) {
 		"cluster":              {dir: "e2e/features", text: need + "func TestClusterA(t *testing.T) { cluster.Need(t) }"},
 		"long":                 {dir: "e2e/features", text: need + "func TestLongA(t *testing.T) { cluster.NeedLong(t) }"},
 		"beside nodes":         {dir: "e2e/vm2", text: need + "func TestNodeA(t *testing.T) { vm.Need(t) }"},
+		"by one pattern":       {dir: "split", text: need + "func TestNodeNear(t *testing.T) { sriovtest.NeedNode(t) }\nfunc TestNodeFarA(t *testing.T) { sriovtest.NeedNode(t) }"},
 		"nested module":        {dir: "e2e/nested", text: "import \"testing\"\nfunc TestA(t *testing.T) {}"},
 		"not tests":            {text: need + "func TestMain(m *testing.M) {}\nfunc Testimony(t *testing.T) {}\nfunc TestTwo(t *testing.T, n int) {}\nfunc TestNodeHelper(n int) {}"},
 
@@ -43,10 +44,14 @@ func TestFaults(t *testing.T) {
 		"another tier's guard":   {dir: "e2e/features", text: need + "func TestNodeA(t *testing.T) { cluster.Need(t) }", want: []string{"e2e/features/x_test.go:3: TestNodeA is named as a test of the node tier and calls " + house + "e2e/cluster.Need of the cluster tier"}},
 		"two guards":             {text: need + "func TestNodeA(t *testing.T) { sriovtest.NeedNode(t); vm.Need(t) }", want: []string{"lib/x_test.go:3: TestNodeA has the guards of two tiers, " + house + "e2e/vm.Need and " + house + "libsriov/sriovtest.NeedNode: split it"}},
 		"no suite":               {dir: "other", text: need + "func TestNodeA(t *testing.T) { sriovtest.NeedNode(t) }", want: []string{"other/x_test.go:3: TestNodeA runs nowhere: no suite has its package; add one to Suites in e2e/node/suite.go"}},
-		"two suites":             {dir: "twice", text: need + "func TestNodeA(t *testing.T) { sriovtest.NeedNode(t) }", want: []string{"twice/x_test.go:3: TestNodeA runs twice: its package is in the suites a and b of e2e/node/suite.go"}},
+		"two suites":             {dir: "twice", text: need + "func TestNodeA(t *testing.T) { sriovtest.NeedNode(t) }", want: []string{"twice/x_test.go:3: TestNodeA runs twice: it is in the suites a and b of e2e/node/suite.go"}},
 		"cluster elsewhere":      {text: need + "func TestClusterA(t *testing.T) { cluster.Need(t) }", want: []string{"lib/x_test.go:3: TestClusterA runs nowhere: tests that call " + house + "e2e/cluster.Need are looked for in module e2e only"}},
 		"guarded fuzz target":    {text: need + "func FuzzA(f *testing.F) { sriovtest.NeedNode(f) }", want: []string{"lib/x_test.go:3: FuzzA calls " + house + "libsriov/sriovtest.NeedNode, but fuzz targets and benchmarks run on this machine only"}},
 		"build tag":              {text: "import \"testing\"\nfunc TestA(t *testing.T) {}", file: "//go:build integration\n\n", want: []string{"lib/x_test.go:5: TestA runs nowhere: its build constraints are met by no command"}},
+		"by no pattern":          {dir: "split", text: need + "func TestNodeFarC(t *testing.T) { sriovtest.NeedNode(t) }", want: []string{"split/x_test.go:3: TestNodeFarC runs nowhere: the patterns of near and far in e2e/node/suite.go leave it out"}},
+		"by two patterns":        {dir: "split", text: need + "func TestNodeBoth(t *testing.T) { sriovtest.NeedNode(t) }", want: []string{"split/x_test.go:3: TestNodeBoth runs twice: it is in the suites near and far of e2e/node/suite.go"}},
+		"nested, no recipe":      {dir: "e2e/forgotten", text: "import \"testing\"\nfunc TestA(t *testing.T) {}", want: []string{"e2e/forgotten/x_test.go:3: TestA runs nowhere: no recipe of the Makefile has cd into its module and go test"}},
+		"nested fuzz target":     {dir: "e2e/nested", text: "import \"testing\"\nfunc FuzzA(f *testing.F) {}", want: []string{"e2e/nested/x_test.go:3: FuzzA runs nowhere: fuzz targets and benchmarks of modules outside the workspace are not looked for"}},
 		"outside go.work":        {dir: "stranger", text: "import \"testing\"\nfunc TestA(t *testing.T) {}", want: []string{"stranger/x_test.go:3: TestA runs nowhere: module " + house + "stranger is neither in go.work nor in NESTED of the Makefile"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -56,9 +61,9 @@ func TestFaults(t *testing.T) {
 				require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(checkout, name)), 0o755))
 				require.NoError(t, os.WriteFile(filepath.Join(checkout, name), []byte(content), 0o644))
 			}
-			write("go.work", "go 1.26.0\n\nuse (\n\t./lib\n\t./e2e\n\t./other\n\t./twice\n)\n")
-			write("Makefile", "NESTED := e2e/other e2e/nested\n")
-			for _, m := range []string{"lib", "e2e", "e2e/nested", "other", "twice", "stranger"} {
+			write("go.work", "go 1.26.0\n\nuse (\n\t./lib\n\t./e2e\n\t./other\n\t./twice\n\t./split\n)\n")
+			write("Makefile", "NESTED := e2e/nested e2e/forgotten\n\ntest-nested:\n\tcd e2e/nested && GOWORK=off go test ./...\n\tcd e2e/forgotten && go vet ./...\n")
+			for _, m := range []string{"lib", "e2e", "e2e/nested", "e2e/forgotten", "other", "twice", "split", "stranger"} {
 				write(m+"/go.mod", "module "+house+m+"\n\ngo 1.26.0\n")
 			}
 			dir := tc.dir
@@ -68,7 +73,8 @@ func TestFaults(t *testing.T) {
 			write(filepath.Join(dir, "x_test.go"), tc.file+"package x\n"+tc.text)
 			functions, err := tiers.Load(t.Context(), checkout)
 			require.NoError(t, err)
-			suites := []tiers.Suite{{Name: "lib", Dir: "lib"}, {Name: "a", Dir: "twice"}, {Name: "b", Dir: "twice"}}
+			suites := []tiers.Suite{{Name: "lib", Dir: "lib"}, {Name: "a", Dir: "twice"}, {Name: "b", Dir: "twice"},
+				{Name: "near", Dir: "split", Tests: "^TestNode(Near|Both)"}, {Name: "far", Dir: "split", Tests: "^TestNode(Far|Both)", Except: "^TestNodeFarC$"}}
 			require.Equal(t, tc.want, tiers.Faults(functions, suites))
 		})
 	}

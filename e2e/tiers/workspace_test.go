@@ -21,7 +21,7 @@ func TestEveryTestHasOneTier(t *testing.T) {
 	require.NoError(t, err)
 	var suites []tiers.Suite
 	for _, s := range node.Suites {
-		suites = append(suites, tiers.Suite{Name: s.Name, Dir: s.Dir})
+		suites = append(suites, tiers.Suite{Name: s.Name, Dir: s.Dir, Tests: s.Tests})
 	}
 	for _, fault := range tiers.Faults(functions, suites) {
 		t.Error(fault)

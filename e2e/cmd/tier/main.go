@@ -86,6 +86,9 @@ func report(_ context.Context, _ string, functions []tiers.Function, args []stri
 	return r.Read(os.Stdin, os.Stdout)
 }
 
+// fuzzGrace is many times what a target needs to end on a busy machine.
+const fuzzGrace = 5 * time.Minute
+
 func fuzz(ctx context.Context, checkout string, functions []tiers.Function, args []string) error {
 	flags := flag.NewFlagSet("tier fuzz", flag.ContinueOnError)
 	each := flags.Duration("time", 5*time.Second, "how long each target runs")
@@ -93,7 +96,7 @@ func fuzz(ctx context.Context, checkout string, functions []tiers.Function, args
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	return tiers.RunFuzz(ctx, checkout, functions, *each, *beside, os.Stdout)
+	return tiers.RunFuzz(ctx, checkout, functions, *each, fuzzGrace, *beside, os.Stdout)
 }
 
 // bench runs the packages that have benchmarks, one after the other. Further arguments go
