@@ -42,22 +42,27 @@ check-generated: generate ## Fail when generated files are not what their source
 	git diff --exit-code -- operator/api operator/config/crd operator/docs/fields.md operator/docs/kubectl-sriov.svg sriov-cni/docs/fields.md
 
 .PHONY: test
-# Emulated nodes wait for their hardware nearly half of the time. Meanwhile the machine runs
-# its own tests, if it has the memory for both.
+# Emulated nodes wait for their hardware nearly half of the time. Meanwhile the machine does
+# what needs no node, if it has the memory for both; else that comes first. Clusters are
+# bound by the processors, and come last. RUN and the like, which may be in the environment,
+# are for other targets: they would have make test run less without a word.
 # What fails stands at the end once more, as there may be thousands of lines behind it.
-test: check check-generated lint vuln artifacts ## What CI runs for each change: all tiers of tests but the long one
+WHOLE := --no-print-directory RUN= SUITE= PROFILE= TIMEOUT=
+test: check-generated ## What CI runs for each change: checks, lint and all tiers of tests but the long one
 	@rm -f $(FAILURES)
-	@{ $(MAKE) --no-print-directory -j$$(awk '/^MemAvailable/ {print 1 + ($$2 > 8 * 1024 * 1024)}' /proc/meminfo) test-node test-here && \
-	  $(MAKE) --no-print-directory test-cluster; } || { echo '== what failed, once more:'; cat $(FAILURES); exit 1; }
+	@{ $(MAKE) $(WHOLE) -j$$(awk '/^MemAvailable/ {print 1 + ($$2 > 8 * 1024 * 1024)}' /proc/meminfo) test-here test-node && \
+	  $(MAKE) $(WHOLE) test-cluster; } || { echo '== what failed, once more:'; cat $(FAILURES); exit 1; }
 
 FAILURES := $(CURDIR)/bin/failures
 report = go run $(CURDIR)/e2e/cmd/tier report -failures $(FAILURES)
 
-HERE := test-host test-publish test-runtimes test-fuzz test-bench
+# artifacts is here for the tests with a control plane.
+HERE := check lint vuln artifacts test-host test-publish test-runtimes test-fuzz test-bench
 .PHONY: test-here
-test-here: ## Tests that need no node: host, publish, runtimes, fuzz, bench
+test-here: ## What needs no node of make test: check, lint, host, publish, runtimes, fuzz, bench
 	@mkdir -p bin; for target in $(HERE); do \
-	  $(MAKE) --no-print-directory $$target 2>&1 | tee bin/$$target.log || { tail -n 50 bin/$$target.log >>$(FAILURES); exit 1; }; \
+	  begun=$$SECONDS; $(MAKE) --no-print-directory $$target 2>&1 | tee bin/$$target.log || { tail -n 50 bin/$$target.log >>$(FAILURES); exit 1; }; \
+	  echo "== $$target: $$((SECONDS - begun)) s"; \
 	done
 
 .PHONY: check
@@ -138,7 +143,7 @@ artifacts: ## Build what nodes and clusters are made of (10 minutes once, then n
 # Not through the test cache: the suites of all modules run inside these tests. Two nodes
 # at a time on any machine, as many as a cluster has: each takes 1.5 GB of memory.
 .PHONY: test-node
-test-node: ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, PROFILE=qede, TIMEOUT=60m)
+test-node: artifacts ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, PROFILE=qede, TIMEOUT=60m)
 	cd e2e && SRIOVKIT_E2E=node go test -json -count=1 -timeout $(or $(TIMEOUT),60m) -p 1 -parallel 2 -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -profile '$(PROFILE)' -tests '$(RUN)',./...) | $(report) -tier node -v
 
 # Each on a node of its own, one after the other. make test kills at the calls that count.
