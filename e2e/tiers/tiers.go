@@ -86,8 +86,8 @@ func (f Function) Tier() Tier {
 }
 
 // Suite is a directory whose tests of the node tier run inside nodes: those that match
-// Tests and do not match Except. An empty pattern is all, and none.
-type Suite struct{ Name, Dir, Tests, Except string }
+// Tests, where empty is all.
+type Suite struct{ Name, Dir, Tests string }
 
 // Faults names the functions that run in no tier, or in more than one, and says what to
 // do about each.
@@ -144,7 +144,7 @@ func (f Function) suiteFault(suites []Suite) string {
 		pkg := strings.TrimPrefix(f.Package, prefix)
 		switch {
 		case pkg != s.Dir && !strings.HasPrefix(pkg, s.Dir+"/"):
-		case !s.has(f.Name):
+		case !regexp.MustCompile(s.Tests).MatchString(f.Name):
 			not = append(not, s.Name)
 		default:
 			of = append(of, s.Name)
@@ -159,11 +159,6 @@ func (f Function) suiteFault(suites []Suite) string {
 		return ""
 	}
 	return fmt.Sprintf("runs twice: it is in the suites %s of e2e/node/suite.go", strings.Join(of, " and "))
-}
-
-// has reports whether the patterns choose a test.
-func (s Suite) has(name string) bool {
-	return regexp.MustCompile(s.Tests).MatchString(name) && (s.Except == "" || !regexp.MustCompile(s.Except).MatchString(name))
 }
 
 func (t Tier) name() string { return "Test" + strings.ToUpper(string(t[:1])) + string(t[1:]) }
