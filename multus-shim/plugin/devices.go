@@ -15,9 +15,10 @@ import (
 	"github.com/sriovkit/sriovkit/multus-shim/podresources"
 )
 
-// devices returns the pod's devices: from the kubelet, and from resource claims
-// where those are not enough for the networks. Nothing is asked when no network
-// uses a resource and no selection names a device.
+// devices returns the pod's devices: from the kubelet, and where those are not enough for
+// the networks from resource claims, and from the kubelet's checkpoint for those that init
+// containers have. Nothing is asked when no network uses a resource and no selection names
+// a device.
 func (c *call) devices(ctx context.Context, p *pod, networks []plan.Network) (plan.Devices, error) {
 	need, named := map[string]int{}, []string{}
 	for _, n := range networks {
@@ -61,6 +62,21 @@ func (c *call) devices(ctx context.Context, p *pod, networks []plan.Network) (pl
 	for resource, ids := range claimed {
 		slices.Sort(ids)
 		devices[resource] = append(devices[resource], slices.Compact(ids)...)
+	}
+	if short() {
+		// A network may also name a resource that nobody plugs devices for: no checkpoint is no
+		// reason to do without it.
+		given, err := podresources.Checkpointed(c.conf.KubeletDir, p.Pod)
+		if err != nil {
+			c.log.Warn("devices of init containers are not known", "err", err)
+		}
+		for resource, ids := range given {
+			for _, id := range ids {
+				if !devices.Holds(id) { // containers of a pod pass theirs on
+					devices[resource] = append(devices[resource], id)
+				}
+			}
+		}
 	}
 	if kubeletErr != nil && short() {
 		return nil, coded(types.ErrTryAgainLater, kubeletErr)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -26,7 +27,8 @@ type entry struct {
 	DeviceIDs     json.RawMessage
 }
 
-func fromCheckpoint(path, uid string) (map[string][]string, error) {
+func fromCheckpoint(kubeletDir, uid string) (map[string][]string, error) {
+	path := filepath.Join(kubeletDir, "device-plugins", "kubelet_internal_checkpoint")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

@@ -45,12 +45,27 @@ func Devices(ctx context.Context, kubeletDir string, pod conf.Pod) (Found, error
 	case err == nil:
 		found, err = ask(ctx, socket, pod)
 	case errors.Is(err, fs.ErrNotExist):
-		found.Devices, err = fromCheckpoint(filepath.Join(kubeletDir, "device-plugins", "kubelet_internal_checkpoint"), pod.UID)
+		found.Devices, err = fromCheckpoint(kubeletDir, pod.UID)
 	}
 	if err != nil {
 		return Found{}, fmt.Errorf("devices of pod %s: %w", pod, err)
 	}
 	return found, nil
+}
+
+// Checkpointed reads the devices of a pod, by resource name, from the checkpoint alone. It
+// also has those of init containers other than sidecars, which the API does not tell of
+// (pkg/kubelet/apis/podresources/server_v1.go); nil where there is no checkpoint, or the
+// runtime passes no UID.
+func Checkpointed(kubeletDir string, pod conf.Pod) (map[string][]string, error) {
+	if pod.UID == "" {
+		return nil, nil
+	}
+	devices, err := fromCheckpoint(kubeletDir, pod.UID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return devices, err
 }
 
 // ask calls Get, and List where Get is not served: it sits behind a feature

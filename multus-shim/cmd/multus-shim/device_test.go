@@ -117,6 +117,34 @@ func TestNoKubelet(t *testing.T) {
 	assert.Equal(t, `"0000:01:00.7"`, e.calls()[1].member(t, "deviceID"), "from the checkpoint file")
 }
 
+// Kubelet's API does not tell of devices of init containers, and of those of other containers
+// only once.
+func TestDevicesOfInitContainers(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.kubelet(&kubelet{devices: []string{"0000:01:00.3"}})
+	e.withResource(podNS, "neta")
+	e.networks("neta,neta")
+	write := func(text string) {
+		path := filepath.Join(e.conf["kubeletDir"].(string), "device-plugins", "kubelet_internal_checkpoint")
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	write("{")
+	e.mustFail("ADD", types.ErrInvalidNetworkConfig, `no device of resource "example.com/vf" is left`)
+	write(`{"Data":{"PodDeviceEntries":[
+		{"PodUID":"another","ContainerName":"init","ResourceName":"example.com/vf","DeviceIDs":{"0":["0000:01:00.1"]}},
+		{"PodUID":"uid-1","ContainerName":"init","ResourceName":"example.com/vf","DeviceIDs":{"0":["0000:01:00.2","0000:01:00.3"]}},
+		{"PodUID":"uid-1","ContainerName":"init2","ResourceName":"example.com/vf","DeviceIDs":{"0":["0000:01:00.2"]}},
+		{"PodUID":"uid-1","ContainerName":"main","ResourceName":"example.com/vf","DeviceIDs":{"0":["0000:01:00.3"]}}]}}`)
+	e.networks("neta,neta,neta")
+	e.mustFail("ADD", types.ErrInvalidNetworkConfig, "the pod has 2 and must request one for each of the 3 networks")
+	e.networks("neta,neta")
+	e.must("ADD")
+	calls := e.calls()
+	assert.Equal(t, []string{`"0000:01:00.3"`, `"0000:01:00.2"`}, []string{calls[1].member(t, "deviceID"), calls[2].member(t, "deviceID")})
+}
+
 func TestDevicesOfResourceClaims(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
