@@ -240,6 +240,10 @@ func (d *Driver) updateMetadata(ctx context.Context, c record.Claim, networks ma
 		return err
 	}
 	defer unlock()
+	// It may have ended, and the files may be of another claim of its name by now.
+	if now, err := d.preparer.Store.Load(c.UID); err != nil || now == nil || !now.Prepared {
+		return err
+	}
 	byRequest := map[string][]kubeletplugin.Device{}
 	touched := map[string]bool{}
 	for _, device := range d.preparer.Answer(c) {

@@ -89,7 +89,7 @@ func (p *Preparer) add(want *record.Claim, claim *resourceapi.ResourceClaim, res
 	}
 	r := request(want, result.Request)
 	r.AdminAccess = admin
-	r.VhostNet = asked.AddVhostMount
+	r.VhostNet = asked.AddVhostMount != nil && *asked.AddVhostMount
 	if asked.NetAttachDefName != "" {
 		namespace := asked.NetAttachDefNamespace
 		if namespace == "" {

@@ -45,8 +45,9 @@ type Config struct {
 	// the VF with; NetAttachDefNamespace defaults to the claim's namespace.
 	NetAttachDefName      string `json:"netAttachDefName,omitempty"`
 	NetAttachDefNamespace string `json:"netAttachDefNamespace,omitempty"`
-	// AddVhostMount gives the container /dev/vhost-net and /dev/net/tun.
-	AddVhostMount bool `json:"addVhostMount,omitempty"`
+	// AddVhostMount gives the container /dev/vhost-net and /dev/net/tun; false, unlike nil,
+	// does not though the class asks for it.
+	AddVhostMount *bool `json:"addVhostMount,omitempty"`
 }
 
 type document struct {
@@ -100,7 +101,9 @@ func (c *Config) override(by Config) {
 			*f.to = *f.from
 		}
 	}
-	c.AddVhostMount = c.AddVhostMount || by.AddVhostMount
+	if by.AddVhostMount != nil {
+		c.AddVhostMount = by.AddVhostMount
+	}
 }
 
 // Parse reads one set of parameters.

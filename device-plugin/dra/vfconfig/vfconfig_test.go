@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 		"netAttachDefNamespace": "team", "addVhostMount": true`)))
 	require.NoError(t, err)
 	require.Equal(t, vfconfig.Config{
-		Driver: "vfio-pci", IfName: "net1", NetAttachDefName: "blue.example", NetAttachDefNamespace: "team", AddVhostMount: true,
+		Driver: "vfio-pci", IfName: "net1", NetAttachDefName: "blue.example", NetAttachDefNamespace: "team", AddVhostMount: new(true),
 	}, got)
 }
 
@@ -90,17 +90,17 @@ func TestOf(t *testing.T) {
 	t.Parallel()
 	class, mine := resourceapi.AllocationConfigSourceClass, resourceapi.AllocationConfigSourceClaim
 	claim := claimWith(
-		config(class, driver, parameters(`"driver": "vfio-pci", "netAttachDefName": "blue"`)),
-		config(mine, driver, parameters(`"driver": "default"`), "a"),
+		config(class, driver, parameters(`"driver": "vfio-pci", "netAttachDefName": "blue", "addVhostMount": true`)),
+		config(mine, driver, parameters(`"driver": "default", "addVhostMount": false`), "a"),
 		config(mine, driver, parameters(`"ifName": "net7"`), "c/big"),
-		config(mine, driver, parameters(`"addVhostMount": true`), "c"),
+		config(mine, driver, parameters(`"addVhostMount": null`), "c"),
 		config(mine, "gpu.example.com", `{"anything": true}`),
 	)
 	for request, want := range map[string]vfconfig.Config{
-		"a":       {Driver: "default", NetAttachDefName: "blue"}, // the claim wins, field by field
-		"b":       {Driver: "vfio-pci", NetAttachDefName: "blue"},
-		"c/big":   {Driver: "vfio-pci", NetAttachDefName: "blue", IfName: "net7", AddVhostMount: true},
-		"c/small": {Driver: "vfio-pci", NetAttachDefName: "blue", AddVhostMount: true},
+		"a":       {Driver: "default", NetAttachDefName: "blue", AddVhostMount: new(false)}, // the claim wins, field by field
+		"b":       {Driver: "vfio-pci", NetAttachDefName: "blue", AddVhostMount: new(true)},
+		"c/big":   {Driver: "vfio-pci", NetAttachDefName: "blue", IfName: "net7", AddVhostMount: new(true)},
+		"c/small": {Driver: "vfio-pci", NetAttachDefName: "blue", AddVhostMount: new(true)},
 	} {
 		got, err := vfconfig.Of(claim, driver, request)
 		require.NoError(t, err)
