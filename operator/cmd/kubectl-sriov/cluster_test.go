@@ -15,7 +15,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,7 +36,6 @@ var update = flag.Bool("update", false, "write the outputs that the tests expect
 type cluster struct {
 	client.Client
 	kubeconfig string // of an administrator
-	viewer     string // of an account with the role view and that of config/
 }
 
 func startCluster(t *testing.T) *cluster {
@@ -52,6 +53,7 @@ func startCluster(t *testing.T) *cluster {
 		{"create", "serviceaccount", "default"},
 		{"-n", "sriov-network-operator", "create", "serviceaccount", "default"},
 		{"create", "clusterrolebinding", "viewer", "--clusterrole=system:aggregate-to-view", "--user=viewer"},
+		{"create", "clusterrolebinding", "keeper", "--clusterrole=sriov-network-view", "--user=keeper"},
 		{"create", "clusterrolebinding", "sriov-viewer", "--clusterrole=sriov-network-view", "--user=viewer"},
 	} {
 		out, err := plane.Kubectl(t.Context(), nil, args...)
@@ -59,20 +61,27 @@ func startCluster(t *testing.T) *cluster {
 	}
 	config, err := clientcmd.BuildConfigFromFlags("", plane.Kubeconfig)
 	require.NoError(t, err)
-	c := &cluster{kubeconfig: plane.Kubeconfig, viewer: filepath.Join(t.TempDir(), "viewer")}
+	c := &cluster{kubeconfig: plane.Kubeconfig}
 	c.Client, err = client.New(config, client.Options{})
 	require.NoError(t, err)
+	return c
+}
 
-	file, err := clientcmd.LoadFromFile(plane.Kubeconfig)
+// as returns a kubeconfig of an account: viewer has the role view and that of config/, keeper
+// sees SR-IOV's objects and nothing else, and a stranger nothing.
+func (c *cluster) as(t *testing.T, account string) string {
+	t.Helper()
+	file, err := clientcmd.LoadFromFile(c.kubeconfig)
 	require.NoError(t, err)
 	for _, user := range file.AuthInfos {
 		*user = clientcmdapi.AuthInfo{
 			ClientCertificate: user.ClientCertificate, ClientCertificateData: user.ClientCertificateData,
-			ClientKey: user.ClientKey, ClientKeyData: user.ClientKeyData, Token: user.Token, Impersonate: "viewer",
+			ClientKey: user.ClientKey, ClientKeyData: user.ClientKeyData, Token: user.Token, Impersonate: account,
 		}
 	}
-	require.NoError(t, clientcmd.WriteToFile(*file, c.viewer))
-	return c
+	path := filepath.Join(t.TempDir(), account)
+	require.NoError(t, clientcmd.WriteToFile(*file, path))
+	return path
 }
 
 // load creates the objects of a file with their status, until the end of the test.
@@ -147,30 +156,41 @@ func TestOutputs(t *testing.T) {
 	t.Run("viewer", func(t *testing.T) { testViewer(t, c) })
 	t.Run("dump", func(t *testing.T) { testDump(t, c) })
 	t.Run("bad input", func(t *testing.T) { testBadInput(t, c) })
+	t.Run("not installed", func(t *testing.T) { testNotInstalled(t, c) }) // the last: its kinds are gone then
 }
 
 // An account that may only view sees nodes, VFs and pods, and is told what it does not see.
 func testViewer(t *testing.T, c *cluster) {
 	c.load(t, "testdata/healthy/cluster.yaml")
-	out, err := kubectlSriov(t, c.viewer)
+	viewer := c.as(t, "viewer")
+	out, err := kubectlSriov(t, viewer)
 	require.NoError(t, err)
 	require.Contains(t, out, "not read: nodes: this account may not list them")
 	require.Regexp(t, `w1 +ens1f0 +0 +0000:3b:01.0 +iavf +200 +openshift.io/nics +default/app \(net1\)`, out)
 	require.NotContains(t, out, "default/liar")
-	out, err = kubectlSriov(t, c.viewer, "why", "pod/app")
+	out, err = kubectlSriov(t, viewer, "why", "pod/app")
 	require.NoError(t, err)
 	require.Contains(t, out, "nothing is missing, as far as this account may read")
 
-	stranger, err := clientcmd.LoadFromFile(c.viewer)
-	require.NoError(t, err)
-	for _, user := range stranger.AuthInfos {
-		user.Impersonate = "stranger"
-	}
-	path := filepath.Join(t.TempDir(), "stranger")
-	require.NoError(t, clientcmd.WriteToFile(*stranger, path))
-	out, err = kubectlSriov(t, path)
+	stranger := c.as(t, "stranger")
+	out, err = kubectlSriov(t, stranger)
 	require.NoError(t, err)
 	require.Contains(t, out, "not read: sriovnetworknodestates: this account may not list them")
+	require.Contains(t, out, "Whether any node takes part is not known.")
+	require.NotContains(t, out, "No node takes part")
+	for args, want := range map[string]string{
+		"w1":              "node w1: sriovnetworknodestates: this account may not list them",
+		"top":             "find the device plugins: pods: this account may not list them",
+		"why policy/nics": "policy nics: this account may not list them",
+	} {
+		_, err := kubectlSriov(t, stranger, strings.Fields(args)...)
+		require.ErrorContains(t, err, want, args)
+	}
+
+	out, err = kubectlSriov(t, c.as(t, "keeper"))
+	require.NoError(t, err)
+	require.Contains(t, out, "not read: pods: this account may not list them")
+	require.Regexp(t, `w1 +ens1f0 +1 .* openshift.io/nics +\?\n`, out, "who may not list pods does not learn that nobody has it")
 }
 
 // A dump holds objects and says what is not in it; no secret of the cluster is.
@@ -216,6 +236,30 @@ func testDump(t *testing.T, c *cluster) {
 	require.Len(t, left, 1)
 }
 
+// A cluster that does not know the kinds is told from one that an account may not look into,
+// and from one in which nothing is wrong.
+func testNotInstalled(t *testing.T, c *cluster) {
+	w1 := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "w1"}}
+	require.NoError(t, c.Create(t.Context(), w1))
+	t.Cleanup(func() { require.NoError(t, c.Delete(context.Background(), w1)) })
+	var kinds unstructured.Unstructured
+	kinds.SetAPIVersion("apiextensions.k8s.io/v1")
+	kinds.SetKind("CustomResourceDefinition")
+	require.NoError(t, c.DeleteAllOf(t.Context(), &kinds))
+	require.EventuallyWithT(t, func(check *assert.CollectT) {
+		out, err := kubectlSriov(t, c.kubeconfig)
+		require.NoError(check, err)
+		require.Contains(check, out, "SR-IOV is not installed here")
+	}, time.Minute, 100*time.Millisecond)
+	out, err := kubectlSriov(t, c.kubeconfig, "why", "node/w1")
+	require.NoError(t, err)
+	require.Contains(t, out, "it does not know the kinds of SR-IOV")
+	require.Contains(t, out, "-> install the operator")
+	require.NotContains(t, out, "nothing is missing")
+	_, err = kubectlSriov(t, c.kubeconfig, "why", "policy/nics")
+	require.ErrorContains(t, err, "the cluster does not know this kind")
+}
+
 func testBadInput(t *testing.T, c *cluster) {
 	for args, want := range map[string]string{
 		"-o yaml":          `-o "yaml": want json`,
@@ -225,6 +269,7 @@ func testBadInput(t *testing.T, c *cluster) {
 		"why pod/none":     `pods "none" not found`,
 		"top":              "no device plugin runs",
 		"top -interval 0s": "want a positive duration",
+		"dump w1":          `dump "w1": it takes no names`,
 	} {
 		_, err := kubectlSriov(t, c.kubeconfig, strings.Fields(args)...)
 		require.ErrorContains(t, err, want, args)

@@ -36,7 +36,7 @@ const usage = `kubectl sriov: SR-IOV in this cluster, read-only
 
   kubectl sriov [NODE...]         nodes, ports and VFs, and who has them
   kubectl sriov why KIND/NAME     what a pod, policy or node lacks and what to do; NAME alone if one has it
-  kubectl sriov top               traffic per VF and pod (needs the gate metricsExporter)
+  kubectl sriov top [NODE...]     traffic per VF and pod (needs the gate metricsExporter)
   kubectl sriov dump              an archive for those who help, without secrets
   kubectl sriov version
 
@@ -115,8 +115,11 @@ func run(ctx context.Context, args []string, out output, stderr io.Writer) error
 	case "why":
 		return c.why(ctx, names)
 	case "top":
-		return c.top(ctx, t)
+		return c.top(ctx, t, names)
 	case "dump":
+		if len(names) > 0 {
+			return fmt.Errorf("dump %q: it takes no names, and is of the whole cluster; -file names the archive", names[0])
+		}
 		return c.dump(ctx, file)
 	}
 	return c.show(ctx, names)

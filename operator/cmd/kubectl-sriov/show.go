@@ -23,6 +23,9 @@ func (c *command) show(ctx context.Context, names []string) error {
 	}
 	views := inv.Views(pciname.Open())
 	for _, name := range names {
+		if why := inv.Unread["sriovnetworknodestates"]; why != "" {
+			return fmt.Errorf("node %s: sriovnetworknodestates: %s", name, why)
+		}
 		if !slices.ContainsFunc(views, func(v inventory.NodeView) bool { return v.Node == name }) {
 			return fmt.Errorf("node %s has no SriovNetworkNodeState in namespace %s: ask kubectl sriov why node/%s", name, inv.Namespace, name)
 		}
@@ -38,14 +41,15 @@ func (c *command) show(ctx context.Context, names []string) error {
 	}
 	c.unread(inv)
 	if len(views) == 0 {
-		fmt.Fprintf(c, "No node takes part (namespace %s). Is the operator there, and does its SriovOperatorConfig select nodes?\n", inv.Namespace)
+		fmt.Fprintln(c, nobody(inv))
 		return nil
 	}
 	nodes := [][]cell{headings("NODE", "SYNC", "DRAIN", "PF", "ADDRESS", "DRIVER", "VFS", "LINK", "DEVICE")}
 	vfs := [][]cell{headings("NODE", "PF", "VF", "ADDRESS", "DRIVER", "VLAN", "RESOURCE", "USED BY")}
+	seen := inv.Unread["pods"] == "" && inv.Unread["resourceclaims"] == ""
 	for _, n := range views {
 		nodes = append(nodes, nodeRows(n)...)
-		vfs = append(vfs, vfRows(n)...)
+		vfs = append(vfs, vfRows(n, seen)...)
 	}
 	c.table(nodes)
 	if len(vfs) > 1 {
@@ -58,6 +62,17 @@ func (c *command) show(ctx context.Context, names []string) error {
 		}
 	}
 	return nil
+}
+
+// nobody says why no node is shown, and what to do about it.
+func nobody(inv *inventory.Inventory) string {
+	switch {
+	case !inv.Installed():
+		return "SR-IOV is not installed here: the cluster does not know its kinds. Install the operator with them."
+	case inv.Unread["sriovnetworknodestates"] != "":
+		return "Whether any node takes part is not known. The ClusterRole sriov-network-view lets an account see it."
+	}
+	return fmt.Sprintf("No node takes part (namespace %s). Is the operator there, and does its SriovOperatorConfig select nodes?", inv.Namespace)
 }
 
 func headings(words ...string) []cell {
@@ -87,7 +102,9 @@ func nodeRows(n inventory.NodeView) [][]cell {
 	return rows
 }
 
-func vfRows(n inventory.NodeView) [][]cell {
+// vfRows are the VFs of a node. Unless all was seen who may have one, one without a holder
+// is not one that nobody has.
+func vfRows(n inventory.NodeView, seen bool) [][]cell {
 	var rows [][]cell
 	for _, pf := range n.PFs {
 		for _, vf := range pf.VFs {
@@ -95,7 +112,11 @@ func vfRows(n inventory.NodeView) [][]cell {
 			if vf.VLAN != 0 {
 				vlan = strconv.Itoa(vf.VLAN)
 			}
-			rows = append(rows, plain(n.Node, pf.Name, strconv.Itoa(vf.Index), vf.Address, vf.Driver, vlan, vf.Resource, inventory.Who(vf.Holders)))
+			who := inventory.Who(vf.Holders)
+			if who == "" && !seen {
+				who = "?"
+			}
+			rows = append(rows, plain(n.Node, pf.Name, strconv.Itoa(vf.Index), vf.Address, vf.Driver, vlan, vf.Resource, who))
 		}
 	}
 	return rows

@@ -57,8 +57,8 @@ type sample struct {
 	rate Rate // absolute counts
 }
 
-// top asks every node twice and prints the difference.
-func (c *command) top(ctx context.Context, t traffic) error {
+// top asks every node, or those named, twice and prints the difference.
+func (c *command) top(ctx context.Context, t traffic, nodes []string) error {
 	if t.interval <= 0 {
 		return fmt.Errorf("-interval %s: want a positive duration such as 2s", t.interval)
 	}
@@ -73,8 +73,18 @@ func (c *command) top(ctx context.Context, t traffic) error {
 		}
 	}
 	if len(pods) == 0 {
-		c.unread(inv)
-		return fmt.Errorf("no device plugin runs in namespace %s", inv.Namespace)
+		if why := inv.Unread["pods"]; why != "" {
+			return fmt.Errorf("find the device plugins: pods: %s", why)
+		}
+		return fmt.Errorf("no device plugin runs in namespace %s: ask kubectl sriov why node/NAME", inv.Namespace)
+	}
+	for _, node := range nodes {
+		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Spec.NodeName == node }) {
+			return fmt.Errorf("no device plugin runs on node %s: ask kubectl sriov why node/%[1]s", node)
+		}
+	}
+	if len(nodes) > 0 {
+		pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !slices.Contains(nodes, p.Spec.NodeName) })
 	}
 	before, errs := c.scrapeAll(ctx, pods, t.port)
 	if len(before) == 0 && len(errs) > 0 {

@@ -6,6 +6,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,6 +49,10 @@ func newReport(inv *inventory.Inventory, about, state string) *Report {
 
 // config checks what everything else rests on. It reports whether there is a configuration.
 func (r *Report) config(inv *inventory.Inventory) bool {
+	if !inv.Installed() {
+		r.notInstalled()
+		return false
+	}
 	if inv.Unread["sriovoperatorconfigs"] != "" {
 		return true // perhaps
 	}
@@ -68,6 +73,10 @@ func (r *Report) config(inv *inventory.Inventory) bool {
 	return true
 }
 
+func (r *Report) notInstalled() {
+	r.add("cluster", "it does not know the kinds of SR-IOV, so there are no policies", "install the operator with its kinds")
+}
+
 // falseCondition reports a condition that is False, with its message, which says what to do.
 func (r *Report) falseCondition(object string, conditions []metav1.Condition, kind, remedy string) bool {
 	c := meta.FindStatusCondition(conditions, kind)
@@ -82,24 +91,30 @@ func (r *Report) falseCondition(object string, conditions []metav1.Condition, ki
 func Node(inv *inventory.Inventory, name string) *Report {
 	r := newReport(inv, "node/"+name, "")
 	node := inv.Node(name)
-	if node == nil && inv.Unread["nodes"] == "" {
+	s := inv.State(name)
+	gone := node == nil && inv.Unread["nodes"] == ""
+	if gone {
 		r.State = "not there"
 		r.add("node/"+name, "there is no such node", "")
-		return r
+		if s == nil {
+			return r
+		}
 	}
 	configured := r.config(inv)
-	s := inv.State(name)
 	switch {
 	case s != nil:
 		r.state(inv, s)
-		r.State = s.Status.SyncStatus
-	case inv.Unread["sriovnetworknodestates"] != "":
+		r.State = cmp.Or(r.State, s.Status.SyncStatus, "its daemon has not reported")
+	case inv.Unread["sriovnetworknodestates"] != "" && inv.Installed():
 		r.State = "unknown"
 	default:
 		r.State = "takes no part"
 		if configured {
 			r.selected(inv, node)
 		}
+	}
+	if s != nil && !gone && inv.Unread["pods"] == "" && !slices.ContainsFunc(inv.Pods, func(p corev1.Pod) bool { return isDaemon(inv, &p, name, deploy.DaemonName) }) {
+		r.add("daemonset/"+deploy.DaemonName, "it has no pod on this node, so what the node shows may be old", "kubectl -n "+inv.Namespace+" describe daemonset "+deploy.DaemonName)
 	}
 	r.daemons(inv, name)
 	if node != nil && node.Spec.Unschedulable {
@@ -162,29 +177,40 @@ func (r *Report) state(inv *inventory.Inventory, s *v1.SriovNetworkNodeState) {
 func (r *Report) daemons(inv *inventory.Inventory, node string) {
 	for i := range inv.Pods {
 		p := &inv.Pods[i]
-		app := p.Labels["app"]
-		if p.Namespace != inv.Namespace || p.Spec.NodeName != node || app != deploy.DaemonName && app != deploy.DevicePluginName {
+		if !isDaemon(inv, p, node, deploy.DaemonName, deploy.DevicePluginName, deploy.DRAName) {
 			continue
 		}
-		if why := notReady(p); why != "" {
-			r.add("pod/"+p.Namespace+"/"+p.Name, app+" is not ready on this node: "+why, "kubectl -n "+p.Namespace+" logs "+p.Name)
+		if why, look := notReady(p); why != "" {
+			r.add("pod/"+p.Namespace+"/"+p.Name, p.Labels["app"]+" is not ready on this node: "+why, look)
 		}
 	}
 }
 
-// notReady says why a pod is not, or nothing.
-func notReady(p *corev1.Pod) string {
+// isDaemon reports whether a pod is one of the operator's on a node, by the names of DaemonSets.
+func isDaemon(inv *inventory.Inventory, p *corev1.Pod, node string, names ...string) bool {
+	return p.Namespace == inv.Namespace && p.Spec.NodeName == node && slices.Contains(names, p.Labels["app"])
+}
+
+// notReady says why a pod is not, and which command tells more; nothing if it is.
+func notReady(p *corev1.Pod) (why, look string) {
+	const kubectl = "kubectl -n %s %s %s"
 	for _, c := range append(slices.Clone(p.Status.InitContainerStatuses), p.Status.ContainerStatuses...) {
-		if w := c.State.Waiting; w != nil {
-			return strings.TrimSuffix(w.Reason+": "+w.Message, ": ")
+		w := c.State.Waiting
+		if w == nil {
+			continue
 		}
+		look = fmt.Sprintf(kubectl, p.Namespace, "describe pod", p.Name) // it has no log yet
+		if c.LastTerminationState.Terminated != nil {
+			look = fmt.Sprintf(kubectl, p.Namespace, "logs", p.Name) + " -c " + c.Name + " --previous"
+		}
+		return strings.TrimSuffix(w.Reason+": "+w.Message, ": "), look
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady && c.Status != corev1.ConditionTrue {
-			return strings.TrimSuffix(c.Reason+": "+c.Message, ": ")
+			return strings.TrimSuffix(c.Reason+": "+c.Message, ": "), fmt.Sprintf(kubectl, p.Namespace, "logs", p.Name)
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // offers compares what the plan gives the node with what kubelet counts.
@@ -194,8 +220,17 @@ func (r *Report) offers(inv *inventory.Inventory, s *v1.SriovNetworkNodeState, n
 			name := inv.Resource(g.ResourceName)
 			if amount := node.Status.Allocatable[corev1.ResourceName(name)]; amount.IsZero() {
 				r.add("node/"+node.Name, fmt.Sprintf("has VFs %s of %s for %s, and kubelet offers none", g.VfRange, i.PciAddress, name),
-					"look at the device plugin: kubectl -n "+inv.Namespace+" logs -l app="+deploy.DevicePluginName+" --field-selector spec.nodeName="+node.Name)
+					pluginLog(inv, node.Name))
 			}
 		}
 	}
+}
+
+// pluginLog is how to see what the device plugin of a node says.
+func pluginLog(inv *inventory.Inventory, node string) string {
+	at := slices.IndexFunc(inv.Pods, func(p corev1.Pod) bool { return isDaemon(inv, &p, node, deploy.DevicePluginName) })
+	if at < 0 {
+		return "find its device plugin: kubectl -n " + inv.Namespace + " get pods -l app=" + deploy.DevicePluginName + " --field-selector spec.nodeName=" + node
+	}
+	return "look at the device plugin: kubectl -n " + inv.Namespace + " logs " + inv.Pods[at].Name
 }

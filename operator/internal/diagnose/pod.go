@@ -35,18 +35,23 @@ func Pod(inv *inventory.Inventory, p *corev1.Pod, events []corev1.Event) *Report
 		return r
 	}
 	r.State += " on " + p.Spec.NodeName
-	running := p.Status.Phase == corev1.PodRunning && notReady(p) == ""
+	why, _ := notReady(p)
+	running := p.Status.Phase == corev1.PodRunning && why == ""
 	if !running {
 		if e, ok := lastWarning(events); ok {
 			r.add("event "+e.Reason, e.Message, "")
 		}
-		if why := notReady(p); why != "" {
+		if why != "" {
 			r.add("pod", why, "")
 		}
 		if s := inv.State(p.Spec.NodeName); s != nil && len(requests) > 0 {
 			r.state(inv, s)
 			r.daemons(inv, p.Spec.NodeName)
 		}
+	}
+	if selected, err := inventory.Selections(p); running && err == nil && len(selected) > 0 && p.Annotations[inventory.AnnotationNetworkStatus] == "" {
+		r.add("pod", "it runs without an annotation "+inventory.AnnotationNetworkStatus+": no meta plugin attached the networks that it asks for",
+			"see that the meta plugin (multus-shim) runs on node "+p.Spec.NodeName+", then create the pod anew")
 	}
 	if running && len(r.Findings) == 0 {
 		r.State += ": " + held(inv, p)

@@ -108,6 +108,9 @@ func (r *Report) resource(inv *inventory.Inventory, name string, wanted int64) {
 	switch {
 	case offered == 0:
 		r.add("pod", "no node offers "+name+" now", "")
+		if !inv.Installed() {
+			r.notInstalled()
+		}
 	case !enough:
 		r.add("pod", fmt.Sprintf("no schedulable node has %d of %s free: %d of %d are taken", wanted, name, used, offered), "delete pods that hold them, or raise numVfs of the policy")
 	}

@@ -53,6 +53,15 @@ type Inventory struct {
 	Unread map[string]string
 }
 
+// Why kinds were not read.
+const (
+	notAllowed = "this account may not list them"
+	noKind     = "the cluster does not know this kind"
+)
+
+// Installed reports whether the cluster knows the kinds of SR-IOV; true if that is unknown.
+func (inv *Inventory) Installed() bool { return inv.Unread["sriovnetworknodestates"] != noKind }
+
 // pageSize bounds one answer of the API server.
 const pageSize = 500
 
@@ -164,10 +173,12 @@ func list[L client.ObjectList, T any](ctx context.Context, r *reader, kind strin
 		err := r.List(ctx, page, append([]client.ListOption{client.Limit(pageSize), client.Continue(next)}, options...)...)
 		switch {
 		case apierrors.IsForbidden(err):
-			r.note(kind, "this account may not list them")
+			r.note(kind, notAllowed)
 			return nil
 		case meta.IsNoMatchError(err), apierrors.IsNotFound(err):
-			r.note(kind, "the cluster does not know this kind")
+			if kind != "resourceclaims" { // before Kubernetes 1.34, where no VF is had by a claim
+				r.note(kind, noKind)
+			}
 			return nil
 		case err != nil:
 			return fmt.Errorf("list %s: %w", kind, err)
