@@ -95,6 +95,10 @@ func TestClusterCharts(t *testing.T) {
 	t.Log("uninstall")
 	s.kubectl("-n", component.Namespace, "delete", "--timeout="+patience.String(), "sriovnetworknodepolicies,sriovnetworks", "--all")
 	s.until("no VFs", func() bool { return s.node("cat /sys/bus/pci/devices/0000:01:00.0/sriov_numvfs") == "0\n" })
+	s.kubectl("-n", component.Namespace, "scale", "deployment/sriov-network-operator", "--replicas=0")
+	_, err = s.helm("uninstall", "sriov", "-n", component.Namespace, "--timeout", "30s")
+	require.ErrorContains(t, err, "waiting for the operator to take back", "without an operator: what it waited for")
+	s.kubectl("-n", component.Namespace, "scale", "deployment/sriov-network-operator", "--replicas=2")
 	for _, release := range []string{"sriov", "kinds", "multus"} {
 		s.mustHelm("uninstall", release, "--wait", "--timeout", patience.String())
 	}

@@ -208,19 +208,24 @@ func TestValues(t *testing.T) {
 func TestSchema(t *testing.T) {
 	dir := charts(t, "v1.2.3")
 	for set, want := range map[string]string{
-		"operator.cniBinPath=opt/cni":                    "/operator/cniBinPath",
-		"operator.replicas=many":                         "/operator/replicas",
-		"operator.resourcePrefx=a":                       "resourcePrefx",
-		"images.operator=has a blank":                    "/images/operator",
-		"sriovOperatorConfig.featureGates.a=yes please":  "/sriovOperatorConfig/featureGates/a",
-		"operator.metricsExporter.port=70000":            "/operator/metricsExporter/port",
-		"operator.admissionControllers.url=http://a:443": "/operator/admissionControllers/url",
-		"operator.nameOverride=x":                        "/operator/nameOverride",
+		"operator.cniBinPath=opt/cni":                              "/operator/cniBinPath",
+		"operator.replicas=many":                                   "/operator/replicas",
+		"operator.resourcePrefx=a":                                 "resourcePrefx",
+		"images.operator=has a blank":                              "/images/operator",
+		"sriovOperatorConfig.featureGates.a=yes please":            "/sriovOperatorConfig/featureGates/a",
+		"operator.metricsExporter.port=70000":                      "/operator/metricsExporter/port",
+		"operator.admissionControllers.url=http://a:443":           "/operator/admissionControllers/url",
+		"operator.nameOverride=x":                                  "/operator/nameOverride",
+		"images.registry=https://registry.test/a":                  "/images/registry",
+		"images.sriovCni=https://registry.test/a:v1":               "/images/sriovCni",
+		"operator.tolerations={all}":                               "/operator/tolerations/0",
+		"operator.tolerations[0].efect=NoExecute":                  "efect",
+		"operator.extraEnv[0].name=A,operator.extraEnv[0].value=1": "/operator/extraEnv/0/value",
 	} {
 		out, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "--set", set)
 		require.ErrorContains(t, err, want, set+": "+out)
 	}
-	for set, want := range map[string]string{"cniConfPath=etc": "/cniConfPath", "kubeletPath=kubelet": "/kubeletPath", "extraArgs={cleanup}": "/extraArgs/0", "imgae=a": "imgae"} {
+	for set, want := range map[string]string{"cniConfPath=etc": "/cniConfPath", "kubeletPath=kubelet": "/kubeletPath", "extraArgs={cleanup}": "/extraArgs/0", "imgae=a": "imgae", "image=https://a/b:c": "/image", "tolerations[0].effect=Never": "/tolerations/0/effect"} {
 		out, err := helm(t, "template", "r", filepath.Join(dir, "multus-shim"), "--set", set)
 		require.ErrorContains(t, err, want, set+": "+out)
 	}
@@ -311,6 +316,9 @@ func TestOverUpstream(t *testing.T) {
 	require.ErrorContains(t, do("install", "second", filepath.Join(ours, operatorChart)), "invalid ownership metadata")
 	require.NotContains(t, kubectl("-n", "sriov-network-operator", "get", "deployments,serviceaccounts", "-o", "yaml"), "sriovkit/", "nothing half-done")
 
+	kubectl("apply", "-f", "../../multus-shim/deploy/crd.yaml") // as Multus' manifests bring it
+	require.ErrorContains(t, do("install", "multus", filepath.Join(ours, multusChart)), "invalid ownership metadata")
+	require.NoError(t, do("install", "multus", filepath.Join(ours, multusChart), "--take-ownership"))
 	require.NoError(t, do("install", "kinds", filepath.Join(ours, kindsChart), "--take-ownership"))
 	require.NoError(t, do("upgrade", "sriov", filepath.Join(ours, operatorChart)))
 	pod := "jsonpath={.spec.template.spec.containers[*].image} {.spec.selector.matchLabels}"
