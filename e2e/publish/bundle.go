@@ -3,11 +3,16 @@
 package main
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -62,4 +67,63 @@ func (s *stage) bundle(to, extra string, stdout io.Writer) error {
 	}
 	fmt.Fprintf(stdout, "%s\n\nInto a registry:  tar xf %[1]s %[2]s && ./%[2]s load -bundle %[1]s -registry HOST/PATH -certificate CERT\nOnto a node:      ctr -n k8s.io images import %[1]s\n", to, loader)
 	return nil
+}
+
+// checkCharts is an error if a chart asks for another version than the images are: it could
+// not be installed from the bundle.
+func (s *stage) checkCharts(extra string) error {
+	if extra == "" {
+		return nil
+	}
+	charts, err := filepath.Glob(filepath.Join(extra, "charts", "*.tgz"))
+	if err != nil {
+		return err
+	}
+	for _, chart := range charts {
+		version, err := appVersion(chart)
+		if err != nil {
+			return fmt.Errorf("chart %s: %w", chart, err)
+		}
+		for _, img := range s.images {
+			if img.tag() != version {
+				return fmt.Errorf("chart %s is for images of version %s, and %s is not one: make images ARGS='-tag V' and make bundle VERSION=V, of one version V such as v0.1.0",
+					filepath.Base(chart), version, img.Name)
+			}
+		}
+	}
+	return nil
+}
+
+var appVersionLine = regexp.MustCompile(`(?m)^appVersion: *"?([^"\s]+)"?$`)
+
+// appVersion is the version of the images that a packed chart asks for.
+func appVersion(chart string) (string, error) {
+	f, err := os.Open(chart)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	unzipped, err := gzip.NewReader(f)
+	if err != nil {
+		return "", err
+	}
+	for r := tar.NewReader(unzipped); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return "", errors.New("no appVersion in it")
+		}
+		if err != nil {
+			return "", err
+		}
+		if path.Base(h.Name) != "Chart.yaml" {
+			continue
+		}
+		text, err := io.ReadAll(r)
+		if err != nil {
+			return "", err
+		}
+		if found := appVersionLine.FindSubmatch(text); found != nil {
+			return string(found[1]), nil
+		}
+	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -34,7 +35,7 @@ func TestBundle(t *testing.T) {
 	key, certificate := keyPair(t, x509.ExtKeyUsageCodeSigning)
 	extra := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(extra, "charts"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(extra, "charts", "a.tgz"), []byte("chart"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(extra, "charts", "a.tgz"), chart(t, "v1"), 0o644))
 	bundle := filepath.Join(t.TempDir(), "bundle.tar")
 	_, err := publish(t, "bundle", "-images", images(t, commit), "-o", bundle, "-extra", extra, "-key", key, "-certificate", certificate)
 	require.NoError(t, err)
@@ -63,6 +64,20 @@ func TestBundle(t *testing.T) {
 	}
 }
 
+// chart is a packed chart for images of a version.
+func chart(t *testing.T, version string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	zipped := gzip.NewWriter(&out)
+	archive := tar.NewWriter(zipped)
+	text := "apiVersion: v2\nname: a\nappVersion: " + version + "\n"
+	require.NoError(t, archive.WriteHeader(&tar.Header{Name: "a/Chart.yaml", Mode: 0o644, Size: int64(len(text))}))
+	_, err := io.WriteString(archive, text)
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(archive.Close(), zipped.Close()))
+	return out.Bytes()
+}
+
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	key, certificate := keyPair(t, x509.ExtKeyUsageCodeSigning)
@@ -83,6 +98,11 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	cut := write("cut.tar", text[:len(text)/2])
 	changed := write("changed.tar", bytes.ReplaceAll(text, []byte(commit), bytes.Repeat([]byte("f"), len(commit))))
+	gzipped := bytes.Index(text, []byte{0x1f, 0x8b}) // the first layer
+	require.Positive(t, gzipped)
+	flipped := bytes.Clone(text)
+	flipped[gzipped+1000] ^= 1
+	damaged := write("damaged.tar", flipped)
 	notPEM := write("cert.txt", []byte("hello"))
 
 	r := startRegistry(t)
@@ -92,25 +112,34 @@ func TestLoadRefuses(t *testing.T) {
 		"none":           {"", certificate, "give the archive"},
 		"missing":        {filepath.Join(dir, "none.tar"), certificate, "none.tar"},
 		"cut off":        {cut, certificate, "cut.tar"},
-		"changed":        {changed, "", "mismatch"},
+		"changed":        {changed, "", "is not what its name says"},
+		"damaged layer":  {damaged, "", "is not what its name says"},
 		"unsigned":       {unsigned, certificate, "signature"},
 		"stranger":       {signed, stranger, "signature"},
 		"not a PEM file": {signed, notPEM, "no PEM block"},
 		"no certificate": {signed, filepath.Join(dir, "nothing.pem"), "nothing.pem"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			r.set(nil)
 			_, err := publish(t, "load", "-bundle", tc.bundle, "-registry", r.host+"/sriovkit", "-certificate", tc.certificate)
 			require.ErrorContains(t, err, tc.want)
+			require.Empty(t, r.written(), "nothing half-done")
 		})
 	}
-	require.Empty(t, r.written(), "nothing half-done")
 }
 
 func TestBundleLeavesNothingHalfDone(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	_, err := publish(t, "bundle", "-images", images(t, commit), "-o", filepath.Join(dir, "b.tar"), "-extra", "/no/such/dir", "-unsigned")
-	require.ErrorContains(t, err, "/no/such/dir")
+	dir, other := t.TempDir(), t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(other, "charts"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(other, "charts", "a-2.tgz"), chart(t, "v2"), 0o644))
+	for extra, want := range map[string]string{
+		"/no/such/dir": "/no/such/dir",
+		other:          "chart a-2.tgz is for images of version v2, and docker.io/sriovkit/first:v1 is not one",
+	} {
+		_, err := publish(t, "bundle", "-images", images(t, commit), "-o", filepath.Join(dir, "b.tar"), "-extra", extra, "-unsigned")
+		require.ErrorContains(t, err, want)
+	}
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)

@@ -62,21 +62,27 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func runPush(ctx context.Context, flags *flag.FlagSet, args []string, stdout io.Writer) error {
 	var to destination
 	to.flags(flags)
-	return release(ctx, flags, args, func(s *stage) error { return to.push(ctx, s, stdout) })
+	ask := func(s *stage) error {
+		_, err := to.check(ctx, s)
+		return err
+	}
+	return release(ctx, flags, args, ask, func(s *stage) error { return to.push(ctx, s, stdout) })
 }
 
 func runBundle(ctx context.Context, flags *flag.FlagSet, args []string, stdout io.Writer) error {
 	out := flags.String("o", "bin/sriovkit-bundle.tar", "`file` to write")
 	extra := flags.String("extra", "", "`directory` whose files go in as they are: charts, manifests")
-	return release(ctx, flags, args, func(s *stage) error { return s.bundle(*out, *extra, stdout) })
+	ask := func(s *stage) error { return s.checkCharts(*extra) }
+	return release(ctx, flags, args, ask, func(s *stage) error { return s.bundle(*out, *extra, stdout) })
 }
 
-// release hands the images of make images on, with what they need to be trusted.
-func release(ctx context.Context, flags *flag.FlagSet, args []string, do func(*stage) error) error {
+// release hands the images of make images on, with what they need to be trusted. ask comes
+// before the work of minutes.
+func release(ctx context.Context, flags *flag.FlagSet, args []string, ask, do func(*stage) error) error {
 	images := flags.String("images", "bin/images", "`directory` that make images wrote")
 	var key signingKey
 	key.flags(flags)
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, args); err != nil {
 		return err
 	}
 	signer, err := key.open()
@@ -88,6 +94,9 @@ func release(ctx context.Context, flags *flag.FlagSet, args []string, do func(*s
 		return err
 	}
 	return withStage(ctx, found, func(s *stage) error {
+		if err := ask(s); err != nil {
+			return err
+		}
 		if err := s.attest(ctx); err != nil {
 			return err
 		}
@@ -98,12 +107,22 @@ func release(ctx context.Context, flags *flag.FlagSet, args []string, do func(*s
 	})
 }
 
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%q: all is given by flags", flags.Arg(0))
+	}
+	return nil
+}
+
 func runLoad(ctx context.Context, flags *flag.FlagSet, args []string, stdout io.Writer) error {
 	bundle := flags.String("bundle", "", "`archive` that publish bundle wrote")
 	certificate := flags.String("certificate", "", "PEM `file` of the certificate that signatures must come from; empty does not verify")
 	var to destination
 	to.flags(flags)
-	if err := flags.Parse(args); err != nil {
+	if err := parse(flags, args); err != nil {
 		return err
 	}
 	if *bundle == "" {

@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,20 +20,25 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
 // destination is a registry and the path below which the images go.
 type destination struct {
 	registry  string
-	plainHTTP bool
+	plainHTTP *bool // nil: without TLS on loopback alone
 	replace   bool
 	patience  time.Duration
 }
 
 func (d *destination) flags(flags *flag.FlagSet) {
 	flags.StringVar(&d.registry, "registry", "", "`registry` and path to push to, such as registry.example:5000/sriovkit")
-	flags.BoolVar(&d.plainHTTP, "plain-http", false, "without TLS; a registry on this machine's loopback is spoken to so anyway")
+	flags.BoolFunc("plain-http", "speak without TLS (=false: with it); not given, only to a registry on this machine's loopback", func(s string) error {
+		plain, err := strconv.ParseBool(s)
+		d.plainHTTP = &plain
+		return err
+	})
 	flags.DurationVar(&d.patience, "patience", time.Minute, "how long the registry may take to answer a request, which is made six times")
 	flags.BoolVar(&d.replace, "replace", false, "let tags that exist point to these images from now on")
 }
@@ -92,7 +99,7 @@ func (d *destination) check(ctx context.Context, s *stage) ([]target, error) {
 		case errors.Is(err, errdef.ErrNotFound):
 			targets = append(targets, target{image: img, repo: repo})
 		case err != nil:
-			return nil, fmt.Errorf("ask registry %s for %s: %w; nothing was pushed", repo.Reference.Registry, repo.Reference, err)
+			return nil, fmt.Errorf("ask registry %s for %s: %w; nothing was pushed%s", repo.Reference.Registry, repo.Reference, err, remedy(err))
 		case there.Digest == img.Root.Digest:
 			targets = append(targets, target{image: img, repo: repo, done: true})
 		case d.replace:
@@ -107,6 +114,23 @@ func (d *destination) check(ctx context.Context, s *stage) ([]target, error) {
 	return targets, nil
 }
 
+// remedy is what to do about a registry that cannot be asked, or nothing.
+func remedy(err error) string {
+	var response *errcode.ErrorResponse
+	answered := errors.As(err, &response)
+	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "; if an authority of your own signed its certificate, give that one's: SSL_CERT_FILE=ca.pem in the environment"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "; it speaks without TLS: -plain-http"
+	case answered && (response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden):
+		return "; log in with docker login or podman login, as somebody who may push"
+	case answered && response.StatusCode == http.StatusBadRequest && response.URL != nil && response.URL.Scheme == "http":
+		return "; perhaps it wants TLS: -plain-http=false"
+	}
+	return ""
+}
+
 func (d *destination) repository(img staged) (*remote.Repository, error) {
 	repo, err := remote.NewRepository(strings.TrimSuffix(d.registry, "/") + "/" + img.component() + ":" + img.tag())
 	if err != nil {
@@ -117,7 +141,10 @@ func (d *destination) repository(img staged) (*remote.Repository, error) {
 		host = repo.Reference.Host()
 	}
 	ip := net.ParseIP(host)
-	repo.PlainHTTP = d.plainHTTP || host == "localhost" || ip != nil && ip.IsLoopback()
+	repo.PlainHTTP = host == "localhost" || ip != nil && ip.IsLoopback()
+	if d.plainHTTP != nil {
+		repo.PlainHTTP = *d.plainHTTP
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = d.patience
 	client := &auth.Client{Client: &http.Client{Transport: retry.NewTransport(transport)}, Cache: auth.NewCache()}

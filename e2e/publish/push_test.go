@@ -6,8 +6,11 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -219,6 +222,11 @@ func TestPushRefuses(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, silent.Close()) })
+	secure := httptest.NewUnstartedServer(registry.New())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshakes that it is here for
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	withTLS := strings.TrimPrefix(secure.URL, "https://") + "/a"
 	damaged := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(damaged, "first.tar"), []byte("not a tar file"), 0o600))
 
@@ -237,6 +245,10 @@ func TestPushRefuses(t *testing.T) {
 		"no registry":          {signed, "give the registry"},
 		"registry away":        {append([]string{"-registry", away}, signed...), "ask registry " + away},
 		"silent registry":      {append([]string{"-registry", silent.Addr().String() + "/a", "-patience", "10ms"}, signed...), "timeout"},
+		"unknown authority":    {append([]string{"-registry", withTLS, "-plain-http=false"}, signed...), "SSL_CERT_FILE="},
+		"TLS on loopback":      {append([]string{"-registry", withTLS}, signed...), "-plain-http=false"},
+		"no TLS":               {append([]string{"-registry", r.host + "/a", "-plain-http=false"}, signed...), "speaks without TLS: -plain-http"},
+		"a stray word":         {append([]string{"now"}, to...), `"now": all is given by flags`},
 		"registry's name":      {append([]string{"-registry", "Nonsense//"}, signed...), `registry "Nonsense//", want one such as`},
 		"no images":            {append([]string{"-images", t.TempDir()}, append(to, signed...)...), "run make images"},
 		"damaged image":        {append([]string{"-images", damaged}, append(to, signed...)...), "first.tar"},

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/content/oci"
@@ -106,12 +107,34 @@ func unpack(archive, dir string) (ocispec.Index, error) {
 			}
 		case !filepath.IsLocal(h.Name):
 			return index, fmt.Errorf("path %q leads out of it", h.Name)
-		case h.Typeflag == tar.TypeReg && (h.Name == ocispec.ImageLayoutFile || strings.HasPrefix(h.Name, ocispec.ImageBlobsDir+"/")):
+		case h.Typeflag != tar.TypeReg:
+		case h.Name == ocispec.ImageLayoutFile:
 			if err := writeFile(filepath.Join(dir, h.Name), r); err != nil {
+				return index, err
+			}
+		case strings.HasPrefix(h.Name, ocispec.ImageBlobsDir+"/"):
+			if err := writeBlob(dir, h.Name, r); err != nil {
 				return index, err
 			}
 		}
 	}
+}
+
+// writeBlob writes a blob, whose name is the digest of its content: damage is found before
+// any of it is sent.
+func writeBlob(dir, name string, from io.Reader) error {
+	want := digest.NewDigestFromEncoded(digest.Algorithm(path.Base(path.Dir(name))), path.Base(name))
+	if err := want.Validate(); err != nil {
+		return fmt.Errorf("blob %s: %w", name, err)
+	}
+	check := want.Verifier()
+	if err := writeFile(filepath.Join(dir, name), io.TeeReader(from, check)); err != nil {
+		return err
+	}
+	if !check.Verified() {
+		return fmt.Errorf("content of blob %s is not what its name says", want)
+	}
+	return nil
 }
 
 func writeFile(name string, from io.Reader) error {
