@@ -78,10 +78,23 @@ func (c *console) check(line string) {
 			continue
 		}
 		fmt.Fprintf(c.log, "%s: console: %s\n%s: %s\n", c.name, line, c.name, t.meaning)
-		if t.fatal && c.err == nil {
-			c.err = fmt.Errorf("%s: %s", t.meaning, line)
-			close(c.fatal)
+		if t.fatal {
+			c.failLocked(fmt.Errorf("%s: %s", t.meaning, line))
 		}
 		return
+	}
+}
+
+// fail says that the node is not usable any more; the first reason counts.
+func (c *console) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failLocked(err)
+}
+
+func (c *console) failLocked(err error) {
+	if c.err == nil {
+		c.err = err
+		close(c.fatal)
 	}
 }

@@ -67,6 +67,17 @@ func TestTopology(t *testing.T) {
 	}
 }
 
+func TestDeadProcessor(t *testing.T) {
+	t.Parallel()
+	require.True(t, inService("dumping local APIC state for CPU 0\n\nISR\t 251 \nIRR\t 37 236 251 \n"))
+	require.False(t, inService("dumping local APIC state for CPU 0\n\nISR\t (none)\nIRR\t 37 \n"))
+	require.False(t, inService(""))
+	const registers = "\nCPU#0\nRIP=1 RFL=2 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\nCPU#1\nRIP=1 HLT=1\n"
+	require.False(t, halted(registers, 0))
+	require.True(t, halted(registers, 1))
+	require.False(t, halted(registers, 2))
+}
+
 func TestQuote(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `cd '/a b' && exec env 'X=1' 'echo' 'it'\''s' '$HOME'`,

@@ -77,6 +77,19 @@ func (m *monitor) ask(command string, arguments map[string]any, events ...string
 	return result, nil
 }
 
+// human runs a command of the monitor for people and returns what it prints.
+func (m *monitor) human(line string) (string, error) {
+	result, err := m.ask("human-monitor-command", map[string]any{"command-line": line})
+	if err != nil {
+		return "", err
+	}
+	var text string
+	if err := json.Unmarshal(result, &text); err != nil {
+		return "", fmt.Errorf("QEMU monitor: %s: %w", line, err)
+	}
+	return text, nil
+}
+
 // SetLink pulls the cable of a PF, by its number from 0, or plugs it in.
 func (v *VM) SetLink(pf int, up bool) error {
 	v.monitorLock.Lock()

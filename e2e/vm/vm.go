@@ -189,19 +189,8 @@ func (v *VM) meet(ctx context.Context) error {
 	if err := v.handshake(ctx, conn); err != nil {
 		return err
 	}
-	go keepAwake(v.client)
+	go v.keepAwake(v.client)
 	return v.settle(ctx)
-}
-
-// keepAwake asks the agent for an answer every five seconds, for which it runs on each
-// processor of the node: an emulated one can miss the interrupt of its timer.
-func keepAwake(client *ssh.Client) {
-	for {
-		if _, _, err := client.SendRequest("keepalive", true, nil); err != nil {
-			return
-		}
-		time.Sleep(5 * time.Second)
-	}
 }
 
 // niceness is that of nodes that tests of hardware run in, beside much else. igbvf gives its

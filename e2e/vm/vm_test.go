@@ -43,7 +43,7 @@ func output(t *testing.T, v *vm.VM, script string) string {
 // TestNodeRun is what one can do with a node, on one node.
 func TestNodeRun(t *testing.T) {
 	t.Parallel()
-	v := boot(t, vm.Config{Name: "run"})
+	v := boot(t, vm.Config{Name: "run", CPUs: 2})
 	ctx := t.Context()
 
 	t.Run("streams", func(t *testing.T) {
