@@ -142,7 +142,9 @@ func (c *call) attachOne(ctx context.Context, r *record.Record, i int, a plan.At
 	}
 	result, started, err := c.runner.Add(ctx, c.container(), e.Attachment)
 	if err != nil {
-		e.Unstarted = len(e.Plugins) - started
+		if e.Unstarted = len(e.Plugins) - started; e.Unstarted > 0 {
+			err = withConsequence(err, c.store.Update(r, i))
+		}
 		return err
 	}
 	e.Added, e.Result = true, result
@@ -156,7 +158,7 @@ func (c *call) remember(r *record.Record, changed ...int) error {
 			return coded(types.ErrIOFailure, err)
 		}
 	}
-	return coded(types.ErrIOFailure, c.store.Save(r))
+	return coded(types.ErrIOFailure, c.store.Update(r, changed...))
 }
 
 // undo deletes what an ADD started, also when the runtime has given up on it.

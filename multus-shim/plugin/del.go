@@ -84,9 +84,7 @@ func (c *call) detach(ctx context.Context, r *record.Record, netns string) error
 		if r.Unreadable != nil { // stays until all is done: more may be in it
 			return
 		}
-		now := *r
-		now.Entries = left
-		if err := c.store.Save(&now); err != nil { // hinders nothing: the next DEL does more than it must
+		if err := c.store.Reduce(r, left); err != nil { // hinders nothing: the next DEL does more than it must
 			c.log.Info("the record is not brought up to date", "err", err)
 		}
 	})

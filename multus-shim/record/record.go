@@ -4,9 +4,8 @@
 // GC replay exactly that: without the API server, after a reboot, and after the
 // NADs changed. One file per container and CNI_IFNAME under the state directory:
 //
-//	records/<key>.json         our record, renamed into place; see Key
-//	records/<key>.first        the same before anything ran, synced; for the next boot
-//	locks/<container>          held while a command works on the container
+//	records/<key>.json         our record, and below it what became of it; see Key
+//	locks/containers           its bytes are locked, one a container
 //	results/<network>-<container>-<ifname>   libcni's format, one per attachment
 //	<container>                the scratch file of upstream Multus, read only
 //
@@ -14,6 +13,7 @@
 package record
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -72,12 +72,20 @@ type Record struct {
 	// this was rebuilt from other sources, which do not tell whose it is; nil otherwise.
 	Unreadable error `json:"-"`
 
-	rebooted bool // the last updates may be lost
+	stored  bool // it is on disk
+	partial bool // what became of it may be lost, in part
 }
 
 // Entry is one attachment and how far it got.
 type Entry struct {
 	delegate.Attachment
+	Progress
+
+	place int // in the record as it was created, or is to be
+}
+
+// Progress is how far an attachment got.
+type Progress struct {
 	Added  bool            `json:"added"`            // ADD succeeded
 	Result json.RawMessage `json:"result,omitempty"` // of ADD, as printed
 	// Unstarted is how many plugins at the end of the chain ADD could not start, once it has
@@ -88,12 +96,18 @@ type Entry struct {
 // Key is the name of the record.
 func (r *Record) Key() string { return Key(r.ContainerID, r.Ifname) }
 
+// update is what is appended to a record. Places are those of the record as it was created.
+type update struct {
+	Changed map[int]Progress `json:"changed,omitempty"` // by place
+	Left    []int            `json:"left,omitempty"`    // DEL is through with all others
+}
+
 // Started are the entries whose plugins may have run: all that were added and
-// the first that was not. The record is written after each, so no later one
+// the first that was not. The record is brought up to date after each, so no later one
 // can have begun, unless the machine went down and took an update with it.
 func (r *Record) Started() []Entry {
 	for i, e := range r.Entries {
-		if !e.Added && !r.rebooted {
+		if !e.Added && !r.partial {
 			return r.Entries[:i+1]
 		}
 	}
@@ -114,69 +128,81 @@ type Store struct {
 // Path is where the record of a key is.
 func (s Store) Path(key string) string { return filepath.Join(s.Dir, "records", key+".json") }
 
-// Create saves the first record of an attachment and returns when it is on disk.
+// Create saves the record of an attachment in the place of what is there, and returns when
+// it is on disk.
 func (s Store) Create(r *Record) error {
-	path, first := s.Path(r.Key()), s.firstPath(r.Key())
+	path := s.Path(r.Key())
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	data, err := s.stamp(r)
+	r.Version, r.Boot = Version, s.Boot
+	data, err := marshal(r)
 	if err != nil {
 		return err
 	}
 	if err := atomicwriter.WriteFile(path, data, 0o600); err != nil { // syncs the file
 		return err
 	}
-	if err := os.Remove(first); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.Link(path, first); err != nil {
-		return err
-	}
+	r.stored = true
+	r.number()
 	return syncDir(filepath.Dir(path))
 }
 
-// Save replaces a record. A process that reads it sees all of the old one or all of the new
-// one. Nothing is synced, which is most of the time of an ADD on a busy disk: the machine may
-// go down and take the update with it. Then the first record stands in, and Started allows
-// for it.
-func (s Store) Save(r *Record) error {
-	data, err := s.stamp(r)
+// number gives the entries their places.
+func (r *Record) number() {
+	for i := range r.Entries {
+		r.Entries[i].place = i
+	}
+}
+
+// Update appends how far some entries, by their index, have got.
+func (s Store) Update(r *Record, changed ...int) error {
+	u := update{Changed: map[int]Progress{}}
+	for _, i := range changed {
+		u.Changed[r.Entries[i].place] = r.Entries[i].Progress
+	}
+	return s.append(r.Key(), u)
+}
+
+// Reduce appends which entries are left of a record, in their order: DEL is through with
+// the others. There is at least one.
+func (s Store) Reduce(r *Record, left []Entry) error {
+	if !r.stored { // it was rebuilt from other sources
+		if err := s.Create(r); err != nil {
+			return err
+		}
+	}
+	var u update
+	for _, e := range left {
+		u.Left = append(u.Left, e.place)
+	}
+	return s.append(r.Key(), u)
+}
+
+// append adds to a record. Nothing is synced, which is most of the time of an ADD on a busy
+// disk, and no file is made: the machine may go down and take the update with it, and
+// Started allows for it.
+func (s Store) append(key string, u update) error {
+	data, err := marshal(u)
 	if err != nil {
 		return err
 	}
-	temporary := filepath.Join(filepath.Dir(s.Path(r.Key())), temporaryPrefix(r.Key()))
-	if err := os.WriteFile(temporary, data, 0o600); err != nil {
-		return errors.Join(err, os.Remove(temporary))
+	file, err := os.OpenFile(s.Path(key), os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
 	}
-	return os.Rename(temporary, s.Path(r.Key()))
+	_, err = file.Write(data)
+	return errors.Join(err, file.Close())
 }
 
-func (s Store) stamp(r *Record) ([]byte, error) {
-	r.Version, r.Boot = Version, s.Boot
-	return marshal(r)
-}
-
-func (s Store) firstPath(key string) string { return filepath.Join(s.Dir, "records", key+".first") }
-
-// temporaryPrefix begins the names of files that are renamed to a record;
-// atomicwriter appends a number.
+// temporaryPrefix begins the names of files that atomicwriter renames to a record; it appends a
+// number.
 func temporaryPrefix(key string) string { return ".tmp-" + key + ".json" }
 
 // Load reads the record of a key. The error is fs.ErrNotExist when there
-// is none and ErrCorrupt when it is unusable. An update that the last boot did not
-// write whole leaves the first record.
+// is none and ErrCorrupt when it is unusable.
 func (s Store) Load(key string) (*Record, error) {
-	r, err := s.load(s.Path(key), key)
-	if errors.Is(err, ErrCorrupt) {
-		if first, firstErr := s.load(s.firstPath(key), key); firstErr == nil && first.rebooted {
-			return first, nil
-		}
-	}
-	return r, err
-}
-
-func (s Store) load(path, key string) (*Record, error) {
+	path := s.Path(key)
 	data, err := readFile(path)
 	if err != nil {
 		return nil, err
@@ -188,18 +214,18 @@ func (s Store) load(path, key string) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 	}
-	r.rebooted = r.Boot != s.Boot
+	r.partial = r.partial || r.Boot != s.Boot
 	return r, nil
 }
 
-// Remove forgets an attachment: its record, what a killed Save left of one, and
+// Remove forgets an attachment: its record, what a killed Create left of one, and
 // the scratch file that it was read from. What does not exist is no error.
 func (s Store) Remove(key string) error {
 	names, err := readNames(filepath.Join(s.Dir, "records"))
 	if err != nil {
 		return err
 	}
-	paths := []string{s.firstPath(key), s.Path(key)}
+	paths := []string{s.Path(key)}
 	if container := s.scratchOf(key); container != "" {
 		paths = append(paths, s.scratchPath(container))
 	}
@@ -259,26 +285,81 @@ func (s Store) Keys() ([]string, error) {
 	return slices.Compact(ids), nil
 }
 
+// parse reads a record and what was appended to it, up to what cannot be read. It is never
+// less than what is on disk of an attachment.
 func parse(data []byte) (*Record, error) {
 	var r Record
-	if err := json.Unmarshal(data, &r); err != nil {
+	in := json.NewDecoder(bytes.NewReader(data))
+	if err := in.Decode(&r); err != nil {
 		return nil, err
 	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	r.stored = true
+	r.number()
+	all := r.Entries
+	for {
+		var u update
+		err := in.Decode(&u)
+		if errors.Is(err, io.EOF) {
+			return &r, nil
+		}
+		if err != nil || !u.fits(all) {
+			r.partial = true
+			return &r, nil
+		}
+		for place, p := range u.Changed {
+			all[place].Progress = p
+		}
+		if u.Left == nil {
+			continue
+		}
+		r.Entries = nil
+		for _, place := range u.Left {
+			e := all[place]
+			e.Added = true // it has to go
+			r.Entries = append(r.Entries, e)
+		}
+	}
+}
+
+func (r *Record) check() error {
 	if r.Version != Version {
-		return nil, fmt.Errorf("version %d, this binary knows %d", r.Version, Version)
+		return fmt.Errorf("version %d, this binary knows %d", r.Version, Version)
 	}
 	if r.Ifname == "" || len(r.Entries) == 0 { // nothing would be detached, and that taken for done
-		return nil, fmt.Errorf("ifname %q and %d attachments: neither may be empty", r.Ifname, len(r.Entries))
+		return fmt.Errorf("ifname %q and %d attachments: neither may be empty", r.Ifname, len(r.Entries))
 	}
 	for i, e := range r.Entries {
-		if e.Name == "" || e.Ifname == "" || len(e.Plugins) == 0 || e.Unstarted < 0 || e.Unstarted > len(e.Plugins) {
-			return nil, fmt.Errorf("attachment %d is incomplete", i+1)
+		if e.Name == "" || e.Ifname == "" || len(e.Plugins) == 0 || !e.fits(len(e.Plugins)) {
+			return fmt.Errorf("attachment %d is incomplete", i+1)
 		}
 		if err := e.Check(); err != nil {
-			return nil, fmt.Errorf("attachment %d: %w", i+1, err)
+			return fmt.Errorf("attachment %d: %w", i+1, err)
 		}
 	}
-	return &r, nil
+	return nil
+}
+
+// fits reports whether the progress can be that of a chain of so many plugins.
+func (p Progress) fits(plugins int) bool { return p.Unstarted >= 0 && p.Unstarted <= plugins }
+
+// fits reports whether an update can be that of a record.
+func (u update) fits(entries []Entry) bool {
+	for place, p := range u.Changed {
+		if place < 0 || place >= len(entries) || !p.fits(len(entries[place].Plugins)) {
+			return false
+		}
+	}
+	seen := map[int]bool{}
+	for _, place := range u.Left {
+		if place < 0 || place >= len(entries) || seen[place] {
+			return false
+		}
+		seen[place] = true
+	}
+	return u.Left == nil || len(u.Left) > 0
 }
 
 // readFile reads a regular file. Something else of that name, such as a pipe, keeps nobody

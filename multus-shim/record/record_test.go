@@ -29,7 +29,7 @@ func entry(ifname string, added bool) Entry {
 			CapabilityArgs: map[string]json.RawMessage{"mac": json.RawMessage(`"02:00:00:00:00:01"`)},
 			Args:           conf.Args{{"K", "V"}},
 		},
-		Added: added,
+		Progress: Progress{Added: added},
 	}
 	if added {
 		e.Result = json.RawMessage(`{"cniVersion":"1.0.0"}`)
@@ -44,10 +44,10 @@ func TestSaveLoadRemove(t *testing.T) {
 	require.NoError(t, s.Create(r))
 	got, err := s.Load("c")
 	require.NoError(t, err)
-	assert.Empty(t, cmp.Diff(r, got, cmpopts.IgnoreUnexported(Record{})), "byte for byte")
+	assert.Empty(t, cmp.Diff(r, got, cmpopts.IgnoreUnexported(Record{}, Entry{})), "byte for byte")
 	assert.Len(t, got.Started(), 2)
 	got.Entries = append(got.Entries, entry("net2", false))
-	require.NoError(t, s.Save(got))
+	require.NoError(t, s.Create(got))
 	got, err = s.Load("c")
 	require.NoError(t, err)
 	assert.Len(t, got.Started(), 2, "net2 cannot have begun")
@@ -84,7 +84,7 @@ func TestStarted(t *testing.T) {
 	} {
 		r := Record{}
 		for _, added := range tc.added {
-			r.Entries = append(r.Entries, Entry{Added: added})
+			r.Entries = append(r.Entries, Entry{Progress: Progress{Added: added}})
 		}
 		assert.Len(t, r.Started(), tc.want, name)
 	}
@@ -115,38 +115,106 @@ func TestTruncatedAtEveryLength(t *testing.T) {
 			for i, e := range got.Entries {
 				want := r.Entries[i]
 				want.Network = want.Name // all that libcni knows
-				require.Empty(t, cmp.Diff(want, e), "%d bytes", size)
+				require.Empty(t, cmp.Diff(want, e, cmpopts.IgnoreUnexported(Entry{})), "%d bytes", size)
 			}
 		}
 	}
 }
 
-// An update that the machine did not write before it went down leaves the first
-// record: all that may have run.
+// An update that the machine did not write before it went down leaves the record as it was
+// created: all of it may have run.
 func TestUpdateLostWithTheMachine(t *testing.T) {
 	t.Parallel()
 	s := Store{Dir: t.TempDir(), Boot: "one"}
-	r := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("eth0", false), entry("net1", false)}}
+	r := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("eth0", false), entry("net1", false), entry("net2", false)}}
 	require.NoError(t, s.Create(r))
-	r.Entries[0].Added = true
-	require.NoError(t, s.Save(r))
-	require.NoError(t, os.Truncate(s.Path("c"), 0))
-	_, err := s.Load("c")
-	require.ErrorIs(t, err, ErrCorrupt, "this boot has all that it wrote: somebody else did this")
-	s.Boot = "two"
+	created := size(t, s)
+	r.Entries[0].Progress = Progress{Added: true, Result: json.RawMessage(`{}`)}
+	require.NoError(t, s.Update(r, 0))
 	got, err := s.Load("c")
 	require.NoError(t, err)
+	assert.Equal(t, r.Entries, got.Entries)
 	assert.Len(t, got.Started(), 2)
-	left := &Record{Network: "m", ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("net1", true)}}
-	require.NoError(t, s.Create(left))
-	require.NoError(t, s.Save(left))
-	require.NoError(t, os.Truncate(s.Path("c"), 0))
-	s.Boot = "three"
+	whole := size(t, s)
+	for at := whole - 2; at > created; at-- { // without the newline it is whole
+		require.NoError(t, os.Truncate(s.Path("c"), at))
+		got, err := s.Load("c")
+		require.NoError(t, err, "%d bytes of %d", at, whole)
+		require.Len(t, got.Started(), 3, "%d bytes: more may have been written", at)
+		require.False(t, got.Entries[0].Added)
+	}
+	require.NoError(t, os.Truncate(s.Path("c"), created))
 	got, err = s.Load("c")
 	require.NoError(t, err)
-	assert.Len(t, got.Entries, 1, "of the last one that was synced")
+	assert.Len(t, got.Started(), 1, "this boot has all that it wrote")
+	s.Boot = "two"
+	got, err = s.Load("c")
+	require.NoError(t, err)
+	assert.Len(t, got.Started(), 3)
 	require.NoError(t, s.Remove("c"))
 	assert.Empty(t, mustNames(t, filepath.Join(s.Dir, "records")))
+}
+
+func size(t *testing.T, s Store) int64 {
+	t.Helper()
+	info, err := os.Stat(s.Path("c"))
+	require.NoError(t, err)
+	return info.Size()
+}
+
+// DEL tells after each network which are left, and in which order it wants them.
+func TestReduce(t *testing.T) {
+	t.Parallel()
+	names := func(r *Record) (names []string) {
+		for _, e := range r.Started() {
+			names = append(names, e.Ifname)
+		}
+		return names
+	}
+	s := Store{Dir: t.TempDir()}
+	r := &Record{ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("eth0", true), entry("net1", true), entry("net2", false)}}
+	require.NoError(t, s.Create(r))
+	require.NoError(t, s.Reduce(r, []Entry{r.Entries[2], r.Entries[0]}))
+	got, err := s.Load("c")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"net2", "eth0"}, names(got), "net2 has to go, whether or not its ADD came to its end")
+	require.NoError(t, s.Reduce(got, got.Entries[1:]))
+	got, err = s.Load("c")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"eth0"}, names(got))
+	assert.Equal(t, r.Entries[0].Result, got.Entries[0].Result)
+
+	// Of a record that stands in files of others alone, too.
+	s = Store{Dir: t.TempDir()}
+	for _, e := range r.Entries {
+		require.NoError(t, s.SaveResult("c", "/n", e))
+	}
+	found, err := s.Find("c", "eth0", nil)
+	require.NoError(t, err)
+	require.NoError(t, s.Reduce(found, found.Entries[1:]))
+	got, err = s.Load("c")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"net1", "net2"}, names(got))
+}
+
+// What was appended and does not fit counts as lost, and everything as started.
+func TestUpdatesThatDoNotFit(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		`{"changed":{"3":{"added":true}}}`, `{"changed":{"-1":{"added":true}}}`, `{"changed":{"0":{"unstarted":2}}}`, `{"changed":{"0":{"unstarted":-1}}}`,
+		`{"left":[3]}`, `{"left":[-1]}`, `{"left":[1,1]}`, `{"left":[]}`, `{"left":{}}`, `null x`, `[]`, "\x00\x00",
+	} {
+		s := Store{Dir: t.TempDir()}
+		require.NoError(t, s.Create(&Record{ContainerID: "c", Ifname: "eth0", Entries: []Entry{entry("eth0", false), entry("net1", false), entry("net2", false)}}))
+		file, err := os.OpenFile(s.Path("c"), os.O_APPEND|os.O_WRONLY, 0)
+		require.NoError(t, err)
+		_, err = file.WriteString(line + "\n" + `{"left":[0]}` + "\n")
+		require.NoError(t, err)
+		require.NoError(t, file.Close())
+		r, err := s.Load("c")
+		require.NoError(t, err)
+		require.Len(t, r.Started(), 3, line)
+	}
 }
 
 func TestOtherFormats(t *testing.T) {
@@ -229,7 +297,10 @@ func TestLock(t *testing.T) {
 	require.NoError(t, err, "another container is free")
 	other()
 	release()
-	assert.Empty(t, mustNames(t, filepath.Join(s.Dir, "locks")))
+	again, err := s.Lock(ended, "c")
+	require.NoError(t, err)
+	again()
+	assert.Equal(t, []string{"containers"}, mustNames(t, filepath.Join(s.Dir, "locks")))
 
 	// Holders come and go, and only ever one at a time.
 	var all sync.WaitGroup
@@ -268,12 +339,14 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte(`{"version":1}`))
+	f.Add(append(data, `{"changed":{"0":{"added":true,"unstarted":1}},"left":[0]}`...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := parse(data)
 		if err != nil {
 			require.Nil(t, r)
 			return
 		}
+		require.NotEmpty(t, r.Entries)
 		printed, err := marshal(r)
 		require.NoError(t, err)
 		again, err := parse(printed)

@@ -228,7 +228,7 @@ func parseCached(data []byte, containerID string) (e Entry, owner, netns string,
 		c.Result = nil
 	}
 	// Whether or not it was added, its plugins may have run.
-	return Entry{Attachment: fromConfig(network, c), Added: true, Result: c.Result}, c.Owner, c.Netns, nil
+	return Entry{Attachment: fromConfig(network, c), Progress: Progress{Added: true, Result: c.Result}}, c.Owner, c.Netns, nil
 }
 
 func fromConfig(network nad.Config, c cached) delegate.Attachment {

@@ -59,7 +59,11 @@ func (s Store) Find(key, ifname string, args conf.Args) (*Record, error) {
 		return r, nil
 	}
 	r, err := s.rebuild(key, ifname, args, recordErr)
-	if r != nil && !errors.Is(recordErr, fs.ErrNotExist) {
+	if r == nil {
+		return nil, err
+	}
+	r.number()
+	if !errors.Is(recordErr, fs.ErrNotExist) {
 		r.Unreadable = recordErr
 	}
 	return r, err
@@ -149,7 +153,7 @@ func parseScratch(data []byte, ifname string, args conf.Args) ([]Entry, error) {
 		if len(element.IPs) > 0 {
 			c.CapabilityArgs["ips"] = rawjson.Marshal(element.IPs)
 		}
-		entries = append(entries, Entry{Attachment: fromConfig(network, c), Added: true})
+		entries = append(entries, Entry{Attachment: fromConfig(network, c), Progress: Progress{Added: true}})
 	}
 	return entries, nil
 }

@@ -51,7 +51,7 @@ func TestNoRegularFile(t *testing.T) {
 		"a pipe where upstream has its file": {
 			damage: func(e *env) error { _ = os.Remove(e.recordPath()); return pipe(e.in("c1")) },
 		},
-		"lock is a pipe":    {damage: func(e *env) error { return pipe(e.in("locks", "c1")) }},
+		"lock is a pipe":    {damage: func(e *env) error { return pipe(e.in("locks", "containers")) }},
 		"a stray of others": {damage: func(e *env) error { return pipe(e.in("results", "x-c9-net1")) }},
 	} {
 		t.Run(name, func(t *testing.T) {
