@@ -112,12 +112,13 @@ func TestClusterCharts(t *testing.T) {
 }
 
 // nodeFiles lists what an installation might leave on the node: sockets, configurations,
-// rules and records. The CNI plugins stay, for pods that may have something to give back.
+// rules and records. The CNI plugins stay, for pods that may have something to give back, and so
+// does the empty file that multus-shim locks.
 func (s *site) nodeFiles() string {
 	s.Helper()
 	return s.node(`find /etc/cni/net.d /etc/sriov-operator /etc/udev/rules.d /etc/modprobe.d /var/run/cdi /var/run/k8s.cni.cncf.io \
 		/var/lib/kubelet/plugins_registry /var/lib/kubelet/device-plugins /var/lib/cni/sriov /var/lib/cni/multus -not -type d 2>/dev/null |
-		grep -v -e kubelet.sock -e kubelet_internal_checkpoint | sort || true`)
+		grep -v -e kubelet.sock -e kubelet_internal_checkpoint -e multus/locks/containers | sort || true`)
 }
 
 // upstreamChart is a chart as upstream's operator has one, as far as names, selectors,

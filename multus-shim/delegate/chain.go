@@ -7,16 +7,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sriovkit/sriovkit/multus-shim/conf"
 	"github.com/sriovkit/sriovkit/multus-shim/internal/brief"
 	"github.com/sriovkit/sriovkit/multus-shim/rawjson"
 )
+
+var errMissing = errors.New("is not installed")
 
 // Runner finds and runs plugins.
 type Runner struct {
@@ -50,6 +54,10 @@ func (r Runner) Add(ctx context.Context, c Container, a Attachment) (result json
 	return result, len(plugins), nil
 }
 
+// ErrUnable: what keeps a chain from being detached is nothing but plugins that are not there,
+// or that this machine cannot run. Add does not run them either.
+var ErrUnable = errors.New("the plugin cannot be run here")
+
 // Del runs the chain backwards with the result of Add, nil if there is none.
 // Every plugin is run, also after one that failed.
 func (r Runner) Del(ctx context.Context, c Container, a Attachment, result json.RawMessage) error {
@@ -63,11 +71,22 @@ func (r Runner) Del(ctx context.Context, c Container, a Attachment, result json.
 		result = nil
 	}
 	var errs []error
+	unable := true
 	for _, p := range slices.Backward(plugins) {
 		_, err := r.exec(ctx, "DEL", c, a, p, a.stdin(p, rawjson.Member{Key: "prevResult", Value: a.first(result)}))
+		unable = unable && (err == nil || errors.Is(err, errMissing) || errors.Is(err, errNotStarted) && isForGood(err))
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	if err != nil && unable {
+		return fmt.Errorf("%w: %w", ErrUnable, err)
+	}
+	return err
+}
+
+// isForGood tells a plugin that no try will start from one that the system had no room for.
+func isForGood(err error) bool {
+	return errors.Is(err, syscall.ENOEXEC) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ELIBBAD)
 }
 
 // Check runs the chain's CHECK with the result of Add. A network that does not
@@ -175,7 +194,7 @@ func (r Runner) find(p plugin) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("plugin %q is not installed in %s", brief.Text(p.Type), strings.Join(r.Path, ", "))
+	return "", fmt.Errorf("plugin %q %w in %s", brief.Text(p.Type), errMissing, strings.Join(r.Path, ", "))
 }
 
 // Installed returns an error for a network with a plugin that is not there. Its DEL would

@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,7 +56,12 @@ func (c *call) delUnrecorded(ctx context.Context) error {
 	}
 	var errs []error
 	for _, a := range slices.Backward(attachments) {
-		if err := c.runner.Del(ctx, c.container(), a.Attachment, c.runtimeResult(a)); err != nil {
+		err := c.runner.Del(ctx, c.container(), a.Attachment, c.runtimeResult(a))
+		if errors.Is(err, delegate.ErrUnable) && c.neverAdded() {
+			c.log.Warn("what its ADD could not run needs no DEL", "network", a.Network, "err", err)
+			continue
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("detach network %s, interface %s: %w", a.Network, a.Ifname, err))
 		}
 	}
@@ -63,6 +69,14 @@ func (c *call) delUnrecorded(ctx context.Context) error {
 		return err
 	}
 	return coded(types.ErrIOFailure, c.store.Remove(c.key())) // a killed first write may have left a file
+}
+
+// neverAdded reports whether the runtime says that no ADD of the container succeeded: from
+// CNI 0.4.0 on it hands the result to DEL.
+func (c *call) neverAdded() bool {
+	ours := delegate.Attachment{CNIVersion: c.conf.CNIVersion}
+	var stdin struct{ PrevResult json.RawMessage }
+	return ours.AtLeast("0.4.0") && json.Unmarshal(c.StdinData, &stdin) == nil && stdin.PrevResult == nil
 }
 
 // attachedOtherwise are the records of a container of which an interface other than eth0

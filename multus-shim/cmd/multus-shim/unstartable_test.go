@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,4 +90,35 @@ func TestPluginThatCannotBeStarted(t *testing.T) {
 			assert.Equal(t, []string{"DEL eth0"}, names(e.calls()))
 		})
 	}
+}
+
+// The default network's plugin is for another architecture, or not there: no ADD gets anywhere,
+// and the pods that failed can go. One that has been attached, which the runtime's result tells,
+// stays until the plugin is mended.
+func TestDefaultNetworkThatCannotBeStarted(t *testing.T) {
+	t.Parallel()
+	for name, plugins := range map[string]string{
+		"another architecture": `{"type":"foreign"}`,
+		"not installed":        `{"type":"absent"}`,
+		"last of a chain":      `{"type":"recorder"},{"type":"foreign"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			require.NoError(t, os.WriteFile(filepath.Join(e.dir, "bin", "foreign"), []byte("\x7fELF\x02\x01\x01 of another machine"), 0o755))
+			e.delegate(`{"name":"dflt","cniVersion":"1.0.0","plugins":[` + plugins + `]}`)
+			require.NotNil(t, e.run("ADD").Err)
+			out := e.must("DEL")
+			assert.Contains(t, out.Stderr, "what its ADD could not run needs no DEL")
+			assert.Empty(t, e.leftovers())
+			e.conf["prevResult"] = json.RawMessage(`{"cniVersion":"1.0.0"}`)
+			e.mustFail("DEL", types.ErrInternal, "the plugin cannot be run here")
+			delete(e.conf, "prevResult")
+			e.conf["cniVersion"] = "0.3.1"
+			e.mustFail("DEL", types.ErrInternal, "the plugin cannot be run here")
+		})
+	}
+	e := newEnv(t)
+	e.delegate(`{"name":"dflt","cniVersion":"1.0.0","plugins":[{"type":"absent"},{"type":"recorder","test":{"fail":{"DEL":100}}}]}`)
+	e.mustFail("DEL", 100, "told to fail")
 }
