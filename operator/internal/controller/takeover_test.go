@@ -103,13 +103,27 @@ func TestUpstreamIsTakenOver(t *testing.T) {
 			if name != "kustomize" {
 				return
 			}
-			t.Log("and over again: the DaemonSet is one that this operator knows")
+			t.Log("and over again: the DaemonSet is one that this operator knows, with what theirs has put into it meanwhile")
+			daemon := client.ObjectKey{Namespace: ns, Name: "sriov-network-config-daemon"}
+			var between appsv1.DaemonSet
+			require.NoError(t, c.Get(ctx, daemon, &between))
+			pod := &between.Spec.Template.Spec
+			pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "theirs"})
+			pod.InitContainers = append(pod.InitContainers, corev1.Container{Name: "theirs", Image: "upstream.test/cni:1"})
+			pod.NodeSelector = map[string]string{"theirs": "yes"}
+			pod.Containers[0].Args = []string{"start", "--use-local-units"}
+			pod.Containers[0].VolumeMounts = append(pod.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "theirs", MountPath: "/theirs"})
+			require.NoError(t, c.Update(ctx, &between, client.FieldOwner("sriov-network-operator")))
 			kubectl("", tc.over...)
 			defer c.run(t, program)()
 			c.eventually(t, func(t *assert.CollectT) {
 				var ds appsv1.DaemonSet
-				require.NoError(t, c.Get(ctx, client.ObjectKey{Namespace: ns, Name: "sriov-network-config-daemon"}, &ds))
+				require.NoError(t, c.Get(ctx, daemon, &ds))
+				require.Equal(t, between.UID, ds.UID)
+				require.NotContains(t, ds.Spec.String(), "theirs")
+				require.Empty(t, ds.Spec.Template.Spec.InitContainers)
 				require.Len(t, ds.Spec.Template.Spec.Containers, 1)
+				require.Empty(t, ds.Spec.Template.Spec.Containers[0].Args)
 				require.Equal(t, "operator:test", ds.Spec.Template.Spec.Containers[0].Image)
 				require.Equal(t, "/sriovkit-operator", ds.Spec.Template.Spec.Containers[0].Command[0])
 				require.True(t, apierrors.IsNotFound(c.Get(ctx, client.ObjectKey{Name: "sriov-network-config-daemon"}, &rbacv1.ClusterRole{})))

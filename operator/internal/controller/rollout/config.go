@@ -82,7 +82,7 @@ func (r *reconciler) reconcile(ctx context.Context, req ctrl.Request) error {
 	if err = errors.Join(deployed, hooked); apierrors.IsConflict(err) {
 		return err // what is there is not what was read
 	} else if err != nil {
-		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, strings.ReplaceAll(err.Error(), "\n", "; ")
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, v1.ReasonConfigSyncFailed, err.Error()
 	}
 	if perr := r.PatchConditions(ctx, &cfg, &cfg.Status.Conditions, ready, r.honoured(ctx, &cfg)); perr != nil {
 		return perr
@@ -176,8 +176,9 @@ func (r *reconciler) findAnywhere(ctx context.Context, like client.Object) (clie
 	return r.find(ctx, r.Live, like)
 }
 
-// apply writes an object, if it is not as it is to be. One that this operator never applied was made by another
-// tool, with fields that no apply can take away or change: it is replaced.
+// apply writes an object, if it is not as it is to be. One that this operator never applied
+// was made by another tool, with fields that no apply can take away or change: it is replaced.
+// What others added to one that it did apply goes.
 func (r *reconciler) apply(ctx context.Context, have, obj client.Object) error {
 	what := obj.GetObjectKind().GroupVersionKind().Kind + " " + obj.GetName()
 	content, err := appliedContent(obj)
@@ -189,12 +190,16 @@ func (r *reconciler) apply(ctx context.Context, have, obj client.Object) error {
 			return fmt.Errorf("replace %s: %w", what, err)
 		}
 	} else if have != nil {
+		due, err := r.annex(ctx, have)
+		if err != nil {
+			return fmt.Errorf("take over %s: %w", what, err)
+		}
 		now, err := runtime.DefaultUnstructuredConverter.ToUnstructured(have)
 		if err != nil {
 			return err
 		}
 		now["apiVersion"], now["kind"] = content["apiVersion"], content["kind"] // the cache leaves them out
-		if covers(now, content) {
+		if !due && covers(now, content) {
 			return nil
 		}
 	}

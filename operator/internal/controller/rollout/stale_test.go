@@ -7,11 +7,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -82,6 +85,77 @@ func TestApplyOfTheSameWritesNothing(t *testing.T) {
 	fewer := func(ds *appsv1.DaemonSet) { ds.Spec.Template.Spec.PriorityClassName = "" }
 	require.Equal(t, 1, own(fewer), "one field less than before")
 	require.Equal(t, 0, own(fewer))
+}
+
+// What another operator has put into our DaemonSet and webhook configuration goes, whichever
+// way it wrote; what others put elsewhere stays.
+func TestAdditionsOfOthersGo(t *testing.T) {
+	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "default", UID: "cfg"}}
+	theirs := func(ds *appsv1.DaemonSet) {
+		pod := &ds.Spec.Template.Spec
+		pod.Volumes = append(pod.Volumes, corev1.Volume{Name: "theirs"})
+		pod.InitContainers = append(pod.InitContainers, corev1.Container{Name: "theirs", Image: "i"})
+		pod.NodeSelector = map[string]string{"theirs": "yes"}
+		pod.Containers[0].Args = []string{"theirs"}
+		pod.Containers[0].Image = "theirs:1"
+		pod.Containers[0].Env = append(pod.Containers[0].Env, corev1.EnvVar{Name: "THEIRS"})
+		metav1.SetMetaDataAnnotation(&ds.Spec.Template.ObjectMeta, "kubectl.kubernetes.io/restartedAt", "now")
+	}
+	for name, write := range map[string]func(t *testing.T, c client.Client, ds *appsv1.DaemonSet){
+		"update": func(t *testing.T, c client.Client, ds *appsv1.DaemonSet) {
+			theirs(ds)
+			require.NoError(t, c.Update(t.Context(), ds, client.FieldOwner("sriov-network-operator")))
+		},
+		"apply": func(t *testing.T, c client.Client, ds *appsv1.DaemonSet) {
+			theirs(ds)
+			ds.ManagedFields, ds.ResourceVersion = nil, ""
+			data, err := runtime.DefaultUnstructuredConverter.ToUnstructured(ds)
+			require.NoError(t, err)
+			u := &unstructured.Unstructured{Object: data}
+			u.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("DaemonSet"))
+			require.NoError(t, c.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("argocd-controller"), client.ForceOwnership))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := lagtest.NewStale(t, fake.NewClientBuilder().WithScheme(lagtest.Scheme(t)))
+			r := &reconciler{Client: s.APIClient(), Live: s.WithWatch}
+			now := func() *appsv1.DaemonSet {
+				ds := &appsv1.DaemonSet{}
+				require.NoError(t, s.WithWatch.Get(t.Context(), client.ObjectKeyFromObject(daemonSetOf("")), ds))
+				return ds
+			}
+			require.NoError(t, r.own(t.Context(), cfg, daemonSetOf("")))
+			before := now()
+			write(t, s.WithWatch, now())
+			require.Len(t, now().Spec.Template.Spec.InitContainers, 1)
+			require.NoError(t, r.own(t.Context(), cfg, daemonSetOf("")))
+			require.Equal(t, before.Spec.Template.Spec, now().Spec.Template.Spec)
+			require.Equal(t, "now", now().Spec.Template.Annotations["kubectl.kubernetes.io/restartedAt"])
+			applies := s.Applies
+			require.NoError(t, r.own(t.Context(), cfg, daemonSetOf("")))
+			require.Equal(t, applies, s.Applies)
+		})
+	}
+	t.Run("webhooks", func(t *testing.T) {
+		s := lagtest.NewStale(t, fake.NewClientBuilder().WithScheme(lagtest.Scheme(t)))
+		r := &reconciler{Client: s.APIClient(), Live: s.WithWatch, Operator: env.Operator{Namespace: "ns"}}
+		hooks, _ := deploy.Webhooks(&v1.SriovOperatorConfigSpec{EnableInjector: true}, deploy.WebhookClient{Namespace: "ns", CABundle: []byte("ca")}, metav1.OwnerReference{Kind: "Namespace", Name: "ns", UID: "ns"})
+		require.Len(t, hooks, 1)
+		require.NoError(t, r.hook(t.Context(), hooks[0]))
+		var now admissionv1.MutatingWebhookConfiguration
+		get := func() { require.NoError(t, s.WithWatch.Get(t.Context(), client.ObjectKeyFromObject(hooks[0]), &now)) }
+		get()
+		own := now.Webhooks[0].Name
+		now.Webhooks[0].TimeoutSeconds = nil
+		now.Webhooks[0].ObjectSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"platform": "adds"}}
+		now.Webhooks = append(now.Webhooks, admissionv1.MutatingWebhook{Name: "theirs.example.com"})
+		require.NoError(t, s.Update(t.Context(), &now, client.FieldOwner("sriov-network-operator")))
+		require.NoError(t, r.hook(t.Context(), hooks[0]))
+		get()
+		require.Len(t, now.Webhooks, 1)
+		require.Equal(t, own, now.Webhooks[0].Name)
+		require.NotNil(t, now.Webhooks[0].ObjectSelector)
+	})
 }
 
 // The webhooks' Secret goes if the operator made it and nobody wants it, as the API server
