@@ -71,6 +71,7 @@ type drainer struct {
 	Wake func(nodes []string)
 
 	slots slots
+	pools pools.Selectors
 
 	mu     sync.Mutex
 	seeded bool // slots knows the nodes that were being drained before the start
@@ -296,7 +297,7 @@ func (r *drainer) finish(ctx context.Context, node *metav1.PartialObjectMetadata
 
 // pool names the first pool of a node; "" is that of the nodes in none.
 func (r *drainer) pool(ctx context.Context, node *metav1.PartialObjectMetadata) (string, error) {
-	in, err := pools.Of(ctx, r, r.Namespace, node.Labels)
+	in, err := r.pools.Of(ctx, r, r.Namespace, node.Labels)
 	return first(in), err
 }
 

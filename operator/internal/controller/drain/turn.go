@@ -17,7 +17,6 @@ import (
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
-	"github.com/sriovkit/sriovkit/operator/internal/controller/pools"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
@@ -49,7 +48,7 @@ func (r *drainer) take(ctx context.Context, node *metav1.PartialObjectMetadata) 
 
 // takeIf takes a slot of the pool that the node is in, if there is room.
 func (r *drainer) takeIf(ctx context.Context, configs []v1.SriovNetworkPoolConfig, node *metav1.PartialObjectMetadata, take func(node, pool string, room int) (int, bool)) (why string, err error) {
-	in := pools.Selecting(configs, node.Labels)
+	in := r.pools.Selecting(configs, node.Labels)
 	if len(in) > 1 {
 		r.slots.forget(node.Name)
 		return fmt.Sprintf("the node is in pools %s and %s: leave it in one", in[0].Name, in[1].Name), nil
@@ -85,7 +84,7 @@ func (r *drainer) repool(ctx context.Context, configs []v1.SriovNetworkPoolConfi
 			if err := r.Get(ctx, client.ObjectKey{Name: name}, node, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {
 				return next, err
 			} else if err == nil {
-				next = append(next, r.slots.move(name, first(pools.Selecting(configs, node.Labels)))...)
+				next = append(next, r.slots.move(name, first(r.pools.Selecting(configs, node.Labels)))...)
 			}
 		}
 		r.pooled = now

@@ -61,8 +61,10 @@ type Lagging struct {
 	Cached        map[string]client.Object
 	Pending       []Change
 	During        func() // called before a write is carried out: the cache may move on meanwhile
-	OnEvent       func(old, now client.Object)
-	Patches       int
+	// Refuse is asked about the path of each patch; nil refuses nothing.
+	Refuse  func(path string) *apierrors.StatusError
+	OnEvent func(old, now client.Object)
+	Patches int
 }
 
 // Change of one object; Now is nil if it was deleted.
@@ -199,6 +201,13 @@ func (l *Lagging) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(req.Body)
 	l.During()
 	l.Patches++
+	if l.Refuse != nil {
+		if err := l.Refuse(req.URL.Path); err != nil {
+			w.Header().Set("Content-Type", "application/json")
+			l.refuse(w, err)
+			return
+		}
+	}
 	parts := strings.Split(strings.TrimSuffix(req.URL.Path, "/"), "/")
 	status := parts[len(parts)-1] == "status"
 	if status {

@@ -37,12 +37,13 @@ type standing struct {
 	failure         string
 }
 
-// Set notes one node's verdicts and how far its daemon got.
-func (b *board) Set(node string, state *v1.SriovNetworkNodeState, verdicts []plan.Verdict) {
+// Set notes one node's verdicts and how far its daemon got; or why the plan did not get as
+// far as the daemon, so that a node which cannot be written to is known like the others.
+func (b *board) Set(node string, state *v1.SriovNetworkNodeState, verdicts []plan.Verdict, notWritten string) {
 	ready := meta.FindStatusCondition(state.Status.Conditions, v1.ConditionReady)
-	done := ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == state.Generation
-	failure := ""
-	if state.Status.SyncStatus == v1.SyncFailed {
+	done := ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == state.Generation && notWritten == ""
+	failure := notWritten
+	if failure == "" && state.Status.SyncStatus == v1.SyncFailed {
 		failure = state.Status.LastSyncError
 	}
 	now := make(map[string]standing, len(verdicts))

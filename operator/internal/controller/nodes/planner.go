@@ -6,6 +6,7 @@ package nodes
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,6 +47,7 @@ type planner struct {
 	Live    client.Reader // not the cache: before something is deleted
 	Board   *board
 	Leaving *leaving
+	Pools   pools.Selectors
 	// wrote has the versions of node states and of Nodes that their last reconcile wrote.
 	wrote, labelled ownWrites
 }
@@ -165,7 +167,7 @@ func (r *planner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *m
 	old := &v1.SriovNetworkNodeState{Spec: state.Spec} // the spec is replaced whole
 	old.Annotations = maps.Clone(state.Annotations)
 	r.adorn(state)
-	pools, err := pools.Of(ctx, r, r.Namespace, node.Labels)
+	pools, err := r.Pools.Of(ctx, r, r.Namespace, node.Labels)
 	if err != nil {
 		return 0, err
 	}
@@ -194,8 +196,14 @@ func (r *planner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *m
 	state.Spec = result.Spec
 	state.Annotations[v1.AnnotationPlanned] = "true"
 	state.Annotations[v1.AnnotationPlannedPFs] = functions(state)
+	if size := large(state); size > objectLimit { // trying again changes nothing
+		why := fmt.Sprintf("%d PFs with their VFs are planned, which makes the object %d bytes, more than the API server stores: select fewer", len(state.Spec.Interfaces), size)
+		r.Board.Set(node.Name, state, result.Verdicts, why)
+		return mode.again, r.conditions(ctx, state, notPlanned(state, v1.ReasonNotWritten, why), modeCondition(state, mode))
+	}
 	if err := r.patch(ctx, old, state); err != nil {
-		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && apierrors.ReasonForError(err) != metav1.StatusReasonUnknown { // it may never pass: too large, another's webhook
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) && apierrors.ReasonForError(err) != metav1.StatusReasonUnknown { // it may never pass: another's webhook
+			r.Board.Set(node.Name, state, result.Verdicts, err.Error())
 			err = errors.Join(err, r.conditions(ctx, state, notPlanned(state, v1.ReasonNotWritten, err.Error())))
 		}
 		return 0, err
@@ -207,8 +215,22 @@ func (r *planner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *m
 	if err := r.label(ctx, node, enabled, mode.change); err != nil {
 		return 0, err
 	}
-	r.Board.Set(node.Name, state, result.Verdicts)
+	r.Board.Set(node.Name, state, result.Verdicts, "")
 	return mode.again, r.conditions(ctx, state, object(state, result.Verdicts), modeCondition(state, mode))
+}
+
+// objectLimit of what is sent, bytes. etcd takes 1.5 MiB, with what the cache leaves out:
+// managed fields, and most VFs.
+const objectLimit = 1 << 20
+
+// large is how many bytes a node state has that may be too large; 0 for those of machines
+// that there are.
+func large(state *v1.SriovNetworkNodeState) int {
+	if len(state.Spec.Interfaces) <= 256 {
+		return 0
+	}
+	data, _ := json.Marshal(state) // what came as JSON goes as JSON
+	return len(data)
 }
 
 // reported reports whether the daemon has said what the node has. A first look that failed

@@ -3,11 +3,19 @@
 package nodes
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/controller/lagtest"
 )
 
 // What the daemon of a node wished before the node went away is not granted when it is back.
@@ -65,4 +73,60 @@ func TestFailedFirstLookIsNotPlanned(t *testing.T) {
 	require.Equal(t, "true", b.Annotations[v1.AnnotationPlanned])
 	b.Status.SyncStatus = v1.SyncFailed
 	require.True(t, reported(b))
+}
+
+// A plan that no API server stores is not sent, whoever reports that many PFs, and one that is
+// refused for good is told too: on the node state, and to the policies, whose status waits for
+// every node.
+func TestPlanThatCannotBeWritten(t *testing.T) {
+	for name, tc := range map[string]struct {
+		pfs     int
+		refused bool
+		says    string
+		again   bool
+	}{
+		"too large": {4000, false, "4000 PFs with their VFs are planned", false},
+		"refused":   {2, true, "no, says another's webhook", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlanning(t)
+			p.Put(p.node("a", nil))
+			x := p.policy("x", 4, nil)
+			x.Spec.NicSelector.PfNames, x.Spec.NicSelector.Vendor = nil, "8086"
+			p.Put(x)
+			p.settle()
+			var names []string
+			for i := range tc.pfs {
+				names = append(names, fmt.Sprintf("ens%d", i))
+			}
+			p.report("a", names...)
+			for p.Deliver(0) {
+			}
+			specs := 0
+			p.Refuse = func(path string) *apierrors.StatusError {
+				if strings.HasSuffix(path, "/status") || !strings.Contains(path, "nodestates") {
+					return nil
+				}
+				specs++
+				if tc.refused {
+					return apierrors.NewForbidden(schema.GroupResource{Resource: "x"}, "a", fmt.Errorf("no, says another's webhook"))
+				}
+				return nil
+			}
+			_, err := p.planner.Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: lagtest.Namespace, Name: "a"}})
+			require.Equal(t, tc.again, err != nil, err)
+			require.Equal(t, tc.refused, specs == 1, "%d patches of the spec", specs)
+			state := p.Stored["SriovNetworkNodeState/a"].(*v1.SriovNetworkNodeState)
+			require.Empty(t, state.Spec.Interfaces)
+			told := meta.FindStatusCondition(state.Status.Conditions, v1.ConditionPlanned)
+			require.NotNil(t, told)
+			require.Equal(t, v1.ReasonNotWritten, told.Reason)
+			require.Contains(t, told.Message, tc.says)
+			require.Equal(t, 1, p.planner.Board.Nodes(), "the status of policies waits for all nodes")
+			status := p.planner.Board.Status("x", 1)
+			require.Equal(t, 0, status.ReadyNodes)
+			require.Equal(t, v1.ReasonNodeFailed, status.Conditions[1].Reason)
+			require.Contains(t, status.Conditions[1].Message, "a: ")
+		})
+	}
 }

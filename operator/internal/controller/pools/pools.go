@@ -6,8 +6,6 @@ package pools
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -19,29 +17,6 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
-
-// Of lists the pools a node with these labels is in, by name. More than one is a
-// mistake; pools for OVS hardware offload alone select no nodes here.
-func Of(ctx context.Context, c client.Reader, namespace string, nodeLabels map[string]string) ([]*v1.SriovNetworkPoolConfig, error) {
-	var list v1.SriovNetworkPoolConfigList
-	if err := c.List(ctx, &list, client.InNamespace(namespace), client.UnsafeDisableDeepCopy); err != nil {
-		return nil, err
-	}
-	return Selecting(list.Items, nodeLabels), nil
-}
-
-// Selecting picks the pools that a node with these labels is in, by name.
-func Selecting(pools []v1.SriovNetworkPoolConfig, nodeLabels map[string]string) []*v1.SriovNetworkPoolConfig {
-	var out []*v1.SriovNetworkPoolConfig
-	for i := range pools {
-		p := &pools[i]
-		if s, err := plan.PoolSelector(p); err == nil && s.Matches(labels.Set(nodeLabels)) {
-			out = append(out, p)
-		}
-	}
-	slices.SortFunc(out, func(a, b *v1.SriovNetworkPoolConfig) int { return strings.Compare(a.Name, b.Name) })
-	return out
-}
 
 // status counts the nodes of a pool and says whether it can be used.
 type status struct {

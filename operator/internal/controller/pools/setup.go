@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -20,7 +19,6 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/controller/apiclient"
 	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
-	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
 // countEvery bounds how often the nodes of one pool are counted while the labels of many
@@ -31,7 +29,7 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // Setup adds what writes the status of pools.
 func Setup(mgr ctrl.Manager, c *apiclient.Client, o env.Operator) error {
-	w := watcher{client: c, Operator: o}
+	w := &watcher{client: c, Operator: o}
 	return ctrl.NewControllerManagedBy(mgr).Named("pools").
 		For(&v1.SriovNetworkPoolConfig{}).
 		Watches(&v1.SriovNetworkPoolConfig{}, w.everyPool(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -43,6 +41,7 @@ func Setup(mgr ctrl.Manager, c *apiclient.Client, o env.Operator) error {
 type watcher struct {
 	client client.Client
 	env.Operator
+	selectors Selectors
 }
 
 // everyPool wakes the pools: one that changes may share nodes with another, or no more.
@@ -72,11 +71,10 @@ func (w *watcher) poolsOfNode() handler.EventHandler {
 		var touched []reconcile.Request
 		moved := false
 		for i := range pools.Items {
-			s, err := plan.PoolSelector(&pools.Items[i])
-			if err != nil {
-				continue
+			selects := func(node client.Object) bool {
+				return node != nil && w.selectors.selects(&pools.Items[i], node.GetLabels())
 			}
-			before, now := was != nil && s.Matches(labels.Set(was.GetLabels())), is != nil && s.Matches(labels.Set(is.GetLabels()))
+			before, now := selects(was), selects(is)
 			if before || now {
 				touched = append(touched, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&pools.Items[i])})
 			}
