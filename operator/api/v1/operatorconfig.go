@@ -10,6 +10,7 @@ import (
 type SriovOperatorConfigSpec struct {
 	// ConfigDaemonNodeSelector: labels of the nodes that take part; empty means
 	// node-role.kubernetes.io/worker="" and Linux.
+	// +kubebuilder:validation:MaxProperties=256
 	ConfigDaemonNodeSelector map[string]string `json:"configDaemonNodeSelector,omitempty"`
 	// EnableInjector adds to new pods the resources of the networks they ask for.
 	EnableInjector bool `json:"enableInjector,omitempty"`
@@ -36,8 +37,10 @@ type SriovOperatorConfigSpec struct {
 	// resourceInjectorMatchCondition makes the injector mandatory for pods that ask for
 	// networks, dynamicResourceAllocation offers VFs by claims. Others are reported if on,
 	// never refused.
+	// +kubebuilder:validation:MaxProperties=256
 	FeatureGates map[string]bool `json:"featureGates,omitempty"`
 	// ConfigDaemonEnvVars are added to the daemon's environment.
+	// +kubebuilder:validation:MaxProperties=256
 	ConfigDaemonEnvVars map[string]string `json:"configDaemonEnvVars,omitempty"`
 }
 

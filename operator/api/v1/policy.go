@@ -110,9 +110,11 @@ type OVSConfig struct {
 // OVSBridgeConfig mirrors the columns of an OVS Bridge record.
 type OVSBridgeConfig struct {
 	// +kubebuilder:validation:MaxLength=256
-	DatapathType string            `json:"datapathType,omitempty"`
-	ExternalIDs  map[string]string `json:"externalIDs,omitempty"`
-	OtherConfig  map[string]string `json:"otherConfig,omitempty"`
+	DatapathType string `json:"datapathType,omitempty"`
+	// +kubebuilder:validation:MaxProperties=256
+	ExternalIDs map[string]string `json:"externalIDs,omitempty"`
+	// +kubebuilder:validation:MaxProperties=256
+	OtherConfig map[string]string `json:"otherConfig,omitempty"`
 	// +kubebuilder:validation:Enum=secure;standalone
 	FailMode string `json:"failMode,omitempty"`
 }
@@ -125,9 +127,12 @@ type OVSUplinkConfig struct {
 // OVSInterfaceConfig mirrors the columns of an OVS Interface record.
 type OVSInterfaceConfig struct {
 	// +kubebuilder:validation:MaxLength=256
-	Type        string            `json:"type,omitempty"`
-	Options     map[string]string `json:"options,omitempty"`
+	Type string `json:"type,omitempty"`
+	// +kubebuilder:validation:MaxProperties=256
+	Options map[string]string `json:"options,omitempty"`
+	// +kubebuilder:validation:MaxProperties=256
 	ExternalIDs map[string]string `json:"externalIDs,omitempty"`
+	// +kubebuilder:validation:MaxProperties=256
 	OtherConfig map[string]string `json:"otherConfig,omitempty"`
 	// +kubebuilder:validation:Minimum=1
 	MTURequest *int `json:"mtuRequest,omitempty"`

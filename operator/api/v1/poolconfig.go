@@ -28,6 +28,7 @@ type SriovNetworkPoolConfigSpec struct {
 
 // OvsHardwareOffloadConfig is accepted for compatibility.
 type OvsHardwareOffloadConfig struct {
+	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name,omitempty"`
 }
 

@@ -75,6 +75,10 @@ func (h *injector) collect(ctx context.Context, pod *corev1.Pod, namespace strin
 			n.warn("annotation %s: %v; no resources are added for it", key, err)
 			continue
 		}
+		if key == v1.AnnotationDefaultNetwork && len(list) > 1 {
+			n.warn("annotation %s: %d networks, where there is one; no resources are added for it", key, len(list))
+			continue
+		}
 		for _, s := range list {
 			found, err := h.network(ctx, s)
 			if err == nil && found == nil && key == v1.AnnotationDefaultNetwork {
@@ -115,14 +119,14 @@ func (n *needs) add(s selection, annotations map[string]string) {
 		if extended(resource) {
 			n.resources[resource]++
 		} else {
-			n.warn("network %s: annotation %s: %q is no extended resource, such as example.com/nics", s, v1.AnnotationResourceName, resource)
+			n.warn("network %s: annotation %s: %.64q is no extended resource, such as example.com/nics", s, v1.AnnotationResourceName, resource)
 		}
 	}
 	if label := strings.TrimSpace(annotations[v1.AnnotationNodeSelector]); label != "" {
 		key, value, _ := strings.Cut(label, "=")
 		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
 		if len(validation.IsQualifiedName(key)) > 0 || len(validation.IsValidLabelValue(value)) > 0 {
-			n.warn("network %s: annotation %s: %q is no label, key=value", s, v1.AnnotationNodeSelector, label)
+			n.warn("network %s: annotation %s: %.64q is no label, key=value", s, v1.AnnotationNodeSelector, label)
 			return
 		}
 		if was, ok := n.labels[key]; ok && was != value {

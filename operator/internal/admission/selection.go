@@ -10,6 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
+// networksLimit of one annotation. No pod has that many interfaces, and each name is looked up.
+const networksLimit = 256
+
 // selection is one network that a pod asks for.
 type selection struct{ namespace, name string }
 
@@ -32,6 +35,8 @@ func selections(value, namespace string) ([]selection, error) {
 		for _, e := range list {
 			out = append(out, selection{e.Namespace, e.Name})
 		}
+	} else if n := strings.Count(value, ",") + 1; n > networksLimit {
+		return nil, fmt.Errorf("%d networks, want at most %d", n, networksLimit)
 	} else {
 		for item := range strings.SplitSeq(value, ",") {
 			name, _, _ := strings.Cut(strings.TrimSpace(item), "@")
@@ -42,6 +47,9 @@ func selections(value, namespace string) ([]selection, error) {
 			out = append(out, selection{ns, rest})
 		}
 	}
+	if len(out) > networksLimit {
+		return nil, fmt.Errorf("%d networks, want at most %d", len(out), networksLimit)
+	}
 	for i := range out {
 		s := &out[i]
 		if s.namespace == "" {
@@ -49,7 +57,7 @@ func selections(value, namespace string) ([]selection, error) {
 		}
 		for _, label := range []string{s.namespace, s.name} {
 			if wrong := validation.IsDNS1123Label(label); len(wrong) > 0 {
-				return nil, fmt.Errorf("network %d: %q: %s", i+1, label, wrong[0])
+				return nil, fmt.Errorf("network %d: %.64q: %s", i+1, label, wrong[0])
 			}
 		}
 	}

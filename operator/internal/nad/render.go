@@ -240,7 +240,10 @@ func (d *decoder) plugins(s string) []json.RawMessage {
 			Type string `json:"type"`
 		}
 		err := json.Unmarshal(p, &plugin)
-		d.check(err == nil && plugin.Type != "", `metaPlugins: entry %d: want an object with a "type": %s`, i+1, reason(err))
+		if err != nil || plugin.Type == "" {
+			d.check(false, `metaPlugins: entry %d: want an object with a "type": %s`, i+1, reason(err))
+			break // there may be thousands
+		}
 	}
 	return list
 }

@@ -4,6 +4,8 @@ package nad
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"reflect"
 	"runtime"
 	"slices"
@@ -280,4 +282,76 @@ func TestPluginsOfANamespace(t *testing.T) {
 	require.NoError(t, source.PluginsAllowed(map[string]string{v1.AnnotationAllowedPlugins: "sriov"}))
 	_, _, err := source.Config("operators")
 	require.ErrorContains(t, err, `type "sriov" takes a device`)
+}
+
+// Texts at their limit, of a tenant, cost little, and what is said of them can be read.
+func TestHostileTexts(t *testing.T) {
+	const limit = 16 << 10
+	fill := func(head, piece, tail string) string {
+		return head + strings.Repeat(piece, (limit-len(head)-len(tail))/len(piece)) + tail
+	}
+	keys := `{"type":"x"`
+	for i := 0; len(keys) < limit-10; i++ {
+		keys += fmt.Sprintf(`,"%d":0`, i)
+	}
+	keys += "}"
+	for name, tc := range map[string]struct{ ipam, meta, caps, want string }{
+		"one key":                     {ipam: fill(`{"`, "k", `":1}`)},
+		"as many keys as fit":         {ipam: keys, meta: keys},
+		"a key twice that is long":    {ipam: fill(`{"`, "k", `":1,"a":1,"a":2}`), want: `the key "a" is there twice`},
+		"a long key twice":            {ipam: `{"` + strings.Repeat("k", 8000) + `":1,"` + strings.Repeat("k", 8000) + `":1}`, want: `is there twice`},
+		"escapes":                     {ipam: fill(`{"a":"`, `\u0000`, `"}`), meta: fill(`{"type":"x","a":"`, `\ud800`, `"}`)},
+		"control characters":          {ipam: fill(`{"a":"`, "\x01", `"}`), want: "ipam: want a JSON object"},
+		"bytes that are no text":      {ipam: fill(`{"a":"`, "\xff", `"}`)},
+		"brackets in brackets":        {ipam: fill(`{"a":[`, `[[[[[]]]]],`, `1]}`)},
+		"empty lists":                 {ipam: fill(`{"a":[`, `[],`, `1]}`), meta: fill(`{"type":"x","a":[`, `{},`, `1]}`)},
+		"a number":                    {ipam: fill(`{"a":`, "9", `}`)},
+		"exponents":                   {ipam: fill(`{"a":[`, "1e99999,", `1]}`)},
+		"entries without a type":      {meta: fill("", "{},", "{}"), want: `metaPlugins: entry 1: want an object with a "type"`},
+		"entries of nothing":          {meta: fill("", "0,", "0"), want: "metaPlugins: entry 1"},
+		"entries that take devices":   {meta: fill("", `{"type":"sriov"},`, `{"type":"sriov"}`), want: `metaPlugins: entry 1: type "sriov" takes a device`},
+		"entries of no allowed type":  {meta: fill("", `{"type":"y"},`, `{"type":"y"}`), want: `metaPlugins: type "y"`},
+		"a type":                      {meta: fill(`{"type":"`, "t", `"}`), want: "may name no other plugins"},
+		"a type of quotes":            {meta: fill(`{"type":"`, `\"`, `"}`), want: "may name no other plugins"},
+		"names of the node, at depth": {ipam: `{"a":` + strings.Repeat(`[{"b":`, 15) + `{"dataDir":"/"}` + strings.Repeat("}]", 15) + "}", want: `"dataDir" names something`},
+		"types at depth":              {ipam: `{"a":` + strings.Repeat(`[{"b":`, 15) + `{"type":"bridge"}` + strings.Repeat("}]", 15) + "}", want: `type "bridge" takes`},
+		"white space":                 {ipam: fill("", " ", ""), meta: fill("", "\n", ""), caps: fill("", "\t", "")},
+		"white space around":          {ipam: fill("{", " ", "}"), caps: fill(`{"mac":`, "\n", "true}")},
+		"capabilities twice":          {caps: fill("{", `"mac":true,`, `"mac":false}`)},
+		"capabilities of lists":       {caps: fill("{", `"a":[],`, `"b":true}`), want: "capabilities: want"},
+		"all at once":                 {ipam: fill("[", "[],", "0]"), meta: fill("", "0,", "0"), caps: fill("[", "0,", "0]"), want: "ipam: want a JSON object"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, text := range []string{tc.ipam, tc.meta, tc.caps} {
+				require.LessOrEqual(t, len(text), limit)
+			}
+			n := &v1.SriovNetwork{Spec: v1.SriovNetworkSpec{ResourceName: "r", IPAM: tc.ipam, MetaPluginsConfig: tc.meta, Capabilities: tc.caps}}
+			n.Namespace, n.Name = "tenant", "n"
+			source, ok := SourceOf(n)
+			require.True(t, ok)
+			annotations := map[string]string{v1.AnnotationAllowedPlugins: strings.Repeat("x,", 120<<10), v1.AnnotationAllowedResources: strings.Repeat("\x00,", 120<<10)}
+
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			config, _, err := source.Config("operators")
+			errs := []error{err, source.PluginsAllowed(annotations), source.Allowed(annotations)}
+			runtime.ReadMemStats(&after)
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(20<<20))
+			require.Error(t, errs[2])
+			for _, e := range errs {
+				if e != nil {
+					require.Less(t, len(e.Error()), 4096)
+				}
+			}
+			if err == nil {
+				require.True(t, json.Valid([]byte(config)))
+				require.Less(t, len(config), 1<<20)
+			}
+			if tc.want != "" {
+				require.ErrorContains(t, errors.Join(errs[:2]...), tc.want)
+			} else {
+				require.NoError(t, errors.Join(errs[:2]...))
+			}
+		})
+	}
 }

@@ -81,5 +81,5 @@ func (s Source) Allowed(namespace map[string]string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("resourceName %s: the namespace %s may name no other resources than %q (annotation %s)", s.Resource, s.GetNamespace(), list, v1.AnnotationAllowedResources)
+	return fmt.Errorf("resourceName %s: the namespace %s may name no other resources than %.256q (annotation %s)", s.Resource, s.GetNamespace(), list, v1.AnnotationAllowedResources)
 }

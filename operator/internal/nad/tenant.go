@@ -47,7 +47,10 @@ func confine(ipam, metaPlugins string) error {
 	_ = json.Unmarshal([]byte("["+metaPlugins+"]"), &list)
 	errs := []error{unambiguous("ipam", ipam), unambiguous("metaPlugins", "["+metaPlugins+"]"), clean("ipam", assigns)}
 	for i, p := range list {
-		errs = append(errs, clean(fmt.Sprintf("metaPlugins: entry %d", i+1), p))
+		if err := clean(fmt.Sprintf("metaPlugins: entry %d", i+1), p); err != nil {
+			errs = append(errs, err)
+			break // there may be thousands
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -65,7 +68,7 @@ func unambiguous(where, text string) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case errors.Is(err, jsontext.ErrDuplicateName):
-			return fmt.Errorf("%s: the key %q is there twice: leave one", where, decoder.StackPointer().LastToken())
+			return fmt.Errorf("%s: the key %.64q is there twice: leave one", where, decoder.StackPointer().LastToken())
 		case err != nil:
 			return fmt.Errorf("%s: %w", where, err)
 		}
@@ -123,7 +126,7 @@ func (s Source) PluginsAllowed(namespace map[string]string) error {
 	allowed := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
 	for i, field := range []string{"ipam", "metaPlugins"} {
 		if kind, found := unlisted(texts[i], allowed); found {
-			return fmt.Errorf("%s: type %q: the namespace %s may name no other plugins than %q (annotation %s)", field, kind, s.GetNamespace(), list, v1.AnnotationAllowedPlugins)
+			return fmt.Errorf("%s: type %.64q: the namespace %s may name no other plugins than %.256q (annotation %s)", field, kind, s.GetNamespace(), list, v1.AnnotationAllowedPlugins)
 		}
 	}
 	return nil

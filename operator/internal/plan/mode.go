@@ -17,7 +17,7 @@ func PoolMode(p *v1.SriovNetworkPoolConfig) (string, error) {
 	case mode == v1.ResourceModeDRA || mode == v1.ResourceModeDevicePlugin:
 		return mode, nil
 	default:
-		return "", fmt.Errorf("annotation %s %q: want %s or %s; until then the mode of the pool's nodes stays as it is",
+		return "", fmt.Errorf("annotation %s %.64q: want %s or %s; until then the mode of the pool's nodes stays as it is",
 			v1.LabelResourceMode, mode, v1.ResourceModeDRA, v1.ResourceModeDevicePlugin)
 	}
 }

@@ -44,7 +44,7 @@ func PoolLimit(unavailable *intstr.IntOrString, size int) (int, error) {
 	digits, percent := strings.CutSuffix(unavailable.StrVal, "%")
 	n, err := strconv.Atoi(digits)
 	if err != nil || n < 0 || percent && (n < 1 || n > 100) {
-		return 0, fmt.Errorf("maxUnavailable %q: want a number, or 1%% to 100%%", unavailable.StrVal)
+		return 0, fmt.Errorf("maxUnavailable %.64q: want a number, or 1%% to 100%%", unavailable.StrVal)
 	}
 	if !percent {
 		return n, nil
