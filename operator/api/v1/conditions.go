@@ -29,7 +29,6 @@ const (
 const (
 	// Networks.
 	ReasonNetworkReady      = "NetworkReady"
-	ReasonNADNotFound       = "NetworkAttachmentDefinitionNotFound"
 	ReasonNADInvalid        = "NetworkAttachmentDefinitionInvalid"
 	ReasonNamespaceNotFound = "NamespaceNotFound"
 	ReasonResourceForbidden = "ResourceNotAllowed"

@@ -13,6 +13,9 @@ const (
 	// DevicePluginDisabled: the node takes part but no policy gives it VFs.
 	DevicePluginDisabled = "Disabled"
 
+	// DRADriver is the name under which claims find VFs, as with dra-driver-sriov.
+	DRADriver = "sriovnetwork.k8snetworkplumbingwg.io"
+
 	// LabelResourceMode on a Node chooses who offers its VFs: ResourceModeDRA is the DRA
 	// driver, anything else, and no label, the device plugin. As an annotation of a
 	// SriovNetworkPoolConfig it says so for the pool's nodes, whatever the default is.
@@ -78,8 +81,6 @@ const (
 	AnnotationDefaultNetwork = "v1.multus-cni.io/default-network"
 	// AnnotationOwnerRef on a NetworkAttachmentDefinition: Kind.group/namespace/name.
 	AnnotationOwnerRef = "sriovnetwork.openshift.io/owner-ref"
-	// AnnotationLastNetworkNamespace on a network: where its NAD was put last.
-	AnnotationLastNetworkNamespace = "operator.sriovnetwork.openshift.io/last-network-namespace"
 
 	// AnnotationAllowedResources on a Namespace: names of resources, without prefix, separated
 	// by commas. The networks in the namespace may name no others; absent means any.

@@ -17,13 +17,13 @@ import (
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 	"github.com/sriovkit/sriovkit/operator/internal/nad"
 )
@@ -42,7 +42,7 @@ func Register(mgr ctrl.Manager, namespace, prefix string) error {
 	// to wait for the caches to fill.
 	for _, obj := range []client.Object{
 		&v1.SriovNetworkNodePolicy{}, &v1.SriovNetworkPoolConfig{}, &v1.SriovNetworkNodeState{}, &v1.SriovOperatorConfig{},
-		nodeMeta(), &corev1.Namespace{}, &nad.NetworkAttachmentDefinition{},
+		env.NodeMeta(), &corev1.Namespace{}, &nad.NetworkAttachmentDefinition{},
 	} {
 		if _, err := mgr.GetCache().GetInformer(context.Background(), obj, cache.BlockUntilSynced(false)); err != nil {
 			return fmt.Errorf("watch %T for webhooks: %w", obj, err)
@@ -58,16 +58,4 @@ func patched(req admission.Request, obj map[string]any) admission.Response {
 		return admission.Errored(http.StatusInternalServerError, err)
 	}
 	return admission.PatchResponseFromRaw(req.Object.Raw, raw)
-}
-
-func nodeMeta() *metav1.PartialObjectMetadata {
-	var n metav1.PartialObjectMetadata
-	n.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
-	return &n
-}
-
-func nodeMetaList() *metav1.PartialObjectMetadataList {
-	var l metav1.PartialObjectMetadataList
-	l.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
-	return &l
 }

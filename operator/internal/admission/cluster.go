@@ -8,6 +8,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
 	"github.com/sriovkit/sriovkit/operator/internal/deploy"
 )
 
@@ -55,7 +56,7 @@ func (c cluster) view(ctx context.Context) (view, error) {
 
 // nodes that take part with this configuration.
 func (c cluster) nodes(ctx context.Context, s *v1.SriovOperatorConfigSpec) ([]node, error) {
-	list := nodeMetaList()
+	list := env.NodeMetaList()
 	if err := c.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, err
 	}

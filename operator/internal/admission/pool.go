@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/controller/env"
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
@@ -25,7 +26,7 @@ func (v *validator) pool(ctx context.Context, p *v1.SriovNetworkPoolConfig, w *w
 	if err := v.List(ctx, &pools, client.InNamespace(v.namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}
-	nodes := nodeMetaList()
+	nodes := env.NodeMetaList()
 	if err := v.List(ctx, nodes, client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {
 		return err
 	}

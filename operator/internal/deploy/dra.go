@@ -26,8 +26,8 @@ const (
 	GateDRA = "dynamicResourceAllocation"
 	// DRAName of the DaemonSet, its service account and its label "app".
 	DRAName = "sriov-dra-driver"
-	// DRADriver publishes the VFs under this name, as dra-driver-sriov does.
-	DRADriver = "sriovnetwork.k8snetworkplumbingwg.io"
+	// DRADriver publishes the VFs under this name.
+	DRADriver = v1.DRADriver
 	// healthSocket is where the driver says whether it is ready. It is a file of the pod's: an
 	// old and a new instance share the node's network, where one port has room for one of them.
 	healthSocket = "/run/sriovdra/health.sock"

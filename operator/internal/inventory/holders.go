@@ -17,9 +17,6 @@ import (
 // AnnotationNetworkStatus on a Pod: what the meta-plugin attached.
 const AnnotationNetworkStatus = "k8s.v1.cni.cncf.io/network-status"
 
-// DRADriver names the driver whose claims hold VFs.
-const DRADriver = "sriovnetwork.k8snetworkplumbingwg.io"
-
 // Holder is a pod or claim that has a VF.
 type Holder struct {
 	Pod       string `json:"pod,omitempty"` // namespace/name
@@ -57,7 +54,7 @@ func (inv *Inventory) Holders(node string) map[string][]Holder {
 		}
 		for _, r := range c.Status.Allocation.Devices.Results {
 			address, ok := deviceAddress(r.Device)
-			if r.Driver != DRADriver || r.Pool != node || !ok || r.AdminAccess != nil && *r.AdminAccess {
+			if r.Driver != v1.DRADriver || r.Pool != node || !ok || r.AdminAccess != nil && *r.AdminAccess {
 				continue
 			}
 			claim := c.Namespace + "/" + c.Name

@@ -255,10 +255,10 @@ func TestHolders(t *testing.T) {
 		return &podresources.DynamicResource{ClaimNamespace: "ns", ClaimName: "c", ClaimResources: []*podresources.ClaimResource{c}}
 	}
 	k.claims = []*podresources.DynamicResource{
-		claim(claimDriver, "0000-3b-02-1"),
+		claim(v1.DRADriver, "0000-3b-02-1"),
 		claim("dra.net", "pci-0000-3b-02-2"),
 		claim("sriov.example", "vf3", "sriov.example/net=0000:3b:02.3"),
-		claim(claimDriver, "10000-e1-02-3"),
+		claim(v1.DRADriver, "10000-e1-02-3"),
 		claim("gpu.example", "gpu-0"),
 		claim("gpu.example", "gpu-10000-3b-02-70"),
 	}
@@ -270,7 +270,7 @@ func TestHolders(t *testing.T) {
 		"0000:3b:02.0": "ns/user", "0000:3b:02.1": "ns/claimant", "0000:3b:02.2": "ns/claimant", "0000:3b:02.3": "ns/claimant", "10000:e1:02.3": "ns/claimant", "0000:3b:02.4": "",
 	}, held)
 
-	k.claims = append(k.claims, claim(claimDriver, "vf-7"))
+	k.claims = append(k.claims, claim(v1.DRADriver, "vf-7"))
 	_, err = kubelet{socket: socket}.inUse(t.Context(), nil)
 	require.ErrorContains(t, err, `claim ns/c of pod ns/claimant has device "vf-7"`)
 }

@@ -31,9 +31,6 @@ const (
 	withdrawPoll  = 50 * time.Millisecond
 	// answerSize: nodes with hundreds of pods and devices exceed gRPC's default of 4 MiB.
 	answerSize = 64 << 20
-	// claimDriver is the name of the DRA driver of SR-IOV VFs, sriovdra's and
-	// dra-driver-sriov's.
-	claimDriver = "sriovnetwork.k8snetworkplumbingwg.io"
 )
 
 // kubelet asks the kubelet, over its pod-resources socket, who holds VFs, and reads what the
@@ -123,9 +120,9 @@ func claimed(claim *podresources.DynamicResource, pod string, held map[string]st
 				known = true
 			}
 		}
-		if !known && device.GetDriverName() == claimDriver {
+		if !known && device.GetDriverName() == v1.DRADriver {
 			return fmt.Errorf("ask the kubelet which VFs are in use: claim %s/%s of pod %s has device %q of driver %s, which names no PCI address",
-				claim.GetClaimNamespace(), claim.GetClaimName(), pod, device.GetDeviceName(), claimDriver)
+				claim.GetClaimNamespace(), claim.GetClaimName(), pod, device.GetDeviceName(), v1.DRADriver)
 		}
 	}
 	return nil

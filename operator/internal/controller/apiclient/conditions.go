@@ -25,6 +25,7 @@ func (c *Client) PatchConditions(ctx context.Context, obj client.Object, list *[
 // those alone if they are said to have changed.
 func (c *Client) PatchStatus(ctx context.Context, obj client.Object, list *[]metav1.Condition, status map[string]any, changed bool, conditions ...metav1.Condition) error {
 	for _, cond := range conditions {
+		cond.Message = strings.ReplaceAll(cond.Message, "\n", "; ") // of joined errors
 		if len(cond.Message) > messageLimit {
 			cond.Message = strings.ToValidUTF8(cond.Message[:messageLimit], "")
 		}

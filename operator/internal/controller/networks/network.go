@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -134,7 +133,7 @@ func (r *reconciler) provide(ctx context.Context, n *network) (left string, err 
 	source, _ := nad.SourceOf(n.Object) // one of the three kinds
 	config, left, err := source.Config(r.Namespace)
 	if err != nil {
-		return "", &notReadyError{v1.ReasonNADInvalid, strings.ReplaceAll(err.Error(), "\n", "; ")}
+		return "", &notReadyError{v1.ReasonNADInvalid, err.Error()}
 	}
 	if err := r.allowed(ctx, source); err != nil {
 		return "", err
