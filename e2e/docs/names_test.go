@@ -62,7 +62,7 @@ func tests(t *testing.T) []string {
 }
 
 var (
-	namedFile = regexp.MustCompile("^[\\w./-]+\\.(?:go|c|txtar)$")
+	namedFile = regexp.MustCompile(`^[\w./-]+\.(?:go|c|txtar)$`)
 	namedPath = regexp.MustCompile(`^[\w.-]+(?:/[\w.-]+)+/?$`)
 	version   = regexp.MustCompile(`/v\d`) // the tag of a module
 )

@@ -37,7 +37,7 @@ func (v *VM) keepAwake(client *ssh.Client) {
 			case <-time.After(30 * time.Second):
 				if state, dead := v.deadProcessor(); dead {
 					v.console.fail(fmt.Errorf("%w: a processor takes no interrupts:\n%s", ErrFrozen, state))
-					<-answered // when the node is closed
+					_ = <-answered // when the node is closed
 					return
 				}
 			}
