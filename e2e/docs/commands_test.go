@@ -47,17 +47,22 @@ func TestCommandsNameWhatThereIs(t *testing.T) {
 	require.Greater(t, checked, 100)
 }
 
-var fence = regexp.MustCompile("(?ms)^```sh\n(.*?)^```")
+var (
+	fence  = regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```")
+	fenced = regexp.MustCompile("(?ms)^ *```.*?^ *```")
+)
 
-// commands are the lines of the blocks of shell, without comments, and other lines of code
-// that call make.
+// commands are the lines of blocks of shell and of indented code, without comments, and
+// inline calls of make.
 func commands(text string) []string {
 	var all []string
 	for _, block := range fence.FindAllStringSubmatch(text, -1) {
 		all = append(all, strings.Split(strings.ReplaceAll(block[1], "\\\n", " "), "\n")...)
 	}
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "    make ") {
+	before, code := "", false
+	for line := range strings.Lines(fenced.ReplaceAllString(text, "")) {
+		code = strings.HasPrefix(line, "    ") && (code || strings.TrimSpace(before) == "")
+		if before = line; code {
 			all = append(all, line)
 		}
 	}

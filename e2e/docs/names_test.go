@@ -106,3 +106,40 @@ func TestNamedFilesAreThere(t *testing.T) {
 	}
 	require.Greater(t, count, 100)
 }
+
+var qualified = regexp.MustCompile(`^([a-z][a-z0-9]*)\.(?:[A-Z]\w*\.)?([A-Z]\w*)(?:\(.*\))?$`)
+
+// What pages name with its package is declared there.
+func TestNamedDeclarationsAreThere(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("git", "-C", top, "ls-files", "--cached", "--others", "--exclude-standard", "*.go").Output()
+	require.NoError(t, err)
+	packages := map[string]string{} // the text of all packages of a name
+	for path := range strings.FieldsSeq(string(out)) {
+		text, err := os.ReadFile(filepath.Join(top, path))
+		if os.IsNotExist(err) {
+			continue // removed, not committed yet
+		}
+		require.NoError(t, err)
+		packages[filepath.Base(filepath.Dir(path))] += string(text)
+	}
+	count := 0
+	for _, p := range pages(t) {
+		if filepath.Base(p.path) == "CHANGELOG.md" {
+			continue // it tells of the past
+		}
+		for i, l := range p.lines {
+			for _, s := range span.FindAllStringSubmatch(l, -1) {
+				m := qualified.FindStringSubmatch(s[1])
+				if m == nil || packages[m[1]] == "" {
+					continue
+				}
+				count++
+				if !regexp.MustCompile(`(?m)^(?:func (?:\([^)]*\) )?|type |\s+|var |const )` + m[2] + `\b`).MatchString(packages[m[1]]) {
+					t.Errorf("%s:%d names %s, which package %s does not declare", p.path, i+1, s[1], m[1])
+				}
+			}
+		}
+	}
+	require.Greater(t, count, 10)
+}

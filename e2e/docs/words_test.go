@@ -85,7 +85,7 @@ func codeOf(p page, text string) []string {
 var (
 	word = regexp.MustCompile(`[A-Za-z][A-Za-z0-9_]{3,}`)
 	// hyphenated is also how programs spell their flags.
-	hyphenated = regexp.MustCompile(`[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)+`)
+	hyphenated = regexp.MustCompile(`[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z][A-Za-z0-9]*)+`)
 	flagged    = regexp.MustCompile(`(?:^|[\s'(])-([a-z][a-z0-9-]{2,})\b`)
 	quoted     = regexp.MustCompile("[\"`]([a-z0-9][a-z0-9-]*)[=\"`]")
 )
