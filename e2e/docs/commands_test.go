@@ -53,7 +53,7 @@ var (
 )
 
 // commands are the lines of blocks of shell and of indented code, without comments, and
-// inline calls of make.
+// inline code of several words.
 func commands(text string) []string {
 	var all []string
 	for _, block := range fence.FindAllStringSubmatch(text, -1) {
@@ -66,8 +66,10 @@ func commands(text string) []string {
 			all = append(all, line)
 		}
 	}
-	for _, inline := range regexp.MustCompile("`(make [a-z][^`]*)`").FindAllStringSubmatch(text, -1) {
-		all = append(all, inline[1])
+	for _, inline := range span.FindAllStringSubmatch(fenced.ReplaceAllString(text, ""), -1) {
+		if strings.Contains(inline[1], " ") {
+			all = append(all, inline[1])
+		}
 	}
 	for i, command := range all {
 		command, _, _ = strings.Cut(command, " #")
@@ -94,7 +96,7 @@ var assignment = regexp.MustCompile(`^([A-Z]+)=(.*)$`)
 // missing says what a word of a command names and is not there; before are the words that
 // stand before it.
 func missing(makefile string, folders, suites, before []string, word string) string {
-	word = strings.Trim(word, `"'`)
+	word = strings.Trim(word, `"':`)
 	if set := assignment.FindStringSubmatch(word); set != nil && slices.Contains(before, "make") {
 		switch {
 		case !strings.Contains(makefile, "$("+set[1]+")"):
