@@ -5,7 +5,10 @@ package tiers_test
 import (
 	"cmp"
 	"maps"
+	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -42,4 +45,20 @@ func TestEveryTestHasOneTier(t *testing.T) {
 	require.Greater(t, count[row{tiers.Host, tiers.Test}], 300, "the list is not cut short")
 	require.Greater(t, count[row{tiers.Node, tiers.Test}], 70)
 	require.Greater(t, count[row{tiers.Cluster, tiers.Test}], 10)
+}
+
+// What is taken out of make test, or of what CI runs, runs nowhere.
+func TestMakeTestRunsAll(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("../../Makefile")
+	require.NoError(t, err)
+	here := regexp.MustCompile(`(?m)^HERE := (.*)$`).FindSubmatch(makefile)
+	require.NotNil(t, here)
+	require.Subset(t, strings.Fields(string(here[1])), []string{"check", "lint", "vuln", "test-host", "test-publish", "test-runtimes", "test-fuzz", "test-bench"})
+	recipe := regexp.MustCompile(`(?m)^test: (.*\n(?:\t.*\n)+)`).FindSubmatch(makefile)
+	require.NotNil(t, recipe)
+	require.Subset(t, strings.Fields(strings.ReplaceAll(string(recipe[1]), ";", " ")), []string{"check-generated", "test-here", "test-node", "test-cluster"})
+	run, err := os.ReadFile("../../.ci/run")
+	require.NoError(t, err)
+	require.Contains(t, string(run), "\nexec make test\n")
 }
