@@ -7,11 +7,13 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
+	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sriovkit/sriovkit/e2e/node"
 	"github.com/sriovkit/sriovkit/e2e/vm"
@@ -24,42 +26,42 @@ var (
 )
 
 // TestNodeSuites runs suites side by side, as many as -parallel allows: most wait for
-// their hardware nearly half of the time.
+// their hardware most of the time. They begin in the order of All, which parallel subtests
+// would not.
 func TestNodeSuites(t *testing.T) {
 	vm.Need(t)
 	checkout, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	require.False(t, *profile != "" && *suiteName == "", "-profile needs a -suite")
-	var ran atomic.Bool
-	var failures sync.Map // errors of suites by name
-	t.Cleanup(func() {    // after the parallel ones
-		failures.Range(func(name, err any) bool { // once more, where the output ends
-			t.Errorf("%s: %v", name, err)
-			return true
-		})
-		if !ran.Load() {
-			t.Errorf("nothing to run for -suite=%q -tests=%q; suites are in e2e/node/suite.go", *suiteName, *tests)
-		}
-	})
-	for _, s := range node.All() {
-		if *suiteName != "" && s.Name != *suiteName {
-			continue
-		}
+	beside, err := strconv.Atoi(flag.Lookup("test.parallel").Value.String())
+	require.NoError(t, err)
+	suites := slices.DeleteFunc(node.All(), func(s node.Suite) bool { return *suiteName != "" && s.Name != *suiteName })
+	failures, took := make([]error, len(suites)), make([]time.Duration, len(suites))
+	var group errgroup.Group
+	group.SetLimit(beside)
+	for i, s := range suites {
 		if *profile != "" {
 			s = s.On(*profile)
 		}
-		t.Run(s.Name, func(t *testing.T) {
-			t.Parallel()
-			err := s.Run(t.Context(), checkout, *tests, os.Stdout)
-			if errors.Is(err, node.ErrNoTests) && *tests != "" {
-				t.Log(err)
-				return
-			}
-			ran.Store(true)
-			if err != nil {
-				failures.Store(s.Name, err)
-				t.Fail()
-			}
+		group.Go(func() error {
+			begun := time.Now()
+			failures[i] = s.Run(t.Context(), checkout, *tests, os.Stdout)
+			took[i] = time.Since(begun).Round(time.Second)
+			return nil
 		})
 	}
+	require.NoError(t, group.Wait())
+	ran := false
+	for i, s := range suites { // what failed stands where the output ends
+		t.Run(s.Name, func(t *testing.T) {
+			t.Logf("took %s", took[i])
+			if errors.Is(failures[i], node.ErrNoTests) && *tests != "" {
+				t.Log(failures[i])
+				return
+			}
+			ran = true
+			require.NoError(t, failures[i])
+		})
+	}
+	require.True(t, ran, "nothing to run for -suite=%q -tests=%q; suites are in e2e/node/suite.go", *suiteName, *tests)
 }
