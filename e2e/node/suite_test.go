@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sriovkit/sriovkit/e2e/component"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
 )
 
@@ -65,7 +66,7 @@ func TestVerdict(t *testing.T) {
 // TestSuites checks the table without booting anything.
 func TestSuites(t *testing.T) {
 	t.Parallel()
-	checkout, err := filepath.Abs("../..")
+	checkout, err := component.Checkout(t.Context())
 	require.NoError(t, err)
 	names := map[string]bool{}
 	for _, s := range All() {

@@ -18,6 +18,7 @@ package tiers
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -165,6 +166,7 @@ func (t Tier) name() string { return "Test" + strings.ToUpper(string(t[:1])) + s
 
 // Load lists the functions of the checkout, also of files that no build includes.
 func Load(ctx context.Context, checkout string) ([]Function, error) {
+	_ = os.Getenv("SRIOVKIT_SOURCES") // the test cache does not see other modules
 	checkout, err := filepath.Abs(checkout)
 	if err != nil {
 		return nil, err

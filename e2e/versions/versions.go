@@ -27,6 +27,7 @@ const prefix = "github.com/sriovkit/sriovkit/"
 // workspace, over all packages that its packages and tests need, and looks at the form of
 // go.mod. Each fault names the module and what mends it.
 func Faults(ctx context.Context, checkout string) ([]string, error) {
+	_ = os.Getenv("SRIOVKIT_SOURCES") // the test cache does not see other modules
 	work, err := goTool(ctx, checkout, nil, "work", "edit", "-json")
 	if err != nil {
 		return nil, err

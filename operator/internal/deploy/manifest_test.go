@@ -23,6 +23,7 @@ import (
 // The device plugin's own manifest and the DaemonSet made here describe one thing: what the
 // one is allowed, sees of the node, and is limited to, so is the other.
 func TestDevicePluginAsInItsOwnManifest(t *testing.T) {
+	_ = os.Getenv("SRIOVKIT_SOURCES") // a file of another module, which the test cache does not see
 	t.Parallel()
 	theirs := manifest(t, "../../../device-plugin/deploy/daemonset.yaml", "sriovdp")
 	ours := DevicePlugin(Options{Namespace: "n", ResourcePrefix: "p", MetricsPort: 9809}, Images{DevicePlugin: "i"},
