@@ -225,6 +225,10 @@ func (s Suite) runPackages(ctx context.Context, v *vm.VM, packages []testPackage
 	return errors.Join(failures...)
 }
 
+// parallel is how many tests of a package run at a time that say they may: they wait for
+// resets most of the time, and a node has one processor.
+const parallel = "4"
+
 func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern, profile string, say func(line string)) (summary, error) {
 	run := "^(" + strings.Join(p.tests, "|") + ")$"
 	if _, subtests, ok := strings.Cut(pattern, "/"); ok {
@@ -235,7 +239,7 @@ func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern,
 		quirk.ProfileVariable + "=" + profile,
 		"PATH=" + guestDir + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
-	timeout := "45m" // several times what the longest takes on a machine that does nothing else
+	timeout := "25m" // several times what the longest takes on a machine that does nothing else
 	for _, name := range s.Env {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
@@ -260,7 +264,7 @@ func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern,
 	stdout := lineWriter{each: func(line string) { sum.count(line); heard(line) }}
 	stderr := lineWriter{each: heard}
 	err := v.Run(ctx, vm.Command{
-		Args:   []string{"./package.test", "-test.v", "-test.run", run, "-test.timeout", timeout},
+		Args:   []string{"./package.test", "-test.v", "-test.run", run, "-test.timeout", timeout, "-test.parallel", parallel},
 		Dir:    filepath.Join(guestDir, p.name),
 		Env:    env,
 		Stdout: &stdout,
