@@ -162,7 +162,7 @@ func (c *CDI) render(p *CDIPool) (*cdiFile, error) {
 		f.devices, f.text = old.devices, old.text
 		return f, nil
 	}
-	var errs []error
+	errs := []error{vendor(p.Pool.Resource.Prefix)}
 	lookup := p.Host.fromTable()
 	for _, m := range p.List {
 		found, err := lookup.look(m, nil)
@@ -180,6 +180,15 @@ func (c *CDI) render(p *CDIPool) (*cdiFile, error) {
 		f.devices[m.ID] = definition(p.Pool, m.ID, found.nodes)
 	}
 	return f, errors.Join(errs...)
+}
+
+// vendor refuses what no runtime reads (CDI specification, "Kind"): the name before the slash
+// begins with a letter. Prefixes of resources need not.
+func vendor(prefix string) error {
+	if prefix[0] >= '0' && prefix[0] <= '9' {
+		return fmt.Errorf("resource prefix %s begins with a digit, which runtimes refuse in CDI names; use another, or no -use-cdi", prefix)
+	}
+	return nil
 }
 
 func isMissing(err error) bool { return errors.Is(err, ErrNoNode) || errors.Is(err, fs.ErrNotExist) }
@@ -294,6 +303,9 @@ func (c *CDI) load() error {
 			continue
 		}
 		path := filepath.Join(c.dir, e.Name())
+		if !e.Type().IsRegular() {
+			continue // a pipe would keep everybody waiting
+		}
 		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // somebody has removed it meanwhile

@@ -155,6 +155,23 @@ func TestCDIDirectoryThatCannotBeListed(t *testing.T) {
 	require.ElementsMatch(t, qualified(testhost.VF1, testhost.VF2), defined(t, path).ListDevices())
 }
 
+// What is no file of an earlier run keeps nobody waiting, and runtimes read no name that begins
+// with a digit.
+func TestCDIOddities(t *testing.T) {
+	t.Parallel()
+	root, path := testhost.New(t), t.TempDir()
+	require.NoError(t, syscall.Mkfifo(filepath.Join(path, "sriov-dp-pipe.yaml"), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(path, "sriov-dp-directory.yaml"), 0o755))
+	p := cdiPool(allocator(t, root, `"selectors": {"pfNames": ["pf0"]}`), "a", allocation.OpenCDI(path), testhost.VF1)
+	update(t, p.CDI, nil, p)
+	require.NoError(t, os.Remove(filepath.Join(path, "sriov-dp-pipe.yaml"))) // or the runtimes' library waits
+	require.Equal(t, qualified(testhost.VF1), defined(t, path).ListDevices())
+	p.Pool.Resource.Prefix = "5g.example.com"
+	failed, err := p.CDI.Update([]allocation.CDIPool{p}, func(config.Resource, string) bool { return false })
+	require.NoError(t, err)
+	require.ErrorContains(t, failed[p.Pool.Resource], "begins with a digit")
+}
+
 func TestCDIOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	root := testhost.New(t)

@@ -130,12 +130,15 @@ func (d *decoder) unique(pools []Pool, at []node) {
 		}
 		d.pool = p.Resource.Name
 		other, clash := byEnv[p.Resource.EnvName()]
+		if !clash {
+			other, clash = byEnv[p.Resource.EnvName()+"_INFO"]
+		}
 		switch {
 		case byName[p.Resource]:
 			d.fail(at[i].offset, fmt.Errorf("resource %s is defined twice; put both selectors into one pool's list", p.Resource))
 		case clash:
 			d.fail(at[i].offset, fmt.Errorf("resource %s would share the variable %s with %s; rename one", p.Resource, p.Resource.EnvName(), other))
 		}
-		byName[p.Resource], byEnv[p.Resource.EnvName()] = true, p.Resource
+		byName[p.Resource], byEnv[p.Resource.EnvName()], byEnv[p.Resource.EnvName()+"_INFO"] = true, p.Resource, p.Resource
 	}
 }

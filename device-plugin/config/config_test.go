@@ -3,6 +3,8 @@
 package config_test
 
 import (
+	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -225,4 +227,24 @@ func FuzzParseRange(f *testing.F) {
 			require.True(t, r.Contains(i.First) && r.Contains(i.Last))
 		}
 	})
+}
+
+// A pool's variable is not another's list of facts.
+func TestVariablesOfTwoPools(t *testing.T) {
+	t.Parallel()
+	for _, names := range [][2]string{{"nic", "nic_info"}, {"NIC_INFO", "nic"}} {
+		_, err := config.Parse(fmt.Appendf(nil, `{"resourceList": [{"resourceName": %q, "selectors": {}}, {"resourceName": %q, "selectors": {}}]}`, names[0], names[1]), "example.com")
+		require.ErrorContains(t, err, "would share the variable PCIDEVICE_EXAMPLE_COM_NIC")
+	}
+}
+
+// A file with thousands of mistakes is refused at once, and in a few lines.
+func TestManyMistakes(t *testing.T) {
+	t.Parallel()
+	const n = 20_000
+	data := append([]byte(`{"resourceList": [`), bytes.Repeat([]byte("{},"), n)...)
+	_, err := config.Parse(append(data, "{}]}"...), "example.com")
+	lines := strings.Split(err.Error(), "\n")
+	require.Len(t, lines, 21)
+	require.Equal(t, fmt.Sprintf(" and %d more like these", 2*(n+1)-20), lines[20])
 }

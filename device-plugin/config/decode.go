@@ -10,18 +10,31 @@ import (
 	"strings"
 )
 
-// decoder walks the parsed document and collects everything that is wrong.
+// maxErrors is how many things that are wrong are told, of what may be thousands.
+const maxErrors = 20
+
+// decoder walks the parsed document and collects what is wrong.
 type decoder struct {
-	data []byte
-	pool string
-	errs []error
+	data  []byte
+	pool  string
+	errs  []error
+	other int // things that are wrong beside errs
 }
 
 func (d *decoder) fail(offset int, err error) {
+	if len(d.errs) == maxErrors {
+		d.other++
+		return
+	}
 	d.errs = append(d.errs, &PositionError{Position: position(d.data, offset), Pool: d.pool, Err: err})
 }
 
-func (d *decoder) err() error { return errors.Join(d.errs...) }
+func (d *decoder) err() error {
+	if d.other > 0 {
+		d.errs = append(d.errs, fmt.Errorf(" and %d more like these", d.other))
+	}
+	return errors.Join(d.errs...)
+}
 
 // fields maps each key of an object to what reads its value.
 type fields map[string]func(node)

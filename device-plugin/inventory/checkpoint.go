@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/internal/regular"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 )
 
@@ -79,18 +80,11 @@ type podDevices struct {
 // readCheckpoint reads which devices kubelet's device manager has given to pods. What is not
 // there, in a file that another kubelet wrote, is an error and not nothing.
 func readCheckpoint(path string) ([]kubelet.Holder, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path, maxCheckpoint)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxCheckpoint {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxCheckpoint)
-	}
 	d, found := json.NewDecoder(f), false
 	var out []kubelet.Holder
 	err = members(d, "Data", func() error {

@@ -15,13 +15,19 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/sriovkit/sriovkit/device-plugin/config"
+	"github.com/sriovkit/sriovkit/device-plugin/internal/regular"
 	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 )
 
-// LoadConfig reads and parses a configuration file. Errors begin with its path.
+// LoadConfig reads and parses a configuration, which may come through a pipe. Errors begin with
+// its path.
 func LoadConfig(path, defaultPrefix string) (config.Config, error) {
-	return read(path).parse(path, defaultPrefix)
+	data, err := os.ReadFile(path)
+	return (&contents{data, err}).parse(path, defaultPrefix)
 }
+
+// maxConfig bounds the file that is watched, bytes. A ConfigMap has 1 MiB.
+const maxConfig = 16 << 20
 
 // inFile puts the path before each of the joined errors, as compilers do.
 func inFile(path string, err error) error {
@@ -59,7 +65,7 @@ type contents struct {
 }
 
 func read(path string) *contents {
-	data, err := os.ReadFile(path)
+	data, err := regular.Read(path, maxConfig)
 	return &contents{data, err} // an error is an answer, too
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/sriovkit/sriovkit/device-plugin/internal/kubelettest"
@@ -80,6 +81,11 @@ var damages = map[string]func(t *testing.T, path string){
 	"unreadable": func(t *testing.T, path string) {
 		_ = os.Remove(path)
 		require.NoError(t, os.Symlink(filepath.Base(path), path))
+	},
+	"pipe": func(t *testing.T, path string) {
+		_ = os.Remove(path)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, syscall.Mkfifo(path, 0o600))
 	},
 	"format of another kubelet": func(t *testing.T, path string) { testhost.Write(t, "/", path, `{"v2":{"pods":[]},"Data":{}}`) },
 	"entry of another format": func(t *testing.T, path string) {

@@ -3,9 +3,11 @@
 package plugin_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -255,18 +257,28 @@ func TestCDIDirectoryThatCannotBeWritten(t *testing.T) {
 
 // A configuration that cannot be read any more is told of, and leaves the old one in force.
 func TestUnreadableConfiguration(t *testing.T) {
-	n := newNode(t, true, pool("a", `"drivers": ["iavf"]`))
-	k := n.kubelet()
-	n.start()
-	k.AwaitDevices(a, testhost.VF0)
-	require.NoError(t, os.Remove(n.options.ConfigFile))
-	require.NoError(t, os.Mkdir(n.options.ConfigFile, 0o755))
-	n.eventually(func() bool {
-		err := n.plugin.Ready()
-		return err != nil && strings.Contains(err.Error(), "is a directory")
-	}, "nobody says so")
-	require.Zero(t, testutil.ToFloat64(n.metrics.ConfigGood))
-	k.AwaitDevices(a, testhost.VF0)
+	for want, replace := range map[string]func(path string) error{
+		"is a directory":  func(path string) error { return os.Mkdir(path, 0o755) },
+		"no regular file": func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"more than 16777216": func(path string) error {
+			return errors.Join(os.WriteFile(path+".new", nil, 0o600), os.Truncate(path+".new", 1<<40), os.Rename(path+".new", path))
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			n := newNode(t, true, pool("a", `"drivers": ["iavf"]`))
+			k := n.kubelet()
+			n.start()
+			k.AwaitDevices(a, testhost.VF0)
+			require.NoError(t, os.Remove(n.options.ConfigFile))
+			require.NoError(t, replace(n.options.ConfigFile))
+			n.eventually(func() bool {
+				err := n.plugin.Ready()
+				return err != nil && strings.Contains(err.Error(), want)
+			}, "nobody says so")
+			require.Zero(t, testutil.ToFloat64(n.metrics.ConfigGood))
+			k.AwaitDevices(a, testhost.VF0)
+		})
+	}
 }
 
 // Where nobody can be asked, nothing is removed: pods of an earlier process may need it.
