@@ -111,6 +111,14 @@ func TestMultusWritesNetworkStatusOfItsNodeOnly(t *testing.T) {
 		}
 		require.NoError(t, ctx.Err(), "the policy does not come into force")
 	}
+	for { // both of them
+		code, message := bound.patchAs(t, "application/apply-patch+yaml", "/api/v1/namespaces/default/events/early?fieldManager=x",
+			`{apiVersion: v1, kind: Event, metadata: {name: early}, source: {component: kubelet}, reason: Early, involvedObject: {kind: Pod, name: own, namespace: default}}`)
+		if code == http.StatusForbidden {
+			break
+		}
+		require.NoError(t, ctx.Err(), "the policy of events does not come into force: %d %s", code, message)
+	}
 	kubectl("", "patch", "pod", "own", "--subresource=status", "--type=merge", "-p", `{"status":{"podIP":null,"podIPs":null,"phase":"Pending"}}`)
 
 	for name, tc := range map[string]struct {
@@ -167,5 +175,45 @@ func TestMultusWritesNetworkStatusOfItsNodeOnly(t *testing.T) {
 	code, _ = bound.patch(t, "/api/v1/namespaces/default/pods/own", `{"metadata":{"labels":{"a":"c"}}}`)
 	assert.Equal(t, http.StatusForbidden, code, "not the pod itself")
 	kubectl("", "patch", "pod", "foreign", "--subresource=status", "--type=merge", "-p", `{"status":{"phase":"Running"}}`) // others are not concerned
+	multusEvents(t, bound, kubectl)
 	multusGoes(t, kubectl, checkout)
+}
+
+// multusEvents tries the same token on events: it makes its own, of pods, and leaves those of
+// others alone.
+func multusEvents(t *testing.T, bound account, kubectl func(input string, args ...string) string) {
+	t.Helper()
+	kubectl(`
+{apiVersion: v1, kind: Event, metadata: {name: foreign}, source: {component: kubelet}, reason: Started, message: of others, type: Normal,
+  involvedObject: {kind: Pod, name: own, namespace: default}}
+`, "apply", "-f", "-")
+	event := func(members string) string {
+		return `{apiVersion: v1, kind: Event, metadata: {name: NAME}, reason: FailedNetworks, message: why, type: Warning, ` + members + `}`
+	}
+	const ofPod, multus = `involvedObject: {kind: Pod, name: own, namespace: default}`, `source: {component: multus, host: node1}`
+	const apply, merge = "application/apply-patch+yaml", "application/merge-patch+json"
+	for _, tc := range []struct{ name, contentType, event, body, want string }{
+		{"own", apply, "mine", event(ofPod + "," + multus), ""},
+		{"its time", merge, "mine", `{"lastTimestamp":"2026-01-01T00:00:00Z","count":2}`, ""},
+		{"its text", merge, "mine", `{"message":"another"}`, "the time of its own"},
+		{"its object", merge, "mine", `{"involvedObject":{"name":"another"}}`, "the time of its own"},
+		{"in another's name", apply, "new", event(ofPod + `,source: {component: kubelet}`), "events of its own"},
+		{"reported by another", apply, "new", event(ofPod + "," + multus + `,reportingComponent: kubelet, reportingInstance: node1`), "events of its own"},
+		{"in nobody's name", apply, "new", event(ofPod), "events of its own"},
+		{"of a node", apply, "new", event(`involvedObject: {kind: Node, name: node1},` + multus), "events of its own"},
+		{"another's time", merge, "foreign", `{"lastTimestamp":"2026-01-01T00:00:00Z"}`, "events of its own"},
+		{"another's, taken over", merge, "foreign", `{"source":{"component":"multus"}}`, "the time of its own"},
+	} {
+		query := ""
+		if tc.contentType == apply {
+			query = "?fieldManager=x"
+		}
+		code, message := bound.patchAs(t, tc.contentType, "/api/v1/namespaces/default/events/"+tc.event+query, strings.Replace(tc.body, "NAME", tc.event, 1))
+		if tc.want == "" {
+			assert.Less(t, code, 300, "%s: %s", tc.name, message)
+			continue
+		}
+		assert.Equal(t, http.StatusForbidden, code, "%s: %s", tc.name, message)
+		assert.Contains(t, message, tc.want, tc.name)
+	}
 }
