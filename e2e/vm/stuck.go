@@ -21,7 +21,7 @@ var ErrFrozen = errors.New("the node is frozen")
 // processor of the node. If none comes, it looks whether a processor is dead; commands on
 // the node then end with ErrFrozen.
 func (v *VM) keepAwake(client *ssh.Client) {
-	answered := make(chan error)
+	answered := make(chan error, 1)
 	for {
 		go func() {
 			_, _, err := client.SendRequest("keepalive", true, nil)
@@ -37,7 +37,6 @@ func (v *VM) keepAwake(client *ssh.Client) {
 			case <-time.After(30 * time.Second):
 				if state, dead := v.deadProcessor(); dead {
 					v.console.fail(fmt.Errorf("%w: a processor takes no interrupts:\n%s", ErrFrozen, state))
-					_ = <-answered // when the node is closed
 					return
 				}
 			}
