@@ -109,6 +109,17 @@ func TestUpdate(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "a\n"+begin+head+newer.String()+other.String()+end+"z\n", text)
 
+	fewer := Row{Kernel: other.Kernel, Node: "device-plugin 6", Date: "2026-03-03"}
+	text, err = update(text, []Row{fewer})
+	require.NoError(t, err)
+	fewer.Node = "device-plugin 6; libsriov 40 (2026-01-02)"
+	require.Equal(t, "a\n"+begin+head+newer.String()+fewer.String()+end+"z\n", text)
+	again := Row{Kernel: other.Kernel, Node: "device-plugin 7", Date: "2026-04-04"}
+	require.Equal(t, "device-plugin 7; libsriov 40 (2026-01-02)", again.with(fewer).Node)
+	require.Equal(t, "device-plugin 6 (2026-03-03); libsriov 40 (2026-01-02)", Row{Kernel: other.Kernel}.with(fewer).Node)
+	again.Kernel = "6.1.0-58-amd64"
+	require.Equal(t, "device-plugin 7", again.with(fewer).Node, "another kernel")
+
 	for _, bad := range []string{"", begin, end + begin, begin + "| a |\n" + end} {
 		_, err := update(bad, nil)
 		require.Error(t, err, bad)

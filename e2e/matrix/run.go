@@ -76,7 +76,7 @@ func (p Plan) Run(ctx context.Context, c Combination) (Row, error) {
 		row.Kernel = t.kernel
 		suites = append(suites, s+" "+t.verdict())
 	}
-	row.Node = strings.Join(suites, "; ")
+	row.Node = strings.Join(suites, between)
 	if p.Cluster == "" {
 		return row, errors.Join(failures...)
 	}

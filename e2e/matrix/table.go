@@ -58,6 +58,37 @@ func same(a, b Row) bool {
 	return series(a.Kernel) == series(b.Kernel) && series(a.Kubernetes) == series(b.Kubernetes) && series(a.Containerd) == series(b.Containerd)
 }
 
+// with is the row, and the suites that only a former run on the same kernel had, each with
+// the date of that.
+func (r Row) with(former Row) Row {
+	if r.Kernel != former.Kernel {
+		return r
+	}
+	suites := suitesOf(r.Node)
+	for _, old := range suitesOf(former.Node) {
+		name, _, _ := strings.Cut(old, " ")
+		if slices.ContainsFunc(suites, func(s string) bool { return strings.HasPrefix(s, name+" ") }) {
+			continue
+		}
+		if !strings.HasSuffix(old, ")") {
+			old += " (" + former.Date + ")"
+		}
+		suites = append(suites, old)
+	}
+	r.Node = strings.Join(suites, between)
+	return r
+}
+
+// between is what separates suites in a row.
+const between = "; "
+
+func suitesOf(node string) []string {
+	if node == "" {
+		return nil
+	}
+	return strings.Split(node, between)
+}
+
 var twoNumbers = regexp.MustCompile(`^v?\d+\.\d+`)
 
 func series(version string) string { return twoNumbers.FindString(version) }
@@ -94,7 +125,7 @@ func update(text string, rows []Row) (string, error) {
 	}
 	for _, row := range rows {
 		if at := slices.IndexFunc(all, func(r Row) bool { return same(r, row) }); at >= 0 {
-			all[at] = row
+			all[at] = row.with(all[at])
 		} else {
 			all = append(all, row)
 		}
