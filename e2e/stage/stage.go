@@ -170,14 +170,24 @@ func (c *Cache) build(ctx context.Context, s Stage, dir string) (err error) {
 }
 
 // Room is an error if less than so many bytes can be written into the cache.
-func (c *Cache) Room(bytes float64) error {
+func (c *Cache) Room(bytes float64) error { return Room(c.Dir, bytes) }
+
+// Room is an error if less than so many bytes can be written into a directory, which may be
+// one that is yet to be made.
+func Room(dir string, bytes float64) error {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(c.Dir, &fs); err != nil {
-		return &os.PathError{Op: "statfs", Path: c.Dir, Err: err}
+	for at := dir; ; at = filepath.Dir(at) {
+		err := unix.Statfs(at, &fs)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.ENOENT) || at == filepath.Dir(at) {
+			return &os.PathError{Op: "statfs", Path: at, Err: err}
+		}
 	}
 	if free := float64(fs.Bavail) * float64(fs.Bsize); free < bytes {
 		return fmt.Errorf("%.1f GB free at %s, want %.0f: make room, or set SRIOVKIT_CACHE, GOCACHE and GOMODCACHE to directories elsewhere",
-			free/1e9, c.Dir, bytes/1e9)
+			free/1e9, dir, bytes/1e9)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
@@ -124,8 +125,11 @@ func TestRoom(t *testing.T) {
 	cache := &stage.Cache{Dir: t.TempDir()}
 	require.NoError(t, cache.Room(1))
 	require.ErrorContains(t, cache.Room(1e18), " GB free at "+cache.Dir+", want 1000000000: make room, or set SRIOVKIT_CACHE")
-	cache.Dir += "/gone"
-	require.ErrorIs(t, cache.Room(1), os.ErrNotExist)
+	require.NoError(t, stage.Room(cache.Dir+"/not/yet", 1))
+	require.ErrorContains(t, stage.Room(cache.Dir+"/not/yet", 1e18), " GB free at "+cache.Dir+"/not/yet, want")
+	file := filepath.Join(cache.Dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.ErrorIs(t, stage.Room(file+"/below", 1), unix.ENOTDIR)
 }
 
 // TestTimeout builds something that starts a child of its own and hangs.
