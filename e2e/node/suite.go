@@ -227,7 +227,7 @@ func (s Suite) runPackages(ctx context.Context, v *vm.VM, packages []testPackage
 
 // parallel is how many tests of a package run at a time that say they may: they wait for
 // resets most of the time, and a node has one processor.
-const parallel = "4"
+const parallel = "2"
 
 func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern, profile string, say func(line string)) (summary, error) {
 	run := "^(" + strings.Join(p.tests, "|") + ")$"
