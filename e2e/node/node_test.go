@@ -35,7 +35,15 @@ func TestNodeSuites(t *testing.T) {
 	require.False(t, *profile != "" && *suiteName == "", "-profile needs a -suite")
 	beside, err := strconv.Atoi(flag.Lookup("test.parallel").Value.String())
 	require.NoError(t, err)
-	suites := slices.DeleteFunc(node.All(), func(s node.Suite) bool { return *suiteName != "" && s.Name != *suiteName })
+	suites := node.All()
+	switch {
+	case *suiteName != "":
+		s, known := node.Named(*suiteName)
+		require.True(t, known, "-suite=%q: suites are in e2e/node/suite.go", *suiteName)
+		suites = []node.Suite{s}
+	case *tests != "": // in parts of suites they would run in each
+		suites = slices.Concat(node.Suites, node.Again)
+	}
 	failures, took := make([]error, len(suites)), make([]time.Duration, len(suites))
 	var group errgroup.Group
 	group.SetLimit(beside)
@@ -63,5 +71,5 @@ func TestNodeSuites(t *testing.T) {
 			require.NoError(t, failures[i])
 		})
 	}
-	require.True(t, ran, "nothing to run for -suite=%q -tests=%q; suites are in e2e/node/suite.go", *suiteName, *tests)
+	require.True(t, ran, "nothing to run for -suite=%q -tests=%q", *suiteName, *tests)
 }

@@ -57,10 +57,10 @@ type Suite struct {
 // Suites is every suite; a module adds itself here when it has its first TestNode function.
 var Suites = []Suite{
 	sriovCNI,
-	{Name: "operator", Takes: 5 * time.Minute, Dir: "operator/internal/node", Node: vm.Config{VirtioPFs: 1, Modules: []string{"rdma_rxe", "virtio_net"}}},
+	{Name: "operator", Takes: 4 * time.Minute, Dir: "operator/internal/node", Node: vm.Config{VirtioPFs: 1, Modules: []string{"rdma_rxe", "virtio_net"}}},
 	{Name: "libsriov", Takes: 2 * time.Minute, Dir: "libsriov", Node: vm.Config{VirtioPFs: 1, Modules: simulators}},
 	{Name: "hardware", Takes: 2 * time.Minute, Dir: "e2e/node/hardware", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks}, simulators...)}},
-	{Name: "conformance", Takes: 3 * time.Minute, Dir: "e2e/conformance", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks, "bridge", "8021q"}, simulators...)}, Binaries: map[string]string{
+	{Name: "conformance", Takes: 4 * time.Minute, Dir: "e2e/conformance", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks, "bridge", "8021q"}, simulators...)}, Binaries: map[string]string{
 		"sriov-conformance": "../cmd/sriov-conformance",
 	}, Programs: []string{"sriov"}},
 	{Name: "noiommu", Takes: time.Minute, Dir: "e2e/node/noiommu", Node: vm.Config{NoIOMMU: true, VFIONoIOMMU: true}},
@@ -72,16 +72,37 @@ var Again = []Suite{
 	sriovCNI.on("sriov-cni-profiles", "^TestNodeQuirk", "iavf-ice", "iavf-i40e", "qede"),
 }
 
+// halves are the longest suite as two, which run side by side.
+var halves = []Suite{
+	sriovCNI.on("sriov-cni-a-m", "^TestNode[A-M]"),
+	sriovCNI.on("sriov-cni-n-z", "^TestNode[N-Z]"),
+}
+
 // All is every run of every suite, the longest first.
 func All() []Suite {
-	all := slices.Concat(Suites, Again)
+	all := slices.Concat(halves, Again)
+	for _, s := range Suites {
+		if s.Name != sriovCNI.Name {
+			all = append(all, s)
+		}
+	}
 	slices.SortStableFunc(all, func(a, b Suite) int { return cmp.Compare(b.Takes, a.Takes) })
 	return all
 }
 
+// Named is the suite of that name, or the run of one.
+func Named(name string) (Suite, bool) {
+	all := slices.Concat(Suites, All())
+	i := slices.IndexFunc(all, func(s Suite) bool { return s.Name == name })
+	if i < 0 {
+		return Suite{}, false
+	}
+	return all[i], true
+}
+
 // sriovCNI has the quirks loaded, which do nothing until a test asks for one.
 var sriovCNI = Suite{
-	Name: "sriov-cni", Takes: 6 * time.Minute, Dir: "sriov-cni", Env: []string{"SRIOVKIT_KILL"},
+	Name: "sriov-cni", Takes: 14 * time.Minute, Dir: "sriov-cni", Env: []string{"SRIOVKIT_KILL"},
 	Binaries: map[string]string{
 		"sriov": "./cmd/sriov", "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
 	},
