@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,9 +28,16 @@ type entry struct {
 	DeviceIDs     json.RawMessage
 }
 
+const (
+	checkpointFile = "device-plugins/kubelet_internal_checkpoint"
+	// builtIn is where every kubelet has that file, wherever its root directory is, unless a
+	// distribution links one to the other (k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1,
+	// DevicePluginPath).
+	builtIn = "/var/lib/kubelet"
+)
+
 func fromCheckpoint(kubeletDir, uid string) (map[string][]string, error) {
-	path := filepath.Join(kubeletDir, "device-plugins", "kubelet_internal_checkpoint")
-	data, err := os.ReadFile(path)
+	path, data, err := firstOf(filepath.Join(kubeletDir, checkpointFile), filepath.Join(builtIn, checkpointFile))
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +49,20 @@ func fromCheckpoint(kubeletDir, uid string) (map[string][]string, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return devices, nil
+}
+
+// firstOf reads the first file that is there; if none is, the error is that of the first.
+func firstOf(paths ...string) (path string, data []byte, err error) {
+	for _, path := range paths {
+		data, readErr := os.ReadFile(path)
+		if !errors.Is(readErr, fs.ErrNotExist) {
+			return path, data, readErr
+		}
+		if err == nil {
+			err = readErr
+		}
+	}
+	return "", nil, err
 }
 
 func parseCheckpoint(data []byte, uid string) (map[string][]string, error) {

@@ -5,6 +5,7 @@ package podresources
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -112,6 +113,21 @@ func TestDeadSocket(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "pod-resources", "kubelet.sock"), nil, 0o600))
 	_, err := Devices(t.Context(), dir, conf.Pod{Namespace: "ns", Name: "p"})
 	require.ErrorContains(t, err, "devices of pod ns/p")
+}
+
+// A kubelet with another root directory has its checkpoint where every kubelet has it.
+func TestCheckpointElsewhere(t *testing.T) {
+	t.Parallel()
+	none, there := filepath.Join(t.TempDir(), "none"), filepath.Join(t.TempDir(), "there")
+	_, _, err := firstOf(none, there)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, none)
+	require.NoError(t, os.WriteFile(there, []byte("x"), 0o600))
+	path, data, err := firstOf(none, there)
+	require.NoError(t, err)
+	require.Equal(t, there+" x", path+" "+string(data))
+	_, _, err = firstOf(filepath.Dir(there), there)
+	require.Error(t, err, "what cannot be read is not one that is not there")
 }
 
 func TestCheckpoint(t *testing.T) {
