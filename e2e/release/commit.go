@@ -99,7 +99,7 @@ func (r *Release) commit(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.publish(ctx, module.Version{Path: Prefix + r.Module, Version: r.Version})
+	return nil
 }
 
 // dropReplaces writes the go.mod and go.sum of the commit.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/mod/module"
+
 	"github.com/sriovkit/sriovkit/e2e/component"
 )
 
@@ -42,6 +44,10 @@ func (r *Release) build(ctx context.Context) error {
 // install installs every binary of the module, into an empty module cache, and
 // asks it for its version. A library is built through a module that requires it.
 func (r *Release) install(ctx context.Context) error {
+	// Not before: gorelease refuses a version that the proxy lists already.
+	if err := r.publish(ctx, module.Version{Path: Prefix + r.Module, Version: r.Version}); err != nil {
+		return err
+	}
 	env, err := r.environment(ctx)
 	if err != nil {
 		return err

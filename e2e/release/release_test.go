@@ -83,6 +83,21 @@ func TestRehearsal(t *testing.T) {
 	}
 }
 
+// TestSecondRelease has a gorelease that refuses, as the real one does, a version that is
+// listed already.
+func TestSecondRelease(t *testing.T) {
+	t.Parallel()
+	dir := checkout(t, nil)
+	gorelease := filepath.Join(t.TempDir(), "gorelease")
+	require.NoError(t, os.WriteFile(gorelease, []byte(`#!/bin/sh -e
+proxy=${GOPROXY%%,*}
+list=${proxy#file://}/`+Prefix+`lib/@v/list
+grep -qx "${1#-base=}" $list
+! grep -qx "${2#-version=}" $list
+`), 0o755))
+	require.NoError(t, (&Release{Checkout: dir, Module: "lib", Version: "v0.1.1", Gorelease: gorelease, Log: t.Output()}).Run(t.Context()))
+}
+
 // TestTag releases the command and looks at what the tag has, beside the branch.
 func TestTag(t *testing.T) {
 	t.Parallel()
