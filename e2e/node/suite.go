@@ -246,10 +246,6 @@ func (s Suite) runPackages(ctx context.Context, v *vm.VM, packages []testPackage
 	return errors.Join(failures...)
 }
 
-// parallel is how many tests of a package run at a time that say they may: they wait for
-// resets most of the time, and a node has one processor.
-const parallel = "2"
-
 func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern, profile string, say func(line string)) (summary, error) {
 	run := "^(" + strings.Join(p.tests, "|") + ")$"
 	if _, subtests, ok := strings.Cut(pattern, "/"); ok {
@@ -285,7 +281,7 @@ func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern,
 	stdout := lineWriter{each: func(line string) { sum.count(line); heard(line) }}
 	stderr := lineWriter{each: heard}
 	err := v.Run(ctx, vm.Command{
-		Args:   []string{"./package.test", "-test.v", "-test.run", run, "-test.timeout", timeout, "-test.parallel", parallel},
+		Args:   []string{"./package.test", "-test.v", "-test.run", run, "-test.timeout", timeout},
 		Dir:    filepath.Join(guestDir, p.name),
 		Env:    env,
 		Stdout: &stdout,
