@@ -105,6 +105,7 @@ func (r fuzzing) target(ctx context.Context, f Function) (string, error) {
 	for attempt := 1; ; attempt++ {
 		limited, cancel := context.WithTimeoutCause(ctx, r.each+r.grace, fmt.Errorf("still running %s after its time was over", r.grace))
 		cmd := exec.CommandContext(limited, program, "-test.run", "^$", "-test.fuzz", "^"+f.Name+"$", "-test.fuzztime", r.each.String(),
+			"-test.fuzzminimizetime", "1x", // by default up to a minute for one input, all of a target's time
 			"-test.parallel", "1", "-test.fuzzcachedir", filepath.Join(r.cache, filepath.FromSlash(f.Package)))
 		cmd.Dir = filepath.Join(r.checkout, filepath.Dir(strings.Split(f.Position, ":")[0])) // where failing inputs are written
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
