@@ -50,9 +50,10 @@ const (
 	// AnnotationDrainVFs on a NodeState: PCI addresses, separated by commas, of the VFs in
 	// use that the daemon's change would disturb. Absent means any of them may be.
 	AnnotationDrainVFs = "sriovnetwork.openshift.io/drain-vfs"
-	// AnnotationDrainPods on a NodeState: the pods, as namespace/name, separated by commas,
-	// that hold those VFs as the kubelet says, by whatever resource or claim. They leave in
-	// the drain, and what still holds a VF after it is a pod that no drain can remove.
+	// AnnotationDrainPods on a NodeState: the pods, as namespace/name, or by UID where the
+	// kubelet tells no name, separated by commas, that hold those VFs as the kubelet says, by
+	// whatever resource or claim. They leave in the drain, and what still holds a VF after it
+	// is a pod that no drain can remove.
 	AnnotationDrainPods = "sriovnetwork.openshift.io/drain-pods"
 	// AnnotationExternalDrainer on a NodeState ("true") leaves draining to a third
 	// party that speaks the same annotations.

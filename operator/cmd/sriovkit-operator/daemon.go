@@ -91,7 +91,8 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: mgr.GetEventRecorder("sriov-network-config-daemon"),
 		Machine:   node.Machine{Host: host, Files: files},
 		NodeState: client.ObjectKey{Namespace: *namespace, Name: *name}, PodResources: *socket,
-		Claims: filepath.Join(*root, kubelet, "plugins", deploy.DRADriver),
+		Checkpoint: filepath.Join(*root, deploy.DeviceManagerDir, "kubelet_internal_checkpoint"),
+		Claims:     filepath.Join(*root, kubelet, "plugins", deploy.DRADriver),
 	}
 	if err := d.Setup(mgr); err != nil {
 		return err

@@ -64,6 +64,11 @@ func (h HostPaths) withDefaults() HostPaths {
 	}
 }
 
+// DeviceManagerDir is where kubelet's device manager keeps its files. It is not below kubelet's
+// root directory, wherever that is: kubelet has this path built in
+// (k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1, DevicePluginPath).
+const DeviceManagerDir = "/var/lib/kubelet/device-plugins"
+
 // draDir is the DRA driver's own directory. What is beside it is not mounted: the volumes that
 // storage drivers have staged there would stay busy as long as the pod runs.
 func (h HostPaths) draDir() string { return h.Kubelet + "/plugins/" + DRADriver }
@@ -111,7 +116,8 @@ func daemonDirs(h HostPaths) []directory {
 		below(directory{name: "udev", host: h.Udev, kind: create}),
 		below(directory{name: "modprobe", host: h.Modprobe, kind: create}),
 		below(directory{name: "pod-resources", host: h.Kubelet + "/pod-resources", kind: create, readOnly: true}),
-		below(directory{name: "claims", host: h.draDir(), kind: create, readOnly: true}), // records of the DRA driver
+		below(directory{name: "device-plugins", host: DeviceManagerDir, kind: create, readOnly: true}), // what it has given out
+		below(directory{name: "claims", host: h.draDir(), kind: create, readOnly: true}),               // records of the DRA driver
 	}
 }
 
@@ -210,9 +216,7 @@ func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv
 	for _, d := range []directory{
 		{name: "config", host: h.State + "/device-plugin", inside: "/etc/pcidp", kind: create, readOnly: true},
 		{name: "dev", host: "/dev", inside: hostRoot + "/dev", readOnly: true},
-		// Not below its root directory: kubelet has this path built in
-		// (k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1, DevicePluginPath).
-		{name: "device-plugins", host: kubelet + "/device-plugins", inside: kubelet + "/device-plugins", kind: create},
+		{name: "device-plugins", host: DeviceManagerDir, inside: DeviceManagerDir, kind: create},
 		{name: "plugins-registry", host: h.Kubelet + "/plugins_registry", inside: kubelet + "/plugins_registry", kind: create},
 		{name: "pod-resources", host: h.Kubelet + "/pod-resources", inside: kubelet + "/pod-resources", kind: create, readOnly: true},
 		{name: "dra-driver", host: h.Kubelet + "/plugins/" + DRADriver, inside: kubelet + "/plugins/" + DRADriver, kind: create, readOnly: true}, // records of claims

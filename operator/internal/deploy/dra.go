@@ -66,9 +66,7 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 	}
 	podResources := same("pod-resources", h.Kubelet+"/pod-resources")
 	podResources.readOnly = true
-	checkpoint := directory{ // the device manager's, whose path kubelet has built in
-		name: "device-plugins", host: "/var/lib/kubelet/device-plugins", inside: h.Kubelet + "/device-plugins", kind: create, readOnly: true,
-	}
+	checkpoint := directory{name: "device-plugins", host: DeviceManagerDir, inside: h.Kubelet + "/device-plugins", kind: create, readOnly: true}
 	for _, d := range []directory{
 		{name: "config", host: h.State + "/device-plugin", inside: "/etc/pcidp", kind: create, readOnly: true},
 		{name: "dev", host: "/dev", inside: hostRoot + "/dev", readOnly: true},

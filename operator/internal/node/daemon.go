@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,9 @@ type Daemon struct {
 	NodeState client.ObjectKey
 	// PodResources is the kubelet's pod-resources socket; "" looks at netdevs alone.
 	PodResources string
+	// Checkpoint is the kubelet's device manager's, which also has what that socket does not
+	// tell of; "" is none.
+	Checkpoint string
 	// Claims is where the DRA driver keeps its records; "" knows of no claims but the
 	// kubelet's.
 	Claims string
@@ -239,7 +243,9 @@ func unreported(state *v1.SriovNetworkNodeState, found []v1.InterfaceExt) map[st
 	return out
 }
 
-func (d *Daemon) kubelet() kubelet { return kubelet{d.PodResources, claims{d.Claims}} }
+func (d *Daemon) kubelet() kubelet {
+	return kubelet{d.PodResources, unlisted{d.Checkpoint, filepath.Join(d.Machine.Files.Root, "sys/fs/cgroup")}, claims{d.Claims}}
+}
 
 // holders asks who holds the VFs that the works would disturb, if there are any.
 func (d *Daemon) holders(ctx context.Context, works []plan.Work, found Found) (map[string]string, error) {

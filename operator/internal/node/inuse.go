@@ -33,11 +33,13 @@ const (
 	answerSize = 64 << 20
 )
 
-// kubelet asks the kubelet, over its pod-resources socket, who holds VFs, and reads what the
-// DRA driver has begun. Without a socket only netdevs and records tell.
+// kubelet asks the kubelet, over its pod-resources socket, who holds VFs, and reads what it
+// does not tell there and what the DRA driver has begun. Without a socket only netdevs and
+// records tell.
 type kubelet struct {
-	socket string
-	claims claims
+	socket   string
+	unlisted unlisted
+	claims   claims
 }
 
 func (k kubelet) connect() (podresources.PodResourcesListerClient, func(), error) {
@@ -48,11 +50,18 @@ func (k kubelet) connect() (podresources.PodResourcesListerClient, func(), error
 	return podresources.NewPodResourcesListerClient(conn), func() { conn.Close() }, nil
 }
 
-// inUse lists the VFs that pods hold, by PCI address, with the pods' names where they
-// are known: VFs that the kubelet has handed out through a device plugin or a claim, and
-// those whose netdev is elsewhere.
+// inUse lists the VFs that pods hold, by PCI address, with the pods' names, or UIDs where the
+// kubelet does not list them, as far as they are known: VFs that the kubelet has handed out
+// through a device plugin or a claim, and those whose netdev is elsewhere.
 func (k kubelet) inUse(ctx context.Context, found []v1.InterfaceExt) (map[string]string, error) {
-	held := map[string]string{}
+	held, _, err := k.look(ctx, found)
+	return held, err
+}
+
+// look is inUse, and beside it lists the VFs that pods may just have been given: the next look
+// tells.
+func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held map[string]string, begun map[string]bool, err error) {
+	held = map[string]string{}
 	for _, pf := range found {
 		for _, vf := range pf.VFs {
 			if vf.Name == "" && plan.DriverFits(v1.DeviceTypeNetDevice, vf.Driver) && plan.HasNetdev(&vf) {
@@ -62,27 +71,27 @@ func (k kubelet) inUse(ctx context.Context, found []v1.InterfaceExt) (map[string
 	}
 	records, err := k.claims.read() // first: what ends meanwhile is gone from both
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for vf, c := range records {
 		held[vf] = c.pod
 	}
 	if k.socket == "" {
-		return held, nil
+		return held, nil, nil
 	}
 	client, done, err := k.connect()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	list, err := client.List(ctx, &podresources.ListPodResourcesRequest{}, grpc.MaxCallRecvMsgSize(answerSize))
 	if err != nil {
-		return nil, fmt.Errorf("ask the kubelet which VFs are in use: %w", err)
+		return nil, nil, fmt.Errorf("ask the kubelet which VFs are in use: %w", err)
 	}
 	if len(list.GetPodResources()) == 0 { // this daemon is a pod itself
-		return nil, errors.New("ask the kubelet which VFs are in use: it lists no pod at all, so it has just started and does not know yet")
+		return nil, nil, errors.New("ask the kubelet which VFs are in use: it lists no pod at all, so it has just started and does not know yet")
 	}
 	for _, pod := range list.GetPodResources() {
 		name := pod.GetNamespace() + "/" + pod.GetName()
@@ -94,12 +103,17 @@ func (k kubelet) inUse(ctx context.Context, found []v1.InterfaceExt) (map[string
 			}
 			for _, claim := range c.GetDynamicResources() {
 				if err := claimed(claim, name, held); err != nil {
-					return nil, err
+					return nil, nil, err
 				}
 			}
 		}
 	}
-	return held, nil
+	pods, begun, err := k.unlisted.read(held) // after: what was given before is in it, and a pod that ended is gone from the list
+	if err != nil {
+		return nil, nil, err
+	}
+	maps.Copy(held, pods)
+	return held, begun, nil
 }
 
 // pciName finds a PCI address in the name of a claimed device: names of devices are DNS
@@ -153,13 +167,13 @@ func (k kubelet) awaitWithdrawn(ctx context.Context, vfs []string, found []v1.In
 		if err != nil {
 			return nil, err
 		}
-		held, err := k.inUse(ctx, found) // after: who got one before is listed by now
+		held, begun, err := k.look(ctx, found) // after: who got one before is listed by now
 		if err != nil {
 			return nil, err
 		}
 		left := slices.DeleteFunc(slices.Clone(vfs), func(vf string) bool {
 			_, taken := held[vf]
-			return taken || !offered[vf]
+			return taken || !offered[vf] && !begun[vf]
 		})
 		if len(left) == 0 {
 			return held, nil
