@@ -135,7 +135,7 @@ var runtimes = map[string]struct {
 	"containerd": {
 		scheme: "containerd",
 		make:   func(t *testing.T, dir string) runtime { t.Helper(); return newContainerd(t, dir) },
-		left:   []string{"last.first", "last.json", "other-last-eth0"},
+		left:   []string{"last.json", "other-last-eth0"},
 	},
 	"CRI-O": {
 		scheme: "cri-o",
