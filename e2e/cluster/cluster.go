@@ -148,6 +148,9 @@ func (c *Cluster) boot(ctx context.Context, i int, hardware vm.Config, layout La
 	hardware.Name = fmt.Sprintf("node%d", i+1)
 	hardware.Fabric = c.fabric
 	hardware.Disks = map[string]string{"cluster": disk}
+	if hardware.CPUs == 0 {
+		hardware.CPUs = 2 // kubelet, containerd and a dozen programs wait for one another
+	}
 	hardware.Management = &vm.Management{Netns: c.netns.File, Address: n.Address, Forwards: []int{kubeletPort}}
 	hardware.Log = c.log
 	var err error

@@ -41,9 +41,8 @@ type Config struct {
 	VFIONoIOMMU bool
 	NUMA        bool // two NUMA nodes; odd-numbered cards are attached to node 1
 	MemoryMiB   int  // 512 to 2800; 0 is 2048
-	// CPUs is how many processors; 0 is 1, and 2 with NUMA. One costs a quarter less of the
-	// host's time, as long as there are as many nodes as the host has processors, and QEMU
-	// loses interrupts between several (see Stuck).
+	// CPUs is how many processors; 0 is 1, and 2 with NUMA or in a cluster. QEMU can lose
+	// interrupts between several (see Stuck).
 	CPUs int
 
 	// VirtualNICs are virtio-net functions, at 0000:00:10.0, 0000:00:11.0 and on:
