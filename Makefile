@@ -149,8 +149,8 @@ artifacts: ## Build what nodes and clusters are made of (10 minutes once, then n
 # them, the nodes of other packages; elsewhere two nodes, as many as a cluster has.
 BESIDE = $$(awk '/^MemAvailable/ {print ($$2 > 16 * 1024 * 1024 ? "-p 2 -parallel 3" : "-p 1 -parallel 2")}' /proc/meminfo)
 .PHONY: test-node
-test-node: artifacts ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, PROFILE=qede, TIMEOUT=40m)
-	cd e2e && SRIOVKIT_E2E=node go test -json -count=1 -timeout $(or $(TIMEOUT),40m) $(BESIDE) -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -profile '$(PROFILE)' -tests '$(RUN)',./...) | $(report) -tier node -v
+test-node: artifacts ## Tests in emulated nodes with SR-IOV NICs (SUITE=name RUN=regexp to narrow, PROFILE=qede, TIMEOUT=60m)
+	cd e2e && SRIOVKIT_E2E=node go test -json -count=1 -timeout $(or $(TIMEOUT),60m) $(BESIDE) -run '^TestNode' $(if $(SUITE)$(RUN),./node -args -suite '$(SUITE)' -profile '$(PROFILE)' -tests '$(RUN)',./...) | $(report) -tier node -v
 
 # Each on a node of its own, one after the other. make test kills at the calls that count.
 .PHONY: kills
@@ -161,7 +161,7 @@ kills: ## sriov killed before every system call (KILL=5: every fifth), on PROFIL
 
 .PHONY: test-cluster
 test-cluster: ## Tests in Kubernetes clusters of emulated nodes (RUN=regexp to narrow)
-	cd e2e && SRIOVKIT_E2E=cluster go test -json -count=1 -timeout 40m -p 1 -run '$(or $(RUN),^TestCluster)' ./... | $(report) -tier cluster -v $(if $(RUN),,-all)
+	cd e2e && SRIOVKIT_E2E=cluster go test -json -count=1 -timeout 60m -p 1 -run '$(or $(RUN),^TestCluster)' ./... | $(report) -tier cluster -v $(if $(RUN),,-all)
 
 .PHONY: test-long
 test-long: ## Tests in clusters that take minutes each and are not part of make test (RUN=regexp to narrow)
