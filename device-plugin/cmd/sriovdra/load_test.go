@@ -56,6 +56,7 @@ func BenchmarkPrepare(b *testing.B) {
 	w := newWorld(b, 1, 4)
 	w.mode("dra")
 	w.awaitOffered(vfs(4)...)
+	w.kube.AwaitDriver(driverName, true) // slices may come before kubelet knows the driver
 	var took []time.Duration
 	for b.Loop() {
 		claim, _, err := w.allocate("bench")
