@@ -130,8 +130,8 @@ func TestPodGroups(t *testing.T) {
 	for dir, want := range map[string]string{
 		"kubepods/pod" + initPod: initPod, "kubepods/burstable/pod" + static + "/abc": static,
 		"memory/kubepods/besteffort/pod" + initPod: initPod,
-		"kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod5c2f8f4e_9a39_4d0c_8f0b_0c3f5b0f9f11.slice": initPod,
-		"kubepods.slice/kubepods-pod" + static + ".slice":                                                             static,
+		"kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod5c2f8f4e_9a39_4d0c_8f0b_0c3f5b0f9f11.slice":                                     initPod,
+		"kubepods.slice/kubepods-pod" + static + ".slice":                                                                                                static,
 		"kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod5c2f8f4e_9a39_4d0c_8f0b_0c3f5b0f9f11.slice": initPod,
 		"system.slice/podman.service": "", "kubepods/burstable": "", "user.slice/app-pod-0.scope": "", "a/b/c/d/e/f/g/pod" + initPod: "",
 	} {
