@@ -256,7 +256,7 @@ func (s Suite) runPackage(ctx context.Context, v *vm.VM, p testPackage, pattern,
 		quirk.ProfileVariable + "=" + profile,
 		"PATH=" + guestDir + "/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
-	timeout := "25m" // several times what the longest takes on a machine that does nothing else
+	timeout := "45m" // three times what the longest takes beside other nodes; hangs are silent before
 	for _, name := range s.Env {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)

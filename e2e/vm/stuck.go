@@ -46,7 +46,7 @@ func (v *VM) keepAwake(client *ssh.Client) {
 }
 
 // deadProcessor reports a processor that is halted in the middle of an interrupt. No handler
-// halts: QEMU (10.0.2 and 11.1, on a busy host) has taken an interrupt from the local APIC
+// halts: QEMU (seen with 10.0.2, on a busy host) has taken an interrupt from the local APIC
 // and not run its handler, so that the APIC waits for its end for ever.
 func (v *VM) deadProcessor() (state string, dead bool) {
 	v.monitorLock.Lock()

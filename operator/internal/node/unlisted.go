@@ -22,7 +22,8 @@ import (
 type unlisted struct{ checkpoint, groups string }
 
 // beginLimit is how long a pod may take, from when it is in the checkpoint, to have its
-// control group. The kubelet makes it before it does anything else for the pod.
+// control group, which is among the first that the kubelet makes for it. One that waits longer,
+// such as for the node's network, is not told from one that has ended.
 const beginLimit = 2 * time.Second
 
 // maxCheckpoint bounds what is read of the checkpoint, bytes: all answers of device plugins.
