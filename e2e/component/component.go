@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -97,6 +98,22 @@ type Release struct {
 // Platforms are those that released images are for.
 var Platforms = []string{"linux/amd64", "linux/arm64", "linux/ppc64le", "linux/s390x"}
 
+// tags are what registries take.
+var tags = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+
+// Check is an error if there can be no such images.
+func (r Release) Check() error {
+	if !tags.MatchString(r.Tag) {
+		return fmt.Errorf("tag %q, want at most 128 letters, digits, dots, dashes and underscores", r.Tag)
+	}
+	for _, p := range r.Platforms {
+		if !strings.HasPrefix(p, "linux/") { // whether there is such a processor the compiler says at once
+			return fmt.Errorf("platform %q, want such as %s", p, strings.Join(Platforms, ", "))
+		}
+	}
+	return nil
+}
+
 // labels tell where an image comes from, in the words of
 // https://github.com/opencontainers/image-spec/blob/main/annotations.md.
 func (c Component) labels(r Release) map[string]string {
@@ -115,6 +132,9 @@ func (c Component) labels(r Release) map[string]string {
 // BuildRelease is Build for several platforms. The same sources of the same commit give
 // the same archives.
 func BuildRelease(ctx context.Context, checkout, dir string, r Release, components ...Component) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

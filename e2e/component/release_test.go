@@ -67,8 +67,15 @@ func TestReleaseRefuses(t *testing.T) {
 	checkout, err := component.Checkout(t.Context())
 	require.NoError(t, err)
 	dir := t.TempDir()
-	err = component.BuildRelease(t.Context(), checkout, dir, component.Release{Tag: "v1", Platforms: []string{"linux/vax"}}, component.All[0])
-	require.ErrorContains(t, err, "linux/vax")
+	for want, release := range map[string]component.Release{
+		"linux/vax":                      {Tag: "v1", Platforms: []string{"linux/vax"}},
+		`platform "windows/amd64", want`: {Tag: "v1", Platforms: []string{"linux/amd64", "windows/amd64"}},
+		`tag "bad:tag", want at most`:    {Tag: "bad:tag", Platforms: []string{"linux/amd64"}},
+		`tag "", want at most`:           {Platforms: []string{"linux/amd64"}},
+	} {
+		err = component.BuildRelease(t.Context(), checkout, dir, release, component.All[0])
+		require.ErrorContains(t, err, want)
+	}
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left, "nothing half-done")

@@ -80,6 +80,20 @@ func TestInterruptedLaunch(t *testing.T) {
 	}
 }
 
+// TestSuperviseByHand: a directory that is no demo's keeps what is in it.
+func TestSuperviseByHand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	kept := filepath.Join(dir, lockFile)
+	require.NoError(t, os.WriteFile(kept, nil, 0o600))
+	other, err := os.Create(filepath.Join(t.TempDir(), lockFile))
+	require.NoError(t, err)
+	defer other.Close()
+	_, progress := io.Pipe()
+	require.ErrorContains(t, Supervise(t.Context(), dir, io.Discard, progress, other), "is not the directory of a demo that is being started")
+	require.FileExists(t, kept)
+}
+
 // writer calls something for what is written.
 type writer func()
 

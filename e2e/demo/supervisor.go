@@ -31,7 +31,10 @@ const (
 // then nothing of it is left. Progress goes to log and, until the cluster is
 // ready, to starter. It is the background process of a demo: the cluster is made
 // of its children, which die with it. It is given the lock of the directory.
-func Supervise(ctx context.Context, dir string, log io.Writer, starter io.WriteCloser, lock io.Closer) (err error) {
+func Supervise(ctx context.Context, dir string, log io.Writer, starter io.WriteCloser, lock *os.File) (err error) {
+	if err := isLock(lock, dir); err != nil {
+		return err
+	}
 	out := io.MultiWriter(log, starter)
 	defer starter.Close()
 	defer func() {
@@ -66,6 +69,19 @@ func Supervise(ctx context.Context, dir string, log io.Writer, starter io.WriteC
 	select {
 	case <-ctx.Done():
 	case <-s.down:
+	}
+	return nil
+}
+
+// isLock is an error unless the file is the lock of the directory, which is to be removed with
+// all that is in it: not so if somebody starts a supervisor by hand.
+func isLock(lock *os.File, dir string) error {
+	mine, err := lock.Stat()
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(filepath.Join(dir, lockFile)); err != nil || !os.SameFile(mine, there) {
+		return errors.Join(fmt.Errorf("%s is not the directory of a demo that is being started", dir), err)
 	}
 	return nil
 }

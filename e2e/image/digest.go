@@ -22,6 +22,30 @@ type Digest struct {
 	Digest   string // sha256:...
 }
 
+// CheckArchive is an error if a file does not begin as an archive of images does: as a tar
+// file, compressed or not.
+func CheckArchive(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var head [262]byte
+	n, err := io.ReadFull(f, head[:])
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return err
+	}
+	for _, magic := range []string{"\x1f\x8b", "\x28\xb5\x2f\xfd"} { // gzip, zstd
+		if strings.HasPrefix(string(head[:n]), magic) {
+			return nil
+		}
+	}
+	if n < len(head) || string(head[257:]) != "ustar" {
+		return fmt.Errorf("%s is no archive of images: not a tar file", path)
+	}
+	return nil
+}
+
 // Digests lists what is in an archive that WriteArchive wrote: each image by its platforms,
 // after the index over them, in the archive's order.
 func Digests(archive string) ([]Digest, error) {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"os"
 
@@ -13,11 +12,7 @@ import (
 )
 
 func runBuild(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("lab build", flag.ContinueOnError)
-	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "usage: lab build\n\nBuild what nodes and clusters are made of: 9 to 12 minutes the first time, then nothing.\n")
-	}
-	if err := flags.Parse(args); err != nil {
+	if err := parseFlags(newFlags("lab build", "Build what nodes and clusters are made of: 9 to 12 minutes the first time, then nothing."), args); err != nil {
 		return err
 	}
 	cache, err := stage.Open(os.Stderr)

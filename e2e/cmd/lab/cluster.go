@@ -17,6 +17,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/cluster"
+	"github.com/sriovkit/sriovkit/e2e/image"
 	"github.com/sriovkit/sriovkit/e2e/process"
 	"github.com/sriovkit/sriovkit/e2e/vm"
 )
@@ -36,6 +37,9 @@ func runCluster(ctx context.Context, args []string) (err error) {
 		if err == nil && len(files) == 0 {
 			err = errors.New("no such file")
 		}
+		for _, file := range files {
+			err = errors.Join(err, image.CheckArchive(file)) // nodes take minutes to start
+		}
 		archives = append(archives, files...)
 		return err
 	})
@@ -45,7 +49,7 @@ func runCluster(ctx context.Context, args []string) (err error) {
 			"and kubectl on the PATH. Leaving it takes the cluster down.\n\n")
 		flags.PrintDefaults()
 	}
-	if err := flags.Parse(args); err != nil {
+	if err := parseNode(flags, hardware, args); err != nil {
 		return err
 	}
 	if *nodes < 1 || *nodes > 2 {

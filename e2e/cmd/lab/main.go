@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/sriovkit/sriovkit/e2e/vm"
@@ -37,7 +38,7 @@ lab COMMAND -h lists the flags. What is built is kept in $SRIOVKIT_CACHE
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	err := run(ctx, os.Args[1:])
 	stopped := ctx.Err() != nil
 	stop()
@@ -71,9 +72,12 @@ func run(ctx context.Context, args []string) error {
 		"install":         runInstall,
 		"test-arch":       runTestArch,
 	}
-	if len(args) == 0 || commands[args[0]] == nil {
+	switch {
+	case len(args) == 0 || slices.Contains([]string{"-h", "-help", "--help", "help"}, args[0]):
 		fmt.Fprint(os.Stderr, usage)
 		return flag.ErrHelp
+	case commands[args[0]] == nil:
+		return fmt.Errorf("there is no command %q; lab -h lists them", args[0])
 	}
 	if _, err := exec.LookPath("go"); err != nil && args[0] != "demo-down" {
 		return fmt.Errorf("%w: what this command needs is compiled; install Go 1.26 or newer, or put its bin directory on the PATH", err)

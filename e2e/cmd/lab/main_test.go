@@ -4,6 +4,8 @@ package main
 
 import (
 	"flag"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,11 +15,20 @@ import (
 func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	require.ErrorIs(t, run(t.Context(), nil), flag.ErrHelp)
-	require.ErrorIs(t, run(t.Context(), []string{"no-such-command"}), flag.ErrHelp)
+	require.ErrorIs(t, run(t.Context(), []string{"-h"}), flag.ErrHelp)
+	notArchive := filepath.Join(t.TempDir(), "x.tar")
+	require.NoError(t, os.WriteFile(notArchive, []byte("no archive"), 0o600))
 	for name, tc := range map[string]struct {
 		args []string
 		want string
 	}{
+		"word":  {[]string{"no-such-command"}, `there is no command "no-such-command"; lab -h lists them`},
+		"zero":  {[]string{"vm", "-pfs", "0"}, "-pfs is 0, want 1 to 16"},
+		"MiB":   {[]string{"cluster", "-memory", "0"}, "-memory is 0, want 512 to 2800"},
+		"more":  {[]string{"build", "frob"}, `lab build takes no arguments, got ["frob"]`},
+		"tar":   {[]string{"cluster", "-import", notArchive}, "x.tar is no archive of images: not a tar file"},
+		"tag":   {[]string{"images", "-tag", "bad:tag"}, `tag "bad:tag", want at most 128 letters`},
+		"other": {[]string{"images", "-platforms", "windows/amd64"}, `platform "windows/amd64", want such as linux/amd64`},
 		"PFs":   {[]string{"vm", "-pfs", "17"}, "PFs is 17, want 1 to 16"},
 		"flag":  {[]string{"vm", "-no-such-flag"}, "flag provided but not defined"},
 		"nodes": {[]string{"cluster", "-nodes", "3"}, "3 nodes, want 1 or 2"},

@@ -26,10 +26,25 @@ func nodeFlags(flags *flag.FlagSet) *vm.Config {
 	flags.BoolVar(&c.NUMA, "numa", false, "two NUMA nodes, with cards on both")
 	flags.IntVar(&c.MemoryMiB, "memory", 2048, "`MiB` of memory, 512 to 2800")
 	flags.Func("modules", "kernel modules to load, separated by commas, such as netdevsim,vdpa_sim_net", func(s string) error {
-		c.Modules = strings.Split(s, ",")
+		c.Modules = strings.FieldsFunc(s, func(r rune) bool { return r == ',' })
 		return nil
 	})
 	return c
+}
+
+// parseNode reads flags, with those of nodeFlags among them, and says what is wrong with the
+// node before anything is built.
+func parseNode(flags *flag.FlagSet, c *vm.Config, args []string) error {
+	err := flags.Parse(args)
+	switch {
+	case err != nil:
+		return err
+	case c.PFs == 0: // which elsewhere is the default
+		return errors.New("-pfs is 0, want 1 to 16")
+	case c.MemoryMiB == 0:
+		return errors.New("-memory is 0, want 512 to 2800")
+	}
+	return c.Check()
 }
 
 func runVM(ctx context.Context, args []string) (err error) {
@@ -39,7 +54,7 @@ func runVM(ctx context.Context, args []string) (err error) {
 		fmt.Fprint(flags.Output(), "usage: lab vm [flags] [command...]\n\nA shell, or one command, in a new emulated node. Leaving it takes the node down.\n\n")
 		flags.PrintDefaults()
 	}
-	if err := flags.Parse(args); err != nil {
+	if err := parseNode(flags, config, args); err != nil {
 		return err
 	}
 	v, err := vm.Boot(ctx, *config)
@@ -63,7 +78,7 @@ func runCapture(ctx context.Context, args []string) (err error) {
 	out := flags.String("o", "igb-qemu.ttar", "`file` to write")
 	const most = 7 // of an igb port
 	vfs := flags.Int("vfs", 2, fmt.Sprintf("VFs to create on each port first, 0 to %d", most))
-	if err := flags.Parse(args); err != nil {
+	if err := parseNode(flags, config, args); err != nil {
 		return err
 	}
 	if *vfs < 0 || *vfs > most {
