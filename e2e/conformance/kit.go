@@ -48,6 +48,7 @@ type Kit struct {
 	uplink    link.Link // as it was found
 	autoprobe bool      // as it was found
 	cable     bool      // the PF has a link partner
+	claimed   *os.File  // locked as long as this is open
 	spoiled   bool      // a check failed and may have left its VFs in any state
 	only      *regexp.Regexp
 	report    Report
@@ -68,6 +69,9 @@ func New(o Options) (*Kit, error) {
 	if all := (&Kit{}).checks(); !slices.ContainsFunc(all, func(c check) bool { return only.MatchString(c.name) }) {
 		return nil, fmt.Errorf("-only is %q, which is no part of any check's name: %s", o.Only, names(all))
 	}
+	if info, err := os.Stat(o.Plugin); err == nil && (!info.Mode().IsRegular() || info.Mode()&0o111 == 0) {
+		return nil, fmt.Errorf("-plugin: %s is not a program", o.Plugin)
+	}
 	if os.Geteuid() != 0 {
 		return nil, errors.New("this needs root: it makes VFs and network namespaces")
 	}
@@ -81,14 +85,19 @@ func New(o Options) (*Kit, error) {
 	}
 	k := &Kit{Options: o, host: host, links: links, only: only}
 	if err := k.inspect(); err != nil {
-		links.Close()
-		return nil, err
+		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil
 }
 
 // Close lets go of what New opened.
-func (k *Kit) Close() error { return k.links.Close() }
+func (k *Kit) Close() error {
+	k.links.Close()
+	if k.claimed == nil {
+		return nil
+	}
+	return k.claimed.Close()
+}
 
 // Plan says in plain words what Run will touch.
 func (k *Kit) Plan() string {

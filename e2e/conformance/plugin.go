@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sriovkit/sriovkit/libsriov/link"
@@ -79,6 +80,7 @@ func (a *attachment) command(ctx context.Context, command string, more map[strin
 		netns = a.pod.path()
 	}
 	cmd := exec.CommandContext(ctx, a.kit.Plugin)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the kit, which takes the VF back then
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+command, "CNI_CONTAINERID="+a.id, "CNI_NETNS="+netns,
 		"CNI_IFNAME=net1", "CNI_PATH="+filepath.Dir(a.kit.Plugin), "CNI_ARGS=")
@@ -96,6 +98,17 @@ func (a *attachment) run(ctx context.Context, command string, more map[string]an
 		return nil, fmt.Errorf("%s: %w: %s", command, err, strings.TrimSpace(string(out)))
 	}
 	return out, nil
+}
+
+// delTimeout is many times what a DEL takes.
+const delTimeout = time.Minute
+
+// del takes the VF back, also when the kit is stopped: else the plugin's records would stay.
+func (a *attachment) del(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), delTimeout)
+	defer cancel()
+	_, err := a.run(ctx, "DEL", nil)
+	return err
 }
 
 // look is the VF as the host shows it.
@@ -171,7 +184,7 @@ func (k *Kit) attached(check func(context.Context, tried) error) func(context.Co
 func (k *Kit) tryPlugin(ctx context.Context, a tried) error {
 	result, err := a.run(ctx, "ADD", nil)
 	if err != nil {
-		_, delErr := a.run(ctx, "DEL", nil)
+		delErr := a.del(ctx)
 		return errors.Join(err, delErr)
 	}
 	l, err := a.pod.links.ByName("net1")
@@ -179,7 +192,7 @@ func (k *Kit) tryPlugin(ctx context.Context, a tried) error {
 		err = fmt.Errorf("net1 has MAC %s, MTU %d, up %t; want %s, %d, true", l.MAC, l.MTU, l.Up(), a.conf["mac"], a.conf["mtu"])
 	}
 	_, checkErr := a.run(ctx, "CHECK", map[string]any{"prevResult": result})
-	_, delErr := a.run(ctx, "DEL", nil)
+	delErr := a.del(ctx)
 	if err = errors.Join(err, checkErr, delErr); err != nil {
 		return err
 	}
@@ -193,7 +206,7 @@ func (k *Kit) tryPluginNamespaceGone(ctx context.Context, a tried) error {
 	if err == nil {
 		err = k.awaitInterface(ctx, k.pf.VFs[0].Address)
 	}
-	_, delErr := a.run(ctx, "DEL", nil)
+	delErr := a.del(ctx)
 	if err = errors.Join(err, delErr); err != nil {
 		return err
 	}
@@ -209,7 +222,7 @@ func (k *Kit) tryPluginKills(ctx context.Context, a tried) error {
 	begun := time.Now()
 	_, err := a.run(ctx, "ADD", nil)
 	took := time.Since(begun)
-	_, delErr := a.run(ctx, "DEL", nil)
+	delErr := a.del(ctx)
 	if err = errors.Join(err, delErr); err != nil {
 		return err
 	}
@@ -218,7 +231,7 @@ func (k *Kit) tryPluginKills(ctx context.Context, a tried) error {
 		if err := a.kill(ctx, after); err != nil {
 			return err
 		}
-		if _, err := a.run(ctx, "DEL", nil); err != nil {
+		if err := a.del(ctx); err != nil {
 			return fmt.Errorf("ADD killed after %s: %w", after, err)
 		}
 		if err := k.same(ctx, a.was); err != nil {

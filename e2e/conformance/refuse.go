@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sriovkit/sriovkit/libsriov"
 	"github.com/sriovkit/sriovkit/libsriov/link"
 )
@@ -37,6 +39,9 @@ func (k *Kit) inspect() error {
 	if _, err := os.Stat(operatorFile + k.PF.String()); err == nil {
 		return fmt.Errorf("PF %s is configured by the SR-IOV operator (%s); take it out of the policies first", k.PF, operatorFile+k.PF.String())
 	}
+	if err := k.claim(); err != nil {
+		return err
+	}
 	if k.autoprobe, err = k.host.Autoprobe(k.PF); err != nil {
 		return err
 	}
@@ -50,6 +55,22 @@ func (k *Kit) inspect() error {
 		return err
 	}
 	return k.identify()
+}
+
+// claim refuses a PF that cannot be written to, or that another of these programs tries.
+func (k *Kit) claim() error {
+	dir := "/sys/bus/pci/devices/" + k.PF.String()
+	if err := unix.Access(dir+"/sriov_numvfs", unix.W_OK); err != nil {
+		return fmt.Errorf("sriov_numvfs of PF %s cannot be written: %w; a container has to be privileged, with the host's /sys", k.PF, err)
+	}
+	var err error
+	if k.claimed, err = os.Open(dir); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(k.claimed.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("another sriov-conformance tries PF %s: %w", k.PF, err)
+	}
+	return nil
 }
 
 // refuseUplink refuses a PF whose interface carries the host's traffic.
