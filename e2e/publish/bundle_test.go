@@ -103,6 +103,7 @@ func TestLoadRefuses(t *testing.T) {
 	flipped := bytes.Clone(text)
 	flipped[gzipped+1000] ^= 1
 	damaged := write("damaged.tar", flipped)
+	renamed := write("renamed.tar", bytes.ReplaceAll(text, []byte("docker.io/sriovkit/first:v1"), []byte("docker.io/sriovkit/first:v2")))
 	notPEM := write("cert.txt", []byte("hello"))
 
 	r := startRegistry(t)
@@ -114,6 +115,7 @@ func TestLoadRefuses(t *testing.T) {
 		"cut off":        {cut, certificate, "cut.tar"},
 		"changed":        {changed, "", "is not what its name says"},
 		"damaged layer":  {damaged, "", "is not what its name says"},
+		"another's name": {renamed, certificate, "first:v2 is first of version v1 by its labels"},
 		"unsigned":       {unsigned, certificate, "signature"},
 		"stranger":       {signed, stranger, "signature"},
 		"not a PEM file": {signed, notPEM, "no PEM block"},

@@ -69,6 +69,7 @@ func images(t *testing.T, revision string) string {
 				Labels: map[string]string{
 					"org.opencontainers.image.revision": revision, "org.opencontainers.image.licenses": "Apache-2.0",
 					"org.opencontainers.image.source": "https://example.org/repo",
+					"org.opencontainers.image.title":  name, "org.opencontainers.image.version": "v1",
 				},
 			})
 		}

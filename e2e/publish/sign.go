@@ -65,7 +65,7 @@ func (s *stage) sign(ctx context.Context, with notation.Signer) error {
 }
 
 // verify is an error if an image or what refers to one is not signed by the holder of the
-// certificate in a file, or has expired since.
+// certificate in a file, or has expired since, or if an image has another's name.
 func (s *stage) verify(ctx context.Context, certificate string) error {
 	text, err := os.ReadFile(certificate)
 	if err != nil {
@@ -87,12 +87,28 @@ func (s *stage) verify(ctx context.Context, certificate string) error {
 	if err != nil {
 		return err
 	}
+	for _, img := range s.images {
+		if err := img.ownName(); err != nil {
+			return err
+		}
+	}
 	return s.eachSigned(ctx, func(repo registry.Repository, d ocispec.Descriptor) error {
 		_, _, err := notation.Verify(ctx, check, repo, notation.VerifyOptions{
 			ArtifactReference: "bundle.local/image@" + string(d.Digest), MaxSignatureAttempts: 16,
 		})
 		return err
 	})
+}
+
+// ownName is an error if an image is listed under a name that is not its own. Signatures are
+// about content: without this, the list could give the new version's name to a signed image
+// of an old one. The labels are content.
+func (s staged) ownName() error {
+	title, version := s.Labels[ocispec.AnnotationTitle], s.Labels[ocispec.AnnotationVersion]
+	if title != s.component() || version != s.tag() {
+		return fmt.Errorf("image %s is %s of version %s by its labels: the archive gives it another's name", s.Name, title, version)
+	}
+	return nil
 }
 
 // eachSigned calls do for everything that signatures belong to.
