@@ -286,6 +286,8 @@ func TestLifecycle(t *testing.T) {
 	require.Equal(t, "integer", kubectl("get", crd, "-o", priority))
 	require.NoError(t, do("upgrade", "op", filepath.Join(newer, chart), "--reuse-values"))
 	require.Equal(t, "sriovkit/operator:v1.1.0", image())
+	require.NoError(t, do("upgrade", "op", filepath.Join(newer, chart)))
+	require.NotEmpty(t, kubectl("-n", "sriov-network-operator", "get", "sriovoperatorconfig/default", "-o", "name"), "an upgrade that forgets values")
 	require.NoError(t, do("rollback", "op", "1"))
 	require.Equal(t, "sriovkit/operator:v1.0.0", image())
 
