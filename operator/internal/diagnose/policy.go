@@ -91,7 +91,9 @@ func (r *Report) resource(inv *inventory.Inventory, name string, wanted int64) {
 		return
 	}
 	for _, p := range policies {
-		r.Findings = append(r.Findings, Policy(inv, p).Findings...)
+		for _, f := range Policy(inv, p).Findings {
+			r.add(f.Object, f.Problem, f.Remedy)
+		}
 	}
 	if inv.Unread["nodes"] != "" {
 		return

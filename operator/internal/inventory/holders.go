@@ -112,15 +112,34 @@ func deviceAddress(device string) (string, bool) {
 	return fmt.Sprintf("%s:%s:%s.%s", m[1], m[2], m[3], m[4]), true
 }
 
-// Requests are the resources with the operator's prefix that a pod asks for, with amounts.
+// Requests are the resources with the operator's prefix that a pod asks for, with amounts as
+// kubelet counts them: what an init container had, later containers have again, but for one
+// that keeps running beside them.
 func (inv *Inventory) Requests(p *corev1.Pod) map[string]int64 {
-	out := map[string]int64{}
-	for _, c := range append(slices.Clone(p.Spec.InitContainers), p.Spec.Containers...) {
+	out, beside, before := map[string]int64{}, map[string]int64{}, map[string]int64{}
+	each := func(c *corev1.Container, do func(name string, amount int64)) {
 		for name, amount := range c.Resources.Requests {
 			if strings.HasPrefix(string(name), inv.Prefix+"/") {
-				out[string(name)] += amount.Value()
+				do(string(name), amount.Value())
 			}
 		}
+	}
+	for i := range p.Spec.InitContainers {
+		c := &p.Spec.InitContainers[i]
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			each(c, func(name string, amount int64) {
+				beside[name] += amount
+				before[name] = max(before[name], beside[name])
+			})
+		} else {
+			each(c, func(name string, amount int64) { before[name] = max(before[name], beside[name]+amount) })
+		}
+	}
+	for i := range p.Spec.Containers {
+		each(&p.Spec.Containers[i], func(name string, amount int64) { out[name] += amount })
+	}
+	for name, amount := range before {
+		out[name] = max(out[name]+beside[name], amount)
 	}
 	return out
 }

@@ -19,6 +19,7 @@ import (
 	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
@@ -165,13 +166,19 @@ type reader struct {
 	unread map[string]string
 }
 
-// list reads all objects of a kind, page by page.
+// list reads all objects of a kind, page by page. What the API server answers for one kind
+// alone, such as that a webhook of it is away, is noted; an answer about the account is an error.
 func list[L client.ObjectList, T any](ctx context.Context, r *reader, kind string, empty L, into *[]T, items func(L) []T, options ...client.ListOption) error {
 	*into = nil
+	limit := int64(pageSize)
 	for next := ""; ; {
 		page := empty.DeepCopyObject().(L) // a new one: JSON leaves what it does not mention
-		err := r.List(ctx, page, append([]client.ListOption{client.Limit(pageSize), client.Continue(next)}, options...)...)
+		err := r.List(ctx, page, append([]client.ListOption{client.Limit(limit), client.Continue(next)}, options...)...)
 		switch {
+		case apierrors.IsResourceExpired(err) && next != "":
+			// Pages are of one moment, which the API server does not keep for ever.
+			*into, next, limit = nil, "", 0
+			continue
 		case apierrors.IsForbidden(err):
 			r.note(kind, notAllowed)
 			return nil
@@ -179,6 +186,10 @@ func list[L client.ObjectList, T any](ctx context.Context, r *reader, kind strin
 			if kind != "resourceclaims" { // before Kubernetes 1.34, where no VF is had by a claim
 				r.note(kind, noKind)
 			}
+			return nil
+		case apierrors.ReasonForError(err) != metav1.StatusReasonUnknown && !apierrors.IsUnauthorized(err):
+			*into = nil
+			r.note(kind, "the API server answers: "+err.Error())
 			return nil
 		case err != nil:
 			return fmt.Errorf("list %s: %w", kind, err)

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 	"github.com/sriovkit/sriovkit/operator/internal/inventory"
 )
 
@@ -51,24 +52,63 @@ func Collect(ctx context.Context, c client.Reader, inv *inventory.Inventory, log
 	} else if err := b.add("objects/events.yaml", events.Items); err != nil {
 		return nil, err
 	}
+	missed = append(missed, b.addLogs(ctx, inv, logs)...)
+	if len(missed) > 0 {
+		b["unread.txt"] = []byte(scrubText(strings.Join(missed, "\n") + "\n"))
+	}
+	return b, ctx.Err()
+}
+
+// logsLimit bounds all logs of a bundle, which is made in memory and sent around. Of a large
+// cluster it has those of some nodes, first of those that do not do well.
+const logsLimit = 64 << 20
+
+// addLogs adds the logs of the operator's pods, and returns what could not be read.
+func (b Bundle) addLogs(ctx context.Context, inv *inventory.Inventory, logs Logs) (missed []string) {
+	var pods []*corev1.Pod
 	for i := range inv.Pods {
-		p := &inv.Pods[i]
-		if p.Namespace != inv.Namespace {
-			continue
+		if p := &inv.Pods[i]; p.Namespace == inv.Namespace {
+			pods = append(pods, p)
 		}
-		for _, container := range p.Spec.Containers {
+	}
+	well := func(p *corev1.Pod) int {
+		s := inv.State(p.Spec.NodeName)
+		if !ready(p) || s != nil && s.Status.SyncStatus != v1.SyncSucceeded || p.Labels["app"] == operatorName {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(well(a), well(b)) })
+	size, leftOut := 0, 0
+	for _, p := range pods {
+		for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+			if size >= logsLimit || ctx.Err() != nil {
+				leftOut++
+				continue
+			}
 			text, err := logs(ctx, p.Namespace, p.Name, container.Name)
 			if err != nil {
 				missed = append(missed, fmt.Sprintf("log of %s/%s: %v", p.Name, container.Name, err))
 				continue
 			}
-			b["logs/"+p.Name+"-"+container.Name+".log"] = []byte(scrubText(string(text)))
+			scrubbed := []byte(scrubText(string(text)))
+			b["logs/"+p.Name+"-"+container.Name+".log"] = scrubbed
+			size += len(scrubbed)
 		}
 	}
-	if len(missed) > 0 {
-		b["unread.txt"] = []byte(scrubText(strings.Join(missed, "\n") + "\n"))
+	if leftOut > 0 {
+		missed = append(missed, fmt.Sprintf("logs of %d containers: those before them are %d MB already", leftOut, logsLimit>>20))
 	}
-	return b, ctx.Err()
+	return missed
+}
+
+// operatorName is the label app of the operator's own pods.
+const operatorName = "sriov-network-operator"
+
+func ready(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // add writes objects as YAML, without secrets and what nobody reads.
