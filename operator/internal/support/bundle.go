@@ -52,7 +52,7 @@ func Collect(ctx context.Context, c client.Reader, inv *inventory.Inventory, log
 	} else if err := b.add("objects/events.yaml", events.Items); err != nil {
 		return nil, err
 	}
-	missed = append(missed, b.addLogs(ctx, inv, logs)...)
+	missed = append(missed, b.addLogs(ctx, inv, logs, logsLimit)...)
 	if len(missed) > 0 {
 		b["unread.txt"] = []byte(scrubText(strings.Join(missed, "\n") + "\n"))
 	}
@@ -63,8 +63,9 @@ func Collect(ctx context.Context, c client.Reader, inv *inventory.Inventory, log
 // cluster it has those of some nodes, first of those that do not do well.
 const logsLimit = 64 << 20
 
-// addLogs adds the logs of the operator's pods, and returns what could not be read.
-func (b Bundle) addLogs(ctx context.Context, inv *inventory.Inventory, logs Logs) (missed []string) {
+// addLogs adds the logs of the operator's pods until they have limit bytes, and returns what
+// could not be read.
+func (b Bundle) addLogs(ctx context.Context, inv *inventory.Inventory, logs Logs, limit int) (missed []string) {
 	var pods []*corev1.Pod
 	for i := range inv.Pods {
 		if p := &inv.Pods[i]; p.Namespace == inv.Namespace {
@@ -82,7 +83,7 @@ func (b Bundle) addLogs(ctx context.Context, inv *inventory.Inventory, logs Logs
 	size, leftOut := 0, 0
 	for _, p := range pods {
 		for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-			if size >= logsLimit || ctx.Err() != nil {
+			if size >= limit || ctx.Err() != nil {
 				leftOut++
 				continue
 			}
@@ -97,7 +98,7 @@ func (b Bundle) addLogs(ctx context.Context, inv *inventory.Inventory, logs Logs
 		}
 	}
 	if leftOut > 0 {
-		missed = append(missed, fmt.Sprintf("logs of %d containers: those before them are %d MB already", leftOut, logsLimit>>20))
+		missed = append(missed, fmt.Sprintf("logs of %d containers: those before them are %d bytes already", leftOut, size))
 	}
 	return missed
 }

@@ -33,7 +33,7 @@ func TestLogsAreBounded(t *testing.T) {
 		inv.Pods = append(inv.Pods, p)
 	}
 	inv.Pods = append(inv.Pods, corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "theirs", Name: "x"}})
-	b, text := Bundle{}, []byte(strings.Repeat("x", 1<<20))
+	b, text := Bundle{}, []byte(strings.Repeat("x", 100))
 	var asked []string
 	missed := b.addLogs(t.Context(), inv, func(_ context.Context, _, pod, container string) ([]byte, error) {
 		asked = append(asked, pod+" "+container)
@@ -41,9 +41,9 @@ func TestLogsAreBounded(t *testing.T) {
 			return nil, errors.New("gone")
 		}
 		return text, nil
-	})
+	}, 6400)
 	require.Equal(t, []string{"daemon-99 before", "daemon-99 a", "daemon-00 a"}, asked[:3])
 	require.Len(t, b, 64)
-	require.Equal(t, []string{"log of daemon-00/a: gone", "logs of 36 containers: those before them are 64 MB already"}, missed)
+	require.Equal(t, []string{"log of daemon-00/a: gone", "logs of 36 containers: those before them are 6400 bytes already"}, missed)
 	require.False(t, slices.ContainsFunc(asked, func(s string) bool { return strings.HasPrefix(s, "x") }), "somebody else's")
 }
