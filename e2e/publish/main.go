@@ -103,6 +103,7 @@ func release(ctx context.Context, flags *flag.FlagSet, args []string, ask, do fu
 		if err := s.sign(ctx, signer); err != nil {
 			return err
 		}
+		s.signedBy = key.certificate
 		return do(s)
 	})
 }

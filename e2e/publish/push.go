@@ -47,7 +47,7 @@ func (d *destination) flags(flags *flag.FlagSet) {
 type target struct {
 	image staged
 	repo  *remote.Repository
-	done  bool // the tag is there and means this image
+	done  bool // the tag is there and means this image, and what refers to it is there
 }
 
 // push brings all images and what refers to them to the registry. Tags come last: until
@@ -58,7 +58,13 @@ func (d *destination) push(ctx context.Context, s *stage, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	for _, t := range targets {
+	for i := range targets {
+		t := &targets[i]
+		if t.done {
+			if t.done, err = s.complete(ctx, t.repo, t.image); err != nil {
+				return err
+			}
+		}
 		if t.done {
 			continue
 		}

@@ -55,6 +55,43 @@ func TestPush(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, 2, strings.Count(out, " there already\n"), out)
 			require.Empty(t, r.written(), "a second push of the same changes nothing")
+
+			other, certificateOther := keyPair(t, x509.ExtKeyUsageCodeSigning)
+			_, err = publish(t, "push", "-images", dir, "-registry", r.host+"/sriovkit", "-key", other, "-certificate", certificateOther)
+			require.NoError(t, err)
+			for _, component := range []string{"first", "second"} {
+				checkPublished(t, r.repository(t, component), certificateOther)
+			}
+		})
+	}
+}
+
+// Images that are in the registry without signatures get them from a push that has a key, and
+// from a bundle that has them.
+func TestPushSignsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	key, certificate := keyPair(t, x509.ExtKeyUsageCodeSigning)
+	dir, bundle := images(t, commit), filepath.Join(t.TempDir(), "bundle.tar")
+	_, err := publish(t, "bundle", "-images", dir, "-o", bundle, "-key", key, "-certificate", certificate)
+	require.NoError(t, err)
+	for name, args := range map[string][]string{
+		"push": {"push", "-images", dir, "-key", key, "-certificate", certificate}, "load": {"load", "-bundle", bundle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startRegistry(t, registry.WithReferrersSupport(true))
+			_, err := publish(t, "push", "-images", dir, "-registry", r.host+"/sriovkit", "-unsigned")
+			require.NoError(t, err)
+			_, err = publish(t, append(args, "-registry", r.host+"/sriovkit")...)
+			require.NoError(t, err)
+			for _, component := range []string{"first", "second"} {
+				checkPublished(t, r.repository(t, component), certificate)
+			}
+			r.set(nil)
+			out, err := publish(t, append(args, "-registry", r.host+"/sriovkit")...)
+			require.NoError(t, err)
+			require.Equal(t, 2, strings.Count(out, " there already\n"), out)
+			require.Empty(t, r.written())
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/notaryproject/notation-core-go/signature/jws"
 	"github.com/notaryproject/notation-go"
@@ -19,6 +20,7 @@ import (
 	"github.com/notaryproject/notation-go/verifier/trustpolicy"
 	"github.com/notaryproject/notation-go/verifier/truststore"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote"
 )
 
 // signingKey says what signatures are made with, or that there shall be none.
@@ -67,23 +69,7 @@ func (s *stage) sign(ctx context.Context, with notation.Signer) error {
 // verify is an error if an image or what refers to one is not signed by the holder of the
 // certificate in a file, or has expired since, or if an image has another's name.
 func (s *stage) verify(ctx context.Context, certificate string) error {
-	text, err := os.ReadFile(certificate)
-	if err != nil {
-		return err
-	}
-	var trusted trust
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return fmt.Errorf("certificate %s: %w", certificate, err)
-		}
-		trusted = append(trusted, c)
-	}
-	if len(trusted) == 0 {
-		return fmt.Errorf("certificate %s: no PEM block of a certificate in it", certificate)
-	}
-	// The last of a chain is its root, which is what signatures are traced to.
-	check, err := newVerifier(trusted[len(trusted)-1:])
+	check, err := verifierFor(certificate)
 	if err != nil {
 		return err
 	}
@@ -115,21 +101,9 @@ func (s staged) ownName() error {
 func (s *stage) eachSigned(ctx context.Context, do func(registry.Repository, ocispec.Descriptor) error) error {
 	repo := registry.NewRepository(s.store)
 	for _, img := range s.images {
-		all := []ocispec.Descriptor{img.Root}
-		for _, subject := range append([]ocispec.Descriptor{img.Root}, img.Platforms...) {
-			referrers, err := s.store.Predecessors(ctx, plain(subject))
-			if err != nil {
-				return err
-			}
-			for _, r := range referrers {
-				var m ocispec.Manifest
-				if err := s.read(ctx, r, &m); err != nil {
-					return err
-				}
-				if m.Subject != nil && m.Subject.Digest == subject.Digest && (m.ArtifactType == mediaTypeSBOM || m.ArtifactType == mediaTypeStatement) {
-					all = append(all, plain(r))
-				}
-			}
+		all, err := s.signable(ctx, img)
+		if err != nil {
+			return err
 		}
 		for _, d := range all {
 			if err := do(repo, d); err != nil {
@@ -138,6 +112,87 @@ func (s *stage) eachSigned(ctx context.Context, do func(registry.Repository, oci
 		}
 	}
 	return nil
+}
+
+// signable are an image and what was said of it.
+func (s *stage) signable(ctx context.Context, img staged) ([]ocispec.Descriptor, error) {
+	all := []ocispec.Descriptor{img.Root}
+	for _, subject := range append([]ocispec.Descriptor{img.Root}, img.Platforms...) {
+		referrers, err := s.store.Predecessors(ctx, plain(subject))
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range referrers {
+			var m ocispec.Manifest
+			if err := s.read(ctx, r, &m); err != nil {
+				return nil, err
+			}
+			if m.Subject != nil && m.Subject.Digest == subject.Digest && (m.ArtifactType == mediaTypeSBOM || m.ArtifactType == mediaTypeStatement) {
+				all = append(all, plain(r))
+			}
+		}
+	}
+	return all, nil
+}
+
+// complete reports whether a registry has, beside an image, all that refers to it. What was
+// pushed before may have come without signatures, or with another's.
+func (s *stage) complete(ctx context.Context, repo *remote.Repository, img staged) (bool, error) {
+	all, err := s.signable(ctx, img)
+	if err != nil {
+		return false, err
+	}
+	there := func(d ocispec.Descriptor) bool {
+		ok, err := repo.Exists(ctx, d)
+		return err == nil && ok // what fails here will fail, with its reason, when it is pushed
+	}
+	for _, d := range all {
+		if !there(d) {
+			return false, nil
+		}
+		if s.signedBy != "" { // just now: the registry has other bytes of the same signer
+			check, err := verifierFor(s.signedBy)
+			if err != nil {
+				return false, err
+			}
+			at := repo.Reference.Registry + "/" + repo.Reference.Repository + "@" + string(d.Digest)
+			_, _, err = notation.Verify(ctx, check, registry.NewRepository(repo), notation.VerifyOptions{ArtifactReference: at, MaxSignatureAttempts: 16})
+			if err != nil {
+				return false, nil
+			}
+			continue
+		}
+		referrers, err := s.store.Predecessors(ctx, d)
+		if err != nil {
+			return false, err
+		}
+		if !slices.ContainsFunc(referrers, func(r ocispec.Descriptor) bool { return !there(r) }) {
+			continue
+		}
+		return false, nil
+	}
+	return true, nil
+}
+
+// verifierFor accepts signatures that are traced to the certificate in a file.
+func verifierFor(certificate string) (notation.Verifier, error) {
+	text, err := os.ReadFile(certificate)
+	if err != nil {
+		return nil, err
+	}
+	var trusted trust
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %s: %w", certificate, err)
+		}
+		trusted = append(trusted, c)
+	}
+	if len(trusted) == 0 {
+		return nil, fmt.Errorf("certificate %s: no PEM block of a certificate in it", certificate)
+	}
+	// The last of a chain is its root, which is what signatures are traced to.
+	return newVerifier(trusted[len(trusted)-1:])
 }
 
 func newVerifier(trusted []*x509.Certificate) (notation.Verifier, error) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -26,6 +27,8 @@ type stage struct {
 	dir    string // of the layout
 	store  *oci.Store
 	images []staged
+	// signedBy is the file of the certificate whose signatures were added; empty if none were.
+	signedBy string
 }
 
 // staged is one image: what its tag means, and the images of its platforms.
@@ -62,6 +65,9 @@ func withStage(ctx context.Context, archives []string, do func(*stage) error) er
 	var named []ocispec.Descriptor
 	for _, archive := range archives {
 		index, err := unpack(archive, dir)
+		if errors.As(err, new(*fs.PathError)) {
+			return err // it, or where it is unpacked, cannot be used
+		}
 		if err != nil {
 			return fmt.Errorf("image archive %s: %w; it is damaged or not of images", archive, err)
 		}
