@@ -210,6 +210,7 @@ func TestSchema(t *testing.T) {
 	for set, want := range map[string]string{
 		"operator.cniBinPath=opt/cni":                              "/operator/cniBinPath",
 		"operator.replicas=many":                                   "/operator/replicas",
+		"operator.resourcePrefix=a..b":                             "/operator/resourcePrefix",
 		"operator.resourcePrefx=a":                                 "resourcePrefx",
 		"images.operator=has a blank":                              "/images/operator",
 		"sriovOperatorConfig.featureGates.a=yes please":            "/sriovOperatorConfig/featureGates/a",
