@@ -63,6 +63,7 @@ const (
 	// Node states.
 	ReasonSynced         = "Synced"
 	ReasonWaitingDrain   = "WaitingForDrain"
+	ReasonWaitingAnswer  = "WaitingForAnswer"
 	ReasonApplyFailed    = "ApplyFailed"
 	ReasonDiscoverFailed = "DiscoverFailed"
 	ReasonWaitingPlan    = "WaitingForPlan"

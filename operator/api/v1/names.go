@@ -55,6 +55,11 @@ const (
 	// whatever resource or claim. They leave in the drain, and what still holds a VF after it
 	// is a pod that no drain can remove.
 	AnnotationDrainPods = "sriovnetwork.openshift.io/drain-pods"
+	// AnnotationPodsAsked on a NodeState: UIDs, separated by commas, of pods that the kubelet has
+	// given VFs and that have not begun, or have ended: the daemon cannot tell. The operator
+	// answers in AnnotationPodsAnswer with UID=PodHere or UID=PodGone for each.
+	AnnotationPodsAsked  = "sriovnetwork.openshift.io/pods-asked"
+	AnnotationPodsAnswer = "sriovnetwork.openshift.io/pods-answer"
 	// AnnotationExternalDrainer on a NodeState ("true") leaves draining to a third
 	// party that speaks the same annotations.
 	AnnotationExternalDrainer = "sriovnetwork.openshift.io/use-external-drainer"
@@ -103,6 +108,12 @@ const (
 	RebootRequired = "Reboot_Required"
 	Draining       = "Draining"
 	DrainComplete  = "DrainComplete"
+)
+
+// Values of AnnotationPodsAnswer. A pod that is gone does not come back.
+const (
+	PodHere = "here"
+	PodGone = "gone"
 )
 
 // Values of SriovNetworkNodeStateStatus.SyncStatus.

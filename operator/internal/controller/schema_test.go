@@ -190,13 +190,14 @@ func TestDaemonWritesToItsOwnNodeOnly(t *testing.T) {
 	require.Error(t, merge("theirs", `{"status":{"syncStatus":"InProgress"}}`, true))
 	require.ErrorContains(t, merge("mine", `{"spec":{"interfaces":[{"pciAddress":"x"}]}}`, false), "may not write the spec")
 	require.ErrorContains(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/current-state":"DrainComplete"}}}`, false), "may only write the annotation")
+	require.ErrorContains(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/pods-answer":"u=gone"}}}`, false), "may only write the annotation")
 	for _, patch := range []string{
 		`{"metadata":{"finalizers":["example.com/hold"]}}`, `{"metadata":{"labels":{"a":"b"}}}`, `{"metadata":{"ownerReferences":null}}`,
 	} {
 		require.ErrorContains(t, merge("mine", patch, false), "finalizers, labels or owner references")
 	}
-	require.NoError(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/drain-request":"1","sriovnetwork.openshift.io/drain-vfs":"0000:01:10.0","sriovnetwork.openshift.io/drain-pods":"default/user"}}}`, false))
-	require.NoError(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/drain-request":null,"sriovnetwork.openshift.io/drain-vfs":null,"sriovnetwork.openshift.io/drain-pods":null}}}`, false))
+	require.NoError(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/drain-request":"1","sriovnetwork.openshift.io/drain-vfs":"0000:01:10.0","sriovnetwork.openshift.io/drain-pods":"default/user","sriovnetwork.openshift.io/pods-asked":"u"}}}`, false))
+	require.NoError(t, merge("mine", `{"metadata":{"annotations":{"sriovnetwork.openshift.io/drain-request":null,"sriovnetwork.openshift.io/drain-vfs":null,"sriovnetwork.openshift.io/drain-pods":null,"sriovnetwork.openshift.io/pods-asked":null}}}`, false))
 	require.True(t, apierrors.IsForbidden(daemon.Patch(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "mine"}},
 		client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"a":"b"}}}`)))))
 }

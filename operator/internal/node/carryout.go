@@ -41,7 +41,7 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	}
 	still := "" // in use on the drained node
 	if vfs := disturbs(works); len(vfs) > 0 {
-		held, err := d.kubelet().awaitWithdrawn(ctx, vfs, s.Interfaces)
+		held, err := d.kubelet(state).awaitWithdrawn(ctx, vfs, s.Interfaces)
 		if err != nil {
 			all(err)
 			return p, nil

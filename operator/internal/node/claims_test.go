@@ -37,7 +37,7 @@ func TestDriverOfAClaimIsTheClaims(t *testing.T) {
 	})
 	s.record("2f0a2b1e-5d4c-4a56-9a5e-2f4d1c0b9a87.json", boundClaim)
 	s.record(".tmp-2f0a.json", "{")
-	held, err := s.Daemon.kubelet().inUse(t.Context(), nil)
+	held, err := s.Daemon.kubelet(s.state()).inUse(t.Context(), nil)
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{treeVF0: "team/dpdk"}, held, "and what it only looks at is not")
 	_, err = s.pass()

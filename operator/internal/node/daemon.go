@@ -106,12 +106,16 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	}
 	works, problems := d.steps(state, s)
 	d.hardware.seen.Store(s.events)
-	held, err := d.holders(ctx, works, s.Found)
+	held, unclear, err := d.holders(ctx, state, works, s.Found)
 	if err != nil {
 		return false, d.fail(ctx, state, s.Found, err)
 	}
 	works = spare(works, held)
-	p := d.permit(ctx, state, s.Found, works, held)
+	asked, err := d.inquire(ctx, state, works, unclear)
+	if err != nil {
+		return false, err
+	}
+	p := d.permit(ctx, state, s.Found, works, held, asked)
 	awaitingDrain.Set(float64(len(p.waiting)))
 	if len(p.waiting) > 0 {
 		if err := d.askDrain(ctx, state, p.waiting); err != nil {
@@ -146,11 +150,11 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	}
 	err = errors.Join(errs...)
 	d.warn(state, err)
-	err = errors.Join(err, d.report(ctx, state, s.Found, ended(state, p.waiting, err)))
-	if kept || len(p.waiting) > 0 {
-		return false, err
+	report := d.report(ctx, state, s.Found, ended(state, p, err))
+	if kept || len(p.waiting) > 0 || len(p.asked) > 0 {
+		return false, errors.Join(err, report)
 	}
-	return false, errors.Join(err, d.endDrain(ctx, state)) // done, or not wanted any more
+	return false, errors.Join(err, report, d.endDrain(ctx, state, err == nil)) // done, or not wanted any more
 }
 
 // fail reports that a pass ended before anything was done.
@@ -199,12 +203,15 @@ func (d *Daemon) look(ctx context.Context) sight {
 }
 
 // ended is how far the node got.
-func ended(state *v1.SriovNetworkNodeState, waiting map[string]string, err error) outcome {
+func ended(state *v1.SriovNetworkNodeState, p permission, err error) outcome {
 	switch {
 	case err != nil:
 		return failed(v1.ReasonApplyFailed, err)
-	case len(waiting) > 0:
-		return outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingDrain, message: "VFs in use would be disturbed: " + holders(waiting)}
+	case len(p.waiting) > 0:
+		return outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingDrain, message: "VFs in use would be disturbed: " + holders(p.waiting)}
+	case len(p.asked) > 0:
+		return outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingAnswer, message: "the operator is asked whether pods are still on the node that " +
+			"the kubelet has given VFs and that have not begun: " + holders(p.asked)}
 	case state.Annotations[v1.AnnotationPlanned] != "true" && len(state.Spec.Interfaces) == 0:
 		return outcome{sync: v1.SyncSucceeded, reason: v1.ReasonWaitingPlan, message: "the operator has not planned this node yet"}
 	}
@@ -243,16 +250,18 @@ func unreported(state *v1.SriovNetworkNodeState, found []v1.InterfaceExt) map[st
 	return out
 }
 
-func (d *Daemon) kubelet() kubelet {
-	return kubelet{d.PodResources, unlisted{d.Checkpoint, filepath.Join(d.Machine.Files.Root, "sys/fs/cgroup")}, claims{d.Claims}}
+func (d *Daemon) kubelet(state *v1.SriovNetworkNodeState) kubelet {
+	groups := filepath.Join(d.Machine.Files.Root, "sys/fs/cgroup")
+	return kubelet{d.PodResources, unlisted{d.Checkpoint, groups}, answersIn(state), claims{d.Claims}}
 }
 
-// holders asks who holds the VFs that the works would disturb, if there are any.
-func (d *Daemon) holders(ctx context.Context, works []plan.Work, found Found) (map[string]string, error) {
+// holders asks who holds the VFs that the works would disturb, if there are any; for unclear
+// see kubelet.look.
+func (d *Daemon) holders(ctx context.Context, state *v1.SriovNetworkNodeState, works []plan.Work, found Found) (held, unclear map[string]string, err error) {
 	if len(disturbs(works)) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return d.kubelet().inUse(ctx, found.Interfaces)
+	return d.kubelet(state).look(ctx, found.Interfaces)
 }
 
 func disturbs(works []plan.Work) []string {

@@ -63,12 +63,14 @@ func podsOf(vfs map[string]string) string {
 // permission is which works may be done now.
 type permission struct {
 	now     []plan.Work
+	asked   map[string]string // VFs, with their pods, that the operator has been asked about
 	waiting map[string]string // VFs, with their pods, that a drain is asked for
 	refused []error           // why works were left that are not even worth a drain
 }
 
-// permit sorts out the works that would disturb VFs in use.
-func (d *Daemon) permit(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, works []plan.Work, held map[string]string) permission {
+// permit sorts out the works that would disturb VFs in use. No drain is asked for those of asked
+// before the answer.
+func (d *Daemon) permit(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, works []plan.Work, held, asked map[string]string) permission {
 	var p permission
 	if mayDisturb(state, heldByAny(works, held)) {
 		p.now = works
@@ -78,6 +80,13 @@ func (d *Daemon) permit(ctx context.Context, state *v1.SriovNetworkNodeState, fo
 		contested := heldBy(w, held)
 		if len(contested) == 0 {
 			p.now = append(p.now, w)
+			continue
+		}
+		if open := heldBy(w, asked); len(open) > 0 {
+			if p.asked == nil {
+				p.asked = map[string]string{}
+			}
+			maps.Copy(p.asked, open)
 			continue
 		}
 		if err := d.worthDraining(ctx, state, found, w); err != nil {
@@ -165,13 +174,21 @@ func nextNumber(s string) string {
 	return strconv.FormatUint(n+1, 10)
 }
 
-// endDrain tells the operator that the node is not needed empty any more.
-func (d *Daemon) endDrain(ctx context.Context, state *v1.SriovNetworkNodeState) error {
+// endDrain tells the operator that the node is not needed empty any more, and if all is done
+// that nothing need be known of its pods.
+func (d *Daemon) endDrain(ctx context.Context, state *v1.SriovNetworkNodeState, done bool) error {
 	d.tries = 0
-	if state.Annotations[v1.AnnotationDesiredState] == v1.DrainIdle {
+	wish := map[string]string{}
+	if state.Annotations[v1.AnnotationDesiredState] != v1.DrainIdle {
+		wish = map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationDrainVFs: "", v1.AnnotationDrainPods: ""}
+	}
+	if done && state.Annotations[v1.AnnotationPodsAsked] != "" {
+		wish[v1.AnnotationPodsAsked] = ""
+	}
+	if len(wish) == 0 {
 		return nil
 	}
-	return d.annotate(ctx, state, map[string]string{v1.AnnotationDesiredState: v1.DrainIdle, v1.AnnotationDrainVFs: "", v1.AnnotationDrainPods: ""})
+	return d.annotate(ctx, state, wish)
 }
 
 // annotate writes the daemon's side of the handshake, if nobody wrote meanwhile; "" takes

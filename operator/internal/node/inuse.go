@@ -39,6 +39,7 @@ const (
 type kubelet struct {
 	socket   string
 	unlisted unlisted
+	pods     answers
 	claims   claims
 }
 
@@ -58,9 +59,9 @@ func (k kubelet) inUse(ctx context.Context, found []v1.InterfaceExt) (map[string
 	return held, err
 }
 
-// look is inUse, and beside it lists the VFs that pods may just have been given: the next look
-// tells.
-func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held map[string]string, begun map[string]bool, err error) {
+// look is inUse, and beside it lists the VFs of pods that only the API server knows about,
+// with the pods' UIDs. Those are among the VFs in use, unless it has said that the pod is gone.
+func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, unclear map[string]string, err error) {
 	held = map[string]string{}
 	for _, pf := range found {
 		for _, vf := range pf.VFs {
@@ -108,12 +109,17 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held map[st
 			}
 		}
 	}
-	pods, begun, err := k.unlisted.read(held) // after: what was given before is in it, and a pod that ended is gone from the list
+	begun, unclear, err := k.unlisted.read(held) // after: what was given before is in it, and a pod that ended is gone from the list
 	if err != nil {
 		return nil, nil, err
 	}
-	maps.Copy(held, pods)
-	return held, begun, nil
+	maps.Copy(held, begun)
+	for vf, uid := range unclear {
+		if k.pods[uid] != v1.PodGone {
+			held[vf] = uid
+		}
+	}
+	return held, unclear, nil
 }
 
 // pciName finds a PCI address in the name of a claimed device: names of devices are DNS
@@ -167,13 +173,13 @@ func (k kubelet) awaitWithdrawn(ctx context.Context, vfs []string, found []v1.In
 		if err != nil {
 			return nil, err
 		}
-		held, begun, err := k.look(ctx, found) // after: who got one before is listed by now
+		held, err := k.inUse(ctx, found) // after: who got one before is listed by now
 		if err != nil {
 			return nil, err
 		}
 		left := slices.DeleteFunc(slices.Clone(vfs), func(vf string) bool {
 			_, taken := held[vf]
-			return taken || !offered[vf] && !begun[vf]
+			return taken || !offered[vf]
 		})
 		if len(left) == 0 {
 			return held, nil

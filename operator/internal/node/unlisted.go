@@ -11,32 +11,28 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 )
 
 // unlisted finds who has VFs of the device plugin's that the kubelet's pod-resources API does
 // not tell of: it leaves out init containers other than sidecars, whose VFs are their pod's to
 // its end. The device manager's checkpoint has them, and beside them pods that have ended
-// since it was written; a pod that is on the node has a control group. checkpoint is the
-// path of the one, "" knows of none; groups that of the others.
+// since it was written; a pod that has begun has a control group. checkpoint is the
+// path of the one, "" knows of none; groups that of the others. One without a group has ended,
+// or has not begun: it may wait for the node's network as long as that takes. Only the API
+// server knows which; see inquiry.
 type unlisted struct{ checkpoint, groups string }
-
-// beginLimit is how long a pod may take, from when it is in the checkpoint, to have its
-// control group, which is among the first that the kubelet makes for it. One that waits longer,
-// such as for the node's network, is not told from one that has ended.
-const beginLimit = 2 * time.Second
 
 // maxCheckpoint bounds what is read of the checkpoint, bytes: all answers of device plugins.
 const maxCheckpoint = 256 << 20
 
-// read lists the devices that pods have, by ID, with the pods' UIDs. Those that pods which
-// are not there yet may just have been given are in begun, too. known are devices whose
-// holders are known already. What cannot be read is an error: it may be any device.
-func (u unlisted) read(known map[string]string) (pods map[string]string, begun map[string]bool, err error) {
+// read lists the devices that pods have, by ID, with the pods' UIDs: in begun those of pods
+// with a control group, in unclear the others. known are devices whose holders are known
+// already. What cannot be read is an error: it may be any device.
+func (u unlisted) read(known map[string]string) (begun, unclear map[string]string, err error) {
 	if u.checkpoint == "" {
 		return nil, nil, nil
 	}
-	given, written, err := u.given()
+	given, err := u.given()
 	if err != nil {
 		return nil, nil, fmt.Errorf("read which VFs the kubelet has given to pods: %w", err)
 	}
@@ -52,40 +48,39 @@ func (u unlisted) read(known map[string]string) (pods map[string]string, begun m
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the pods of the node by their control groups: %w", err)
 	}
-	pods, begun = map[string]string{}, map[string]bool{}
+	begun, unclear = map[string]string{}, map[string]string{}
 	for device, uid := range given {
-		switch {
-		case here[uid] || len(here) == 0: // without groups of pods, and this is one, they tell nothing
-			pods[device] = uid
-		case time.Since(written) < beginLimit:
-			begun[device] = true
+		if here[uid] {
+			begun[device] = uid
+		} else {
+			unclear[device] = uid
 		}
 	}
-	return pods, begun, nil
+	return begun, unclear, nil
 }
 
 var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
 // given reads the checkpoint, kubelet_internal_checkpoint: the UID of a pod by the device
-// that it was given, and when that was written. Without a file nothing was given out yet.
-func (u unlisted) given() (map[string]string, time.Time, error) {
-	info, err := os.Stat(u.checkpoint) // first: one that is written meanwhile looks older than it is
+// that it was given. Without a file nothing was given out yet.
+func (u unlisted) given() (map[string]string, error) {
+	info, err := os.Stat(u.checkpoint)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, time.Time{}, nil
+		return nil, nil
 	} else if err != nil {
-		return nil, time.Time{}, err
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, time.Time{}, fmt.Errorf("%s is not a file, but %s", u.checkpoint, info.Mode())
+		return nil, fmt.Errorf("%s is not a file, but %s", u.checkpoint, info.Mode())
 	}
 	if info.Size() > maxCheckpoint {
-		return nil, time.Time{}, fmt.Errorf("%s has %d bytes, more than %d", u.checkpoint, info.Size(), maxCheckpoint)
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", u.checkpoint, info.Size(), maxCheckpoint)
 	}
 	text, err := os.ReadFile(u.checkpoint)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, time.Time{}, nil
+		return nil, nil
 	} else if err != nil {
-		return nil, time.Time{}, err
+		return nil, err
 	}
 	var file struct {
 		Data *struct {
@@ -100,7 +95,7 @@ func (u unlisted) given() (map[string]string, time.Time, error) {
 		err = errors.New("no Data in it")
 	}
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("%s: %w", u.checkpoint, err)
+		return nil, fmt.Errorf("%s: %w", u.checkpoint, err)
 	}
 	out := map[string]string{}
 	for _, e := range file.Data.PodDeviceEntries {
@@ -110,7 +105,7 @@ func (u unlisted) given() (map[string]string, time.Time, error) {
 			}
 		}
 	}
-	return out, info.ModTime(), nil
+	return out, nil
 }
 
 // podGroup is the name of a pod's control group: podUID of the driver cgroupfs,

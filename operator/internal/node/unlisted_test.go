@@ -7,24 +7,26 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-const initPod, otherPod = "5c2f8f4e-9a39-4d0c-8f0b-0c3f5b0f9f11", "0a1b2c3d-0000-4000-8000-000000000001"
+const (
+	initPod  = "5c2f8f4e-9a39-4d0c-8f0b-0c3f5b0f9f11"
+	otherPod = "0a1b2c3d-0000-4000-8000-000000000001"
+	thirdPod = "0a1b2c3d-0000-4000-8000-000000000003"
+)
 
-// given writes the device manager's checkpoint, of a time ago: a pod has a VF.
-func (s *stand) given(vf, uid string, ago time.Duration) {
+// given writes the device manager's checkpoint: a pod has a VF.
+func (s *stand) given(vf, uid string) {
 	s.Checkpoint = filepath.Join(s.root, "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint")
 	s.spoilCheckpoint(fmt.Sprintf(`{"Data": {"PodDeviceEntries": [
 		{"PodUID": %q, "ContainerName": "first", "ResourceName": "openshift.io/r", "DeviceIDs": {"-1": [], "0": [%q]}, "AllocResp": ""},
 		{"PodUID": "x", "ContainerName": "c", "ResourceName": "gpu.example/a", "DeviceIDs": {"0": ["gpu-0"]}, "AllocResp": ""}],
 		"RegisteredDevices": {}}, "Checksum": 1}`, uid, vf))
-	at := time.Now().Add(-ago)
-	require.NoError(s.t, os.Chtimes(s.Checkpoint, at, at))
 }
 
 func (s *stand) spoilCheckpoint(text string) {
@@ -43,8 +45,8 @@ func (s *stand) group(uid string) string {
 // no name here, but it can be asked to leave.
 func TestVFOfAnInitContainerIsInUse(t *testing.T) {
 	s := newStand(t)
-	s.given(treeVF1, initPod, time.Hour)
-	group := s.group(initPod)
+	s.given(treeVF1, initPod)
+	s.group(initPod)
 	_, err := s.pass()
 	require.NoError(t, err)
 	require.Empty(t, s.wrote)
@@ -53,45 +55,100 @@ func TestVFOfAnInitContainerIsInUse(t *testing.T) {
 
 	t.Log("the drain was about another pod")
 	s.answer(v1.DrainComplete, "1")
-	s.given(treeVF1, otherPod, time.Hour)
+	s.given(treeVF1, otherPod)
 	s.group(otherPod)
 	_, err = s.pass()
 	require.NoError(t, err)
 	require.Empty(t, s.wrote)
 	require.Equal(t, otherPod, s.annotation(v1.AnnotationDrainPods))
 
-	t.Log("pods that have ended stay in the checkpoint for a while")
-	s = newStand(t)
-	s.group(otherPod)
-	require.NoError(t, os.RemoveAll(group))
-	s.given(treeVF1, initPod, time.Hour)
-	_, err = s.pass()
-	require.ErrorContains(t, err, "create VFs", "these files do not follow what is written to them")
-	require.Equal(t, "sriov_numvfs=0", s.wrote[0])
-	require.Equal(t, v1.DrainIdle, s.annotation(v1.AnnotationDesiredState))
 }
 
-// A pod that was given a VF a moment ago is waited for: its group tells that it is there.
-func TestPodInTheMakingIsAwaited(t *testing.T) {
-	s := newStand(t)
-	s.group(otherPod)
-	s.given("0000:09:00.1", otherPod, 0)
-	rounds := 0
-	s.kubelet.asked = func(*fakeKubelet) {
-		switch rounds++; rounds {
-		case 1: // given before the VF was withdrawn
-			s.given(treeVF1, initPod, 0)
-		case 2:
-			s.group(initPod)
+// tells is the operator's answer about pods.
+func (s *stand) tells(answer string) {
+	s.change(func(n *v1.SriovNetworkNodeState) { n.Annotations[v1.AnnotationPodsAnswer] = answer })
+}
+
+// A pod in the checkpoint without a control group has ended, or has yet to begin: the kubelet
+// makes it wait while the network of the node is not ready, for as long as that takes. Its VF
+// is in use until the API server says, by the operator, that there is no such pod.
+func TestPodWithoutAGroupIsAskedFor(t *testing.T) {
+	asked := func(t *testing.T) *stand {
+		s := newStand(t)
+		s.group(otherPod)
+		s.given(treeVF1, initPod)
+		for range 3 { // however long it takes
+			_, err := s.pass()
+			require.NoError(t, err)
+			require.Empty(t, s.wrote)
+			require.Equal(t, []string{initPod, v1.DrainIdle}, []string{s.annotation(v1.AnnotationPodsAsked), s.annotation(v1.AnnotationDesiredState)})
 		}
+		said := meta.FindStatusCondition(s.state().Status.Conditions, v1.ConditionReady)
+		require.Equal(t, v1.ReasonWaitingAnswer, said.Reason)
+		require.Contains(t, said.Message, treeVF1+" (pod "+initPod+")")
+		return s
 	}
+	t.Run("gone", func(t *testing.T) {
+		s := asked(t)
+		s.tells(initPod + "=" + v1.PodGone)
+		_, err := s.pass()
+		require.ErrorContains(t, err, "create VFs", "these files do not follow what is written to them")
+		require.Equal(t, "sriov_numvfs=0", s.wrote[0])
+		require.Equal(t, v1.DrainIdle, s.annotation(v1.AnnotationDesiredState))
+		require.Equal(t, initPod, s.annotation(v1.AnnotationPodsAsked), "what fails asks no second time")
+	})
+	t.Run("here", func(t *testing.T) {
+		s := asked(t)
+		s.tells(initPod + "=" + v1.PodHere)
+		_, err := s.pass()
+		require.NoError(t, err)
+		require.Empty(t, s.wrote)
+		require.Equal(t, []string{v1.DrainRequired, treeVF1, initPod},
+			[]string{s.annotation(v1.AnnotationDesiredState), s.annotation(v1.AnnotationDrainVFs), s.annotation(v1.AnnotationDrainPods)})
+	})
+	t.Run("an answer about another", func(t *testing.T) {
+		s := asked(t)
+		s.tells(otherPod + "=" + v1.PodGone)
+		_, err := s.pass()
+		require.NoError(t, err)
+		require.Empty(t, s.wrote)
+	})
+	t.Run("another is given one meanwhile", func(t *testing.T) {
+		s := asked(t)
+		s.tells(initPod + "=" + v1.PodGone)
+		s.kubelet.asked = func(*fakeKubelet) { s.given(treeVF1, thirdPod) } // before the VF was withdrawn
+		_, err := s.pass()
+		require.NoError(t, err)
+		require.Empty(t, s.wrote)
+		_, err = s.pass()
+		require.NoError(t, err)
+		require.Empty(t, s.wrote)
+		require.Equal(t, thirdPod, s.annotation(v1.AnnotationPodsAsked))
+	})
+	t.Run("it begins before the answer", func(t *testing.T) {
+		s := asked(t)
+		s.group(initPod)
+		s.tells(initPod + "=" + v1.PodGone) // of a cluster restored from a backup, say
+		_, err := s.pass()
+		require.NoError(t, err)
+		require.Empty(t, s.wrote)
+		require.Equal(t, initPod, s.annotation(v1.AnnotationDrainPods))
+	})
+}
+
+// What was asked is taken back when all is done, and no sooner.
+func TestQuestionEndsWithTheWork(t *testing.T) {
+	s := newStand(t)
+	s.given(treeVF1, initPod)
 	_, err := s.pass()
 	require.NoError(t, err)
-	require.Equal(t, 2, rounds)
-	require.Empty(t, s.wrote)
+	require.Equal(t, initPod, s.annotation(v1.AnnotationPodsAsked))
+	s.change(func(n *v1.SriovNetworkNodeState) {
+		n.Spec.Interfaces[0].NumVfs, n.Spec.Interfaces[0].VfGroups[0].VfRange = 2, "0-1"
+	})
 	_, err = s.pass()
 	require.NoError(t, err)
-	require.Equal(t, initPod, s.annotation(v1.AnnotationDrainPods))
+	require.Empty(t, s.annotation(v1.AnnotationPodsAsked))
 }
 
 // What cannot be known is not none.
@@ -107,7 +164,7 @@ func TestUnreadableCheckpointTouchesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
-			s.given(treeVF1, initPod, time.Hour)
+			s.given(treeVF1, initPod)
 			spoil(s)
 			_, err := s.pass()
 			require.ErrorContains(t, err, "read which VFs the kubelet has given to pods")
@@ -116,11 +173,11 @@ func TestUnreadableCheckpointTouchesNothing(t *testing.T) {
 	}
 	t.Run("no groups", func(t *testing.T) {
 		s := newStand(t)
-		s.given(treeVF1, initPod, time.Hour)
+		s.given(treeVF1, initPod)
 		_, err := s.pass()
 		require.NoError(t, err)
 		require.Empty(t, s.wrote)
-		require.Equal(t, initPod, s.annotation(v1.AnnotationDrainPods))
+		require.Equal(t, initPod, s.annotation(v1.AnnotationPodsAsked))
 	})
 }
 

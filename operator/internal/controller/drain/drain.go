@@ -109,6 +109,9 @@ func (r *drainer) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result,
 	} else if err != nil {
 		return ctrl.Result{}, r.release(ctx, node)
 	}
+	if err := r.answerPods(ctx, &state); err != nil {
+		return ctrl.Result{}, err
+	}
 	if state.Annotations[v1.AnnotationExternalDrainer] == "true" {
 		return ctrl.Result{}, nil
 	}

@@ -79,7 +79,7 @@ func (r *drainer) occupants(ctx context.Context, state *v1.SriovNetworkNodeState
 		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 			continue
 		}
-		isNamed := slices.Contains(named, p.Namespace+"/"+p.Name) || p.UID != "" && slices.Contains(named, string(p.UID))
+		isNamed := slices.Contains(named, p.Namespace+"/"+p.Name) || p.UID != "" && slices.Contains(named, kubeletUID(&p))
 		holder := isNamed || holds(&p, r.ResourcePrefix+"/")
 		if !holder {
 			claimed, err := r.holdsClaim(ctx, &p, node, disturbed)

@@ -24,18 +24,25 @@ func TestPodsThatTheDaemonNamesLeave(t *testing.T) {
 	}
 	byUID := pod("unlisted", "a")
 	byUID.UID = "5c2f8f4e-9a39-4d0c-8f0b-0c3f5b0f9f11"
+	static := pod("static", "a") // the kubelet does not know the UID of its mirror
+	static.UID, static.Annotations = "0a1b2c3d-0000-4000-8000-000000000001", map[string]string{
+		corev1.MirrorPodAnnotationKey: "0123456789abcdef0123456789abcdef", "kubernetes.io/config.hash": "0123456789abcdef0123456789abcdef",
+	}
 	r := &drainer{Operator: env.Operator{ResourcePrefix: "openshift.io"}}
 	r.Live = fake.NewClientBuilder().WithScheme(lagtest.Scheme(t)).
 		WithIndex(&corev1.Pod{}, "spec.nodeName", func(o client.Object) []string { return []string{o.(*corev1.Pod).Spec.NodeName} }).
-		WithObjects(pod("named", "a"), byUID, pod("other", "a"), pod("elsewhere", "b"),
+		WithObjects(pod("named", "a"), byUID, static, pod("other", "a"), pod("elsewhere", "b"),
 			pod("agent", "a", metav1.OwnerReference{APIVersion: "apps/v1", Kind: "DaemonSet", Name: "d", UID: "u", Controller: new(true)})).Build()
 	state := &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: map[string]string{
-		v1.AnnotationDrainPods: "default/agent,default/elsewhere,default/named,kube-system/other," + string(byUID.UID),
+		v1.AnnotationDrainPods: "default/agent,default/elsewhere,default/named,kube-system/other," + string(byUID.UID) + ",0123456789abcdef0123456789abcdef",
 	}}}
 	got, err := r.occupants(t.Context(), state, false)
 	require.NoError(t, err)
 	require.Empty(t, got.unknown)
 	require.Len(t, got.leave, 2)
 	require.Equal(t, []string{"named", "unlisted"}, []string{got.leave[0].Name, got.leave[1].Name})
-	require.Equal(t, []string{"pod default/agent holds VFs: DaemonSet d would put it back at once"}, got.stay)
+	require.Equal(t, []string{
+		"pod default/agent holds VFs: DaemonSet d would put it back at once",
+		"static pod default/static holds VFs: a static pod cannot be evicted",
+	}, got.stay)
 }

@@ -147,6 +147,7 @@ func (r *planner) adorn(state *v1.SriovNetworkNodeState) {
 		state.Annotations[v1.AnnotationDesiredState] = v1.DrainIdle
 		delete(state.Annotations, v1.AnnotationDrainVFs)
 		delete(state.Annotations, v1.AnnotationDrainPods)
+		delete(state.Annotations, v1.AnnotationPodsAsked)
 	}
 	for _, k := range []string{v1.AnnotationDesiredState, v1.AnnotationCurrentState} {
 		if state.Annotations[k] == "" {
