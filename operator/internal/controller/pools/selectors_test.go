@@ -55,6 +55,14 @@ func TestSelectorsAreReadOnceForAGeneration(t *testing.T) {
 	gone := metav1.Now()
 	again.DeletionTimestamp = &gone
 	require.Empty(t, names("node-00001", again))
+
+	p.UID, again.UID = "r", "s"
+	names("node-00001", p, again, broken)
+	require.Len(t, s.read, 3)
+	names("node-00001", broken)
+	require.Len(t, s.read, 1, "nothing is kept of pools that are gone")
+	names("node-00001")
+	require.Empty(t, s.read)
 }
 
 // A pool that lists the nodes of a cluster by name.

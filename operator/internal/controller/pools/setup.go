@@ -70,11 +70,9 @@ func (w *watcher) poolsOfNode() handler.EventHandler {
 		}
 		var touched []reconcile.Request
 		moved := false
-		for i := range pools.Items {
-			selects := func(node client.Object) bool {
-				return node != nil && w.selectors.selects(&pools.Items[i], node.GetLabels())
-			}
-			before, now := selects(was), selects(is)
+		for i, selector := range w.selectors.all(pools.Items) {
+			in := func(node client.Object) bool { return node != nil && selects(selector, node.GetLabels()) }
+			before, now := in(was), in(is)
 			if before || now {
 				touched = append(touched, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&pools.Items[i])})
 			}
