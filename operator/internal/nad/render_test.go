@@ -5,7 +5,6 @@ package nad
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 	"runtime"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/nad/nadtest"
 )
 
 func TestSriovAllFields(t *testing.T) {
@@ -284,48 +284,15 @@ func TestPluginsOfANamespace(t *testing.T) {
 	require.ErrorContains(t, err, `type "sriov" takes a device`)
 }
 
-// Texts at their limit, of a tenant, cost little, and what is said of them can be read.
+// Texts at their limit, of a tenant, cost little, and what is said of them can be read. What
+// the operator and the API server spend on them is measured by BenchmarkTexts in bench.
 func TestHostileTexts(t *testing.T) {
-	const limit = 16 << 10
-	fill := func(head, piece, tail string) string {
-		return head + strings.Repeat(piece, (limit-len(head)-len(tail))/len(piece)) + tail
-	}
-	keys := `{"type":"x"`
-	for i := 0; len(keys) < limit-10; i++ {
-		keys += fmt.Sprintf(`,"%d":0`, i)
-	}
-	keys += "}"
-	for name, tc := range map[string]struct{ ipam, meta, caps, want string }{
-		"one key":                     {ipam: fill(`{"`, "k", `":1}`)},
-		"as many keys as fit":         {ipam: keys, meta: keys},
-		"a key twice that is long":    {ipam: fill(`{"`, "k", `":1,"a":1,"a":2}`), want: `the key "a" is there twice`},
-		"a long key twice":            {ipam: `{"` + strings.Repeat("k", 8000) + `":1,"` + strings.Repeat("k", 8000) + `":1}`, want: `is there twice`},
-		"escapes":                     {ipam: fill(`{"a":"`, `\u0000`, `"}`), meta: fill(`{"type":"x","a":"`, `\ud800`, `"}`)},
-		"control characters":          {ipam: fill(`{"a":"`, "\x01", `"}`), want: "ipam: want a JSON object"},
-		"bytes that are no text":      {ipam: fill(`{"a":"`, "\xff", `"}`)},
-		"brackets in brackets":        {ipam: fill(`{"a":[`, `[[[[[]]]]],`, `1]}`)},
-		"empty lists":                 {ipam: fill(`{"a":[`, `[],`, `1]}`), meta: fill(`{"type":"x","a":[`, `{},`, `1]}`)},
-		"a number":                    {ipam: fill(`{"a":`, "9", `}`)},
-		"exponents":                   {ipam: fill(`{"a":[`, "1e99999,", `1]}`)},
-		"entries without a type":      {meta: fill("", "{},", "{}"), want: `metaPlugins: entry 1: want an object with a "type"`},
-		"entries of nothing":          {meta: fill("", "0,", "0"), want: "metaPlugins: entry 1"},
-		"entries that take devices":   {meta: fill("", `{"type":"sriov"},`, `{"type":"sriov"}`), want: `metaPlugins: entry 1: type "sriov" takes a device`},
-		"entries of no allowed type":  {meta: fill("", `{"type":"y"},`, `{"type":"y"}`), want: `metaPlugins: type "y"`},
-		"a type":                      {meta: fill(`{"type":"`, "t", `"}`), want: "may name no other plugins"},
-		"a type of quotes":            {meta: fill(`{"type":"`, `\"`, `"}`), want: "may name no other plugins"},
-		"names of the node, at depth": {ipam: `{"a":` + strings.Repeat(`[{"b":`, 15) + `{"dataDir":"/"}` + strings.Repeat("}]", 15) + "}", want: `"dataDir" names something`},
-		"types at depth":              {ipam: `{"a":` + strings.Repeat(`[{"b":`, 15) + `{"type":"bridge"}` + strings.Repeat("}]", 15) + "}", want: `type "bridge" takes`},
-		"white space":                 {ipam: fill("", " ", ""), meta: fill("", "\n", ""), caps: fill("", "\t", "")},
-		"white space around":          {ipam: fill("{", " ", "}"), caps: fill(`{"mac":`, "\n", "true}")},
-		"capabilities twice":          {caps: fill("{", `"mac":true,`, `"mac":false}`)},
-		"capabilities of lists":       {caps: fill("{", `"a":[],`, `"b":true}`), want: "capabilities: want"},
-		"all at once":                 {ipam: fill("[", "[],", "0]"), meta: fill("", "0,", "0"), caps: fill("[", "0,", "0]"), want: "ipam: want a JSON object"},
-	} {
+	for name, tc := range nadtest.Texts() {
 		t.Run(name, func(t *testing.T) {
-			for _, text := range []string{tc.ipam, tc.meta, tc.caps} {
-				require.LessOrEqual(t, len(text), limit)
+			for _, text := range []string{tc.IPAM, tc.MetaPlugins, tc.Capabilities} {
+				require.LessOrEqual(t, len(text), nadtest.Limit)
 			}
-			n := &v1.SriovNetwork{Spec: v1.SriovNetworkSpec{ResourceName: "r", IPAM: tc.ipam, MetaPluginsConfig: tc.meta, Capabilities: tc.caps}}
+			n := &v1.SriovNetwork{Spec: v1.SriovNetworkSpec{ResourceName: "r", IPAM: tc.IPAM, MetaPluginsConfig: tc.MetaPlugins, Capabilities: tc.Capabilities}}
 			n.Namespace, n.Name = "tenant", "n"
 			source, ok := SourceOf(n)
 			require.True(t, ok)
@@ -347,8 +314,8 @@ func TestHostileTexts(t *testing.T) {
 				require.True(t, json.Valid([]byte(config)))
 				require.Less(t, len(config), 1<<20)
 			}
-			if tc.want != "" {
-				require.ErrorContains(t, errors.Join(errs[:2]...), tc.want)
+			if tc.Want != "" {
+				require.ErrorContains(t, errors.Join(errs[:2]...), tc.Want)
 			} else {
 				require.NoError(t, errors.Join(errs[:2]...))
 			}
