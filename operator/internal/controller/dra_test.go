@@ -3,8 +3,6 @@
 package controller_test
 
 import (
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,32 +10,18 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
-	"github.com/sriovkit/sriovkit/operator/internal/controlplane"
 )
 
 const modeLabel = "sriovkit.io/resource-mode"
 
 func draGate(s *v1.SriovOperatorConfigSpec) {
 	s.FeatureGates = map[string]bool{"dynamicResourceAllocation": true}
-}
-
-// classes lists the DeviceClasses of the cluster.
-func (c *cluster) classes(t require.TestingT) []string {
-	var list resourcev1.DeviceClassList
-	require.NoError(t, c.List(ctx, &list))
-	var out []string
-	for i := range list.Items {
-		out = append(out, list.Items[i].Name)
-	}
-	slices.Sort(out)
-	return out
 }
 
 func (c *cluster) mode(t require.TestingT, node string) string {
@@ -105,15 +89,6 @@ func TestNothingOfDRAUnlessAskedFor(t *testing.T) {
 	require.Nil(t, c.daemonSet(t, "sriov-dra-driver"))
 	require.Equal(t, before, c.daemonSet(t, "sriov-device-plugin").Generation)
 	c.drop(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "dra-none"}})
-}
-
-// class is somebody else's.
-func class(name, resource string) *resourcev1.DeviceClass {
-	c := &resourcev1.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if resource != "" {
-		c.Spec.ExtendedResourceName = &resource
-	}
-	return c
 }
 
 // The gate makes DRA the mode of every node but those of a pool that says otherwise, and
@@ -220,164 +195,6 @@ func TestDRAByPool(t *testing.T) {
 	c.drop(t, other)
 	is("", "")
 	c.draOff(t)
-}
-
-// What somebody else made is left as it is, and said; so is a name that is too long.
-func TestDRASaysWhatItLacks(t *testing.T) {
-	c := newCluster(t)
-	c.draOff(t)
-	named, holder := class("nics.openshift.io", ""), class("mine", "openshift.io/dpdk")
-	c.create(t, named)
-	c.create(t, holder)
-	long := strings.Repeat("n", 52) // 65 bytes with the prefix
-	for name, resource := range map[string]string{"dra-x": "nics", "dra-y": "dpdk", "dra-z": long, "dra-w": long[1:]} {
-		p := policy(name, "no-such-node")
-		p.Spec.ResourceName = resource
-		c.create(t, p)
-	}
-	c.configure(t, draGate)
-	c.eventually(t, func(t *assert.CollectT) {
-		cond := c.dra(t)
-		require.NotNil(t, cond)
-		require.Equal(t, v1.ReasonDRAIncomplete, cond.Reason)
-		require.Contains(t, cond.Message, "openshift.io/nics: DeviceClass nics.openshift.io is somebody else's")
-		require.Contains(t, cond.Message, "openshift.io/dpdk: DeviceClass mine is somebody else's")
-		require.Contains(t, cond.Message, `policy dra-z: resourceName "`+long+`"`)
-		require.NotContains(t, cond.Message, "dra-w")
-		require.Equal(t, []string{"mine", "nics.openshift.io", long[1:] + ".openshift.io"}, c.classes(t))
-	})
-	uid := named.UID
-	require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(named), named))
-	require.Equal(t, uid, named.UID)
-	require.Empty(t, named.Spec.Selectors)
-	t.Log("theirs go, ours come")
-	c.drop(t, named)
-	c.drop(t, holder)
-	c.eventually(t, func(t *assert.CollectT) {
-		require.Equal(t, []string{"dpdk.openshift.io", "nics.openshift.io", long[1:] + ".openshift.io"}, c.classes(t))
-	})
-	t.Log("theirs comes later: ours stays, for claims name it")
-	ours := class("dpdk.openshift.io", "")
-	require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(ours), ours))
-	c.create(t, class("later", "openshift.io/dpdk"))
-	c.eventually(t, func(t *assert.CollectT) {
-		require.Contains(t, c.dra(t).Message, "DeviceClass later is somebody else's")
-	})
-	now := class("dpdk.openshift.io", "")
-	require.NoError(t, c.Get(ctx, client.ObjectKeyFromObject(now), now))
-	require.Equal(t, ours.UID, now.UID)
-}
-
-// A name that is too long is refused where the policy is written, while the gate is on.
-func TestDRANamesAreJudged(t *testing.T) {
-	c := newCluster(t)
-	l := c.judged(t)
-	p := policy("dra-long", "nowhere")
-	p.Spec.ResourceName = strings.Repeat("n", 52)
-	_, err := l.try(p.DeepCopy())
-	require.NoError(t, err)
-	c.configure(t, draGate)
-	c.eventually(t, func(t *assert.CollectT) {
-		_, err := l.try(p.DeepCopy())
-		require.ErrorContains(t, err, "has 65 bytes; dynamic resource allocation allows 64")
-	})
-	p.Spec.ResourceName = p.Spec.ResourceName[1:]
-	_, err = l.try(p.DeepCopy())
-	require.NoError(t, err)
-	said, err := l.try(modePool("dra-said", "nowhere", "yes"))
-	require.NoError(t, err)
-	require.Contains(t, strings.Join(said, "\n"), `annotation sriovkit.io/resource-mode "yes"`)
-}
-
-// The token of one node writes the slices of that node alone, and nobody else's.
-func TestDRADriverWritesOfItsOwnNode(t *testing.T) {
-	c := newCluster(t)
-	on := func(node string) client.Client {
-		var extra map[string][]string
-		if node != "" {
-			extra = map[string][]string{"authentication.kubernetes.io/node-name": {node}}
-		}
-		cl, err := client.New(c.as("sriov-dra-driver", extra), client.Options{Scheme: c.scheme})
-		require.NoError(t, err)
-		return cl
-	}
-	slice := func(name, node, driver string) *resourcev1.ResourceSlice {
-		s := &resourcev1.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		s.Spec = resourcev1.ResourceSliceSpec{Driver: driver, NodeName: &node, Pool: resourcev1.ResourcePool{Name: node, ResourceSliceCount: 1}}
-		return s
-	}
-	const ours = "sriovnetwork.k8snetworkplumbingwg.io"
-	c.eventually(t, func(t *assert.CollectT) { // the policy was just applied
-		require.ErrorContains(t, on("").Create(ctx, slice("none", "a", ours)), "the token names no node")
-	})
-	own := slice("own", "a", ours)
-	require.NoError(t, on("a").Create(ctx, own))
-	t.Cleanup(func() { c.drop(t, own) })
-	require.ErrorContains(t, on("b").Create(ctx, slice("other", "a", ours)), "the token is of node b")
-	require.ErrorContains(t, on("a").Create(ctx, slice("driver", "a", "other.example.com")), "another driver's")
-	require.ErrorContains(t, on("b").Delete(ctx, own.DeepCopy()), "the token is of node b")
-	require.NoError(t, on("a").Get(ctx, client.ObjectKeyFromObject(own), own))
-	require.True(t, apierrors.IsForbidden(on("a").Create(ctx, class("x", ""))))
-
-	t.Log("and the status of that node's devices")
-	claim := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "dra-status"}}
-	claim.Spec.Devices.Requests = []resourcev1.DeviceRequest{{Name: "vf", Exactly: &resourcev1.ExactDeviceRequest{DeviceClassName: "any"}}}
-	c.create(t, claim)
-	claim.Status.Allocation = &resourcev1.AllocationResult{Devices: resourcev1.DeviceAllocationResult{Results: []resourcev1.DeviceRequestAllocationResult{
-		{Request: "vf", Driver: ours, Pool: "a", Device: "0000-01-10-0"},
-	}}, NodeSelector: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{
-		{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{"a"}},
-	}}}}}
-	require.NoError(t, c.Status().Update(ctx, claim))
-	status := claim.DeepCopy()
-	status.Status.Devices = []resourcev1.AllocatedDeviceStatus{{Driver: ours, Pool: "a", Device: "0000-01-10-0"}}
-	require.Error(t, on("b").Status().Update(ctx, status.DeepCopy()))
-	require.NoError(t, on("a").Status().Update(ctx, status))
-	status.Status.Devices = nil
-	require.Error(t, on("b").Status().Update(ctx, status.DeepCopy()))
-	freed := status.DeepCopy()
-	freed.Status.Allocation = nil
-	require.Error(t, on("a").Status().Update(ctx, freed), "allocation is the scheduler's")
-	require.NoError(t, on("a").Status().Update(ctx, status))
-	claim.ResourceVersion = status.ResourceVersion
-	claim.Status = resourcev1.ResourceClaimStatus{}
-	require.NoError(t, c.Status().Update(ctx, claim)) // its finalizer goes with the allocation
-}
-
-// API servers that cannot: nodes stay with the device plugin if there is no such API, and
-// what an older one drops is said.
-func TestDRAOfOlderAPIServers(t *testing.T) {
-	controlplane.Need(t)
-	t.Parallel() // a control plane of its own, and long waits for it
-	program := buildOperator(t)
-	for name, test := range map[string]struct {
-		flags         []string
-		mode          string
-		reason, words string
-	}{
-		"not served":            {[]string{"--emulated-version=1.34", "--feature-gates=AllBeta=false,DynamicResourceAllocation=false", "--runtime-config=resource.k8s.io/v1=false"}, "", v1.ReasonDRANotServed, "does not serve resource.k8s.io/v1"},
-		"no extended resources": {[]string{"--emulated-version=1.35"}, "dra", v1.ReasonDRAIncomplete, "drops extendedResourceName: on nodes in mode dra, pods get openshift.io/nics by claims only"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c, err := startPlane(t.Context(), controlplane.Config{ServerFlags: test.flags})
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, c.plane.Close()) })
-			c.run(t, program, "CREATE_DEFAULT_CONFIG=true", "SRIOV_DEVICE_PLUGIN_IMAGE=sriovdp:test")
-			c.node(t, "old", nil)
-			c.create(t, policy("old", "old"))
-			c.configure(t, draGate)
-			c.eventually(t, func(t *assert.CollectT) {
-				cond := c.dra(t)
-				require.NotNil(t, cond)
-				require.Equal(t, test.reason, cond.Reason, cond.Message)
-				require.Contains(t, cond.Message, test.words)
-				require.Equal(t, test.mode, c.mode(t, "old"))
-				require.Equal(t, "ens1 0-3=nics", groups(c.state(t, "old")))
-				require.Equal(t, test.mode != "", c.daemonSet(t, "sriov-dra-driver") != nil)
-			})
-		})
-	}
 }
 
 // While a node is still in mode dra its driver stays, whatever the gate says.
