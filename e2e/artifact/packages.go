@@ -11,6 +11,10 @@ import (
 	"github.com/sriovkit/sriovkit/e2e/stage"
 )
 
+// Managers are the packages of what else sees to network interfaces on people's nodes:
+// udevd, and NetworkManager with what it talks through.
+var Managers = []string{"udev", "network-manager", "dbus"}
+
 // BuildPackages returns the path of a disk image with the files of further Debian
 // packages, and of all that they depend on, of the release that nodes are made of. No
 // maintainer script has run.

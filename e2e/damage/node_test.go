@@ -5,7 +5,6 @@ package damage
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -14,12 +13,11 @@ import (
 
 	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/component"
-	"github.com/sriovkit/sriovkit/e2e/stage"
 	"github.com/sriovkit/sriovkit/e2e/vm"
 )
 
 const (
-	pf  = "0000:01:00.0" // with four VFs
+	pf  = "0000:01:00.0" // with two VFs
 	vf0 = "0000:01:10.0"
 	vf1 = "0000:01:10.2"
 )
@@ -45,7 +43,7 @@ func newBench(t *testing.T, config vm.Config) *bench {
 	return b
 }
 
-// try is a subtest, on a PF with four new VFs.
+// try is a subtest, on a PF with two new VFs.
 func (b *bench) try(name string, f func(*bench)) {
 	b.Run(name, func(t *testing.T) {
 		sub := &bench{t, b.vm}
@@ -58,7 +56,7 @@ func (b *bench) try(name string, f func(*bench)) {
 func (b *bench) fresh() {
 	b.Helper()
 	b.sh(`ip -all netns delete; rm -rf /var/lib/cni/sriov
-		cd /sys/bus/pci/devices/` + pf + `; ip link set $(ls net) up; echo 0 >sriov_numvfs; echo 4 >sriov_numvfs`)
+		cd /sys/bus/pci/devices/` + pf + `; ip link set $(ls net) up; echo 0 >sriov_numvfs; echo 2 >sriov_numvfs`)
 }
 
 func (b *bench) sh(script string) string {
@@ -125,12 +123,18 @@ func (b *bench) setting(vf int) string {
 	return b.sh(fmt.Sprintf("ip link show dev $(ls /sys/bus/pci/devices/%s/net) | grep 'vf %d '", pf, vf))
 }
 
+// state is what the plugin keeps of pods.
+func (b *bench) state() string {
+	b.Helper()
+	return b.sh("find /var/lib/cni/sriov -type f ! -name '*.lock' 2>/dev/null || true")
+}
+
 // clean checks that nothing of any pod is left and that a VF works for the next one.
 func (b *bench) clean(address string) {
 	b.Helper()
 	require.NotContains(b, b.setting(0)+b.setting(1), "vlan 100")
 	require.NotContains(b, b.setting(0)+b.setting(1), mac)
-	require.Empty(b, b.sh("find /var/lib/cni/sriov -type f ! -name '*.lock' 2>/dev/null || true"), "state files")
+	require.Empty(b, b.state())
 	next := b.pod("next", address)
 	next.add()
 	require.NoError(b, next.check())
@@ -180,31 +184,27 @@ func TestNodeDamage(t *testing.T) {
 		p.add()
 		b.sh("echo " + pf + " >/sys/bus/pci/drivers/igb/unbind")
 		err := p.check()
-		b.sh("echo " + pf + " >/sys/bus/pci/drivers/igb/bind; cd /sys/bus/pci/devices/" + pf + "; ip link set $(ls net) up; echo 4 >sriov_numvfs")
+		b.sh("echo " + pf + " >/sys/bus/pci/drivers/igb/bind; cd /sys/bus/pci/devices/" + pf + "; ip link set $(ls net) up; echo 2 >sriov_numvfs")
 		require.Error(b, err, "the VF is gone")
 		require.Contains(b, err.Error(), vf0)
 		p.del()
 		b.clean(vf0)
 	})
-	b.try("VF driver unbound and bound", func(b *bench) {
-		p := b.pod("one", vf0)
+	b.try("VF drivers unbound and bound, and taken by vfio", func(b *bench) {
+		p, q := b.pod("one", vf0), b.pod("two", vf1)
 		p.add()
+		q.add()
 		b.sh("echo " + vf0 + " >/sys/bus/pci/drivers/igbvf/unbind")
-		without := p.check()
+		require.ErrorContains(b, p.check(), vf0, "the VF has no interface")
 		b.sh("echo " + vf0 + " >/sys/bus/pci/drivers/igbvf/bind")
-		require.ErrorContains(b, without, vf0, "the VF has no interface")
 		require.ErrorContains(b, p.check(), vf0, "the VF has one, on the host")
+		b.override(vf1, "vfio-pci")
+		require.ErrorContains(b, q.check(), vf1)
 		p.del()
-		b.clean(vf0)
-	})
-	b.try("VF taken by vfio under a pod", func(b *bench) {
-		p := b.pod("one", vf0)
-		p.add()
-		b.sh("echo vfio-pci >/sys/bus/pci/devices/" + vf0 + "/driver_override; echo " + vf0 + " >/sys/bus/pci/drivers/igbvf/unbind; echo " + vf0 + " >/sys/bus/pci/drivers_probe")
-		require.ErrorContains(b, p.check(), vf0)
-		p.del()
-		require.NotContains(b, b.setting(0), "vlan 100")
-		b.sh("echo >/sys/bus/pci/devices/" + vf0 + "/driver_override; echo " + vf0 + " >/sys/bus/pci/drivers/vfio-pci/unbind; echo " + vf0 + " >/sys/bus/pci/drivers_probe")
+		q.del()
+		require.NotContains(b, b.setting(1), "vlan 100")
+		b.override(vf1, "")
+		b.clean(vf1)
 		b.clean(vf0)
 	})
 	b.try("VFs gone for good", func(b *bench) {
@@ -217,7 +217,7 @@ func TestNodeDamage(t *testing.T) {
 		b.sh("ip netns delete two")
 		out, err := q.command("DEL")
 		require.NoError(b, err, out)
-		require.Empty(b, b.sh("find /var/lib/cni/sriov -type f ! -name '*.lock'"), "state files")
+		require.Empty(b, b.state())
 		b.recount()
 		b.clean(vf0)
 	})
@@ -244,10 +244,16 @@ func TestNodeDamage(t *testing.T) {
 	})
 }
 
+// override gives a VF another driver, or, where that is empty, the one it would have.
+func (b *bench) override(vf, driver string) {
+	b.Helper()
+	b.sh("cd /sys/bus/pci/devices/" + vf + "; echo " + driver + " >driver_override; echo " + vf + " >driver/unbind; echo " + vf + " >/sys/bus/pci/drivers_probe")
+}
+
 // recount takes all VFs away and makes as many.
 func (b *bench) recount() {
 	b.Helper()
-	b.sh("cd /sys/bus/pci/devices/" + pf + "; echo 0 >sriov_numvfs; echo 4 >sriov_numvfs")
+	b.sh("cd /sys/bus/pci/devices/" + pf + "; echo 0 >sriov_numvfs; echo 2 >sriov_numvfs")
 }
 
 // TestNodeOtherManagers has a real systemd-udevd rename the interfaces of VFs wherever
@@ -255,13 +261,7 @@ func (b *bench) recount() {
 func TestNodeOtherManagers(t *testing.T) {
 	vm.Need(t)
 	t.Parallel()
-	cache, err := stage.Open(os.Stderr)
-	require.NoError(t, err)
-	packages, err := artifact.BuildPackages(t.Context(), cache, "udev", "network-manager", "dbus")
-	require.NoError(t, err)
-	b := newBench(t, vm.Config{Name: "managers", Disks: map[string]string{"packages": packages}})
-	// Only what the node lacks: its own libraries are in use.
-	b.sh("tar -C /mnt/packages -c --exclude=./dev --exclude=./proc --exclude=./sys . | tar -x -C / --skip-old-files --keep-directory-symlink; ldconfig")
+	b := newBench(t, vm.Config{Name: "managers", Packages: artifact.Managers})
 	const rule = `SUBSYSTEM=="net", ACTION=="add", KERNELS=="` + vf0 + `", NAME="port1v0"
 SUBSYSTEM=="net", ACTION=="add", KERNELS=="` + vf1 + `", NAME="port1v1"`
 	b.sh("mkdir -p /etc/udev/rules.d; cat >/etc/udev/rules.d/10-vf.rules <<'END'\n" + rule + "\nEND\n/lib/systemd/systemd-udevd --daemon; udevadm settle")

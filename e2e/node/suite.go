@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sriovkit/sriovkit/e2e/artifact"
 	"github.com/sriovkit/sriovkit/e2e/vm"
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
 )
@@ -57,7 +58,7 @@ type Suite struct {
 // Suites is every suite; a module adds itself here when it has its first TestNode function.
 var Suites = []Suite{
 	sriovCNI,
-	{Name: "operator", Takes: 4 * time.Minute, Dir: "operator/internal/node", Node: vm.Config{VirtioPFs: 1, Modules: []string{"rdma_rxe", "virtio_net"}}},
+	{Name: "operator", Takes: 4 * time.Minute, Dir: "operator/internal/node", Node: vm.Config{VirtioPFs: 1, Modules: []string{"rdma_rxe", "virtio_net"}, Packages: artifact.Managers}},
 	{Name: "libsriov", Takes: 2 * time.Minute, Dir: "libsriov", Node: vm.Config{VirtioPFs: 1, Modules: simulators}},
 	{Name: "hardware", Takes: 2 * time.Minute, Dir: "e2e/node/hardware", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks}, simulators...)}},
 	{Name: "conformance", Takes: 4 * time.Minute, Dir: "e2e/conformance", Node: vm.Config{VirtioPFs: 1, Modules: append([]string{quirks, "bridge", "8021q"}, simulators...)}, Binaries: map[string]string{

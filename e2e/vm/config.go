@@ -61,6 +61,9 @@ type Config struct {
 	Modules []string
 	// Disks are ext4 images by name; each is mounted read only at /mnt/NAME.
 	Disks map[string]string
+	// Packages are Debian packages whose files the node has as well, with those of all they
+	// depend on; the node's own stay. None of their scripts has run.
+	Packages []string
 	// Fabric connects the NICs of two nodes to one layer 2; nil keeps them apart.
 	Fabric *Fabric
 	// Management adds a NIC with a route to the host; nil is a node without any

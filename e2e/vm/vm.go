@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -38,6 +39,7 @@ const (
 	// every second or two.
 	stuckAfter   = time.Minute
 	bootAttempts = 3
+	packagesDisk = "packages" // name of the disk with Config.Packages
 	// diskRoom is more than nodes write in the tests.
 	diskRoom = 2e9
 )
@@ -88,6 +90,17 @@ func Boot(ctx context.Context, c Config) (*VM, error) {
 		if program, err = artifact.BuildQEMU(ctx, cache); err != nil {
 			return nil, fmt.Errorf("node %s: a QEMU with virtio ports that have SR-IOV: %w", c.Name, err)
 		}
+	}
+	if len(c.Packages) > 0 {
+		image, err := artifact.BuildPackages(ctx, cache, c.Packages...)
+		if err != nil {
+			return nil, fmt.Errorf("node %s: %w", c.Name, err)
+		}
+		c.Disks = maps.Clone(c.Disks)
+		if c.Disks == nil {
+			c.Disks = map[string]string{}
+		}
+		c.Disks[packagesDisk] = image
 	}
 	if err := cache.Room(diskRoom); err != nil {
 		return nil, fmt.Errorf("boot %s: %w", c.Name, err)
@@ -287,10 +300,12 @@ func (v *VM) settle(ctx context.Context) error {
 			"for d in /sys/class/net/*; do [ \"$(cat $d/address)\" = 52:54:00:00:ff:01 ] && ip link set ${d##*/} name mgmt0; done; " +
 			"ip link set mgmt0 up && ip addr add " + quote(m.Address+"/24") + " dev mgmt0 && ip route add default via 10.0.2.2"
 	}
-	if _, err := v.Output(ctx, "sh", "-ec", script); err != nil {
-		return err
+	if len(v.config.Packages) > 0 { // only what the node lacks: its own libraries are in use
+		script += "; tar -C /mnt/" + packagesDisk + " -c --exclude=./dev --exclude=./proc --exclude=./sys . | " +
+			"tar -x -C / --skip-old-files --keep-directory-symlink; ldconfig"
 	}
-	return nil
+	_, err := v.Output(ctx, "sh", "-ec", script)
+	return err
 }
 
 // crashed reports whether QEMU is ending because of a fault in it.
