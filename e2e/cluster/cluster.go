@@ -77,14 +77,9 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	disk, err := artifact.BuildClusterDisk(ctx, cache)
+	disk, err := build(ctx, cache, config.Nodes)
 	if err != nil {
 		return nil, err
-	}
-	for _, n := range config.Nodes { // before several nodes want it at once
-		if _, err := artifact.BuildNode(ctx, cache, n.Kernel); err != nil {
-			return nil, err
-		}
 	}
 	c := &Cluster{log: config.Log, cache: cache}
 	begun := time.Now()
@@ -97,6 +92,28 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	}
 	fmt.Fprintf(c.log, "cluster: %d node(s) Ready after %.1fs\n", len(c.Nodes), time.Since(begun).Seconds())
 	return c, nil
+}
+
+// build returns the disk that nodes of clusters have, and builds what else they boot from:
+// while Kubernetes is compiled, so that what a mirror lacks is known before minutes are spent.
+func build(ctx context.Context, cache *stage.Cache, nodes []vm.Config) (disk string, err error) {
+	group, both := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		_, err := artifact.BuildKubernetes(both, cache)
+		return err
+	})
+	group.Go(func() error {
+		for _, n := range nodes {
+			if _, err := artifact.BuildNode(both, cache, n.Kernel); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return "", err
+	}
+	return artifact.BuildClusterDisk(ctx, cache)
 }
 
 func (c *Cluster) start(ctx context.Context, config Config, disk string) (err error) {
