@@ -44,7 +44,7 @@ func kubernetesStage(ctx context.Context) (stage.Stage, error) {
 	return stage.Stage{
 		Name:    "kubernetes",
 		Inputs:  append(inputs, kubernetesPrograms...),
-		Timeout: 30 * time.Minute,
+		Timeout: 2 * time.Hour, // on two cores that had thirty other programs to run, half of it took 34 minutes
 		Build: func(ctx context.Context, b *stage.Build) error {
 			version, err := p.of(ctx, "k8s.io/kubernetes")
 			if err != nil {

@@ -66,8 +66,9 @@ func startIn(cmd *exec.Cmd, netns *os.File) (home bool, err error) {
 	return unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil, err
 }
 
-// graceTime is what an interrupted program has to remove its temporary files.
-const graceTime = 3 * time.Second
+// graceTime is what an interrupted program has to remove its temporary files: on a busy machine
+// mmdebstrap takes more than three seconds for its root.
+const graceTime = 30 * time.Second
 
 // Interruptible makes a program of exec.CommandContext, and all that it starts, be interrupted
 // when its context is done. What is left of it after a while is killed. Killed at once, go
