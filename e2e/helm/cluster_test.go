@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -96,8 +97,7 @@ func TestClusterCharts(t *testing.T) {
 	s.kubectl("-n", component.Namespace, "delete", "--timeout="+patience.String(), "sriovnetworknodepolicies,sriovnetworks", "--all")
 	s.until("no VFs", func() bool { return s.node("cat /sys/bus/pci/devices/0000:01:00.0/sriov_numvfs") == "0\n" })
 	s.kubectl("-n", component.Namespace, "scale", "deployment/sriov-network-operator", "--replicas=0")
-	_, err = s.helm("uninstall", "sriov", "-n", component.Namespace, "--timeout", "30s")
-	require.ErrorContains(t, err, "waiting for the operator to take back", "without an operator: what it waited for")
+	require.ErrorContains(t, s.uninstallInVain(), "waiting for the operator to take back", "without an operator: what it waited for")
 	s.kubectl("-n", component.Namespace, "scale", "deployment/sriov-network-operator", "--replicas=2")
 	for _, release := range []string{"sriov", "kinds", "multus"} {
 		s.mustHelm("uninstall", release, "--wait", "--timeout", patience.String())
@@ -109,6 +109,17 @@ func TestClusterCharts(t *testing.T) {
 	require.NotContains(t, s.get("nodes", "-o", "jsonpath={.items[*].metadata}"), "sriov")
 	s.until("the primary network is alone", func() bool { return s.node("ls -A /etc/cni/net.d") == "10-bridge.conflist\n" })
 	require.Equal(t, onNode, s.nodeFiles())
+}
+
+// uninstallInVain is the error of an uninstallation that cannot end. It is given more time
+// while its pod has not begun by then.
+func (s *site) uninstallInVain() error {
+	for timeout := 30 * time.Second; ; timeout *= 2 {
+		_, err := s.helm("uninstall", "sriov", "-n", component.Namespace, "--timeout", timeout.String())
+		if err == nil || timeout > patience || !strings.Contains(err.Error(), "failed to stream pod logs") {
+			return err
+		}
+	}
 }
 
 // nodeFiles lists what an installation might leave on the node: sockets, configurations,
