@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
 )
 
 // compare asks gorelease whether the version says what changed in the API.
@@ -37,7 +39,7 @@ func (r *Release) compare(ctx context.Context) error {
 		out, err := run(ctx, filepath.Join(r.clone, r.Module), env, r.Gorelease, "-base="+base, "-version="+r.Version)
 		if err == nil {
 			fmt.Fprint(r.Log, out)
-			return nil
+			return r.allows(out, last)
 		}
 		unlisted, why := refusedList(err.Error())
 		if unlisted.Path == "" || known[unlisted.Path] {
@@ -49,6 +51,15 @@ func (r *Release) compare(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// allows is an error if an API was broken that a patch version has to keep. Before v1 gorelease
+// leaves that to the module.
+func (r *Release) allows(changes, last string) error {
+	if !strings.Contains(changes, "## incompatible changes") || last == "" || semver.Prerelease(last) != "" || semver.MajorMinor(r.Version) != semver.MajorMinor(last) {
+		return nil
+	}
+	return fmt.Errorf("%s is a patch of %s, which keeps the API, and there are incompatible changes: release it as the next minor version", r.Version, last)
 }
 
 // refusal is how the go command says that a module proxy does not list the versions of a

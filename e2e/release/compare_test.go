@@ -39,3 +39,27 @@ func TestVersionsNotListed(t *testing.T) {
 		})
 	}
 }
+
+// TestPatchKeepsTheAPI has a gorelease that reports a break and leaves it at that, as the real
+// one does before v1.
+func TestPatchKeepsTheAPI(t *testing.T) {
+	t.Parallel()
+	const broken = "# example.org/lib\n## incompatible changes\nOld: removed\n"
+	for name, tc := range map[string]struct {
+		version, last, changes string
+		refused                bool
+	}{
+		"broken by a patch":       {"v0.2.1", "v0.2.0", broken, true},
+		"broken by a minor":       {"v0.3.0", "v0.2.1", broken, false},
+		"broken before it is out": {"v0.3.0", "v0.3.0-rc.1", broken, false},
+		"added by a patch":        {"v0.2.1", "v0.2.0", "## compatible changes\nNew: added\n", false},
+		"the first":               {"v0.1.0", "", broken, false},
+	} {
+		err := (&Release{Version: tc.version}).allows(tc.changes, tc.last)
+		if tc.refused {
+			require.ErrorContains(t, err, "v0.2.1 is a patch of v0.2.0, which keeps the API", name)
+		} else {
+			require.NoError(t, err, name)
+		}
+	}
+}
