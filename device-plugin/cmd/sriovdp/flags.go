@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -116,7 +115,7 @@ func (f *flags) complete() error {
 		o.Records = filepath.Join(o.KubeletDir, "plugins", f.draDriver, "claims")
 	}
 	for name, address := range map[string]*string{"metrics-address": &f.metricsAddress, "health-address": &f.healthAddress} {
-		if err := onLoopback(address); err != nil {
+		if err := command.Loopback(address); err != nil {
 			return command.UsageError{Err: fmt.Errorf("-%s: %w", name, err)}
 		}
 	}
@@ -125,22 +124,6 @@ func (f *flags) complete() error {
 	}
 	if f.logDir != "" && !filepath.IsAbs(f.logDir) {
 		f.logDir = filepath.Join("/var/log", filepath.Clean("/"+f.logDir))
-	}
-	return nil
-}
-
-// onLoopback puts 127.0.0.1 before a port alone. To listen on the network takes an address:
-// 0.0.0.0:9809, or better one of the node.
-func onLoopback(address *string) error {
-	if *address == "" {
-		return nil
-	}
-	host, port, err := net.SplitHostPort(*address)
-	if err != nil {
-		return err
-	}
-	if host == "" {
-		*address = net.JoinHostPort("127.0.0.1", port)
 	}
 	return nil
 }

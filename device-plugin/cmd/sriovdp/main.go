@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.Run(ctx) })
 	for _, s := range servers(f, m, p) {
-		group.Go(func() error { return s.run(ctx, log) })
+		group.Go(func() error { return s.Run(ctx, log) })
 	}
 	return group.Wait()
 }

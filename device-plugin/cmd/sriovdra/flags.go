@@ -32,6 +32,7 @@ type flags struct {
 	logLevel         slog.Level
 	orphansEvery     time.Duration // no flag
 	healthSocket     string
+	metricsAddress   string
 	probe, version   bool
 }
 
@@ -66,6 +67,7 @@ func parseFlags(args []string, stderr io.Writer) (*flags, error) {
 	set.BoolVar(&f.bindDrivers, "bind-drivers", false, "bind a VF to the driver that its claim asks for, while the claim lasts; needs a writable /sys")
 	set.BoolVar(&f.evictOnNoCarrier, "evict-on-no-carrier", false, "taint devices of pools with linkHealth NoExecute, not NoSchedule, while their PF has no carrier")
 	set.StringVar(&f.healthSocket, "health-socket", "", "`socket` at which GET /readyz says whether kubelet knows the driver and the slices are published; none if empty")
+	set.StringVar(&f.metricsAddress, "metrics-address", "", "`address` for /metrics while the node's devices are this driver's; a port alone, as :9809, is on 127.0.0.1; none if empty")
 	set.BoolVar(&f.probe, "probe", false, "ask the driver at -health-socket whether it is ready, say what it waits for, and exit")
 	set.BoolVar(&f.version, "version", false, "print the version and exit")
 	set.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least `level` that is logged: DEBUG, INFO, WARN or ERROR")
@@ -99,6 +101,9 @@ func (f *flags) complete() error {
 	}
 	if err := o.Complete(); err != nil {
 		return command.UsageError{Err: err}
+	}
+	if err := command.Loopback(&f.metricsAddress); err != nil {
+		return command.UsageError{Err: fmt.Errorf("-metrics-address: %w", err)}
 	}
 	if f.devRoot == "" {
 		f.devRoot = o.SysfsRoot

@@ -98,6 +98,7 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 	if inv, err = inventory.New(f.inventory, m, log); err != nil {
 		return err
 	}
+	m.Registry.MustRegister(vfTraffic(f.inventory, inv, d, log))
 	d.OnDetach(inv.LettingGo)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.WatchAttachments(ctx) })
@@ -108,6 +109,9 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 	})
 	if f.healthSocket != "" {
 		group.Go(func() error { return serveHealth(ctx, f.healthSocket, func() error { return ready(inv, d) }) })
+	}
+	if f.metricsAddress != "" {
+		group.Go(func() error { return serveMetrics(ctx, f.metricsAddress, m.Registry, d, log) })
 	}
 	group.Go(func() error {
 		select {

@@ -23,6 +23,7 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/dra/offer"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/prepare"
 	"github.com/sriovkit/sriovkit/device-plugin/dra/record"
+	"github.com/sriovkit/sriovkit/device-plugin/kubelet"
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -77,9 +78,10 @@ type Driver struct {
 	background sync.WaitGroup
 	stop       context.CancelFunc // of what Start began
 
-	mu      sync.Mutex
-	mode    mode
-	nodeUID types.UID // with mode
+	mu          sync.Mutex
+	mode        mode
+	modeChanged chan struct{} // closed when mode changes
+	nodeUID     types.UID     // with mode
 	// unregistered is why kubelet does not know the driver; nil once it does.
 	unregistered error
 	pools        []offer.Pool
@@ -98,7 +100,7 @@ type place struct {
 // New makes a driver.
 func New(o Options, log *slog.Logger) *Driver {
 	d := &Driver{
-		opts: o, log: log, changed: make(chan struct{}), failed: make(chan error, 1),
+		opts: o, log: log, changed: make(chan struct{}), modeChanged: make(chan struct{}), failed: make(chan error, 1),
 		pending:      true, // until the first look
 		unregistered: errors.New("not registered with kubelet yet"),
 	}
@@ -116,21 +118,33 @@ func New(o Options, log *slog.Logger) *Driver {
 
 // Claims lists the devices that claims have, for inventory.Options.
 func (d *Driver) Claims() (map[string]pool.Holder, error) {
-	claims, err := d.preparer.Store.All()
+	held, err := d.Holders()
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]pool.Holder{}
+	for _, h := range held {
+		out[h.Device] = pool.Holder{Resource: h.Resource, Claim: h.Claim}
+	}
+	return out, nil
+}
+
+// Holders lists the devices that claims have with the pods that they are for.
+func (d *Driver) Holders() (out []kubelet.Holder, err error) {
+	claims, err := d.preparer.Store.All()
 	for _, c := range claims {
 		for _, r := range c.Requests {
 			for _, device := range r.Devices {
 				if !r.AdminAccess {
-					out[device.ID] = pool.Holder{Resource: device.Resource, Claim: c.Namespace + "/" + c.Name}
+					out = append(out, kubelet.Holder{
+						Device: device.ID, Resource: device.Resource, Driver: d.opts.Name,
+						Claim: c.Namespace + "/" + c.Name, Namespace: c.Namespace, Pod: c.Pod.Name,
+					})
 				}
 			}
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 // Start registers with kubelet. Claims of pods that run already are made whole by the

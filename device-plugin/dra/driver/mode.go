@@ -109,12 +109,24 @@ func (d *Driver) setMode(node *corev1.Node) {
 	was := d.mode
 	d.mode, d.nodeUID = was.next(node.Labels[LabelMode]), node.UID
 	now := d.mode
+	if now != was {
+		close(d.modeChanged)
+		d.modeChanged = make(chan struct{})
+	}
 	d.mu.Unlock()
 	if now == was {
 		return
 	}
 	d.log.Info("mode of the node", "mode", string(now))
 	d.publish()
+}
+
+// Serves reports whether the node's devices are this driver's, and not the device plugin's;
+// changed is closed when that may be different.
+func (d *Driver) Serves() (serves bool, changed <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mode == modeServe || d.mode == modeLeaving, d.modeChanged
 }
 
 // takesClaims tells why no further claim is prepared.

@@ -68,7 +68,8 @@ func (c *command) top(ctx context.Context, t traffic, nodes []string) error {
 	}
 	var pods []corev1.Pod
 	for _, p := range inv.Pods {
-		if p.Namespace == inv.Namespace && p.Labels["app"] == deploy.DevicePluginName && p.Status.Phase == corev1.PodRunning {
+		if p.Namespace == inv.Namespace && p.Status.Phase == corev1.PodRunning && slices.Contains([]string{deploy.DevicePluginName, deploy.DRAName}, p.Labels["app"]) &&
+			!slices.ContainsFunc(pods, func(other corev1.Pod) bool { return other.Spec.NodeName == p.Spec.NodeName }) { // one address and port a node
 			pods = append(pods, p)
 		}
 	}
@@ -76,11 +77,11 @@ func (c *command) top(ctx context.Context, t traffic, nodes []string) error {
 		if why := inv.Unread["pods"]; why != "" {
 			return fmt.Errorf("find the device plugins: pods: %s", why)
 		}
-		return fmt.Errorf("no device plugin runs in namespace %s: ask kubectl sriov why node/NAME", inv.Namespace)
+		return fmt.Errorf("no device plugin and no DRA driver runs in namespace %s: ask kubectl sriov why node/NAME", inv.Namespace)
 	}
 	for _, node := range nodes {
 		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return p.Spec.NodeName == node }) {
-			return fmt.Errorf("no device plugin runs on node %s: ask kubectl sriov why node/%[1]s", node)
+			return fmt.Errorf("no device plugin and no DRA driver runs on node %s: ask kubectl sriov why node/%[1]s", node)
 		}
 	}
 	if len(nodes) > 0 {

@@ -227,7 +227,8 @@ func DevicePlugin(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv
 		c.VolumeMounts = append(c.VolumeMounts, d.mount())
 	}
 	if cfg.FeatureGates[GateMetrics] {
-		serveMetrics(&c, o)
+		serveMetrics(&ds.Spec.Template, &c, o)
+		probeMetrics(&c, o)
 	}
 	if o.DRA {
 		pod.Affinity = notInDRAMode()

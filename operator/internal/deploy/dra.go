@@ -36,7 +36,7 @@ const (
 // DRA describes the DaemonSet of the DRA driver, on the nodes whose label asks for it, and on
 // those that leave it as long as pods have claims there. It
 // reads the configuration that the device plugin reads.
-func DRA(o Options, img Images) *appsv1.DaemonSet {
+func DRA(o Options, img Images, cfg *v1.SriovOperatorConfigSpec) *appsv1.DaemonSet {
 	h := o.Host.withDefaults()
 	ds := daemonSet(DRAName, o, img.PullSecrets)
 	// An old and a new instance work side by side: claims are prepared throughout.
@@ -81,6 +81,9 @@ func DRA(o Options, img Images) *appsv1.DaemonSet {
 		Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse("1Mi")),
 	}}})
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "health", MountPath: health})
+	if cfg.FeatureGates[GateMetrics] {
+		serveMetrics(&ds.Spec.Template, &c, o)
+	}
 	pod.Containers = []corev1.Container{c}
 	return ds
 }

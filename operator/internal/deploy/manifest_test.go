@@ -37,7 +37,7 @@ func TestDevicePluginAsInItsOwnManifest(t *testing.T) {
 func TestDRADriverAsInItsOwnManifest(t *testing.T) {
 	t.Parallel()
 	theirs := manifest(t, "../../../device-plugin/deploy/dra/daemonset.yaml", "sriovdra")
-	ours := DRA(Options{Namespace: "n", ResourcePrefix: "p", NodeSelector: map[string]string{"kubernetes.io/os": "linux"}}, Images{DevicePlugin: "i"})
+	ours := DRA(Options{Namespace: "n", ResourcePrefix: "p", NodeSelector: map[string]string{"kubernetes.io/os": "linux"}}, Images{DevicePlugin: "i"}, &v1.SriovOperatorConfigSpec{})
 	alike(t, theirs, ours)
 	require.Equal(t, theirs.Spec.UpdateStrategy.RollingUpdate, ours.Spec.UpdateStrategy.RollingUpdate)
 	c, d := theirs.Spec.Template.Spec.Containers[0], ours.Spec.Template.Spec.Containers[0]
@@ -58,6 +58,17 @@ func TestDRADriverAsInItsOwnManifest(t *testing.T) {
 		env = append(env, e)
 	}
 	require.Equal(t, c.Env, env)
+
+	// With metrics the Service finds it, and the scheduler room for two instances.
+	labels := ours.Spec.Template.Labels
+	ours = DRA(Options{Namespace: "n", MetricsPort: 9809}, Images{DevicePlugin: "i"}, &v1.SriovOperatorConfigSpec{FeatureGates: map[string]bool{GateMetrics: true}})
+	require.Contains(t, ours.Spec.Template.Spec.Containers[0].Args, "--metrics-address=[$(HOST_IP)]:9809")
+	require.Empty(t, ours.Spec.Template.Spec.Containers[0].Ports)
+	for name, value := range MetricsService(Options{}).Spec.Selector {
+		require.Equal(t, value, ours.Spec.Template.Labels[name])
+		require.NotContains(t, labels, name)
+		require.NotContains(t, ours.Spec.Selector.MatchLabels, name, "a selector of before stays")
+	}
 	require.Equal(t, ours.Spec.Template.Spec.Affinity, theirs.Spec.Template.Spec.Affinity)
 }
 
@@ -73,7 +84,7 @@ func TestOneOfTheTwoOnEachNode(t *testing.T) {
 		require.Len(t, n.NodeSelectorTerms[0].MatchExpressions, 1)
 		return n.NodeSelectorTerms[0].MatchExpressions[0]
 	}
-	plugin, driver := terms(DevicePlugin(Options{DRA: true}, Images{}, s)), terms(DRA(Options{DRA: true}, Images{}))
+	plugin, driver := terms(DevicePlugin(Options{DRA: true}, Images{}, s)), terms(DRA(Options{DRA: true}, Images{}, s))
 	require.Equal(t, corev1.NodeSelectorRequirement{Key: "sriovkit.io/resource-mode", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"dra", "dra-leaving"}}, plugin)
 	require.Equal(t, corev1.NodeSelectorRequirement{Key: "sriovkit.io/resource-mode", Operator: corev1.NodeSelectorOpIn, Values: []string{"dra", "dra-leaving", "dra-rest"}}, driver)
 }
@@ -157,7 +168,7 @@ func TestHostPaths(t *testing.T) {
 	img := Images{Daemon: "d", DevicePlugin: "p", CNI: map[string]string{"sriov": "s"}}
 	daemon, plugin := Daemon(o, img, &v1.SriovOperatorConfigSpec{}), DevicePlugin(o, img, &v1.SriovOperatorConfigSpec{})
 	paths := map[string]string{}
-	driver := DRA(o, img)
+	driver := DRA(o, img, &v1.SriovOperatorConfigSpec{})
 	require.Contains(t, driver.Spec.Template.Spec.Containers[0].Args, "--kubelet-dir=/var/lib/k0s/kubelet")
 	require.Contains(t, mounts(t, driver.Spec.Template.Spec), "/var/lib/k0s/kubelet/plugins/"+DRADriver+" at /var/lib/k0s/kubelet/plugins/"+DRADriver+" rw", "kubelet is told the path of the socket")
 	require.Contains(t, mounts(t, daemon.Spec.Template.Spec), "/var/lib/k0s/kubelet/plugins/"+DRADriver+" at /host/var/lib/k0s/kubelet/plugins/"+DRADriver+" ro")

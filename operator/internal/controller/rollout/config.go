@@ -123,7 +123,7 @@ func (r *reconciler) deploy(ctx context.Context, cfg *v1.SriovOperatorConfig) er
 		return err
 	}
 	return errors.Join(
-		r.ownIf(ctx, cfg, o.DRA, deploy.DRA(o, r.Images)),
+		r.ownIf(ctx, cfg, o.DRA, deploy.DRA(o, r.Images, &cfg.Spec)),
 		r.ownIf(ctx, cfg, cfg.Spec.FeatureGates[deploy.GateMetrics], deploy.MetricsService(o)),
 	)
 }

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package plugin
+// Package traffic exports what PFs count of their VFs, and which container has which
+// device, read at each scrape. Names and labels are those of the SR-IOV network
+// metrics exporter, so that dashboards keep working:
+//
+//	sriov_vf_tx_bytes * on(pciAddr) group_left(pod, namespace) sriov_kubepoddevice
+package traffic
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -15,17 +21,15 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov/link"
 )
 
-// traffic exports what PFs count of their VFs, and which container has which
-// device, read at each scrape. Names and labels are those of the SR-IOV network
-// metrics exporter, so that dashboards keep working:
-//
-//	sriov_vf_tx_bytes * on(pciAddr) group_left(pod, namespace) sriov_kubepoddevice
-type traffic struct {
-	plugin *Plugin
+// Collector is a prometheus.Collector.
+type Collector struct {
+	Devices  func() []pool.Device // of the host
+	Captured bool                 // of another host, whose counters are not here
+	Holders  func(context.Context) ([]kubelet.Holder, error)
+	// Resource names what a container has; ours is false for hardware of others.
+	Resource func(kubelet.Holder) (name string, ours bool)
+	Log      *slog.Logger
 }
-
-// Traffic is the collector of the metrics of VFs.
-func (p *Plugin) Traffic() prometheus.Collector { return traffic{p} }
 
 // counters names the metrics and where their values are.
 var counters = []struct {
@@ -50,7 +54,7 @@ var podDevice = prometheus.NewDesc("sriov_kubepoddevice", "A device that a conta
 	[]string{"pciAddr", "dev_type", "pod", "namespace", "container"}, nil)
 
 // Describe names every metric.
-func (t traffic) Describe(out chan<- *prometheus.Desc) {
+func (t Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, c := range counters {
 		out <- c.desc
 	}
@@ -59,18 +63,18 @@ func (t traffic) Describe(out chan<- *prometheus.Desc) {
 
 // Collect reads the counters of each PF in one request, and asks kubelet once.
 // What cannot be read is left out of the scrape.
-func (t traffic) Collect(out chan<- prometheus.Metric) {
+func (t Collector) Collect(out chan<- prometheus.Metric) {
 	if err := t.collectVFs(out); err != nil {
-		t.plugin.log.Warn("VF counters", "err", err)
+		t.Log.Warn("VF counters", "err", err)
 	}
-	holders, err := kubelet.Holders(context.Background(), t.plugin.opts.PodResources, t.plugin.opts.Self)
+	holders, err := t.Holders(context.Background())
 	if err != nil && !errors.Is(err, kubelet.ErrNoPodResources) {
-		t.plugin.log.Warn("devices of pods", "err", err)
+		t.Log.Warn("devices of pods", "err", err)
 	}
 	type key struct{ device, resource, pod, namespace, container string }
 	seen := map[key]bool{} // one series twice would fail the whole scrape
 	for _, h := range holders {
-		as, ours := t.plugin.knows(h)
+		as, ours := t.Resource(h)
 		k := key{h.Device, as, h.Pod, h.Namespace, h.Container}
 		if ours && !seen[k] {
 			seen[k] = true
@@ -79,12 +83,12 @@ func (t traffic) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-func (t traffic) collectVFs(out chan<- prometheus.Metric) error {
+func (t Collector) collectVFs(out chan<- prometheus.Metric) error {
 	vfs := map[libsriov.Address][]*pool.Device{}
-	if t.plugin.opts.Captured {
+	if t.Captured {
 		return nil
 	}
-	devices := t.plugin.inventory.Devices()
+	devices := t.Devices()
 	for i := range devices {
 		if d := &devices[i]; d.PF != nil && d.ID == d.Address.String() && len(d.PFNames) > 0 {
 			vfs[*d.PF] = append(vfs[*d.PF], d)
@@ -128,26 +132,4 @@ func series(desc *prometheus.Desc, value float64, labels ...string) prometheus.M
 		labels[i] = strings.ToValidUTF8(labels[i], "\ufffd")
 	}
 	return prometheus.MustNewConstMetric(desc, prometheus.CounterValue, value, labels...)
-}
-
-// knows names the resource that a container has a device of: one of this plugin's or, of a
-// device that it has through a claim, the name of the claim's driver. ours is false for
-// hardware of another plugin.
-func (p *Plugin) knows(h kubelet.Holder) (resource string, ours bool) {
-	if h.Claim != "" {
-		for _, d := range p.inventory.Devices() {
-			if d.ID == h.Device {
-				return h.Driver, true
-			}
-		}
-		return "", false
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, e := range p.serving {
-		if e.Resource() == h.Resource {
-			return h.Resource.String(), true
-		}
-	}
-	return "", false
 }
