@@ -93,6 +93,8 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 		NodeState: client.ObjectKey{Namespace: *namespace, Name: *name}, PodResources: *socket,
 		Checkpoint: filepath.Join(*root, deploy.DeviceManagerDir, "kubelet_internal_checkpoint"),
 		Claims:     filepath.Join(*root, kubelet, "plugins", deploy.DRADriver),
+		// In the kubelet's directory itself, which is not mounted: it has every pod's volumes.
+		Prepared: filepath.Join(*root, "proc/1/root", kubelet, "dra_manager_state"),
 	}
 	if err := d.Setup(mgr); err != nil {
 		return err

@@ -82,6 +82,13 @@ func (c claims) read() (map[string]claimedVF, error) {
 	return out, nil
 }
 
+// kept reports whether there is a place of records: a driver of the same name that is not this
+// project's keeps none.
+func (c claims) kept() bool {
+	info, err := os.Stat(filepath.Join(c.dir, "claims"))
+	return c.dir != "" && err == nil && info.IsDir()
+}
+
 func readClaim(path string) (claimRecord, error) {
 	var r claimRecord
 	info, err := os.Stat(path)

@@ -51,6 +51,9 @@ type Daemon struct {
 	// Claims is where the DRA driver keeps its records; "" knows of no claims but the
 	// kubelet's.
 	Claims string
+	// Prepared is the kubelet's list of claims; "" knows of none but what records and that
+	// socket tell.
+	Prepared string
 
 	hardware hardware
 	failing  attempt // the last one
@@ -252,7 +255,7 @@ func unreported(state *v1.SriovNetworkNodeState, found []v1.InterfaceExt) map[st
 
 func (d *Daemon) kubelet(state *v1.SriovNetworkNodeState) kubelet {
 	groups := filepath.Join(d.Machine.Files.Root, "sys/fs/cgroup")
-	return kubelet{d.PodResources, unlisted{d.Checkpoint, groups}, answersIn(state), claims{d.Claims}}
+	return kubelet{d.PodResources, unlisted{d.Checkpoint, groups}, answersIn(state), claims{d.Claims}, prepared{d.Prepared}}
 }
 
 // holders asks who holds the VFs that the works would disturb, if there are any; for unclear

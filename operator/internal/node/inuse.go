@@ -41,6 +41,7 @@ type kubelet struct {
 	unlisted unlisted
 	pods     answers
 	claims   claims
+	prepared prepared
 }
 
 func (k kubelet) connect() (podresources.PodResourcesListerClient, func(), error) {
@@ -70,6 +71,7 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 			}
 		}
 	}
+	recorded := k.claims.kept()
 	records, err := k.claims.read() // first: what ends meanwhile is gone from both
 	if err != nil {
 		return nil, nil, err
@@ -109,6 +111,9 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 			}
 		}
 	}
+	if err := k.prepared.read(held, recorded); err != nil {
+		return nil, nil, err
+	}
 	begun, unclear, err := k.unlisted.read(held) // after: what was given before is in it, and a pod that ended is gone from the list
 	if err != nil {
 		return nil, nil, err
@@ -126,6 +131,15 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 // labels, so its colons and its dot are dashes there.
 var pciName = regexp.MustCompile(`(?:^|[^0-9a-f])([0-9a-f]{4,8})[-:]([0-9a-f]{2})[-:]([0-9a-f]{2})[-.]([0-7])(?:$|[^0-9a-f])`)
 
+// functionOf is the PCI address in a name.
+func functionOf(name string) (address string, ok bool) {
+	at := pciName.FindStringSubmatch(name)
+	if at == nil {
+		return "", false
+	}
+	return fmt.Sprintf("%s:%s:%s.%s", at[1], at[2], at[3], at[4]), true
+}
+
 // claimed adds the PCI functions of a claim that is prepared for a pod.
 func claimed(claim *podresources.DynamicResource, pod string, held map[string]string) error {
 	for _, device := range claim.GetClaimResources() {
@@ -135,8 +149,8 @@ func claimed(claim *podresources.DynamicResource, pod string, held map[string]st
 		}
 		known := false
 		for _, name := range names {
-			if at := pciName.FindStringSubmatch(name); at != nil {
-				held[fmt.Sprintf("%s:%s:%s.%s", at[1], at[2], at[3], at[4])] = pod
+			if address, ok := functionOf(name); ok {
+				held[address] = pod
 				known = true
 			}
 		}
