@@ -23,19 +23,32 @@ func TestKilledAnywhere(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the tracer knows the system calls of amd64")
 	}
-	e := newEnv(t, controlplane.Config{})
-	checkout, err := component.Checkout(t.Context())
-	require.NoError(t, err)
-	program := filepath.Join(t.TempDir(), "sriovdra.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "./cmd/sriovdra")
+	out := newEnv(t, controlplane.Config{}).ownTest("TestProcessKilledAnywhere", "-test.parallel=1")
+	require.Contains(t, out, "--- PASS: TestProcessKilledAnywhere/unprepare")
+}
+
+// TestRefused has the driver refuse claims beside this API server: what its own test wants to
+// find in their status is what this server lets it write there.
+func TestRefused(t *testing.T) {
+	out := newEnv(t, controlplane.Config{}).ownTest("TestRefusedClaims")
+	require.Contains(t, out, "--- PASS: TestRefusedClaims")
+}
+
+// ownTest runs one of the driver's own tests beside the API server.
+func (e *env) ownTest(name string, flags ...string) string {
+	e.Helper()
+	checkout, err := component.Checkout(e.Context())
+	require.NoError(e, err)
+	program := filepath.Join(e.TempDir(), "sriovdra.test")
+	build := exec.CommandContext(e.Context(), "go", "test", "-c", "-o", program, "./cmd/sriovdra")
 	build.Dir = filepath.Join(checkout, "device-plugin")
 	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	require.NoError(e, err, "%s", out)
 	e.kubectl("", "create", "namespace", "team")
 	e.kubectl(`{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}}`, "apply", "-f", "-")
-	test := exec.CommandContext(t.Context(), program, "-test.run=^TestProcessKilledAnywhere$", "-test.v", "-test.parallel=1")
+	test := exec.CommandContext(e.Context(), program, append(flags, "-test.run=^"+name+"$", "-test.v")...)
 	test.Env = append(os.Environ(), "SRIOVKIT_TEST_API="+e.Kubeconfig, "SRIOVKIT_TEST_API_DRIVER="+e.kubeconfig("node"))
 	out, err = test.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	require.Contains(t, string(out), "--- PASS: TestProcessKilledAnywhere/unprepare")
+	require.NoError(e, err, "%s", out)
+	return string(out)
 }

@@ -192,11 +192,7 @@ func TestProcessKilledAnywhere(t *testing.T) {
 			if w.fake == nil { // beside a real API server a few will do
 				stride = 5
 			}
-			node, err := w.api.CoreV1().Nodes().Get(t.Context(), "node", getNow)
-			require.NoError(t, err)
-			node.Labels = map[string]string{"sriovkit.io/resource-mode": "dra"}
-			_, err = w.api.CoreV1().Nodes().Update(t.Context(), node, updateNow)
-			require.NoError(t, err)
+			w.label("dra")
 			p := w.newTraced()
 			t.Cleanup(func() { require.NoError(t, p.kill()) })
 			w.awaitOffered(vfs(1)...)

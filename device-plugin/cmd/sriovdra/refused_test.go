@@ -55,7 +55,7 @@ func parameters(c *resourceapi.ResourceClaim, members string) {
 func TestRefusedClaims(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, 2)
-	w.mode("dra")
+	w.serve()
 	w.awaitOffered(vfs(2)...)
 	beside, err := w.run("beside")
 	require.NoError(t, err)
@@ -87,8 +87,9 @@ func TestRefusedClaims(t *testing.T) {
 		claim := newClaim("p", pool.DRAName(free))
 		good := claim.DeepCopy()
 		tc.change(claim)
-		claim = w.create(claim)
-		_, err := w.kube.Prepare(driverName, claim)
+		claim, err := w.store(claim)
+		require.NoError(t, err, name)
+		_, err = w.kube.Prepare(driverName, claim)
 		require.ErrorContains(t, err, "claim team/p: "+tc.want, name)
 		require.Less(t, len(err.Error()), 500, name)
 		require.Equal(t, before, w.leftovers(), name)
@@ -101,23 +102,54 @@ func TestRefusedClaims(t *testing.T) {
 		}
 		require.NoError(t, w.kube.Unprepare(driverName, claim), name)
 
-		// The status takes it back once it can be prepared.
-		now, err := w.api.ResourceV1().ResourceClaims("team").Get(t.Context(), "p", getNow)
-		require.NoError(t, err)
-		now.Status.Allocation, now.Status.ReservedFor = good.Status.Allocation, good.Status.ReservedFor
-		if now.Status.Allocation.Devices.Results[0].Device != claim.Status.Allocation.Devices.Results[0].Device {
-			now.Status.Devices = nil // the API server drops what is not allocated any more
-		}
-		_, err = w.api.ResourceV1().ResourceClaims("team").Update(t.Context(), now, updateNow)
-		require.NoError(t, err)
+		now := w.mended(claim, good)
 		_, err = w.kube.Prepare(driverName, now)
 		require.NoError(t, err, name)
-		require.Nil(t, w.ready(claim), name)
-		require.NoError(t, w.kube.Unprepare(driverName, claim), name)
+		require.Nil(t, w.ready(now), name)
+		require.NoError(t, w.kube.Unprepare(driverName, now), name)
 		require.NoError(t, w.api.ResourceV1().ResourceClaims("team").Delete(t.Context(), "p", deleteNow))
 	}
 	require.NoError(t, w.end(beside))
 	require.Empty(t, w.leftovers())
+}
+
+// mended is a claim that can be prepared: the one that could not, of which the status has to
+// take back why, or beside a real API server, where an allocation stays as it is, another.
+func (w *world) mended(refused, good *resourceapi.ResourceClaim) *resourceapi.ResourceClaim {
+	w.Helper()
+	claims := w.api.ResourceV1().ResourceClaims("team")
+	if w.fake == nil {
+		require.NoError(w, claims.Delete(w.Context(), refused.Name, deleteNow))
+		now, err := w.store(good)
+		require.NoError(w, err)
+		return now
+	}
+	now, err := claims.Get(w.Context(), refused.Name, getNow)
+	require.NoError(w, err)
+	now.Status.Allocation, now.Status.ReservedFor = good.Status.Allocation, good.Status.ReservedFor
+	if now.Status.Allocation.Devices.Results[0].Device != refused.Status.Allocation.Devices.Results[0].Device {
+		now.Status.Devices = nil // the API server drops what is not allocated any more
+	}
+	now, err = claims.Update(w.Context(), now, updateNow)
+	require.NoError(w, err)
+	return now
+}
+
+// serve has the node in mode dra, with a driver that is a process beside a real API server.
+func (w *world) serve() {
+	w.Helper()
+	if w.fake != nil {
+		w.mode("dra")
+		return
+	}
+	w.label("dra")
+	cmd, _ := w.command()
+	require.NoError(w, cmd.Start())
+	w.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		require.NoError(w, cmd.Wait())
+	})
+	w.kube.AwaitDriver(driverName, true)
 }
 
 // A claim that was made again under its name while the one before it still has a pod here:

@@ -55,6 +55,7 @@ type world struct {
 	config    string
 	hands     hands
 
+	metrics      string // address; none if empty
 	orphansEvery time.Duration
 	looks        atomic.Int64 // of the driver at kubelet's pods
 	instances    atomic.Int64 // that were started
@@ -129,6 +130,7 @@ func (w *world) args() (args []string, healthSocket string) {
 		"-node-name", "node", "-config-file", w.config, "-resource-prefix", "example.com", "-sysfs-root", filepath.Join(w.dir, "tree"), "-captured",
 		"-kubelet-dir", w.root, "-cdi-dir", filepath.Join(w.dir, "cdi"), "-device-info-dir", filepath.Join(w.dir, "devinfo"),
 		"-attachments-dir", filepath.Join(w.dir, "attachments"), "-pod-uid", string(uuid.NewUUID()), "-health-socket", health,
+		"-metrics-address", w.metrics,
 	}, health
 }
 
@@ -169,12 +171,7 @@ func (w *world) newPlugin() *program {
 // mode labels the node, and does what the DaemonSets do then.
 func (w *world) mode(label string) {
 	w.Helper()
-	nodes := w.api.CoreV1().Nodes()
-	node, err := nodes.Get(context.Background(), "node", metav1.GetOptions{})
-	require.NoError(w, err)
-	node.Labels = map[string]string{"sriovkit.io/resource-mode": label}
-	_, err = nodes.Update(context.Background(), node, metav1.UpdateOptions{})
-	require.NoError(w, err)
+	w.label(label)
 	wants := func(p **program, begin func() *program, wanted bool) {
 		switch {
 		case wanted && *p == nil:
@@ -238,6 +235,17 @@ func (w *world) leave() {
 	w.mode("dra-rest")
 	w.await(func() bool { return len(w.claims()) == 0 }, func() string { return fmt.Sprint("claims left: ", len(w.claims())) })
 	w.mode("")
+}
+
+// label labels the node.
+func (w *world) label(mode string) {
+	w.Helper()
+	nodes := w.api.CoreV1().Nodes()
+	node, err := nodes.Get(context.Background(), "node", getNow)
+	require.NoError(w, err)
+	node.Labels = map[string]string{"sriovkit.io/resource-mode": mode}
+	_, err = nodes.Update(context.Background(), node, updateNow)
+	require.NoError(w, err)
 }
 
 func (w *world) claims() []resourceapi.ResourceClaim {
