@@ -57,41 +57,6 @@ spec:
 `, name)
 }
 
-// looking may look at devices that others have; its claim does, at all of a class. The claims of
-// pairs take what there is of two numbers of VFs, for an init container.
-const looking = `
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: looking, labels: {resource.kubernetes.io/admin-access: "true"}}
----
-apiVersion: resource.k8s.io/v1
-kind: ResourceClaimTemplate
-metadata: {name: look, namespace: looking}
-spec: {spec: {devices: {requests: [{name: vf, exactly: {deviceClassName: claimed.acme.org, allocationMode: All, adminAccess: true}}]}}}
----
-apiVersion: resource.k8s.io/v1
-kind: ResourceClaimTemplate
-metadata: {name: pair}
-spec:
-  spec:
-    devices:
-      requests:
-      - name: vf
-        firstAvailable:
-        - {name: three, deviceClassName: claimed.acme.org, count: 3}
-        - {name: two, deviceClassName: claimed.acme.org, count: 2}
-      constraints: [{requests: [vf], matchAttribute: resource.kubernetes.io/pcieRoot}]
-`
-
-// initPod is claimPod with a claim that an init container alone has, and says what it got.
-func initPod(name, template, networks, variable string) string {
-	const list = "containers: ["
-	before, after, _ := strings.Cut(claimPod(name, template, networks, "app"), list)
-	return before + fmt.Sprintf("initContainers: [{name: first, image: %s, command: [sh, -c, 'echo $%s'], resources: {claims: [{name: nic}]}}]\n  ", cluster.BusyboxImage, variable) +
-		list + strings.Replace(after, ", resources: {claims: [{name: nic}]}", "", 1)
-}
-
 // claimPod is a pod of node1 whose containers share one claim.
 func claimPod(name, template, networks string, containers ...string) string {
 	var list []string
@@ -112,43 +77,55 @@ spec:
 `, name, networks, template, strings.Join(list, ", "))
 }
 
-// TestClusterDRA installs the DRA driver with its own manifests beside the operator's
-// device plugin, each for VFs of their own, and gives pods VFs by claims: explicit ones,
-// and the extended resource of a pod that knows nothing of claims, by either name. A cable is
-// pulled. A VF for user space gets its nodes. Two containers share a claim, and an
-// administrator's looks at what they have. An init container has two VFs, its pod networks
-// of them.
-func TestClusterDRA(t *testing.T) {
-	e := newEnv(t)
+// spare runs a shell command in the sysfs directory of node1's third port.
+func (e *env) spare(script string) string {
+	e.Helper()
+	return e.node("cd /sys/bus/pci/devices/0000:03:00.0\n" + script)
+}
+
+// installDRA installs the DRA driver with its own manifests on node1 beside the operator's device
+// plugin, for three VFs of the third port, the last of which is for user space; with more
+// objects, which go with their claims.
+func (e *env) installDRA(more string) (vfs []string) {
+	e.Helper()
 	checkout, err := component.Checkout(e.ctx)
-	require.NoError(t, err)
+	require.NoError(e, err)
 	dir := filepath.Join(checkout, "device-plugin/deploy/dra")
 	manifest, err := os.ReadFile(filepath.Join(dir, "daemonset.yaml"))
-	require.NoError(t, err)
+	require.NoError(e, err)
 	_, daemonSet, found := strings.Cut(string(manifest), "\n---\n")
-	require.True(t, found, "a ConfigMap, then the rest")
+	require.True(e, found, "a ConfigMap, then the rest")
 	rights := []string{"-f", filepath.Join(dir, "rbac.yaml"), "-f", filepath.Join(dir, "admission.yaml")}
 	e.kubectl(append([]string{"apply"}, rights...)...)
-	objects := draConfig + draClass("claimed") + draClass("bound") + looking + "---\n" + daemonSet
+	objects := draConfig + draClass("claimed") + draClass("bound") + more + "---\n" + daemonSet
 	e.apply(objects)
-	pf := func(script string) string { return e.node("cd /sys/bus/pci/devices/0000:03:00.0\n" + script) }
 	slices := func() string {
 		return e.get("resourceslices", "--field-selector=spec.nodeName=node1", "-o", "jsonpath={.items[*].spec.devices[*].name}")
 	}
 	e.Cleanup(func() {
 		e.kubectl("label", "node", "node1", "sriovkit.io/resource-mode-")
 		e.kubectl("delete", "--ignore-not-found", "deviceclass/claimed.acme.org", "deviceclass/bound.acme.org", "resourceclaimtemplate/claimed",
-			"resourceclaimtemplate/bound", "resourceclaimtemplate/pair", "net-attach-def/claimed", "net-attach-def/bound", "namespace/looking")
+			"resourceclaimtemplate/bound", "net-attach-def/claimed", "net-attach-def/bound")
 		e.kubectl("delete", "--ignore-not-found", "-n", "kube-system", "daemonset/sriovdra", "configmap/sriovdra")
 		e.kubectl(append([]string{"delete", "--ignore-not-found"}, rights...)...)
-		pf("echo 0 >sriov_numvfs")
+		e.spare("echo 0 >sriov_numvfs")
 		e.until("kubelet takes the slices of a driver that is gone away", func() bool { return slices() == "" })
 	})
-	pf("ip link set $(ls net) up; echo 3 >sriov_numvfs")
-	vfs := strings.Fields(pf("for i in 0 1 2; do basename $(readlink virtfn$i); done"))
-	pf("echo vfio-pci >virtfn2/driver_override; echo " + vfs[2] + " >virtfn2/driver/unbind; echo " + vfs[2] + " >/sys/bus/pci/drivers_probe")
+	e.spare("ip link set $(ls net) up; echo 3 >sriov_numvfs")
+	vfs = strings.Fields(e.spare("for i in 0 1 2; do basename $(readlink virtfn$i); done"))
+	e.spare("echo vfio-pci >virtfn2/driver_override; echo " + vfs[2] + " >virtfn2/driver/unbind; echo " + vfs[2] + " >/sys/bus/pci/drivers_probe")
 	e.kubectl("label", "node", "node1", "sriovkit.io/resource-mode=dra")
 	e.until("three devices are published", func() bool { return len(strings.Fields(slices())) == 3 })
+	return vfs
+}
+
+// TestClusterDRA installs the DRA driver with its own manifests beside the operator's
+// device plugin, each for VFs of their own, and gives pods VFs by claims: explicit ones,
+// and the extended resource of a pod that knows nothing of claims. A cable is pulled. A
+// VF for user space gets its nodes. Two containers share a claim.
+func TestClusterDRA(t *testing.T) {
+	e := newEnv(t)
+	vfs := e.installDRA("")
 
 	// A claim, two containers of which share it; and an extended resource.
 	e.apply(claimPod("claims", "claimed", "claimed", "one", "two"))
@@ -162,7 +139,7 @@ func TestClusterDRA(t *testing.T) {
 	for name, device := range map[string]string{"claims": vf, "extended": other} {
 		assert.Contains(t, e.exec(name, "readlink", "/sys/class/net/net1/device"), device)
 	}
-	assert.Equal(t, 2, strings.Count(pf("ip link show dev $(ls net)"), "vlan 100"))
+	assert.Equal(t, 2, strings.Count(e.spare("ip link show dev $(ls net)"), "vlan 100"))
 	assert.Contains(t, e.exec("claims", "ping", "-c2", "-W5", e.address("extended")), " 0% packet loss")
 	assert.Contains(t, e.exec("claims", "cat",
 		"/var/run/kubernetes.io/dra-device-attributes/resourceclaimtemplates/nic/vf/sriovnetwork.k8snetworkplumbingwg.io-metadata.json"), vf)
@@ -172,26 +149,11 @@ func TestClusterDRA(t *testing.T) {
 		return strings.Contains(status, "net1") && strings.Contains(status, e.address("claims"))
 	})
 
-	// An administrator looks at both, and moves neither.
-	look := func(args ...string) string { return e.kubectl(append(args, "-n", "looking")...) }
-	_, err = e.Kubectl(e.ctx, strings.NewReader(claimPod("look", "look", "", "app")), "apply", "-n", "looking", "-f", "-")
-	require.NoError(t, err)
-	look("wait", "--for=condition=Ready", "--timeout="+patience.String(), "pod/look")
-	metadata := look("exec", "look", "--", "cat",
-		"/var/run/kubernetes.io/dra-device-attributes/resourceclaimtemplates/nic/vf/sriovnetwork.k8snetworkplumbingwg.io-metadata.json")
-	for _, name := range vfs[:2] {
-		assert.Contains(t, metadata, name)
-	}
-	assert.NotContains(t, look("exec", "look", "--", "env"), "PCIDEVICE")
-	assert.NotContains(t, look("exec", "look", "--", "ls", "/sys/class/net"), "net1")
-	look("delete", "pod", "look")
-	assert.Contains(t, e.exec("claims", "ping", "-c2", "-W5", e.address("extended")), " 0% packet loss")
-
 	// A VF for user space, bound by an administrator.
 	e.apply(claimPod("user", "bound", "bound", "app"))
 	e.kubectl("wait", "--for=condition=Ready", "--timeout="+patience.String(), "pod/user")
 	e.exec("user", "test", "-c", "/dev/vfio/vfio")
-	e.exec("user", "test", "-c", "/dev/vfio/"+pf("basename $(readlink virtfn2/iommu_group)"))
+	e.exec("user", "test", "-c", "/dev/vfio/"+e.spare("basename $(readlink virtfn2/iommu_group)"))
 
 	// Without a link nobody new gets a VF of a pool that cares.
 	e.kubectl("delete", "pod", "extended")
@@ -201,26 +163,15 @@ func TestClusterDRA(t *testing.T) {
 		return strings.Count(e.get("resourceslices", "--field-selector=spec.nodeName=node1", "-o", "jsonpath={.items[*].spec.devices[*].taints[*].key}"), "sriovkit.io/no-carrier")
 	}
 	e.until("both have the taint", func() bool { return taints() == 2 })
-	e.apply(pod{name: "waiting", networks: "claimed", resource: "deviceclass.resource.kubernetes.io/claimed.acme.org"}.manifest())
+	e.apply(pod{name: "waiting", networks: "claimed", resource: "acme.org/claimed"}.manifest())
 	e.Cleanup(func() { e.kubectl("delete", "--ignore-not-found", "pod", "waiting") })
 	e.until("the pod is not scheduled", func() bool {
 		return strings.Contains(e.get("pod", "waiting", "-o", "jsonpath={.status.conditions[*].reason}"), "Unschedulable")
 	})
 	require.NoError(t, e.Nodes[0].SetLink(2, true))
 	e.kubectl("wait", "--for=condition=Ready", "--timeout="+patience.String(), "pod/waiting")
-	assert.Contains(t, e.exec("waiting", "readlink", "/sys/class/net/net1/device"), e.device("waiting", "acme.org/claimed"))
-	e.kubectl("delete", "pod", "waiting", "claims", "user")
 
-	// Two VFs of a request, since there are not three, for an init container.
-	e.apply(initPod("pair", "pair", "claimed, claimed", "PCIDEVICE_ACME_ORG_CLAIMED"))
-	e.Cleanup(func() { e.kubectl("delete", "--ignore-not-found", "pod", "pair") })
-	e.kubectl("wait", "--for=condition=Ready", "--timeout="+patience.String(), "pod/pair")
-	both := strings.Split(e.kubectl("logs", "pair", "-c", "first"), ",")
-	assert.ElementsMatch(t, vfs[:2], both)
-	for i, name := range both {
-		assert.Contains(t, e.exec("pair", "readlink", fmt.Sprintf("/sys/class/net/net%d/device", i+1)), name)
-	}
-	e.kubectl("delete", "pod", "pair")
+	e.kubectl("delete", "pod", "waiting", "claims", "user")
 	e.until("nothing is left of the claims", func() bool {
 		return e.node(`ls /var/lib/kubelet/plugins/sriovnetwork.k8snetworkplumbingwg.io/claims /var/run/cdi 2>/dev/null | grep -E '^[0-9a-f]{8}-.*json|_claim_|_metadata_' || true
 			ls /var/run/k8s.cni.cncf.io/devinfo/dp | grep acme.org || true`) == ""

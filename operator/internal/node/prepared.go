@@ -84,12 +84,15 @@ func (p prepared) claims() ([]preparedClaim, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	var file struct{ Data string } // JSON in JSON
+	var file struct{ Data *string } // JSON in JSON
 	if err := json.Unmarshal(text, &file); err != nil {
 		return nil, err
 	}
+	if file.Data == nil {
+		return nil, nil // of Kubernetes before 1.32, which knows none of today's claims
+	}
 	var list struct{ ClaimInfoStateList []preparedClaim }
-	if err := json.Unmarshal([]byte(file.Data), &list); err != nil {
+	if err := json.Unmarshal([]byte(*file.Data), &list); err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	return list.ClaimInfoStateList, nil

@@ -68,7 +68,7 @@ func TestClaimOfAnInitContainerIsInUse(t *testing.T) {
 }
 
 func TestUnreadablePreparedClaimsTouchNothing(t *testing.T) {
-	for name, text := range map[string]string{"damaged": "{", "other format": `{"claims": []}`, "cut": `{"Data":"{\"ClaimInfo","Checksum":1}`} {
+	for name, text := range map[string]string{"damaged": "{", "empty": "", "other format": `{"Data": {}}`, "cut": `{"Data":"{\"ClaimInfo","Checksum":1}`} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
 			s.spoilPrepared(text)
