@@ -45,16 +45,16 @@ type NodeConfig struct {
 	IPAMPaths []string `json:"ipamPaths"`
 }
 
-const (
-	defaultLogDirectory     = "/var/log/sriov-cni"
-	defaultKubeletDirectory = "/var/lib/kubelet"
-)
+// DefaultLogDirectory is where logs are written unless the node's file says otherwise.
+const DefaultLogDirectory = "/var/log/sriov-cni"
+
+const defaultKubeletDirectory = "/var/lib/kubelet"
 
 // ReadNodeConfig reads the administrator's file below root. With an error the defaults are
 // returned, which are good for taking a VF back, but not for giving one: kubelet's records
 // may be elsewhere.
 func ReadNodeConfig(root string) (NodeConfig, error) {
-	defaults := NodeConfig{LogDirectory: defaultLogDirectory, KubeletDirectory: defaultKubeletDirectory}
+	defaults := NodeConfig{LogDirectory: DefaultLogDirectory, KubeletDirectory: defaultKubeletDirectory}
 	b, err := file.Read(filepath.Join(root, NodeConfigPath))
 	if errors.Is(err, fs.ErrNotExist) {
 		return defaults, nil

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/sriovkit/sriovkit/sriov-cni/cnierr"
 	"github.com/sriovkit/sriovkit/sriov-cni/request"
+	"github.com/sriovkit/sriovkit/sriov-cni/vf"
 )
 
 // checked is what check reads: what kubectl prints of NetworkAttachmentDefinitions, one or a
@@ -29,7 +31,7 @@ type checked struct {
 var errDiffers = errors.New("some configurations would be refused")
 
 // check says of every configuration of this plugin what ADD would refuse, which the SR-IOV
-// CNI plugin may have taken, and which keys nobody reads.
+// CNI plugin may have taken, which log is not written, and which keys nobody reads.
 func check(paths []string, stdin io.Reader, stdout io.Writer) error {
 	if len(paths) == 0 {
 		paths = []string{"-"}
@@ -128,6 +130,9 @@ func (c *checker) plugin(where string, text []byte) {
 	}
 	if err != nil {
 		c.refuse(where, err)
+	}
+	if log := r.Conf.LogFile; err == nil && filepath.IsAbs(log) && !strings.HasPrefix(filepath.Clean(log), vf.DefaultLogDirectory+"/") {
+		fmt.Fprintf(c.out, "%s: its log is not written: logFile %.200q is outside of %s (or of logDirectory in the node's /etc/cni/sriov.json)\n", where, log, vf.DefaultLogDirectory)
 	}
 	for _, key := range r.Unknown {
 		fmt.Fprintf(c.out, "%s: nobody reads the key %q\n", where, key)
