@@ -19,8 +19,8 @@ import (
 var foreign = strings.Fields(`
 	apiserver_admission_webhook_fail_open_count FailedPrepareDynamicResources
 	CAP_SYS_RAWIO IPC_LOCK HugePages hugepage dpdk-testpmd testpmd perftest
-	MachineConfig kernelArguments worker-iommu extraKernelArgs baseline sriovdp-config
-	VirtualMachine runStrategy macAddress masquerade vm-net
+	MachineConfig kernelArguments worker-iommu extraKernelArgs baseline
+	AlreadyExists VirtualMachine runStrategy macAddress masquerade vm-net
 	quay brancz kube-rbac-proxy secure-listen-address tokenreviews subjectaccessreviews
 	PCIDEVICE_OPENSHIFT_IO_DPDK SriovResourcePolicy bonded roce roce-exclusive
 	umadN uverbsN virtioN

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/nad"
 )
 
 // What the API server refuses by the schemas alone, with no webhook.
@@ -161,9 +162,28 @@ func TestExamplesOfPages(t *testing.T) {
 				}
 				out, err := c.plane.Kubectl(t.Context(), strings.NewReader(doc), "apply", "--dry-run=server", "--validate=strict", "-f", "-")
 				require.NoError(t, err, "%s: %s\n%s", page, doc, out)
+				require.NoError(t, renders(head.Kind, doc), "%s: %s", page, doc)
 			}
 		}
 	}
+}
+
+// renders is why a network does not become a configuration for its plugin; nil for other kinds.
+func renders(kind, doc string) error {
+	var err error
+	switch kind {
+	case "SriovNetwork":
+		var n v1.SriovNetwork
+		if err = yaml.Unmarshal([]byte(doc), &n); err == nil {
+			_, err = nad.Sriov(n.Name, &n.Spec)
+		}
+	case "SriovIBNetwork":
+		var n v1.SriovIBNetwork
+		if err = yaml.Unmarshal([]byte(doc), &n); err == nil {
+			_, err = nad.IB(n.Name, &n.Spec)
+		}
+	}
+	return err
 }
 
 // A daemon's rights end at its own node, and there at the status and its own wish.
