@@ -32,7 +32,7 @@ type Holder struct {
 	Claim string
 }
 
-// Verdict tells what became of a device.
+// Verdict is the pool of a device, or why it is in none.
 type Verdict struct {
 	Device *Device
 	// Pools has one entry a pool: Taken for the one that has the device, and
@@ -123,24 +123,21 @@ func unhealthy(d *Device, p *config.Pool) string {
 // Overlaps lists, for pools that would have taken devices which a pool further
 // up has, how many: a warning, since it may be meant.
 func (a Assignment) Overlaps(pools []config.Pool) map[config.Resource]int {
-	n := map[config.Resource]int{}
-	for _, v := range a.Verdicts {
-		for j, c := range v.Pools {
-			if c == Earlier {
-				n[pools[j].Resource]++
-			}
-		}
-	}
-	return n
+	return a.count(pools, Earlier)
 }
 
 // IdlePFs lists, by resource, how many SR-IOV PFs without VFs a pool would have if it asked
 // for PFs.
 func (a Assignment) IdlePFs(pools []config.Pool) map[config.Resource]int {
+	return a.count(pools, IdlePF)
+}
+
+// count returns, by resource, how many devices one check kept out.
+func (a Assignment) count(pools []config.Pool, by Check) map[config.Resource]int {
 	n := map[config.Resource]int{}
 	for _, v := range a.Verdicts {
 		for j, c := range v.Pools {
-			if c == IdlePF {
+			if c == by {
 				n[pools[j].Resource]++
 			}
 		}

@@ -66,11 +66,7 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 	if err != nil {
 		return fmt.Errorf("open the host at %s: %w", *root, err)
 	}
-	cfg, err := restConfig(*kubeconfig, getenv)
-	if err != nil {
-		return err
-	}
-	scheme, err := newScheme()
+	cfg, scheme, err := clusterConfig(*kubeconfig, getenv)
 	if err != nil {
 		return err
 	}
@@ -103,8 +99,7 @@ func runDaemon(ctx context.Context, args []string, stderr io.Writer, getenv func
 }
 
 // restConfig finds the cluster: by the file given, by those of $KUBECONFIG, or as a pod in
-// it. It has no rate limit of the client's own: the API server's priority and fairness
-// knows better.
+// it. The client limits no rate of its own: the API server does, by priority and fairness.
 func restConfig(kubeconfig string, getenv func(string) string) (cfg *rest.Config, err error) {
 	files := filepath.SplitList(getenv(clientcmd.RecommendedConfigPathEnvVar))
 	switch {

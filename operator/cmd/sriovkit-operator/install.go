@@ -19,8 +19,8 @@ import (
 // searchDirs are where images of CNI plugins keep them.
 var searchDirs = []string{"/", "/usr/bin", "/usr/local/bin", "/bin", "/opt/cni/bin"}
 
-// runInstall copies programs so that whoever runs one meanwhile gets the old or the
-// new one whole. One that is there already is left alone.
+// runInstall copies programs. Each is replaced by rename, so that a runtime that starts it
+// meanwhile gets the old one or the new one, whole. One that is equal already is left alone.
 func runInstall(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("install", flag.ContinueOnError)
 	flags.SetOutput(stderr)

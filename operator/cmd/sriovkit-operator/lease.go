@@ -28,7 +28,7 @@ type lease struct {
 // flags adds the flags of a lease, under the names that Kubernetes' own components use. The
 // defaults outlast an API server that does not answer for 20 s, where Kubernetes' own (15 s,
 // 10 s, 2 s) have the operator start again after 10, and read everything anew from an API
-// server that is too busy already. In return a replica that ends without a word is replaced
+// server that is too busy already. In return a replica that crashes is replaced
 // after 45 s instead of 15; nothing on the nodes depends on that.
 func (l *lease) flags(flags *flag.FlagSet) {
 	flags.BoolVar(&l.elect, "leader-elect", true, "work only while holding the lease, so that replicas can stand by")
@@ -61,8 +61,8 @@ func (l *lease) use(opts *ctrl.Options, namespace string) {
 	opts.LeaderElectionReleaseOnCancel = true
 }
 
-// work runs the manager until ctx ends or the lease is lost. Who has lost it must not go on:
-// another replica counts the nodes being drained anew, and works by that.
+// work runs the manager until ctx ends or the lease is lost. After that this replica must not
+// act: another one counts the nodes being drained, and allows more by that count.
 func (l *lease) work(ctx context.Context, mgr ctrl.Manager) error {
 	err := mgr.Start(ctx)
 	if err != nil && err.Error() == errLostText {

@@ -49,11 +49,7 @@ func runLeave(ctx context.Context, args []string, stdout, stderr io.Writer, gete
 	if *namespace == "" {
 		return errors.New("NAMESPACE is not set: the operator's own namespace")
 	}
-	config, err := restConfig(*kubeconfig, getenv)
-	if err != nil {
-		return err
-	}
-	scheme, err := newScheme()
+	config, scheme, err := clusterConfig(*kubeconfig, getenv)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -86,6 +87,18 @@ func logTo(w io.Writer, level int) {
 	klog.SetLogger(log)
 }
 
+// clusterConfig returns what a client of the cluster is made of: how to reach it, see restConfig,
+// and the kinds that it knows.
+func clusterConfig(kubeconfig string, getenv func(string) string) (*rest.Config, *runtime.Scheme, error) {
+	cfg, err := restConfig(kubeconfig, getenv)
+	if err != nil {
+		return nil, nil, err
+	}
+	scheme, err := newScheme()
+	return cfg, scheme, err
+}
+
+// newScheme has the kinds of Kubernetes, of the operator, and NetworkAttachmentDefinition.
 func newScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	return s, errors.Join(clientgoscheme.AddToScheme(s), v1.AddToScheme(s), nad.AddToScheme(s))

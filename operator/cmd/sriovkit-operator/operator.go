@@ -123,11 +123,7 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	}
 	logTo(stderr, *level)
 	tune(getenv)
-	cfg, err := restConfig(*kubeconfig, getenv)
-	if err != nil {
-		return err
-	}
-	scheme, err := newScheme()
+	cfg, scheme, err := clusterConfig(*kubeconfig, getenv)
 	if err != nil {
 		return err
 	}

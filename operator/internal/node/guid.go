@@ -58,16 +58,10 @@ func (m *Machine) setGUID(ctx context.Context, pf, vf libsriov.Address, s plan.S
 	if err != nil {
 		return err
 	}
-	c, err := link.Open(nil)
+	err = withNetdev(pf, func(c *link.Conn, l link.Link) error {
+		return c.SetVF(l.Index, s.VF, vfstate.State{NodeGUID: &guid, PortGUID: &guid})
+	})
 	if err != nil {
-		return err
-	}
-	defer c.Close()
-	l, err := c.ByParent(pf)
-	if err != nil {
-		return fmt.Errorf("netdev of %s: %w", pf, err)
-	}
-	if err := c.SetVF(l.Index, s.VF, vfstate.State{NodeGUID: &guid, PortGUID: &guid}); err != nil {
 		return err // names attribute, value and VF
 	}
 	driver, err := m.Host.Driver(vf)

@@ -55,8 +55,8 @@ type planner struct {
 // ownWrites has, by node, the resource version of an object that was written last.
 type ownWrites struct{ sync.Map }
 
-// changed reports whether an event tells of somebody else's change, or of an own one that
-// a later plan was made without.
+// changed reports whether an event has to be acted on: it is of another's change, or of an own
+// write that a plan made since did not see.
 func (w *ownWrites) changed(obj client.Object) bool {
 	version, ok := w.Load(obj.GetName())
 	return !ok || version != obj.GetResourceVersion()
@@ -217,7 +217,7 @@ func (r *planner) plan(ctx context.Context, cfg *v1.SriovOperatorConfig, node *m
 		return 0, err
 	}
 	r.Board.Set(node.Name, state, result.Verdicts, "")
-	return mode.again, r.conditions(ctx, state, object(state, result.Verdicts), modeCondition(state, mode))
+	return mode.again, r.conditions(ctx, state, reportConflicts(state, result.Verdicts), modeCondition(state, mode))
 }
 
 // objectLimit of what is sent, bytes. etcd takes 1.5 MiB, with what the cache leaves out:
@@ -302,8 +302,9 @@ func (r *planner) patch(ctx context.Context, old, state *v1.SriovNetworkNodeStat
 	return nil
 }
 
-// object tells the node state which policies cannot be honoured on it; nil is no news.
-func object(state *v1.SriovNetworkNodeState, verdicts []plan.Verdict) *metav1.Condition {
+// reportConflicts returns the condition of a node state that names the policies which cannot be
+// honoured on it; nil if there are none and it has named none so far.
+func reportConflicts(state *v1.SriovNetworkNodeState, verdicts []plan.Verdict) *metav1.Condition {
 	faults := ""
 	for _, v := range verdicts {
 		if v.Reason == v1.ReasonInvalid || v.Reason == v1.ReasonConflict {
