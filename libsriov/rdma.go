@@ -28,8 +28,8 @@ var rdmaClasses = []struct {
 // once it was read.
 type RDMATable map[string][]RDMANode // by RDMA device, ordered by kind and number
 
-// RDMATable lists the character devices of all RDMA devices, with one read a character
-// device: whoever asks for many RDMA devices asks the table.
+// RDMATable lists the character devices of all RDMA devices, with one read for each character
+// device. It is for callers that need the nodes of many RDMA devices.
 func (h *Host) RDMATable() (RDMATable, error) {
 	table := RDMATable{}
 	for _, c := range rdmaClasses {

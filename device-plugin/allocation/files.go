@@ -19,8 +19,8 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 }
 
 // WriteFile writes a file so that a reader sees the old contents or the new, whole. It is
-// not synced to a disk: what it is for lives below /run, or can be made again, and a
-// container waits for it. The name of an unfinished file begins with ".tmp-".
+// not synced to disk, because a container waits for it, and all that is written this way is
+// below /run or can be made again. The name of an unfinished file begins with ".tmp-".
 func WriteFile(path string, data []byte, mode fs.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), temporary+filepath.Base(path)+"-")
 	if err != nil {

@@ -52,8 +52,8 @@ type Host struct {
 // RDMACache is the last table of RDMA nodes that was read.
 type RDMACache = atomic.Pointer[libsriov.RDMATable]
 
-// lookup finds the nodes of devices, either as they are at this moment or, for many devices
-// at once, as one look at the host told.
+// lookup finds the character devices of devices: read now, or for many devices at once from
+// tables that were read together.
 type lookup struct {
 	Host
 	rdmaNodes   func(devices []string) ([]libsriov.RDMANode, error)

@@ -121,7 +121,8 @@ func Parse(data []byte, defaultPrefix string) (Config, error) {
 	return cfg, nil
 }
 
-// unique reports pools that get in each other's way.
+// unique reports pools of the same resource, and pools whose environment variables would have
+// the same name.
 func (d *decoder) unique(pools []Pool, at []node) {
 	byName, byEnv := map[Resource]bool{}, map[string]Resource{}
 	for i, p := range pools {

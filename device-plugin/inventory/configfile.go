@@ -45,8 +45,8 @@ func inFile(path string, err error) error {
 // settleTime lets a program that writes the file in several steps finish.
 const settleTime = 10 * time.Millisecond
 
-// rereadTime is how soon a file is read again that could not be read: whatever was in the
-// way (no file descriptors, a slow disk) goes away without an event.
+// rereadTime is when a file that could not be read is tried again: no event says that the
+// reason, such as a lack of file descriptors, is over.
 const rereadTime = time.Second
 
 // configFile watches a file for new contents, however they get there: written

@@ -31,9 +31,9 @@ const (
 	current                  // kubelet has just answered
 )
 
-// holders asks which devices pods have. Kubelet's pod-resources API knows. Where it is not
-// mounted, as in manifests of the SR-IOV network device plugin, the device manager's
-// checkpoint does, which also lists pods that have ended until the next one starts.
+// holders finds out which devices pods have: from kubelet's pod-resources API or, where that is
+// not mounted, as in manifests of the SR-IOV network device plugin, from the device manager's
+// checkpoint. The latter also lists pods that have ended, until the next one starts.
 type holders struct {
 	socket     string
 	checkpoint checkpoint
@@ -61,8 +61,8 @@ func newHolders(opts Options, log *slog.Logger) *holders {
 	}
 }
 
-// ask brings the ledger up to date. What is known so far stays if nobody answers: a device
-// is rather kept too long than offered twice.
+// ask brings the ledger up to date. Without an answer the ledger stays as it is: a device may
+// be kept too long, but is never offered twice.
 func (h *holders) ask(ctx context.Context, l *ledger) {
 	asked := time.Now()
 	h.doubtful = false
@@ -179,7 +179,7 @@ func (h *holders) unclaimed(ids []string) error {
 	return nil
 }
 
-// unknown notes that somebody did not answer.
+// unknown logs, once, that a source of holders did not answer or could not be read.
 func (h *holders) unknown(text string, err error) {
 	if h.known != never {
 		h.known = stale

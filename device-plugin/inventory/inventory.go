@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package inventory follows the hardware, the configuration file and what pods hold, and
-// hands out the resource pools that follow from them: which device is in which pool, and
-// why the others are not. Whoever gives devices to containers serves the pools: package
-// plugin to kubelet's device manager, a DRA driver to claims.
+// keeps the resource pools that follow from them: which device is in which pool, and why the
+// others are in none. Package plugin serves the pools to kubelet's device manager, package
+// dra/driver serves them to claims.
 //
-// One goroutine looks at the host and assigns devices; events only tell it to look again.
+// One goroutine looks at the host and assigns devices; events only make it look again.
 // What it cannot find out is not taken for "none": devices that cannot be read stay as they
-// were, and while it is not known what pods hold, nothing changes hands.
+// were, and while it is not known what pods hold, no device changes its pool.
 package inventory
 
 import (
@@ -39,13 +39,13 @@ type Options struct {
 
 	KubeletDir   string
 	PodResources string // socket
-	// Self is the pod of this process, as kubelet.Self tells: while kubelet does not list it,
-	// kubelet has just started, and it is not known what pods hold. "" believes any list.
+	// Self is the pod of this process, from kubelet.Self. A list of kubelet's without it is
+	// incomplete, because kubelet has just started, and is not used. With "" every list is.
 	Self string
-	// Claims lists, for pools that are served to resource claims, the devices that claims
-	// have: the driver's own records. What pods have through kubelet's device manager is
-	// then in use by somebody else. Nil serves kubelet's device manager, and it is the other
-	// way round.
+	// Claims lists the devices that resource claims have, from the driver's own records. It is
+	// set where the pools are served to claims; devices that pods have through kubelet's device
+	// manager are then in use elsewhere. It is nil where the pools are served to the device
+	// manager; devices that claims have are in use elsewhere then.
 	Claims func() (map[string]pool.Holder, error)
 	// Driver is the name of the DRA driver whose claims Claims lists.
 	Driver string
@@ -87,9 +87,9 @@ type Pool struct {
 	Members []pool.Member
 }
 
-// Serve makes the pools of a state the ones that are offered. Calls come from one
-// goroutine, one after the other; again asks for another look soon. What a pool has lost is
-// refused by [Inventory.Give] from before the call on.
+// Serve offers the pools of a state in the place of those before. Calls come from one
+// goroutine, one after the other. It returns true to have the host looked at again soon.
+// Devices that a pool has lost are refused by [Inventory.Give] before Serve is called.
 type Serve func(ctx context.Context, s State) (again bool)
 
 // Inventory follows a host.
@@ -187,10 +187,10 @@ func (inv *Inventory) Devices() []pool.Device {
 	return nil
 }
 
-// Give notes that a container is being given devices as those of a resource. It is the
-// first step of giving: it fails, with ErrNotOffered, if a pool has lost one of the devices,
-// and from then on no other pool gets them before kubelet says that nobody has them. undo
-// takes it back if a later step fails.
+// Give reserves devices of a resource for a container; it is the first step of giving them
+// out. It fails with ErrNotOffered if the resource's pool has lost one of them. From then on no
+// other pool gets them until kubelet says that no pod has them. The caller calls undo if a
+// later step fails.
 func (inv *Inventory) Give(r config.Resource, ids []string) (undo func(), err error) {
 	if err := inv.holders.unclaimed(ids); err != nil {
 		return nil, err

@@ -16,9 +16,8 @@ import (
 // ErrNotOffered: a device is not, or no longer, offered as the resource that was asked for.
 var ErrNotOffered = errors.New("not offered as this resource")
 
-// ledger is the one place that says who may give a device out and who has it. A device is
-// given and changes its pool under one lock, so that it never does both: whoever comes
-// first decides.
+// ledger has, for each device, the pool that may give it out and the pod that has it. A device
+// is given out and changes its pool under one lock, so only one of the two can happen.
 type ledger struct {
 	mu      sync.Mutex
 	offers  map[string]pool.Offer  // of the assignment in force
@@ -113,9 +112,9 @@ func (l *ledger) commit(offers map[string]pool.Offer, version int) bool {
 	return true
 }
 
-// heard takes an answer to a question that was asked at a time. What was given before and is
-// listed as given, kubelet knows from now on. What was given well before and is not listed is
-// free.
+// heard takes kubelet's list of what pods have, which was requested at the time asked. A device
+// that was given out before and is listed is from now on in use until a list lacks it. One that
+// was given out well before and is not listed is free.
 func (l *ledger) heard(list map[string]pool.Holder, asked time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,14 +13,14 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/pool"
 )
 
-// Times until the next look for something that no event tells of.
+// How often to look for changes of which there is no event.
 const (
 	// unknownTime: kubelet did not answer, or the devices could not be listed.
 	unknownTime = time.Second
 	// releaseTime: something was left to do.
 	releaseTime = 10 * time.Second
-	// askTime: a pod that goes away tells nobody here, so kubelet is asked for it while one
-	// has a device that a pool waits for.
+	// askTime is how often kubelet is asked what pods have while a pool waits for a device that
+	// a pod has. Nothing announces that a pod has ended.
 	askTime = time.Second
 	// hurryTime is that for hurryFor after a sign that a pod goes: its network is gone before
 	// kubelet counts it out.
@@ -28,8 +28,8 @@ const (
 	hurryFor  = 3 * time.Second
 )
 
-// LettingGo is called when a pod may have let go of a device: what a pool waits for is asked
-// for at once.
+// LettingGo is to be called when a pod may have released a device. If a pool waits for one,
+// kubelet is asked at once.
 func (inv *Inventory) LettingGo() {
 	select {
 	case inv.signs <- struct{}{}:
@@ -116,8 +116,8 @@ func (inv *Inventory) soon() <-chan time.Time {
 	return nil
 }
 
-// doubtTime is how long after a look the next one is due that has kubelet write its checkpoint
-// anew. Kubelet does so at once, once it knows who asks; a pod that is in doubt may also stay.
+// doubtTime is the time from one look to the next that has kubelet write its checkpoint anew.
+// It grows, because a pod of which only the checkpoint tells may also be there to stay.
 func (inv *Inventory) doubtTime() time.Duration {
 	return min(max(hurryTime, time.Duration(inv.doubts-1)*unknownTime), releaseTime)
 }
@@ -245,9 +245,9 @@ func (inv *Inventory) assign(ctx context.Context, cause string) State {
 	}
 }
 
-// doubt tells whether something waits for what the device manager's checkpoint says next,
-// and counts how often it was told. Amid events it is told later: kubelet writes a file for
-// each list.
+// doubt reports whether something waits for the next version of the device manager's
+// checkpoint, and counts how often it reported so. While other events come it waits longer,
+// because kubelet writes a file each time.
 func (inv *Inventory) doubt(cause string) bool {
 	h := inv.holders
 	if h.only > inv.only {
@@ -310,8 +310,9 @@ func (inv *Inventory) freeze(held map[string]pool.Holder) {
 // namespace: a pod may wait for its volumes before it has a sandbox.
 const idleTime = 10 * time.Minute
 
-// looksFree judges a device that was given out where nobody can be asked. A driver that was
-// rebound since has let go of it; an interface in the host's namespace is not in a pod.
+// looksFree reports whether a device that was given out is free again, judged by the host alone,
+// where neither the pod-resources API nor the checkpoint can be read: another driver is bound
+// since, or its interface is in the host's namespace.
 func (inv *Inventory) looksFree(id, driver string, since time.Duration) bool {
 	if since < listedTime {
 		return false

@@ -22,8 +22,8 @@ type Pool struct {
 	// Again sends the devices though they are as before: kubelet then writes down anew what
 	// pods hold.
 	Again bool
-	// Allocate answers for one container; its error wraps
-	// allocation.ErrUnknownDevice where kubelet asks for something else. Nil knows no device.
+	// Allocate answers for one container. Its error wraps allocation.ErrUnknownDevice for a
+	// device that is not of the pool. With nil every device is unknown.
 	Allocate func(ids []string) (allocation.Answer, error)
 	// Prefer chooses size devices of available, among them those of must. Nil has no
 	// preference.

@@ -32,7 +32,7 @@ type registrar struct {
 	timer  *time.Timer // nil if no attempt is due by time
 }
 
-// identity tells one socket file from its successor, which may get the same
+// identity differs between a socket file and the next one of its name, which may get the same
 // inode number.
 type identity struct {
 	inode uint64

@@ -32,8 +32,8 @@ func (d Dirs) Socket() string { return filepath.Join(d.Plugins(), "kubelet.sock"
 // PodResources is the socket of kubelet's pod-resources API.
 func (d Dirs) PodResources() string { return filepath.Join(string(d), "pod-resources", "kubelet.sock") }
 
-// Watcher tells endpoints when something happened to a file they care about in
-// kubelet's directories, which come and go as kubelet restarts.
+// Watcher notifies endpoints of events of single files in kubelet's directories. The
+// directories may be removed and made again, as kubelet does when it restarts.
 type Watcher struct {
 	dirs   Dirs
 	notify *fsnotify.Watcher
@@ -108,7 +108,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// tell wakes those who care about a path; "" wakes all.
+// tell notifies those who wait for events of a path; with "" all.
 func (w *Watcher) tell(path string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -57,7 +57,7 @@ func (p *Plugin) apply(ctx context.Context, s inventory.State) (again bool) {
 	p.serving = serving
 	p.mu.Unlock()
 	again = p.specify(ctx, changes, s)
-	// Who has lost a device says so before who got it.
+	// Pools that lose devices send their lists first, so that kubelet never has a device in two.
 	slices.SortStableFunc(changes, func(a, b change) int {
 		switch {
 		case a.grows == b.grows:

@@ -31,9 +31,9 @@ func (p *Plugin) restoreInfo(changes []change, s inventory.State) error {
 	return errors.Join(errs...)
 }
 
-// pruneInfo removes the device-info files of devices that no pod holds: those of the pools,
-// of pools that were, and of earlier configurations as far as the prefix tells them. Nothing
-// is removed unless kubelet has just told who holds what.
+// pruneInfo removes the device-info files of devices that no pod holds: files of present and
+// former pools, and those of earlier configurations that can be recognized by their prefix.
+// It removes nothing unless the last question to kubelet, what pods hold, was answered.
 func (p *Plugin) pruneInfo(s inventory.State) error {
 	if !s.Asked {
 		return nil

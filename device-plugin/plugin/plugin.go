@@ -93,8 +93,8 @@ func (p *Plugin) Run(ctx context.Context) error {
 // Healthy is nil unless the plugin hangs, which only a restart can mend.
 func (p *Plugin) Healthy() error { return p.inventory.Healthy() }
 
-// Ready is nil if the configuration on disk is in force, kubelet watches every pool, and
-// containers can get what the pools promise.
+// Ready returns nil if the configuration on disk is in force, kubelet watches every pool, and
+// the files that containers need for the pools' devices could be written.
 func (p *Plugin) Ready() error {
 	if err := p.inventory.Ready(); err != nil {
 		return err

@@ -13,10 +13,10 @@ import (
 )
 
 // DefaultRoutes is a subscription to default routes, IPv4 and IPv6 in every table, that
-// come, go or change in one namespace. Two kinds are not told as such: those that the kernel
-// derives for itself, and IPv4 routes that vanish with their interface, which is an event
-// of [Links], or with the last address of it, which is why the loss of an IPv4 address is
-// told here as well.
+// come, go or change in one namespace. The kernel sends no event for a default route that it
+// derives for itself, nor for an IPv4 route that it removes with its interface or with the
+// interface's last address. For the former see the events of [Links]; for the latter the loss of
+// an IPv4 address is an event here, too.
 type DefaultRoutes struct {
 	*subscription
 }

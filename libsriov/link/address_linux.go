@@ -74,8 +74,8 @@ func (c *Conn) addresses(index int, scope func(uint8) bool) ([]netip.Prefix, err
 	return addresses, nil
 }
 
-// GlobalAddresses reads those addresses of an interface that reach beyond its
-// link (RT_SCOPE_UNIVERSE, RT_SCOPE_SITE): somebody talks to others with them.
+// GlobalAddresses reads those addresses of an interface that are valid beyond its link
+// (RT_SCOPE_UNIVERSE, RT_SCOPE_SITE), which is how an interface in use is recognized.
 func (c *Conn) GlobalAddresses(index int) ([]netip.Prefix, error) {
 	return c.addresses(index, func(scope uint8) bool { return scope <= unix.RT_SCOPE_SITE })
 }

@@ -122,7 +122,7 @@ func (s State) Restrict(to State) State {
 	return out
 }
 
-// With is s with the fields that are set in over in the place of its own.
+// With returns a copy of s in which the fields that are set in over replace those of s.
 func (s State) With(over State) State {
 	for _, a := range attributes {
 		if a.isSet(over) {

@@ -73,8 +73,8 @@ func Of(network, deviceID, ifname string, result json.RawMessage) (Attachment, e
 	return a, nil
 }
 
-// Write adds attachments to the file of a pod: its sandbox may be attached more than once,
-// with other interfaces. What the file tells of another sandbox goes.
+// Write adds attachments to the file of a pod, whose sandbox may be attached more than once, with
+// other interfaces each time. Attachments of another sandbox of the pod are dropped.
 func Write(dir string, f File) error {
 	path, err := path(dir, f.PodUID)
 	if err != nil {
@@ -121,8 +121,7 @@ func (f File) without(interfaces []string) []Attachment {
 }
 
 // Remove takes attachments of a sandbox out of the file of its pod, and the file with the
-// last of them. A file that tells of another sandbox stays; what does not exist is no
-// error.
+// last of them. A file of another sandbox stays. A file that does not exist is no error.
 func Remove(dir, podUID, containerID string, interfaces []string) error {
 	path, err := path(dir, podUID)
 	if err != nil {

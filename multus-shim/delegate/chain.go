@@ -84,7 +84,8 @@ func (r Runner) Del(ctx context.Context, c Container, a Attachment, result json.
 	return err
 }
 
-// isForGood tells a plugin that no try will start from one that the system had no room for.
+// isForGood reports whether a plugin cannot be started by any later try either, as opposed to a
+// lack of memory or processes.
 func isForGood(err error) bool {
 	return errors.Is(err, syscall.ENOEXEC) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ELIBBAD)
 }

@@ -35,16 +35,16 @@ type files struct {
 	disputes map[string]*dispute
 }
 
-// dispute is about a file that somebody else changes.
+// dispute is the state of a file that another program keeps changing: how often, and since when.
 type dispute struct {
 	last, next time.Time
 	pause      time.Duration
 	waiting    bool
 }
 
-// write replaces a file by rename unless it has that content already. If it had it
-// before, somebody else changed it: the first time it is written again at once,
-// then ever later.
+// write replaces a file by rename unless it has that content already. If this process has
+// written that content before, another program has changed the file since: it is written again
+// at once the first time, and after a pause that doubles each further time.
 func (f *files) write(path string, data []byte) error {
 	have, err := readOwn(path)
 	if err == nil && bytes.Equal(have, data) {
@@ -79,7 +79,7 @@ func readOwn(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// replace puts a file in the place of whatever has its name, whole and on the disk.
+// replace writes a file under a temporary name, syncs it and renames it over what has the name.
 func replace(path string, mode fs.FileMode, content io.Reader) (err error) {
 	out, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
@@ -120,7 +120,7 @@ func (f *files) rename(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// mayRetry reports whether it is time to undo somebody's change of a file.
+// mayRetry reports whether the pause is over after which another program's change is undone.
 func (f *files) mayRetry(path string, have []byte) bool {
 	if f.disputes == nil {
 		f.disputes = map[string]*dispute{}
@@ -157,7 +157,7 @@ func (f *files) wait() time.Duration {
 	return wait
 }
 
-// writer names who changes a file, as far as what is there tells.
+// writer names the program that keeps changing a file, as far as the file's content shows it.
 func writer(path string, have []byte) string {
 	if _, err := os.Stat(path + ".cilium_bak"); err == nil {
 		return "Cilium renames it: set cni.exclusive to false there"
@@ -173,10 +173,9 @@ func writer(path string, have []byte) string {
 }
 
 // credentials copies the service account's token and writes the kubeconfig that
-// leads to it. Kubernetes replaces tokens before they expire; the plugin reads
-// the file anew for every pod. A token lives no longer than its pod: while two
-// installers run, each puts its own there now and then, and the one that stays has
-// the last word.
+// names it. Kubernetes replaces tokens before they expire; the plugin reads the file anew for
+// every pod. A token ends with the installer's pod. While two installers run, as in a rolling
+// update, both write their own from time to time; once one has ended the other's stays.
 func (in *installer) credentials() error {
 	host, port := in.getenv("KUBERNETES_SERVICE_HOST"), in.getenv("KUBERNETES_SERVICE_PORT")
 	if host == "" || port == "" {

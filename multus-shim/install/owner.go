@@ -23,7 +23,8 @@ const (
 	watchPause = 5 * time.Second
 )
 
-// owner is the DaemonSet that this installer runs for, as far as the API server has told.
+// owner is the state of the DaemonSet whose pod this installer is, as last read from the API
+// server.
 type owner struct {
 	o   *Options
 	log *slog.Logger
@@ -32,8 +33,8 @@ type owner struct {
 	state kube.DaemonSetState // the last that was reported, 0 for none yet
 }
 
-// follow keeps the state current until ctx ends. A deletion is told by the watch
-// although account and role are deleted with the DaemonSet.
+// follow keeps the state current until ctx ends. A watch that is open reports the deletion even
+// though account and role are deleted with the DaemonSet.
 func (w *owner) follow(ctx context.Context) {
 	namespace, name, _ := strings.Cut(w.o.DaemonSet, "/") // validated with the options
 	for said := ""; ctx.Err() == nil; {

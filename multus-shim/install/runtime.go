@@ -18,12 +18,13 @@ import (
 // crio is the scheme of CRI-O's container IDs in the status of pods.
 const crio = "cri-o"
 
-// runtimePause is between two questions about the runtime. The kubelet tells the API
-// server of a container a moment after it has started.
+// runtimePause is the time between two requests for this pod's status, which names the runtime.
+// The kubelet writes it to the API server a moment after the container has started.
 const runtimePause = time.Second
 
-// A role binding, or the pod itself, may come to an API server some seconds after the first
-// question. Later a refusal is what it looks like, which somebody may mend at any time.
+// An API server may see a new role binding, or the pod itself, some seconds late. A refusal after
+// that is taken for a lack of rights; the request is repeated now and then all the same, for the
+// rights may be granted later.
 const (
 	refusalTime  = time.Minute
 	refusalPause = 10 * time.Minute
@@ -32,13 +33,16 @@ const (
 // errRuntime: the runtime is not known yet.
 var errRuntime = errors.New("the container runtime is not known yet")
 
-// adapt chooses how the configuration stands beside the primary network's own file. CRI-O
-// loads every file of the directory and runs CNI GC for each network, with the pods of the
-// first alone: beside multus-shim's, the primary network's would be told that no pod lives,
-// and pods from before would be detached. There the primary's file is renamed and its
-// network's name taken over, so that one network has all pods. The status of this pod tells
-// the runtime. Until it does, everything stays as it is: errRuntime. Where the API server
-// keeps refusing, the node gets its configuration without, and it is asked now and then.
+// adapt chooses how the configuration stands beside the primary network's own file.
+//
+// CRI-O loads every file of the directory and runs CNI GC for each network, but with the pods of
+// the first one alone. With two files GC of the primary network would get an empty list and
+// detach all pods from before. On CRI-O the primary's file is therefore renamed, and its
+// network's name used by multus-shim, so that one network has all pods.
+//
+// Which runtime it is, the status of this pod says. Until it does, nothing is changed, and the
+// error is errRuntime. If the API server keeps refusing to tell, the configuration is written
+// as for other runtimes, and the request repeated now and then.
 func (in *installer) adapt(ctx context.Context) error {
 	if in.Pod == "" || in.adapted || in.RenamePrimary && in.OverrideName {
 		return nil

@@ -63,8 +63,8 @@ func isOurKubeconfig(path string) bool {
 	return err == nil && json.Unmarshal(data, &c) == nil && len(c.Users) == 1 && c.Users[0].User.TokenFile == tokenName
 }
 
-// removeCredentials removes the two files that credentials wrote and then their
-// directory, unless somebody keeps more in it.
+// removeCredentials removes the two files that credentials wrote, and their directory if it is
+// empty then.
 func removeCredentials(o *Options) error {
 	dir := o.credentialsDir()
 	names := []string{tokenName}
@@ -90,9 +90,9 @@ func removeFile(path string) error {
 	return nil
 }
 
-// renameBack gives the primary network's file the name that the runtime knows,
-// unless another network is there by now. Files of networks that were the primary
-// before may lie beside it: the one that the configuration in force was made of is it.
+// renameBack gives the primary network's file its former name, unless another network's file
+// has that by now. There may be renamed files of several networks that were the primary at some
+// time; it takes the one from which the configuration in force was made.
 func renameBack(o *Options) error {
 	if _, _, err := findPrimary(o.PrimaryDir, o.Primary, ""); !errors.Is(err, errNoPrimary) {
 		return err

@@ -14,7 +14,7 @@ import (
 // DaemonSetState is what the API server says about a DaemonSet at one moment.
 type DaemonSetState int
 
-// The states. A DaemonSet that nobody was told about is in none of them.
+// The states. The zero value is none of them: nothing was read yet.
 const (
 	DaemonSetPresent  DaemonSetState = iota + 1
 	DaemonSetDeleting                // it has a deletionTimestamp
@@ -35,8 +35,8 @@ func (d daemonSet) state() DaemonSetState {
 	return DaemonSetPresent
 }
 
-// DaemonSet reads a DaemonSet's state. The error wraps ErrNotFound when the
-// server knows none of that name, which alone does not say that there was one.
+// DaemonSet reads a DaemonSet's state. The error wraps ErrNotFound if there is none of that
+// name, which does not prove that one was deleted.
 func (c *Client) DaemonSet(ctx context.Context, namespace, name string) (DaemonSetState, error) {
 	var d daemonSet
 	if err := c.do(ctx, request{method: http.MethodGet, path: daemonSetPath(namespace) + "/" + url.PathEscape(name)}, &d); err != nil {

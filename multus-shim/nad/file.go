@@ -17,8 +17,8 @@ import (
 var ErrNotFound = errors.New("no CNI configuration")
 
 // FromDir returns the network of the given name from a directory of CNI files:
-// a .conflist first, then a .conf or .json. A file that cannot be read or
-// parsed belongs to somebody else and is passed over, unless nothing is found.
+// a .conflist first, then a .conf or .json. Files that cannot be read or parsed are passed over;
+// if no network is found the error names them.
 func FromDir(dir, name string) (Config, error) {
 	var broken []error
 	for _, extensions := range [][]string{{".conflist"}, {".conf", ".json"}} {
@@ -96,8 +96,8 @@ func fromFile(path string) (Config, error) {
 // maxFile bounds a configuration, bytes; those of Kubernetes are half as large at most.
 const maxFile = 2 << 20
 
-// readFile reads a regular file of a size that makes sense: a pipe in the directory, or
-// somebody's data, keeps neither a pod nor the installer waiting.
+// readFile reads a regular file of bounded size, so that a pipe or a huge file in the directory
+// keeps neither a pod nor the installer waiting.
 func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	switch {

@@ -119,9 +119,9 @@ func (c *call) detachKnown(ctx context.Context, r *record.Record, netns string) 
 	return err
 }
 
-// detachEntries returns those that could not be detached, in their order. After each
-// it tells which are left, as long as there are any: those that failed come first, so
-// that they are last the next time.
+// detachEntries detaches the entries of a record, the last one first, and returns those that
+// failed, in their order. After each, while any are left, it calls tell with those: the failed
+// ones first, so that the next DEL tries them last.
 func (c *call) detachEntries(ctx context.Context, r *record.Record, netns string, tell func(left []record.Entry)) (failed []record.Entry, err error) {
 	started := slices.Clone(r.Started())
 	for i := range started {

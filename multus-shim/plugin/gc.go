@@ -80,8 +80,9 @@ func (s *sweep) network(a delegate.Attachment) *liveNetwork {
 	return n
 }
 
-// survey reads what is known about all containers and tells the living from the
-// dead. A record of another configuration is alive: its runtime was not asked.
+// survey reads what is known about all containers, and sorts them into those that the runtime
+// lists and those that it does not. Records of another configuration count as listed: GC was
+// called without its containers.
 func (s *sweep) survey() error {
 	keys, err := s.store.Keys()
 	if err != nil {
@@ -207,10 +208,9 @@ func (s *sweep) detachContainer(ctx context.Context, key string) error {
 	return s.detach(ctx, r, livingNetns(r.Netns))
 }
 
-// askRuntime looks up what nothing is recorded of in the results that the runtime itself
-// keeps: what it attached without a meta plugin has the one network that is named there. Of
-// the rest, such as after the state directory was lost, it is not known to which networks,
-// and under which names of interfaces, it is attached.
+// askRuntime looks up containers without a record in the results that the runtime itself keeps.
+// One that was attached without a meta plugin has the network of that result and no other. Of
+// the rest, such as after the state directory was lost, networks and interfaces stay unknown.
 func (s *sweep) askRuntime() {
 	var unknown []error
 	s.direct, unknown = s.store.AttachedByRuntime(s.unrecorded)

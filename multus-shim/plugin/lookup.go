@@ -303,7 +303,7 @@ func (c *call) fetch(ctx context.Context, wants []want) (map[string]*fetch, erro
 	return nads, nil
 }
 
-// resolve turns a NAD, or the lack of one, into a network.
+// resolve makes a network of the NAD that was asked for, or the error of one that is missing.
 func (c *call) resolve(w want, f *fetch) (plan.Network, error) {
 	n := w.network
 	switch {

@@ -67,9 +67,9 @@ func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 	}
 }
 
-// nested answers a plugin that multus-shim runs and that was told to run multus-shim, by a
-// network's configuration: before anything of it is read, for it is a tenant's. Nothing is
-// ever attached like that, so there is nothing to take back.
+// nested answers a call that comes from a plugin which multus-shim itself runs, because a
+// network's configuration names multus-shim. Its stdin is a tenant's and is not read. ADD fails;
+// DEL succeeds, for nothing is ever attached like that.
 func nested(command string) error {
 	if command == "DEL" || command == "GC" {
 		return nil

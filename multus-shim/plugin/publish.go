@@ -77,8 +77,8 @@ func (c *call) writeStatus(ctx context.Context, p *pod, r *record.Record, attach
 	return client.PatchStatus(ctx, p.Namespace, p.Name, uid, value, unasked)
 }
 
-// announce tells the drivers of resource claims what became of their devices. The
-// pod has its networks in any case.
+// announce writes for the drivers of resource claims which interface each of their devices
+// became. An error is only logged: the pod has its networks by then.
 func (c *call) announce(r *record.Record, attachments []plan.Attachment) {
 	f := attached.File{PodUID: c.pod.UID, PodNamespace: c.pod.Namespace, PodName: c.pod.Name, ContainerID: c.ContainerID}
 	for i, a := range attachments {

@@ -218,8 +218,8 @@ func (s Store) Load(key string) (*Record, error) {
 	return r, nil
 }
 
-// Remove forgets an attachment: its record, what a killed Create left of one, and
-// the scratch file that it was read from. What does not exist is no error.
+// Remove deletes an attachment's record, what a killed Create left of one, and the scratch file
+// from which it was read. Files that do not exist are no error.
 func (s Store) Remove(key string) error {
 	names, err := readNames(filepath.Join(s.Dir, "records"))
 	if err != nil {

@@ -135,9 +135,9 @@ func (s Store) FromResults(key, ifname string) (*Record, error) {
 }
 
 // AttachedByRuntime returns, by CNI network, which attachments the runtime made without a meta
-// plugin. The library of the runtimes keeps its results in the same form, in /var/lib/cni,
-// which is where cniDir is unless somebody moved it. unknown are those of which it does not
-// tell, also because a meta plugin was run for them.
+// plugin. It reads the results that the runtimes' library keeps below /var/lib/cni, beside
+// cniDir. unknown has an error for each attachment of which they do not tell the networks, such
+// as one that a meta plugin made.
 func (s Store) AttachedByRuntime(attachments []conf.Attachment) (networks map[string][]conf.Attachment, unknown []error) {
 	if len(attachments) == 0 {
 		return nil, nil

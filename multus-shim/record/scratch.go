@@ -47,12 +47,12 @@ func (s Store) scratchOf(key string) string {
 
 // Find returns what is known about an attachment from the best source there is:
 // our record, then upstream's scratch file completed from libcni's results,
-// then these alone. It returns nil when nothing is known. The error is ErrCorrupt
-// when there is more than the sources can tell: what they tell is returned with
-// it, for it has to be detached in any case, and files that are named are all that
-// remains of the rest. Record.Unreadable tells that our record could not be read, whatever
-// else was found. Arguments are those of the command, for sources that do
-// not hold their own.
+// then these alone. It returns nil when nothing is known.
+//
+// The error wraps ErrCorrupt when the attachment has networks that no source describes; it names
+// the damaged files. What the sources do describe is returned with it, for that has to be
+// detached in any case. Record.Unreadable is set when our own record could not be read, whatever
+// else was found. args are those of the command, for sources that have none.
 func (s Store) Find(key, ifname string, args conf.Args) (*Record, error) {
 	r, recordErr := s.Load(key)
 	if recordErr == nil {

@@ -15,8 +15,8 @@ import (
 )
 
 // Claim makes a VF free for a new pod: it fails if another pod still has the VF, and restores
-// it if a former pod left it changed. It returns the host name that the interface should have, if something else
-// has that name at present.
+// it if a former pod left it changed. hostName is set if the interface could not get its own
+// name back because something else on the host has that now.
 func (r Repairer) Claim(ctx context.Context, a libsriov.Address, by state.Attachment) (hostName string, err error) {
 	s := r.Store
 	j, recordPath, err := r.former(a)

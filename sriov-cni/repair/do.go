@@ -20,13 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Repairer brings VFs back.
+// Repairer restores VFs to how they were before ADD.
 type Repairer struct {
 	Host  *vf.Host
 	Store state.Store
 }
 
-// work is the bringing back of one VF.
+// work is the restoration of one VF: what is known of it, and what is still open.
 type work struct {
 	journal state.Journal
 	device  vf.Device
@@ -190,8 +190,8 @@ func (w *work) failed(err error) error {
 	return cnierr.New(cnierr.Recover, fmt.Errorf("restore interface %s: %w", name, err), hint)
 }
 
-// NameTaken reports whether restoring left but one thing undone: the interface is
-// home, under another name, because something else has its own.
+// NameTaken reports whether an error of Restore is only about a name: the interface is back on
+// the host and as it was, but under another name, because something else has its own.
 func NameTaken(err error) bool {
 	for err != nil {
 		if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -216,9 +216,8 @@ func (w *work) verifyMAC(ctx context.Context) error {
 	return w.resetAdmin(ctx, vfstate.Diff(have, vfstate.State{MAC: w.journal.Before.MAC}))
 }
 
-// resetAdmin writes what is left to restore. A PF may refuse the zero MAC. Where
-// it reported one before, none was ever set, which is as good; else it is to set
-// the former one.
+// resetAdmin writes what is left to restore through the PF. A PF may refuse the zero MAC: if zero
+// is what it reported before ADD, the refusal is ignored, else the former MAC is written.
 func (w *work) resetAdmin(ctx context.Context, s vfstate.State) error {
 	if s.IsZero() {
 		return nil

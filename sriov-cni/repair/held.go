@@ -24,10 +24,9 @@ type Claimant struct {
 	Device string // deviceID of the configuration; may be ""
 }
 
-// Attribute finds out which VF an attachment has: from its record or, if that is
-// lost, from the journals, from the markers, or from the pod itself. What cannot be
-// read at this moment is an error unless something else names the VF: it may have been
-// what does.
+// Attribute finds out which VF an attachment has: from its record or, if that is lost, from the
+// journals, from the markers, or from the pod itself. If none of them names a VF and one could
+// not be read, that is an error and not found == false.
 func (r Repairer) Attribute(rec state.Record, c Claimant) (a libsriov.Address, found bool, err error) {
 	var unread []error
 	owned := func(a libsriov.Address) bool {

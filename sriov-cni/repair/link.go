@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// strayName is what an interface is called that comes home while something else
-// has its name. The kernel puts a number in.
+// strayName is the name of an interface that comes back to the host while something else has
+// its own. The kernel replaces %d by the first number that makes it unique.
 const strayName = "sriov%d"
 
 // restoreLink brings the interface home and makes it as it was.

@@ -192,8 +192,8 @@ func (h *Host) read(host *link.Conn, a libsriov.Address, name string) (link.Link
 // Admin reads what the PF enforces for the VF; zero without a PF. While the VF
 // resets, some drivers leave it out of what they report: then it waits. The error
 // wraps [link.ErrNoVFSettings] if the driver has no settings of VFs, and
-// [link.ErrNoVFReported] if it fails for each of them, which some do for ever: who
-// can do without, for which needed is false, waits for that a shorter time.
+// [link.ErrNoVFReported] if it fails for each of them, which some drivers always do: with
+// needed false it waits a shorter time for that to pass.
 func (d Device) Admin(ctx context.Context, host *link.Conn, needed bool) (s vfstate.State, err error) {
 	if d.PF == nil {
 		return s, nil

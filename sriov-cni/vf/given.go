@@ -38,9 +38,9 @@ type given struct {
 	claimed []string // UIDs of those that have it by a claim
 }
 
-// RefuseUnlisted is an error if nobody vouches that a function which is no VF of
-// a PF in sight is meant for pods: neither a device plugin, whose device-info
-// file or registration with kubelet names it, nor a claim, nor the administrator.
+// RefuseUnlisted returns an error for a function without physfn (as a VF has in a virtual
+// machine) unless it is known to be for pods: by a device plugin's device-info file or
+// registration with kubelet, by a claim, or by functions of the node's file.
 func (h *Host) RefuseUnlisted(a libsriov.Address) error {
 	if h.Node.lists(a) {
 		return nil

@@ -33,9 +33,9 @@ func (h *Host) Interface(host *link.Conn, d Device) (first link.Link, err error)
 	return first, nil
 }
 
-// RefuseHostUse is an error if the host itself uses a function's interface: the pod
-// would get it, and the host lose it. A stacked interface or a bridge, a global address,
-// a default route tell so. The error wraps link.ErrNotFound if it is not there any more.
+// RefuseHostUse returns an error if the host itself uses a function's interface, which a pod
+// would take from it: an interface or bridge stands on it, or it has a global address or a
+// default route. The error wraps link.ErrNotFound if the interface is not there any more.
 func (h *Host) RefuseHostUse(host *link.Conn, a libsriov.Address, l link.Link) error {
 	use, err := h.hostUse(host, a, l)
 	if err != nil || use == "" {

@@ -18,9 +18,9 @@ import (
 // milliseconds, and the VF's and the PF's resets can follow each other.
 const Patience = 5 * time.Second
 
-// nonePatience is Patience for a PF that reports none of its VFs and is not needed: a
-// reset of all of them may be over by then, and those that never report any cost each
-// ADD no more.
+// nonePatience is Patience for a PF that reports none of its VFs and of which nothing is needed.
+// It is long enough for most resets of all VFs, and short because PFs that never report any
+// cost each ADD that much.
 const nonePatience = time.Second
 
 // retry is how long to wait for an interface event before the next try.

@@ -11,8 +11,8 @@ import (
 	"github.com/sriovkit/sriovkit/device-plugin/plugin"
 )
 
-// servers are those that the flags ask for: one for metrics, and one for health, so that
-// whoever keeps the first busy does not make kubelet restart the process.
+// servers are those that the flags ask for: one for metrics and another one for health, so that
+// kubelet's probe is answered, and the process not restarted, while many clients read metrics.
 func servers(f *flags, m *metrics.Metrics, p *plugin.Plugin) []command.Server {
 	var list []command.Server
 	health := func(mux *http.ServeMux) {

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Health is told at a socket, not at a port: in a rolling update two instances share the
-// node's network, and kubelet has to reach each by itself.
+// Health is served at a Unix socket and not at a port: in a rolling update two instances share
+// the node's network, and kubelet has to reach each by itself.
 
 const (
 	probeTime = 4 * time.Second // less than kubelet's for a probe, so that the reason is told

@@ -124,8 +124,9 @@ func serve(ctx context.Context, f *flags, client kubernetes.Interface, log *slog
 	return group.Wait()
 }
 
-// follow hands the driver the pools. It registers once they are known, so that claims of
-// running pods are whole before kubelet asks for anything.
+// follow gives the pools to the driver, now and on each change. It registers the driver with
+// kubelet only once the first pools are known: then the devices of running pods' claims are
+// complete before kubelet asks for anything.
 func follow(ctx context.Context, inv *inventory.Inventory, d *driver.Driver, r *reminder) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer r.group.Wait()

@@ -48,7 +48,8 @@ type Options struct {
 	Listed func(ctx context.Context) (Listed, error)
 
 	EvictOnNoCarrier bool
-	// Facts are read with it, a call a look; nil knows none.
+	// Facts reads what slices say of devices beside the pools, once for each look at the host.
+	// With nil they say nothing more.
 	Facts *Facts
 	// Prepare has all but Driver, Node, Store, MetadataDir, Lookup and Takes, which the
 	// driver sets.
@@ -185,8 +186,9 @@ func (d *Driver) Start(ctx context.Context) error {
 // end).
 const maxSocket = 107
 
-// instance is what tells this instance's socket from another's: the pod's UID, or where that
-// makes too long a path, as in /var/snap/microk8s/common/var/lib/kubelet, a part of its hash.
+// instance is the part of the socket's name in which two instances differ: the pod's UID, or a
+// part of its hash where the path of the socket would be too long with that, as in
+// /var/snap/microk8s/common/var/lib/kubelet.
 func instance(uid types.UID, dir string) types.UID {
 	if uid == "" || len(filepath.Join(dir, "dra-"+string(uid)+".sock")) <= maxSocket {
 		return uid
@@ -293,9 +295,9 @@ func (d *Driver) publish() {
 	d.slices.want(d.nodeUID, out.Resources)
 }
 
-// asGiven knows the records of claims: a device is as it was given if it is there with the
-// driver that the claim got. Where records cannot be read, devices count as they were:
-// nobody is evicted for that.
+// asGiven returns a function that reports, by the records of claims, whether a device is there
+// and has the driver that its claim got. While the records cannot be read it reports true, for
+// pods are evicted by it.
 func (d *Driver) asGiven() func(*pool.Member) bool {
 	claims, err := d.preparer.Store.All()
 	return func(m *pool.Member) bool {

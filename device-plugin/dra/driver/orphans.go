@@ -21,14 +21,17 @@ import (
 // Listed is what kubelet lists, by namespace/name.
 type Listed struct{ Pods, Claims map[string]bool }
 
-// EndOrphans takes back, every so often, what was prepared for claims that are over and that
-// kubelet does not know: one that has lost its checkpoint never asks for it, and their
-// devices would be gone for good. It ends with ctx.
+// EndOrphans unprepares, at the interval every and until ctx ends, claims that are over and
+// that kubelet does not know. A kubelet that has lost its checkpoint never asks for that, and
+// nobody else could have their devices again.
 //
-// Over is a claim of which the API server says that nobody has it, in two looks
-// one after the other, while kubelet, which answers and lists pods, lists neither claim nor
-// pod, and whose devices' interfaces are back. Anything else, and what is not known, stays.
-// It is asked a third time with calls locked out: a pod may have come for it meanwhile.
+// A claim is over if all of this holds in two looks, one after the other:
+//   - the API server says that it is deleted, not allocated, or reserved for nobody;
+//   - kubelet answers and lists pods, but neither the claim nor its pod;
+//   - the interfaces of its devices are back on the host.
+//
+// A claim of which any of this is not known stays. The look is repeated a third time while no
+// call of kubelet's is served, for a pod may have asked for the claim meanwhile.
 func (d *Driver) EndOrphans(ctx context.Context, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()

@@ -130,8 +130,9 @@ func (p *publisher) fail(_ context.Context, err error, doing string) {
 	p.failed(err, doing)
 }
 
-// comparisons is the controller's queue. It tells when a comparison of the slices with what
-// is wanted begins and when it ends well, which the controller itself does not.
+// comparisons is the work queue of the slices' controller, wrapped to learn what the controller
+// does not report: when it begins to compare the slices with what is wanted, and when it has
+// done so without an error.
 type comparisons struct {
 	workqueue.TypedRateLimitingInterface[string]
 	p *publisher

@@ -36,7 +36,7 @@ func (d *Driver) Ready() error {
 	return errors.Join(append(errs, d.slices.published())...)
 }
 
-// Failed tells of an error in the background that the process cannot go on after.
+// Failed receives the error of background work after which the process has to end.
 func (d *Driver) Failed() <-chan error { return d.failed }
 
 // HandleError implements kubeletplugin.DRAPlugin.
@@ -45,7 +45,7 @@ func (d *Driver) HandleError(_ context.Context, err error, msg string) {
 	d.fail(fmt.Errorf("%s: %w", msg, err))
 }
 
-// fail tells of an error that the process cannot go on after.
+// fail passes on an error after which the process has to end.
 func (d *Driver) fail(err error) {
 	select {
 	case d.failed <- err:

@@ -59,12 +59,12 @@ type Options struct {
 	// NoTaints is for API servers that drop taints: devices that would have one are
 	// left out.
 	NoTaints bool
-	// EvictOnNoCarrier makes the taint of a lost carrier one that evicts pods
-	// (NoExecute) instead of one that keeps new ones away (NoSchedule).
+	// EvictOnNoCarrier gives the taint of a lost carrier the effect NoExecute, which evicts
+	// pods, instead of NoSchedule, which keeps new ones away.
 	EvictOnNoCarrier bool
-	// AsGiven reports whether an unhealthy device still serves the claim that has it, and
-	// only its pool would not take it any more. New pods are kept away from it, and the one
-	// that has it stays. Nil knows none.
+	// AsGiven reports whether an unhealthy device is still as its claim got it, so that only
+	// its pool would not take it any more. Its taint then is NoSchedule: the pod that has it
+	// stays. With nil no device is.
 	AsGiven func(m *pool.Member) bool
 	// Facts of a device; nil knows none.
 	Facts func(d pool.Device) Facts

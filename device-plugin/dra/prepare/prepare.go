@@ -47,7 +47,7 @@ type Preparer struct {
 
 	// Lookup finds a device of the node's pools by its ID.
 	Lookup func(id string) (config.Pool, pool.Member, bool)
-	// Takes tells why no further claims are prepared; nil takes them.
+	// Takes returns why no further claims are prepared at present; nil means that they are.
 	Takes func() error
 	// Settled waits until Lookup and Give know what was withdrawn by now, and tells if that
 	// takes too long; nil waits for nothing.
@@ -362,7 +362,7 @@ func (p *Preparer) restore(ctx context.Context, c record.Claim) error {
 		}
 	}
 	if c.BootID != p.BootID {
-		// The kernel chose the drivers anew, and whoever came first may have the devices.
+		// While the kernel bound its own drivers, something else may have taken the devices.
 		if err := p.stillOurs(ctx, c); err != nil {
 			return err
 		}

@@ -188,10 +188,11 @@ func (s Store) All() ([]Claim, error) {
 	return out, errors.Join(errs...)
 }
 
-// Save writes a record. That of a prepared claim is on the disk when Save returns, because
-// kubelet does not ask again. That of a claim being prepared or given back is not synced: a
-// power cut may lose it, or bring the one before it back, whole in either case. The power cut
-// also undoes what was done on the host, and kubelet then asks for the claim again.
+// Save writes a record, so that a reader sees the old one or the new one, whole. The record of
+// a prepared claim is synced to disk, because kubelet does not ask for the claim again. Records
+// of claims being prepared or unprepared are not: after a power cut the file may be missing or
+// the one before. The power cut has also undone what was done on the host, and kubelet asks for
+// such a claim again.
 func (s Store) Save(c Claim) error {
 	path, err := s.Path(c.UID)
 	if err != nil {

@@ -142,8 +142,8 @@ func (n *needs) warn(format string, args ...any) {
 	}
 }
 
-// extended reports whether a resource is one of a device plugin: whoever may make
-// networks is not to hand out CPUs.
+// extended reports whether a resource is one of a device plugin, as opposed to cpu or memory,
+// which a network may not have pods request.
 func extended(name string) bool {
 	domain, _, ok := strings.Cut(name, "/")
 	return ok && len(validation.IsQualifiedName(name)) == 0 && domain != "kubernetes.io" && !strings.HasSuffix(domain, ".kubernetes.io")

@@ -62,7 +62,7 @@ func (v view) named(name string) []*v1.SriovNetworkNodePolicy {
 	return nil
 }
 
-// losers tells of other policies that lose VFs on a node and do not with those of so far.
+// losers warns of other policies that lose VFs on a node by this one and would not without it.
 func losers(n node, name string, soFar []*v1.SriovNetworkNodePolicy, verdicts []plan.Verdict, w *warnings) {
 	var before []plan.Verdict
 	for _, o := range verdicts {

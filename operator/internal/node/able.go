@@ -16,8 +16,8 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// able tells why a work could not be done, as far as that can be seen beforehand. It is
-// asked before pods are sent away for it.
+// able returns why a work cannot succeed, as far as that can be seen without changing anything.
+// It is called before a node is drained for the work.
 func (m *Machine) able(ctx context.Context, w plan.Work) error {
 	if err := m.Files.writable(); err != nil {
 		return err

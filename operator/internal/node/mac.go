@@ -58,9 +58,9 @@ func (f Files) noteMAC(vf libsriov.Address, mac net.HardwareAddr) error {
 	return os.WriteFile(filepath.Join(f.Root, macDir, vf.String()), []byte(mac.String()), 0o600)
 }
 
-// setMAC gives a VF an administrative MAC, unless somebody set one meanwhile. A VF with an address of its own from its hardware keeps that. The VF's
-// netdev gets the address first: many drivers allow that no more once the PF has set it,
-// and take the PF's word only when they are bound.
+// setMAC gives a VF an administrative MAC, unless it has been given one meanwhile. A VF with an
+// address of its own from its hardware keeps that. The address is set on the VF's netdev first:
+// many drivers refuse that once the PF has set one, and read the PF's only when they are bound.
 func (m *Machine) setMAC(ctx context.Context, pf, vf libsriov.Address, s plan.Step) error {
 	mac, err := net.ParseMAC(s.MAC)
 	if err != nil || len(mac) != 6 {

@@ -40,7 +40,8 @@ func Applied(obj client.Object) bool {
 	})
 }
 
-// metadataOnly asks for no more of the patched object: the watch brings it anyway.
+// metadataOnly has the API server answer a PATCH with the metadata alone: the object itself
+// comes by the watch.
 const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 // Client is a manager's client that also sends merge patches which were put together by
@@ -85,8 +86,8 @@ func Locked(old client.Object) client.Patch {
 	return client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{})
 }
 
-// ConflictAgain is when to try again what was refused because the object has changed. The
-// cache is that much behind; its event may be one that wakes nobody.
+// ConflictAgain is when to try again after a conflict: by then the cache usually shows the
+// change that caused it. Its event cannot be waited for, as some events start no reconcile.
 const ConflictAgain = 500 * time.Millisecond
 
 // OrAgain tries a work item again, without a complaint, whose premise has changed.

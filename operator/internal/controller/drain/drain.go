@@ -26,8 +26,8 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/controller/pools"
 )
 
-// evictAgain while pods are on their way out. Nothing announces that a disruption
-// budget has room again.
+// evictAgain is the pause between evictions while pods are still there. No event says that a
+// disruption budget allows another one.
 const evictAgain = 2 * time.Second
 
 // sizeAge is how old the number of a pool's nodes may be.
@@ -58,11 +58,11 @@ func wants(desired string) bool { return desired == v1.DrainRequired || desired 
 //
 // Reboot_Required evicts every pod, Drain_Required those that hold a VF of ours.
 //
-// DrainComplete is a permission, and nobody may use it when it has lost its premise. It is
-// taken back, in a write that holds only for the wish that was read, before the node is
-// open to new pods. And where the daemon numbers its wishes it answers one of them: for a
-// newer one the node is looked over again. A node whose state goes, or that does not take
-// part any more, is given back as if its daemon were done.
+// DrainComplete permits the daemon to disturb pods' VFs, so it must not outlast the drain. It is
+// withdrawn before the node takes new pods, by a write that fails if the daemon has asked for
+// something else meanwhile. Where the daemon numbers its requests, DrainComplete is the answer to
+// one number; for a newer one the node is examined again. A node whose state is deleted, or that
+// is not selected any more, is uncordoned as if its daemon were done.
 type drainer struct {
 	*apiclient.Client
 	env.Operator

@@ -88,7 +88,8 @@ func (s *slots) hold(node, pool string) (next []string) {
 	return s.next(left)
 }
 
-// forget takes node from those that wait: something other than room stands against it.
+// forget removes a node from those that wait for a slot: what keeps it from being drained is
+// something else.
 func (s *slots) forget(node string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

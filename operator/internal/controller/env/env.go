@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package env is what every reconciler is told of its surroundings: the settings of this
-// operator, and how events of shared objects map to work items.
+// Package env has what all reconcilers share: the settings of this operator, and how events of
+// shared objects map to work items.
 package env
 
 import (

@@ -255,11 +255,10 @@ func (r *reconciler) write(ctx context.Context, n *network, want *nad.NetworkAtt
 	return r.Patch(ctx, have, apiclient.Locked(old), apiclient.FieldOwner)
 }
 
-// remove deletes the network's NADs in all namespaces but one. Their owners have to show
-// that they were made by this installation: annotation and name alone are also those of a
-// copy that somebody made in another namespace, or of one that a backup brought. A network
-// that is still there, seen, has to be as it was seen: one that was moved there and back
-// has its NAD where an older version of it has none.
+// remove deletes the network's NADs in all namespaces but one. It deletes only NADs whose owner
+// shows that this installation made them: copies made by hand, or restored from a backup, have
+// the same name and annotation. If the network still exists (seen), it is read again, and
+// nothing is deleted unless it is as seen: by a later version of it the NAD may be wanted.
 func (r *reconciler) remove(ctx context.Context, key client.ObjectKey, except string, seen *network) error {
 	var ns corev1.Namespace
 	if err := r.Get(ctx, client.ObjectKey{Name: r.Namespace}, &ns, client.UnsafeDisableDeepCopy); client.IgnoreNotFound(err) != nil {

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// leavingAgain is when to look again at a node on its way out of mode dra: what it waits
-	// for is in no cache.
+	// leavingAgain is the time between two looks at a node that leaves mode dra: what it waits
+	// for is in no cache, so no event says that it came.
 	leavingAgain = time.Second
 	// restAgain is the same once the device plugin offers the node's VFs, for claims of pods
 	// that may run for weeks.

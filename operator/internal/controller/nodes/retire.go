@@ -54,9 +54,9 @@ func (r *planner) retire(ctx context.Context, node *metav1.PartialObjectMetadata
 	return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, state, client.Preconditions{UID: &state.UID, ResourceVersion: &state.ResourceVersion}))
 }
 
-// back reports whether a node takes part after all. The caches of Nodes and of the
-// configuration may be behind that of node states, and what a node state remembers is lost
-// with it.
+// back asks the API server whether a node is selected after all, before its node state is
+// deleted with all that it records. The caches of Nodes and of the configuration may be older
+// than that of node states.
 func (r *planner) back(ctx context.Context, name string) (bool, error) {
 	cfg, err := r.Config(ctx, r.Live)
 	if err != nil || cfg == nil {

@@ -44,7 +44,8 @@ type watcher struct {
 	selectors Selectors
 }
 
-// everyPool wakes the pools: one that changes may share nodes with another, or no more.
+// everyPool enqueues all pools when one changes: it may share nodes with another, or may have
+// done so.
 func (w *watcher) everyPool() handler.EventHandler {
 	return handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
 		var pools v1.SriovNetworkPoolConfigList

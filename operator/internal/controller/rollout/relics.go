@@ -19,10 +19,10 @@ import (
 )
 
 // relics are what an installation of the upstream operator leaves behind when ours is
-// applied over it, by the names of its manifests and of its chart. Its rights are the
-// reason to clear up: with them every daemon may write to every Node. A name is not enough
-// to tell: what the upstream operator made names the configuration as its owner, and the
-// rest is told by what is in it.
+// applied over it, by the names of its manifests and of its chart. They are deleted because of
+// its rights, by which every daemon may write to every Node. A name alone does not identify
+// them: what the upstream operator made has the configuration as its owner, and the rest is
+// recognized by its content.
 var relics = struct {
 	daemonSets []string // their work is done elsewhere now, and they hold ports of the nodes
 	cluster    []grant
@@ -85,8 +85,9 @@ func (r *reconciler) clear(ctx context.Context, cfg *v1.SriovOperatorConfig) err
 	return err
 }
 
-// clearCluster deletes rights over the cluster that accounts of this namespace have. The
-// role goes before the binding, which tells whose they are.
+// clearCluster deletes upstream's cluster roles and bindings for accounts of this namespace. The
+// role is deleted before the binding: only the binding names the accounts, so after a failure in
+// between the next try still finds both.
 func (r *reconciler) clearCluster(ctx context.Context) error {
 	var errs []error
 	for _, g := range relics.cluster {

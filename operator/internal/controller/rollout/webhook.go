@@ -61,8 +61,9 @@ func (r *reconciler) webhooks(ctx context.Context, spec *v1.SriovOperatorConfigS
 	return errors.Join(errs...)
 }
 
-// hook applies a webhook configuration. What another installation left in our namespace
-// is replaced: nobody answers there. One that leads elsewhere is somebody else's.
+// hook applies a webhook configuration. One of another operator whose Service is in our
+// namespace is replaced, because that operator is gone. One with a Service elsewhere is an error,
+// and stays as it is.
 func (r *reconciler) hook(ctx context.Context, obj client.Object) error {
 	have, err := r.findAnywhere(ctx, obj)
 	if err != nil {
