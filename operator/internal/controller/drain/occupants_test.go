@@ -3,6 +3,7 @@
 package drain
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,4 +46,10 @@ func TestPodsThatTheDaemonNamesLeave(t *testing.T) {
 		"pod default/agent holds VFs: DaemonSet d would put it back at once",
 		"static pod default/static holds VFs: a static pod cannot be evicted",
 	}, got.stay)
+}
+
+// A question of any length costs nothing: nobody reads past its limit, and no pod is listed for it.
+func TestQuestionThatIsTooLong(t *testing.T) {
+	state := &v1.SriovNetworkNodeState{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1.AnnotationPodsAsked: strings.Repeat("u,", maxAsked)}}}
+	require.NoError(t, (&drainer{}).answerPods(t.Context(), state))
 }

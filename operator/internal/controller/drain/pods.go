@@ -13,6 +13,9 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
+// maxAsked bounds a question, bytes: the VFs of a node that has a thousand, each with a pod.
+const maxAsked = 64 << 10
+
 // answerPods tells a daemon whether pods that it asks about are on its node and have not ended.
 // The answer holds for the question that was read; without one there is none.
 func (r *drainer) answerPods(ctx context.Context, state *v1.SriovNetworkNodeState) error {
@@ -24,7 +27,7 @@ func (r *drainer) answerPods(ctx context.Context, state *v1.SriovNetworkNodeStat
 		return r.writeAnswer(ctx, state, nil)
 	}
 	uids := strings.Split(asked, ",")
-	if answers(given, uids) {
+	if len(asked) > maxAsked || answers(given, uids) {
 		return nil
 	}
 	var pods corev1.PodList
