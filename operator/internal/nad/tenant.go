@@ -123,24 +123,52 @@ func (s Source) PluginsAllowed(namespace map[string]string) error {
 	var texts [2]any // not valid: said already
 	_ = json.Unmarshal([]byte(s.ipam), &texts[0])
 	_ = json.Unmarshal([]byte("["+s.metaPlugins+"]"), &texts[1])
-	allowed := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	named := types(texts[:])
+	for word := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ' ' }) { // a hundred thousand fit into it
+		if _, ok := named[word]; ok {
+			named[word] = true
+		}
+	}
 	for i, field := range []string{"ipam", "metaPlugins"} {
-		if kind, found := unlisted(texts[i], allowed); found {
+		if kind, found := unlisted(texts[i], named); found {
 			return fmt.Errorf("%s: type %.64q: the namespace %s may name no other plugins than %.256q (annotation %s)", field, kind, s.GetNamespace(), list, v1.AnnotationAllowedPlugins)
 		}
 	}
 	return nil
 }
 
-// unlisted is the type of a plugin, of those in value at any depth, that is not in a list.
-func unlisted(value any, allowed []string) (kind string, found bool) {
+// types has a key for each type of a plugin in value, at any depth.
+func types(value any) map[string]bool {
+	out := map[string]bool{}
+	var walk func(any)
+	walk = func(value any) {
+		switch v := value.(type) {
+		case []any:
+			for _, e := range v {
+				walk(e)
+			}
+		case map[string]any:
+			for key, e := range v {
+				if kind, is := e.(string); is && strings.EqualFold(key, "type") {
+					out[kind] = false
+				}
+				walk(e)
+			}
+		}
+	}
+	walk(value)
+	return out
+}
+
+// unlisted is the type of a plugin, of those in value at any depth, that is not allowed.
+func unlisted(value any, allowed map[string]bool) (kind string, found bool) {
 	var inside []any
 	switch v := value.(type) {
 	case []any:
 		inside = v
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			if kind, is := v[key].(string); is && strings.EqualFold(key, "type") && !slices.Contains(allowed, kind) {
+			if kind, is := v[key].(string); is && strings.EqualFold(key, "type") && !allowed[kind] {
 				return kind, true
 			}
 			inside = append(inside, v[key])
