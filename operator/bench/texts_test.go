@@ -83,12 +83,12 @@ func (s *scale) text(namespace, object, name string, text nadtest.Text) cost {
 	proc := filepath.Join("/proc", strconv.Itoa(s.cmd.Process.Pid))
 	require.NoError(s.b, os.WriteFile(filepath.Join(proc, "clear_refs"), []byte("5"), 0)) // the peak from now on
 	cpu, memory, begun := s.cpuTime(), s.rss(), time.Now()
-	if err := s.Create(ctx, n); apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+	err := s.Create(ctx, n)
+	if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
 		fmt.Fprintf(os.Stderr, "%-7s %-28s refused: %.80s\n", namespace, name, err)
 		return cost{}
-	} else {
-		require.NoError(s.b, err, name)
 	}
+	require.NoError(s.b, err, name)
 	var ready *metav1.Condition
 	for ready == nil {
 		require.Less(s.b, time.Since(begun), patience, "%s: no condition", name)
