@@ -41,16 +41,14 @@ func serveMetrics(ctx context.Context, address string, registry *prometheus.Regi
 		serving, stop := context.WithCancel(ctx)
 		ended := make(chan error, 1)
 		go func() { ended <- server.Run(serving, log) }()
-		var err error
 		select {
 		case <-ctx.Done():
 		case <-changed:
-		case err = <-ended:
-			ended <- nil
+		case err := <-ended:
+			ended <- err
 		}
 		stop()
-		<-ended
-		if err != nil {
+		if err := <-ended; err != nil {
 			log.Error("metrics are not served; tried again", "err", err)
 			select {
 			case <-ctx.Done():

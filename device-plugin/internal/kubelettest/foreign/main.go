@@ -43,8 +43,9 @@ func main() {
 	flag.StringVar(&p.cdi, "cdi-dir", "/var/run/cdi", "`directory` of the CDI specification")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := p.run(ctx, *kubelet); err != nil {
+	err := p.run(ctx, *kubelet)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "foreign:", err)
 		os.Exit(1)
 	}
