@@ -162,15 +162,20 @@ func (c *call) commit(j state.Journal, record []byte) error {
 }
 
 // undo takes back what a failed ADD did. What it cannot take back it leaves to
-// DEL, together with the journal.
+// DEL, together with the journal. A record of another device is an earlier ADD's, of two
+// networks that name the pod's interface alike.
 func (c *call) undo(ctx context.Context, j state.Journal) error {
 	var ipam error
 	if c.leasing { // else what the plugin knows of this attachment is an earlier ADD's
 		ipam = attach.Release(ctx, c.conf.IPAM.Type, c.StdinData, j.Owner, j.NetNS.Path)
 	}
-	err := c.repairer().Restore(ctx, j)
+	r, path := c.repairer(), c.store.RecordPath(j.Owner)
+	err := r.Restore(ctx, j)
 	if err == nil {
-		err = cnierr.IO(state.Remove(c.store.MarkerPath(j.Device), c.store.JournalPath(j.Device), c.store.RecordPath(j.Owner)))
+		err = cnierr.IO(state.Remove(c.store.MarkerPath(j.Device), c.store.JournalPath(j.Device)))
+	}
+	if rec, recErr := r.LoadRecord(path, j.Owner); err == nil && recErr == nil && (rec.Device == "" || rec.Device == j.Device.String()) {
+		err = cnierr.IO(state.Remove(path))
 	}
 	return errors.Join(err, ipam)
 }

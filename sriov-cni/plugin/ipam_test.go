@@ -107,6 +107,23 @@ func TestRefusedFilesReachNoIPAMPlugin(t *testing.T) {
 	require.Equal(t, "DEL c2\n", h.said(t))
 }
 
+// An ADD that fails leaves the record of an earlier one, which gave the same attachment another
+// VF: networks may name the pod's interface alike.
+func TestFailedADDKeepsAnotherDevicesRecord(t *testing.T) {
+	h := newHost(t)
+	const mine, other = "0000:af:06.1", "0000:af:06.2"
+	args := &skel.CmdArgs{ContainerID: "c1", IfName: "net1", StdinData: []byte(`{"cniVersion":"1.1.0","name":"n","type":"sriov"}`)}
+	c, err := h.begin("ADD", args)
+	require.NoError(t, err)
+	j := state.Journal{Version: state.Version, Owner: c.attachment()}
+	for device, left := range map[string]bool{other: true, mine: false} {
+		h.record(t, "c1", device, "")
+		require.NoError(t, j.Device.UnmarshalText([]byte(mine)))
+		require.NoError(t, c.undo(t.Context(), j))
+		require.Equal(t, left, state.Exists(c.store.RecordPath(j.Owner)))
+	}
+}
+
 // An ADD that found no IPAM plugin left nothing, so DEL succeeds without it.
 func TestDelOfAPluginThatIsNotThere(t *testing.T) {
 	h := newHost(t)

@@ -21,7 +21,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -45,9 +44,6 @@ type Plugin struct {
 // DefaultStateDir is where state is kept. The plugin that this one replaces
 // uses it too.
 const DefaultStateDir = "/var/lib/cni/sriov"
-
-// lockTimeout is how long a call waits for another one on the same VF.
-const lockTimeout = 60 * time.Second
 
 // call is one CNI call.
 type call struct {
@@ -145,8 +141,6 @@ func (c *call) lock(ctx context.Context, a libsriov.Address) error {
 	if c.locked[a] {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, errors.New("waited "+lockTimeout.String()))
-	defer cancel()
 	err := c.store.Lock(ctx, a)
 	c.locked[a] = err == nil
 	return err

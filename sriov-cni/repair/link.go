@@ -227,9 +227,10 @@ func (w *work) adjust(ctx context.Context) error {
 }
 
 // refused reports whether a driver says that it does not take a value, as with an MTU
-// above what its PF has by now.
+// above what its PF has by now, or that the interface cannot be set up, as ixgbevf's and
+// iavf's while the PF is down.
 func refused(err error) bool {
-	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE) || errors.Is(err, unix.EOPNOTSUPP)
+	return slices.ContainsFunc([]unix.Errno{unix.EINVAL, unix.ERANGE, unix.EOPNOTSUPP, unix.ENETDOWN, unix.EIO}, func(e unix.Errno) bool { return errors.Is(err, e) })
 }
 
 // settleMAC has the interface show its MAC. Where the PF enforces one, which by
@@ -240,7 +241,12 @@ func refused(err error) bool {
 func (w *work) settleMAC(ctx context.Context, mac net.HardwareAddr) error {
 	enforced := w.journal.Before.MAC
 	if w.journal.PF == nil || value.NoMAC(enforced) {
-		return vf.SettleMAC(ctx, w.home, nil, *w.Link, mac)
+		err := vf.SettleMAC(ctx, w.home, nil, *w.Link, mac)
+		if w.journal.PF == nil && err != nil && !vf.IsBusy(err) && !errors.Is(err, link.ErrNotFound) {
+			slog.Warn("the VF's interface does not get back its MAC, its driver refuses it", "pci", w.device.Address, "err", err)
+			return nil // whoever has the PF, as a hypervisor, set another meanwhile
+		}
+		return err
 	}
 	if !slices.Equal(mac, enforced) {
 		err := vf.Patiently(ctx, nil, vf.IsBusy, func() error { return w.home.Set(w.Link.Index, link.Update{MAC: mac}) })

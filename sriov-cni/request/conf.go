@@ -72,21 +72,20 @@ func invalid(err error) error { return cnierr.New(types.ErrInvalidNetworkConfig,
 // itself: an attachment has to go even if its network's configuration has become
 // one that ADD refuses.
 func Basics(stdin []byte) (Conf, error) {
-	all, err := members(stdin)
-	if err != nil {
-		return Conf{}, invalid(err)
-	}
-	if !json.Valid(stdin) {
-		return decode(stdin)
-	}
 	var c Conf
 	read := map[string]any{
 		"cniVersion": &c.CNIVersion, "name": &c.Name, "ipam": &c.IPAM, "deviceID": &c.DeviceID, "pciBusID": &c.PCIBusID, "runtimeConfig": &c.RuntimeConfig, "logLevel": &c.LogLevel, "logFile": &c.LogFile,
 	}
-	for _, m := range all {
+	err := members(stdin, func(m member) {
 		if to := read[m.key]; to != nil {
 			_ = json.Unmarshal(m.value, to)
 		}
+	})
+	switch {
+	case err != nil:
+		return Conf{}, invalid(err)
+	case !json.Valid(stdin):
+		return decode(stdin)
 	}
 	return c, nil
 }
@@ -94,21 +93,23 @@ func Basics(stdin []byte) (Conf, error) {
 // Valid reads the list of what GC is to leave alone. What is not understood would be
 // collected, so it is an error, and so is a list that is not there.
 func Valid(stdin []byte) (all []types.GCAttachment, err error) {
-	keys, err := members(stdin)
-	if err != nil {
-		return nil, invalid(err)
-	}
 	fail := func(format string, args ...any) ([]types.GCAttachment, error) {
 		return nil, invalid(fmt.Errorf("invalid "+ValidAttachments+": "+format, args...))
 	}
-	for _, m := range keys {
-		switch {
-		case m.key != ValidAttachments:
-			continue
-		case all != nil:
-			return fail("the key is there twice")
+	var list []byte
+	twice := false
+	err = members(stdin, func(m member) {
+		if m.key == ValidAttachments {
+			list, twice = m.value, list != nil
 		}
-		if err := json.Unmarshal(m.value, &all); err != nil {
+	})
+	switch {
+	case err != nil:
+		return nil, invalid(err)
+	case twice:
+		return fail("the key is there twice")
+	case list != nil:
+		if err := json.Unmarshal(list, &all); err != nil {
 			return fail("%w", err)
 		}
 	}

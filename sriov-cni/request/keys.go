@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -20,6 +21,7 @@ const (
 	MaxStdin = 4 << 20   // bytes, with the attachments of a whole node in a GC
 	maxValue = 256 << 10 // bytes of one key's value
 	maxDepth = 64        // of objects and lists in each other
+	maxKeys  = 4 << 10   // of the configuration
 )
 
 // ValidAttachments is the key by which GC is told what there is.
@@ -31,17 +33,16 @@ type member struct {
 	value []byte
 }
 
-// members takes a JSON object apart, in one pass and in constant memory per
-// member. Other than objects have none. Syntax is not checked; the error is
+// members takes a JSON object apart, in one pass and in constant memory, and calls visit
+// for each member. Other than objects have none. Syntax is not checked; the error is
 // about nesting.
-func members(b []byte) ([]member, error) {
-	var all []member
+func members(b []byte, visit func(member)) error {
 	var m member
 	depth, start := 0, -1 // of the value; -1 is where a key is next
 	flush := func(end int) {
 		if start >= 0 {
 			m.value = bytes.TrimSpace(b[start:end])
-			all = append(all, m)
+			visit(m)
 		}
 		m, start = member{}, -1
 	}
@@ -50,7 +51,7 @@ func members(b []byte) ([]member, error) {
 		case '"':
 			end := i + stringLen(b[i:])
 			if depth == 1 && start < 0 && b[0] != '[' {
-				_ = json.Unmarshal(b[i:min(end, len(b))], &m.key)
+				m.key = keyOf(b[i:min(end, len(b))])
 			}
 			i = end - 1
 		case ':':
@@ -59,7 +60,7 @@ func members(b []byte) ([]member, error) {
 			}
 		case '{', '[':
 			if depth++; depth > maxDepth {
-				return nil, fmt.Errorf("invalid %s: nested more than %d deep", orConfiguration(m.key), maxDepth)
+				return fmt.Errorf("invalid %s: nested more than %d deep", orConfiguration(m.key), maxDepth)
 			}
 		case '}', ']':
 			if depth == 1 {
@@ -72,7 +73,16 @@ func members(b []byte) ([]member, error) {
 			}
 		}
 	}
-	return all, nil
+	return nil
+}
+
+// keyOf decodes a JSON string, "" for what is none.
+func keyOf(text []byte) (key string) {
+	if plain := bytes.Trim(text, `"`); len(plain) == len(text)-2 && !bytes.ContainsFunc(plain, func(r rune) bool { return r == '\\' || r < ' ' || r == utf8.RuneError }) {
+		return string(plain)
+	}
+	_ = json.Unmarshal(text, &key)
+	return key
 }
 
 // CheckStdin bounds size and nesting of what arrives on stdin, before anything
@@ -84,19 +94,22 @@ func CheckStdin(b []byte, command string) *types.Error {
 	if command == "DEL" {
 		return nil
 	}
-	all, err := members(b)
-	version := 0 // package skel reads it on its own, whatever checkKeys says of it
-	for _, m := range all {
-		if len(m.value) > maxValue && m.key != ValidAttachments {
-			err = errors.Join(err, fmt.Errorf("invalid %s: %d bytes, want at most %d", shorten(m.key), len(m.value), maxValue))
+	var errs []error
+	count, versions := 0, 0 // package skel reads the version on its own, whatever checkKeys says of it
+	err := members(b, func(m member) {
+		if count++; count == maxKeys+1 {
+			errs = append(errs, fmt.Errorf("configuration has more than %d keys", maxKeys))
+		}
+		if len(m.value) > maxValue && (m.key != ValidAttachments || command != "GC") {
+			errs = append(errs, fmt.Errorf("invalid %s: %d bytes, want at most %d", shorten(m.key), len(m.value), maxValue))
 		}
 		if strings.EqualFold(m.key, "cniVersion") {
-			if version++; version == 2 {
-				err = errors.Join(err, errors.New("invalid cniVersion: the key is there twice"))
+			if versions++; versions == 2 {
+				errs = append(errs, errors.New("invalid cniVersion: the key is there twice"))
 			}
 		}
-	}
-	if err != nil {
+	})
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return types.NewError(types.ErrInvalidNetworkConfig, err.Error(), "")
 	}
 	return nil
@@ -159,10 +172,6 @@ func checkKeys(stdin []byte) (unknown []string, err error) {
 }
 
 func checkObject(path string, object []byte) (unknown []string, err error) {
-	all, err := members(object)
-	if err != nil {
-		return nil, err
-	}
 	prefix := path
 	if path != "" {
 		prefix += "."
@@ -172,7 +181,7 @@ func checkObject(path string, object []byte) (unknown []string, err error) {
 		errs = append(errs, fmt.Errorf("invalid %s: "+format, append([]any{prefix + shorten(key)}, args...)...))
 	}
 	seen := map[string]bool{}
-	for _, m := range all {
+	err = members(object, func(m member) {
 		i := slices.IndexFunc(known[path], func(k string) bool { return strings.EqualFold(k, m.key) })
 		var inside error
 		if path == "" && known[m.key] != nil {
@@ -181,7 +190,7 @@ func checkObject(path string, object []byte) (unknown []string, err error) {
 		switch {
 		case inside != nil:
 			errs = append(errs, inside)
-		case len(m.value) > maxValue && m.key != ValidAttachments:
+		case len(m.value) > maxValue:
 			bad(m.key, "%d bytes, want at most %d", len(m.value), maxValue)
 		case i < 0 && !strings.Contains(m.key, "/"):
 			unknown = append(unknown, shorten(m.key))
@@ -194,7 +203,7 @@ func checkObject(path string, object []byte) (unknown []string, err error) {
 			bad(m.key, "null; leave the key out")
 		}
 		seen[m.key] = true
-	}
+	})
 	slices.Sort(unknown)
-	return slices.Compact(unknown), errors.Join(errs...)
+	return slices.Compact(unknown), errors.Join(append(errs, err)...)
 }

@@ -77,7 +77,8 @@ func TestMembers(t *testing.T) {
 		`{"a":{"b":[1,{"c":2}]},"d\"":"\\"}`: {{"a", []byte(`{"b":[1,{"c":2}]}`)}, {`d"`, []byte(`"\\"`)}},
 		`{"device\u0049D":null}`:             {{"deviceID", []byte("null")}},
 	} {
-		got, err := members([]byte(text))
+		var got []member
+		err := members([]byte(text), func(m member) { got = append(got, m) })
 		require.NoError(t, err)
 		assert.Equal(t, want, got, text)
 	}
@@ -128,4 +129,29 @@ func TestValidAttachments(t *testing.T) {
 	}
 	_, err := Valid([]byte(`{"cniVersion":"1.1.0","name":"n"}`))
 	assert.ErrorContains(t, err, "GC needs "+ValidAttachments)
+}
+
+// What arrives is bounded before anything is made of it, but for DEL.
+func TestCheckStdin(t *testing.T) {
+	t.Parallel()
+	list := `"` + ValidAttachments + `":[` + strings.Repeat(`{},`, maxValue/3) + `{}]`
+	many := strings.Repeat(`"a":1,`, maxKeys) + `"b":1`
+	for _, tc := range []struct{ command, keys, want string }{
+		{"ADD", `"a":1`, ""},
+		{"ADD", strings.TrimSuffix(many, `,"b":1`), ""},
+		{"ADD", many, "more than 4096 keys"},
+		{"GC", many, "more than 4096 keys"},
+		{"DEL", many, ""},
+		{"GC", list, ""},
+		{"ADD", list, ValidAttachments},
+		{"CHECK", list, ValidAttachments},
+		{"DEL", list, ""},
+		{"STATUS", `"CNIVersion":"1.0.0","cniVersion":"1.1.0"`, "cniVersion: the key is there twice"},
+	} {
+		if err := CheckStdin([]byte("{"+tc.keys+"}"), tc.command); tc.want == "" {
+			assert.Nil(t, err, "%s %.60s", tc.command, tc.keys)
+		} else if assert.NotNil(t, err, "%s %.60s", tc.command, tc.keys) {
+			assert.Contains(t, err.Msg, tc.want)
+		}
+	}
 }

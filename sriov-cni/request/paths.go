@@ -62,6 +62,14 @@ var usual = map[string][]string{
 	"k8s_certificate_authority": certificates,
 }
 
+// noIPAM are plugins that work on the node's interfaces, bridges, routes and rules: those of
+// https://www.cni.dev/plugins/current/, and those that run others. As an IPAM plugin each
+// would do for whoever wrote the network what it can, as host-device moves any interface.
+var noIPAM = []string{
+	"bandwidth", "bridge", "dummy", "firewall", "flannel", "host-device", "ib-sriov-cni", "ipvlan", "loopback", "macvlan", "multus", "multus-shim",
+	"portmap", "ptp", "sbr", "sriov", "tap", "tuning", "vlan", "vrf",
+}
+
 // apiRoot is the key of the server to which calico and whereabouts send the token of a
 // kubeconfig, in place of the server that the kubeconfig names.
 const apiRoot = "k8s_api_root"
@@ -75,13 +83,17 @@ type Files struct {
 
 // NamesFiles is an error that names each key with a file of the node where a network may
 // not have one: outside of what is usual for the key, and of what may says. An IPAM plugin is
-// handed all of the configuration; without one nobody reads such keys.
+// handed all of the configuration; without one nobody reads such keys. It is an error, too,
+// if the plugin is not for IPAM.
 func (r Request) NamesFiles(may Files) error {
-	if r.Conf.IPAM.Type == "" {
+	switch ipam := r.Conf.IPAM.Type; {
+	case ipam == "":
 		return nil
+	case slices.Contains(noIPAM, ipam):
+		return invalid(fmt.Errorf("invalid ipam.type: %s is no IPAM plugin; name the one that hands out addresses, such as host-local", ipam))
 	}
 	f := files{Decoder: json.NewDecoder(bytes.NewReader(r.Stdin)), may: may, network: r.Conf.Name, led: map[string]string{}}
-	f.walk("", "")
+	f.walk("", -1, "")
 	if f.root != "" && (f.kubeconfig || inIPAM(f.root)) {
 		f.errs = append(f.errs, fmt.Errorf("invalid %s: want none beside a kubeconfig, whose token would be sent there", f.root))
 	}
@@ -109,14 +121,18 @@ const (
 	mostFiles = 64 // that a configuration may name: each is looked for
 )
 
-// walk looks at a value, which is of the key if it is text, or text in a list.
-func (f *files) walk(where, key string) {
+// walk looks at a value, which is of the key if it is text, or text in a list, where it has
+// an index; others have -1.
+func (f *files) walk(where string, index int, key string) {
 	t, _ := f.Token() // an error ends all loops, and Parse has said it
+	if _, number := t.(float64); index >= 0 && !number {
+		where = fmt.Sprintf("%.200s[%d]", where, index)
+	}
 	switch v := t.(type) {
 	case json.Delim:
 		for i := 0; f.More(); i++ {
 			if v == '[' {
-				f.walk(fmt.Sprintf("%.200s[%d]", where, i), key)
+				f.walk(where, i, key)
 				continue
 			}
 			name, _ := f.Token()
@@ -126,7 +142,7 @@ func (f *files) walk(where, key string) {
 				_ = f.Decode(&json.RawMessage{}) // the runtime's, and this plugin's own
 				continue
 			}
-			f.walk(strings.TrimPrefix(fmt.Sprintf("%.200s.%s", where, shorten(k)), "."), lower)
+			f.walk(strings.TrimPrefix(fmt.Sprintf("%.200s.%s", where, shorten(k)), "."), -1, lower)
 		}
 		_, _ = f.Token()
 	case string:

@@ -98,6 +98,13 @@ func TestNamesFiles(t *testing.T) {
 		assert.ErrorContains(t, r.NamesFiles(Files{State: own}), "invalid "+at+": want none beside a kubeconfig", conf)
 	}
 
+	// A plugin that works on the node's interfaces is none for IPAM.
+	for _, ipam := range []string{"host-device", "bridge", "multus"} {
+		r, err := Parse([]byte(`{"name":"net-a","type":"sriov","deviceID":"0000:af:06.0","device":"eth0","ipam":{"type":"`+ipam+`"}}`), "")
+		require.NoError(t, err)
+		require.ErrorContains(t, r.NamesFiles(Files{State: own}), "invalid ipam.type: "+ipam+" is no IPAM plugin")
+	}
+
 	// The directory is host-local's for the network of that name.
 	r, err := Parse([]byte(`{"name":"sriov","type":"sriov","deviceID":"0000:af:06.0",`+ipam(`"dataDir":"/var/lib/cni"`)+`}`), "")
 	require.NoError(t, err)

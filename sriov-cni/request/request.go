@@ -39,7 +39,7 @@ type Request struct {
 // Parse reads and checks stdin and CNI_ARGS completely. The error names each bad
 // field, its value and what would be right.
 func Parse(stdin []byte, args string) (Request, error) {
-	if _, err := members(stdin); err != nil { // before anything that takes long on it
+	if err := members(stdin, func(member) {}); err != nil { // before anything that takes long on it
 		return Request{}, invalid(err)
 	}
 	c, err := decode(stdin)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/sriovkit/sriovkit/libsriov"
@@ -15,6 +16,9 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/internal/file"
 	"golang.org/x/sys/unix"
 )
+
+// lockTimeout is how long a call waits for another one on the same VF.
+const lockTimeout = 60 * time.Second
 
 // Lock takes a VF's lock. The kernel releases it when the process ends: the descriptor is
 // never closed.
@@ -30,6 +34,8 @@ func (s Store) Lock(ctx context.Context, a libsriov.Address) error {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+		ctx, cancel := context.WithTimeoutCause(ctx, lockTimeout, errors.New("waited "+lockTimeout.String()))
+		defer cancel()
 		taken := make(chan error, 1)
 		go func() { // until it has the lock, or the process ends
 			var err error = unix.EINTR

@@ -248,7 +248,12 @@ func Remove(paths ...string) error {
 	var errs []error
 	for _, p := range paths {
 		for _, name := range []string{p, temporary(p)} {
-			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			// os.Remove of a file that is not there asks for a directory, too.
+			err := unix.Unlink(name)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				err = os.Remove(name)
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
 		}

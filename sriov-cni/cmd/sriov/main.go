@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The Go runtime does not look for a CPU limit: a call lasts some milliseconds, and the look
-// reads /proc/self/mountinfo, which is long on a node with many pods.
+// The Go runtime does not look again and again for a CPU limit: a call lasts some milliseconds.
+// That it looks once, when it starts, nothing but GOMAXPROCS in the environment keeps it from.
 
 //go:debug containermaxprocs=0
 //go:debug updatemaxprocs=0

@@ -6,17 +6,21 @@ package file
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
 // Open is os.OpenFile, but that one asks the poller of the Go runtime to watch each
-// of them, which costs five system calls a file and a thread that waits.
+// of them, which costs five system calls a file and a thread that waits. O_NONBLOCK is for
+// opening alone: os.NewFile, too, has a file watched that has it.
 func Open(path string, flags int, perm uint32) (*os.File, error) {
 	fd, err := OpenFD(path, flags, perm)
+	if err == nil && flags&unix.O_NONBLOCK != 0 {
+		err = os.NewSyscallError("fcntl", unix.SetNonblock(fd, false))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -39,19 +43,29 @@ func OpenFD(path string, flags int, perm uint32) (int, error) {
 // longest is how much Read reads: more than any state file, configuration or record of kubelet has.
 const longest = 64 << 20 // bytes
 
-// Read is os.ReadFile by way of Open. The error is EFBIG for what is no file of a reasonable
+// Read is os.ReadFile by way of OpenFD. The error is EFBIG for what is no file of a reasonable
 // size, such as a device.
 func Read(path string) ([]byte, error) {
-	f, err := Open(path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := OpenFD(path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, longest+1))
-	if len(b) > longest {
-		err = &fs.PathError{Op: "read", Path: path, Err: unix.EFBIG}
+	defer unix.Close(fd)
+	b := make([]byte, 0, 4<<10)
+	for len(b) <= longest {
+		b = slices.Grow(b, 1)
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return b, &fs.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return b, nil
+		default:
+			b = b[:len(b)+n]
+		}
 	}
-	return b, err
+	return b, &fs.PathError{Op: "read", Path: path, Err: unix.EFBIG}
 }
 
 // Create writes a file that may be there already.
