@@ -141,7 +141,7 @@ spec: {containers: [{name: app, image: busybox, resources: {limits: {deviceclass
 `
 
 // networksOf are what pods of templates select; others select none.
-var networksOf = map[string]string{"two-vfs": "blue, blue", "two-at-a-numa-node": "blue, blue", "vf-and-gpu": "blue", "dpdk-or-kernel": "blue"}
+var networksOf = map[string]string{"two-vfs": "blue, blue", "two-at-a-numa-node": "blue, blue", "vf": "blue", "vf-and-gpu": "blue", "dpdk-or-kernel": "blue"}
 
 // applySamples makes all that the documentation shows, with an image that the nodes have, and
 // a pod for each template of a claim. It returns the pods that can run.
