@@ -116,13 +116,13 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	works = spare(works, held)
 	asked, err := d.inquire(ctx, state, works, unclear)
 	if err != nil {
-		return false, err
+		return false, d.refused(ctx, state, s.Found, err)
 	}
 	p := d.permit(ctx, state, s.Found, works, held, asked)
 	awaitingDrain.Set(float64(len(p.waiting)))
 	if len(p.waiting) > 0 {
 		if err := d.askDrain(ctx, state, p.waiting); err != nil {
-			return false, err
+			return false, d.refused(ctx, state, s.Found, err)
 		}
 	}
 	var done progress
@@ -164,6 +164,16 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 func (d *Daemon) fail(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, err error) error {
 	d.warn(state, err)
 	return errors.Join(err, d.report(ctx, state, found, failed(v1.ReasonApplyFailed, err)))
+}
+
+// refused reports a question to the operator that the API server does not take, as it does while
+// its rules of what a daemon may write are older than the daemon. Other errors pass: they end.
+func (d *Daemon) refused(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, err error) error {
+	if !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
+		return err
+	}
+	return d.fail(ctx, state, found, fmt.Errorf("the API server refuses what the operator is to be asked before VFs in use are changed. Apply the operator's manifests "+
+		"of this version, of which the ValidatingAdmissionPolicy sriov-network-config-daemon is one: %w", err))
 }
 
 // warn makes an event of an error that the object does not tell of yet.
@@ -214,7 +224,7 @@ func ended(state *v1.SriovNetworkNodeState, p permission, err error) outcome {
 		return outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingDrain, message: "VFs in use would be disturbed: " + holders(p.waiting)}
 	case len(p.asked) > 0:
 		return outcome{sync: v1.SyncInProgress, reason: v1.ReasonWaitingAnswer, message: "the operator is asked whether pods are still on the node that " +
-			"the kubelet has given VFs and that have not begun: " + holders(p.asked)}
+			"the kubelet has given VFs and that have not begun: " + holders(p.asked) + "; one that does not run, or is older than this daemon, does not answer"}
 	case state.Annotations[v1.AnnotationPlanned] != "true" && len(state.Spec.Interfaces) == 0:
 		return outcome{sync: v1.SyncSucceeded, reason: v1.ReasonWaitingPlan, message: "the operator has not planned this node yet"}
 	}

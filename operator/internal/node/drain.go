@@ -200,7 +200,11 @@ func (d *Daemon) annotate(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	}
 	maps.Copy(state.Annotations, annotations)
 	maps.DeleteFunc(state.Annotations, func(k, _ string) bool { ours, ok := annotations[k]; return ok && ours == "" })
-	return d.Client.Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}))
+	err := d.Client.Patch(ctx, state, client.MergeFromWithOptions(old, client.MergeFromWithOptimisticLock{}))
+	if err != nil {
+		state.Annotations = old.Annotations // nothing was written
+	}
+	return err
 }
 
 // keepsDrain decides, after a failure on a drained node, whether the node is kept for

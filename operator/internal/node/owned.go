@@ -92,16 +92,17 @@ func readOwned(path, address string) (plan.Owned, error) {
 }
 
 // Own notes, before the first change, that the daemon configures a PF, and keeps
-// NetworkManager off its VFs, which would bring them up and configure them.
+// NetworkManager off its VFs, which would bring them up and configure them. The record comes
+// last: what it tells of is not done again.
 func (f Files) Own(ctx context.Context, pf libsriov.Address, o plan.Owned) error {
 	b, err := json.Marshal(o)
 	if err != nil {
 		return err
 	}
-	if err := f.write(filepath.Join(f.ownedDir(), pf.String()), b, 0o600); err != nil {
-		return err
+	if err := f.writeRules(ctx, pf, udevRules(pf, o)); err != nil {
+		return fmt.Errorf("rules of udev, which keep others off its VFs: %w", err)
 	}
-	return f.writeRules(ctx, pf, udevRules(pf, o))
+	return f.write(filepath.Join(f.ownedDir(), pf.String()), b, 0o600)
 }
 
 // Disown forgets a PF.

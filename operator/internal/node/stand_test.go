@@ -102,6 +102,8 @@ type stand struct {
 	wrote  []string // attributes of the host
 	refuse error
 	writes int // to the API server
+	// refuseAnnotations: what the API server answers to them.
+	refuseAnnotations error
 }
 
 // newStand has a PF with two VFs on vfio-pci, of which the spec wants one.
@@ -130,7 +132,9 @@ func newStand(t *testing.T) *stand {
 	s.Daemon = &Daemon{
 		Client: fake.NewClientBuilder().WithScheme(scheme).WithObjects(state).WithStatusSubresource(state).WithInterceptorFuncs(interceptor.Funcs{
 			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
-				s.writes++
+				if s.writes++; s.refuseAnnotations != nil {
+					return s.refuseAnnotations
+				}
 				return c.Patch(ctx, o, p, opts...)
 			},
 			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {

@@ -74,3 +74,21 @@ func TestUdevIsTold(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(root, "run/udev/control"), nil, 0o600))
 	require.ErrorContains(t, f.Own(t.Context(), addr, o), "have udevd read its rules")
 }
+
+// A PF whose rules could not be written is not recorded as done: no try makes VFs without them.
+func TestNoVFsWithoutTheirRules(t *testing.T) {
+	s := newStand(t)
+	rules := filepath.Join(s.root, "etc/udev/rules.d")
+	require.NoError(t, os.MkdirAll(filepath.Dir(rules), 0o755))
+	require.NoError(t, os.WriteFile(rules, nil, 0o600))
+	for range 3 {
+		_, err := s.pass()
+		require.ErrorContains(t, err, "record ownership of "+treePF)
+		require.Empty(t, s.wrote)
+	}
+	require.NoError(t, os.Remove(rules))
+	_, err := s.pass()
+	require.ErrorContains(t, err, "create VFs", "these files do not follow what is written to them")
+	require.Equal(t, "sriov_numvfs=0", s.wrote[0])
+	require.FileExists(t, filepath.Join(rules, ruleNM+treePF+".rules"))
+}

@@ -3,12 +3,14 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
@@ -134,6 +136,38 @@ func TestPodWithoutAGroupIsAskedFor(t *testing.T) {
 		require.Empty(t, s.wrote)
 		require.Equal(t, initPod, s.annotation(v1.AnnotationDrainPods))
 	})
+}
+
+// An API server whose rules are of an older version refuses the question, or a wish for a drain. The
+// object says so, once, with what to do; nothing is changed.
+func TestRefusedQuestionIsACondition(t *testing.T) {
+	for name, ask := range map[string]func(*stand){
+		"about pods":  func(s *stand) { s.given(treeVF1, initPod) },
+		"for a drain": func(s *stand) { s.kubelet.hold(treeVF1, "user") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			ask(s)
+			s.refuseAnnotations = apierrors.NewForbidden(v1.GroupVersion.WithResource("sriovnetworknodestates").GroupResource(), "node", errors.New("not one of its own"))
+			for range 3 {
+				_, err := s.pass()
+				require.ErrorContains(t, err, "not one of its own")
+				require.Empty(t, s.wrote)
+			}
+			said := meta.FindStatusCondition(s.state().Status.Conditions, v1.ConditionReady)
+			require.NotNil(t, said)
+			require.Equal(t, v1.ReasonApplyFailed, said.Reason)
+			require.Contains(t, said.Message, "ValidatingAdmissionPolicy sriov-network-config-daemon")
+			require.Contains(t, said.Message, "not one of its own")
+			require.Equal(t, 4, s.writes, "three tries and one report")
+			require.Len(t, s.events.Events, 1)
+
+			s.refuseAnnotations = nil // its manifests are applied
+			_, err := s.pass()
+			require.NoError(t, err)
+			require.NotEqual(t, v1.ReasonApplyFailed, meta.FindStatusCondition(s.state().Status.Conditions, v1.ConditionReady).Reason)
+		})
+	}
 }
 
 // What was asked is taken back when all is done, and no sooner.

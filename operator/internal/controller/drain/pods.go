@@ -13,8 +13,12 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// maxAsked bounds a question, bytes: the VFs of a node that has a thousand, each with a pod.
-const maxAsked = 64 << 10
+// maxAsked bounds a question, bytes, and maxPods the pods in it: the VFs of a node that has a
+// thousand, each with a pod. The answer, which is longer, still fits into an object.
+const (
+	maxAsked = 64 << 10
+	maxPods  = 4096
+)
 
 // answerPods tells a daemon whether pods that it asks about are on its node and have not ended.
 // The answer holds for the question that was read; without one there is none.
@@ -27,7 +31,7 @@ func (r *drainer) answerPods(ctx context.Context, state *v1.SriovNetworkNodeStat
 		return r.writeAnswer(ctx, state, nil)
 	}
 	uids := strings.Split(asked, ",")
-	if len(asked) > maxAsked || answers(given, uids) {
+	if len(asked) > maxAsked || len(uids) > maxPods || answers(given, uids) {
 		return nil
 	}
 	var pods corev1.PodList
