@@ -213,8 +213,9 @@ func TestLongDRAMigrates(t *testing.T) {
 	require.Equal(t, slicesBefore, e.get("resourceslices", "--field-selector=spec.nodeName=node1", "-o", "jsonpath={.items[*].metadata.uid}"))
 	e.kubectl("delete", "pod", "meanwhile")
 
-	claimed, taken := uid("claimed"), nics("claimed")
 	e.drainsClaims()
+	e.run(pod{name: "claimed", networks: "red", resource: "openshift.io/nics"}) // a drain evicts all pods with VFs
+	claimed, taken := uid("claimed"), nics("claimed")
 
 	t.Log("back, while a pod has a claim")
 	e.apply(draPool("device-plugin"))
