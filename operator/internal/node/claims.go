@@ -10,7 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,10 +29,10 @@ const maxRecord = 1 << 20
 
 // claimRecord is what is read of a file.
 type claimRecord struct {
-	Version         int
-	Namespace, Name string
-	Pod             struct{ Name string }
-	Requests        []struct {
+	Version              int
+	UID, Namespace, Name string
+	Pod                  struct{ Name string }
+	Requests             []struct {
 		AdminAccess bool
 		Devices     []struct{ ID, Bound string }
 	}
@@ -45,42 +45,50 @@ type claimedVF struct {
 	bound bool
 }
 
-// read lists the VFs of claims by PCI address. What cannot be read is an error: it may be
-// any of them.
-func (c claims) read() (map[string]claimedVF, error) {
+// look is a device that a claim has admin access to: somebody else has it, or nobody.
+type look struct{ claim, device string }
+
+// read lists the VFs of claims by PCI address, and those that claims only look at. What cannot
+// be read is an error: it may be any of them.
+func (c claims) read() (vfs map[string]claimedVF, looks map[look]bool, err error) {
 	if c.dir == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	dir := filepath.Join(c.dir, "claims")
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read which VFs claims have: %w", err)
+		return nil, nil, fmt.Errorf("read which VFs claims have: %w", err)
 	}
-	out := map[string]claimedVF{}
+	vfs, looks = map[string]claimedVF{}, map[look]bool{}
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), ".") {
-			continue // a file that is being replaced
+		if !recordName.MatchString(e.Name()) {
+			continue // a file that is being replaced, or somebody's copy
 		}
 		r, err := readClaim(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // ended meanwhile
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read which VFs claims have: %w", err)
+			return nil, nil, fmt.Errorf("read which VFs claims have: %w; once no pod has a device of the claim, remove the file", err)
 		}
 		for _, q := range r.Requests {
 			for _, d := range q.Devices {
-				if !q.AdminAccess {
-					out[d.ID] = claimedVF{r.Namespace + "/" + r.Pod.Name, d.Bound != ""}
+				if q.AdminAccess {
+					looks[look{r.Namespace + "/" + r.Name, d.ID}] = true
+				} else {
+					vfs[d.ID] = claimedVF{r.Namespace + "/" + r.Pod.Name, d.Bound != ""}
 				}
 			}
 		}
 	}
-	return out, nil
+	return vfs, looks, nil
 }
+
+// recordName is the UID of a claim, as the driver names its files.
+var recordName = regexp.MustCompile(`^[0-9a-fA-F-]{1,64}\.json$`)
 
 // kept reports whether there is a place of records: a driver of the same name that is not this
 // project's keeps none.
@@ -105,8 +113,9 @@ func readClaim(path string) (claimRecord, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("%s: %w", path, err)
 	}
-	if r.Version != recordVersion {
-		return r, fmt.Errorf("%s: version %d, want %d", path, r.Version, recordVersion)
+	if r.Version != recordVersion || r.UID+".json" != filepath.Base(path) || len(r.Requests) == 0 {
+		return r, fmt.Errorf("%s: version %d of claim %.80q with %d requests, want version %d of the claim in its name, with its requests",
+			path, r.Version, r.UID, len(r.Requests), recordVersion)
 	}
 	return r, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
@@ -40,6 +41,15 @@ func TestDriverOfAClaimIsTheClaims(t *testing.T) {
 	held, err := s.Daemon.kubelet(s.state()).inUse(t.Context(), nil)
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{treeVF0: "team/dpdk"}, held, "and what it only looks at is not")
+	// The kubelet lists both alike.
+	for _, device := range []string{"0000-01-01-0", "0000-01-01-1"} {
+		s.kubelet.claims = append(s.kubelet.claims, &podresources.DynamicResource{ClaimNamespace: "team", ClaimName: "nic",
+			ClaimResources: []*podresources.ClaimResource{{DriverName: v1.DRADriver, DeviceName: device}}})
+	}
+	held, err = s.Daemon.kubelet(s.state()).inUse(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{treeVF0: "ns/claimant"}, held)
+	s.kubelet.claims = nil
 	_, err = s.pass()
 	require.NoError(t, err)
 	require.NotEmpty(t, s.wrote)
@@ -58,12 +68,20 @@ func TestDriverOfAClaimIsTheClaims(t *testing.T) {
 
 	t.Log("a record that cannot be read may be of any VF")
 	wrote := len(s.wrote)
-	for _, text := range []string{"{", `{"version": 2}`} {
+	for _, text := range []string{"{", `{"version": 2}`, "null", `{"version": 1}`,
+		`{"version": 1, "uid": "2f0a2b1e-5d4c-4a56-9a5e-2f4d1c0b9a87"}`, strings.Replace(boundClaim, "2f0a", "2f0b", 1)} {
 		s.record("2f0a2b1e-5d4c-4a56-9a5e-2f4d1c0b9a87.json", text)
 		_, err = s.pass()
-		require.ErrorContains(t, err, "read which VFs claims have")
+		require.ErrorContains(t, err, "read which VFs claims have", text)
+		require.ErrorContains(t, err, "once no pod has a device of the claim, remove the file")
 	}
 	require.Len(t, s.wrote, wrote)
+
+	t.Log("a copy that somebody made of one is no record")
+	s.record("2f0a2b1e-5d4c-4a56-9a5e-2f4d1c0b9a87.json", boundClaim)
+	s.record("2f0a2b1e-5d4c-4a56-9a5e-2f4d1c0b9a87.old.json", "{")
+	_, _, err = claims{s.Claims}.read()
+	require.NoError(t, err)
 }
 
 // A claim that is being prepared as VFs are withdrawn is waited for.

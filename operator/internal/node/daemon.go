@@ -202,7 +202,7 @@ func (d *Daemon) look(ctx context.Context) sight {
 	if s.owned, err = d.Machine.Files.Owned(); err != nil {
 		s.Partial, s.err = errors.Join(s.Partial, err), errors.Join(s.err, err)
 	}
-	records, err := claims{d.Claims}.read() // after the drivers: who binds one writes before
+	records, _, err := claims{d.Claims}.read() // after the drivers: who binds one writes before
 	if err != nil {
 		s.Partial, s.err = errors.Join(s.Partial, err), errors.Join(s.err, err)
 	}

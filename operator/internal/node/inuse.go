@@ -72,7 +72,7 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 		}
 	}
 	recorded := k.claims.kept()
-	records, err := k.claims.read() // first: what ends meanwhile is gone from both
+	records, looks, err := k.claims.read() // first: what ends meanwhile is gone from both
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,7 +105,7 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 				}
 			}
 			for _, claim := range c.GetDynamicResources() {
-				if err := claimed(claim, name, held); err != nil {
+				if err := claimed(claim, name, looks, held); err != nil {
 					return nil, nil, err
 				}
 			}
@@ -140,23 +140,27 @@ func functionOf(name string) (address string, ok bool) {
 	return fmt.Sprintf("%s:%s:%s.%s", at[1], at[2], at[3], at[4]), true
 }
 
-// claimed adds the PCI functions of a claim that is prepared for a pod.
-func claimed(claim *podresources.DynamicResource, pod string, held map[string]string) error {
+// claimed adds the PCI functions of a claim that is prepared for a pod, but for those that it
+// only looks at, of which the kubelet does not tell.
+func claimed(claim *podresources.DynamicResource, pod string, looks map[look]bool, held map[string]string) error {
+	name := claim.GetClaimNamespace() + "/" + claim.GetClaimName()
 	for _, device := range claim.GetClaimResources() {
 		names := []string{device.GetDeviceName()}
 		for _, cdi := range device.GetCdiDevices() {
 			names = append(names, cdi.GetName())
 		}
 		known := false
-		for _, name := range names {
-			if address, ok := functionOf(name); ok {
-				held[address] = pod
+		for _, text := range names {
+			if address, ok := functionOf(text); ok {
 				known = true
+				if device.GetDriverName() != v1.DRADriver || !looks[look{name, address}] {
+					held[address] = pod
+				}
 			}
 		}
 		if !known && device.GetDriverName() == v1.DRADriver {
-			return fmt.Errorf("ask the kubelet which VFs are in use: claim %s/%s of pod %s has device %q of driver %s, which names no PCI address",
-				claim.GetClaimNamespace(), claim.GetClaimName(), pod, device.GetDeviceName(), v1.DRADriver)
+			return fmt.Errorf("ask the kubelet which VFs are in use: claim %s of pod %s has device %q of driver %s, which names no PCI address",
+				name, pod, device.GetDeviceName(), v1.DRADriver)
 		}
 	}
 	return nil
