@@ -204,6 +204,9 @@ func (h *holders) holders(list []kubelet.Holder, claims map[string]pool.Holder) 
 		if h.claims != nil && l.Claim != "" && l.Driver == h.driver {
 			continue // its records say so, and which devices are only looked at
 		}
+		if l.Claim != "" && h.records.looks[look{l.Driver, l.Claim, l.Device}] {
+			continue // kubelet does not tell these from the others
+		}
 		was := held[l.Device]
 		if l.Claim != "" {
 			was.Claim = l.Claim

@@ -28,6 +28,26 @@ func TestOtherHardwareIsNotHeard(t *testing.T) {
 	}
 }
 
+// Kubelet lists devices that a claim only looks at like the others. Beside the driver they are
+// to be given to pods as before.
+func TestLookedAtIsNotHeld(t *testing.T) {
+	t.Parallel()
+	const used, seen, driver = "0000:01:02.1", "0000:01:02.2", "sriov.example.com"
+	h := holders{records: records{Store: record.Store{Dir: filepath.Join(t.TempDir(), driver, "claims")}}}
+	require.NoError(t, h.records.Save(record.Claim{UID: "1", Namespace: "team", Name: "monitor", Requests: []record.Request{
+		{Name: "used", Devices: []record.Device{{ID: used}}},
+		{Name: "seen", AdminAccess: true, Devices: []record.Device{{ID: seen}}},
+	}}))
+	claims, err := h.records.holders()
+	require.NoError(t, err)
+	listed := func(driver, claim string) map[string]pool.Holder {
+		return h.holders([]kubelet.Holder{{Driver: driver, Claim: claim, Device: used}, {Driver: driver, Claim: claim, Device: seen}}, claims)
+	}
+	require.Equal(t, map[string]pool.Holder{used: {Claim: "team/monitor"}}, listed(driver, "team/monitor"))
+	require.Len(t, listed(driver, "team/other"), 2)
+	require.Len(t, listed("gpu.example.com", "team/monitor"), 2, "another driver's")
+}
+
 // A claim that a driver recorded which is no more keeps its device; who could end it is told
 // once, and again if the driver went once more.
 func TestRecordOfARemovedDriver(t *testing.T) {

@@ -18,8 +18,12 @@ type records struct {
 	registry string // where the driver registers with kubelet
 
 	claims []record.Claim // of the last reading
+	looks  map[look]bool  // with claims
 	said   map[types.UID]bool
 }
+
+// look is a device that a claim has admin access to: somebody else has it, or nobody.
+type look struct{ driver, claim, device string }
 
 // holders lists the devices that claims have, as the driver has written down.
 func (r *records) holders() (map[string]pool.Holder, error) {
@@ -30,7 +34,16 @@ func (r *records) holders() (map[string]pool.Holder, error) {
 			held[id] = pool.Holder{Claim: c.Namespace + "/" + c.Name}
 		}
 	}
-	r.claims = claims
+	r.claims, r.looks = claims, map[look]bool{}
+	for _, c := range claims {
+		for _, q := range c.Requests {
+			for _, d := range q.Devices {
+				if q.AdminAccess {
+					r.looks[look{r.driver(), c.Namespace + "/" + c.Name, d.ID}] = true
+				}
+			}
+		}
+	}
 	return held, err
 }
 
@@ -70,10 +83,12 @@ func (r *records) report(list []kubelet.Holder, log *slog.Logger) {
 	r.said = now
 }
 
-// isServed reports whether the driver has registered with kubelet: NAME/claims are the records
-// of NAME, and NAME-reg.sock or, in an update, NAME-UID-reg.sock its sockets.
+// driver is the name of the driver: NAME/claims are the records of NAME.
+func (r *records) driver() string { return filepath.Base(filepath.Dir(r.Dir)) }
+
+// isServed reports whether the driver has registered with kubelet: NAME-reg.sock or, in an
+// update, NAME-UID-reg.sock are its sockets.
 func (r *records) isServed() bool {
-	driver := filepath.Base(filepath.Dir(r.Dir))
-	sockets, _ := filepath.Glob(filepath.Join(r.registry, driver+"*-reg.sock")) // a DNS name is a good pattern
+	sockets, _ := filepath.Glob(filepath.Join(r.registry, r.driver()+"*-reg.sock")) // a DNS name is a good pattern
 	return len(sockets) > 0
 }
