@@ -14,6 +14,7 @@ import (
 
 	"github.com/sriovkit/sriovkit/device-plugin/command"
 	"github.com/sriovkit/sriovkit/device-plugin/inventory"
+	resourceapi "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
@@ -93,8 +94,8 @@ func (f *flags) complete() error {
 	case f.probe:
 		return nil
 	}
-	if p := validation.IsDNS1123Subdomain(f.driverName); len(p) > 0 {
-		return command.UsageError{Err: fmt.Errorf("-driver-name %q: %s", f.driverName, p[0])}
+	if p := nameProblem(f.driverName); p != "" {
+		return command.UsageError{Err: fmt.Errorf("-driver-name %.80q: %s", f.driverName, p)}
 	}
 	if f.nodeName == "" {
 		return command.UsageError{Err: errors.New("-node-name is empty and so is the environment's NODE_NAME: want the name of the Node")}
@@ -109,6 +110,21 @@ func (f *flags) complete() error {
 		f.devRoot = o.SysfsRoot
 	}
 	return nil
+}
+
+// nameProblem is why a driver cannot have a name: the API and kubelet take at most 63 bytes, and
+// as the vendor of CDI devices it begins with a letter.
+func nameProblem(name string) string {
+	p := validation.IsDNS1123Subdomain(name)
+	switch {
+	case len(p) > 0:
+		return p[0]
+	case len(name) > resourceapi.DriverNameMaxLength:
+		return fmt.Sprintf("%d bytes; want at most %d", len(name), resourceapi.DriverNameMaxLength)
+	case name[0] < 'a':
+		return "want a letter at its beginning, as in sriov.example.com"
+	}
+	return ""
 }
 
 // pluginDir is where kubelet wants a driver's socket.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,4 +80,25 @@ func TestProbeNeedsASocket(t *testing.T) {
 	require.ErrorAs(t, err, new(command.UsageError))
 	require.ErrorContains(t, err, "-probe without -health-socket: name the socket that the driver was given")
 	require.ErrorContains(t, run(t.Context(), []string{"-probe", "-health-socket", "/nowhere/s"}, io.Discard, io.Discard), "no driver answers at /nowhere/s")
+}
+
+// Kubelet, the API server or the runtime would refuse them later, for reasons that name no flag.
+func TestNamesOfDrivers(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"sriov_x.example.com":            "RFC 1123",
+		strings.Repeat("a.", 40) + "com": "83 bytes; want at most 63",
+		"3com.example.com":               "want a letter at its beginning",
+		strings.Repeat("x", 63):          "",
+		"sriovnetwork.example.com":       "",
+	} {
+		_, err := parseFlags([]string{"-driver-name", name, "-node-name", "n"}, io.Discard)
+		if want == "" {
+			require.NoError(t, err, name)
+			continue
+		}
+		require.ErrorAs(t, err, new(command.UsageError), name)
+		require.ErrorContains(t, err, "-driver-name "+strconv.Quote(name[:min(len(name), 80)]))
+		require.ErrorContains(t, err, want)
+	}
 }

@@ -209,12 +209,19 @@ func (d *Driver) report(ctx context.Context, c record.Claim, a attachments) erro
 // maxIPs is the API's limit of addresses a device.
 const maxIPs = 16
 
-// networkData is one attachment in the words of the API. Addresses in a form that the
-// API refuses are left out.
+// networkData is one attachment in the words of the API. What it refuses is left out: it would
+// refuse the rest, too.
 func networkData(a attachment) *resourceapi.NetworkDeviceData {
-	out := &resourceapi.NetworkDeviceData{InterfaceName: a.Interface, HardwareAddress: a.MAC}
+	out := &resourceapi.NetworkDeviceData{}
+	if len(a.Interface) <= resourceapi.NetworkDeviceDataInterfaceNameMaxLength {
+		out.InterfaceName = a.Interface
+	}
+	if len(a.MAC) <= resourceapi.NetworkDeviceDataHardwareAddressMaxLength {
+		out.HardwareAddress = a.MAC
+	}
 	for _, text := range a.IPs {
-		if p, err := netip.ParsePrefix(text); err == nil && len(out.IPs) < maxIPs && !slices.Contains(out.IPs, p.String()) {
+		p, err := netip.ParsePrefix(text)
+		if err == nil && !p.Addr().Is4In6() && len(out.IPs) < maxIPs && !slices.Contains(out.IPs, p.String()) {
 			out.IPs = append(out.IPs, p.String())
 		}
 	}

@@ -88,7 +88,8 @@ type Driver struct {
 	pools        []offer.Pool
 	byID         map[string]place
 	health       []offer.Health
-	changed      chan struct{} // closed when health changes
+	problems     map[string]bool // of the last look, for people
+	changed      chan struct{}   // closed when health changes
 	noTaints     bool
 	pending      bool // some claims could not be restored yet
 }
@@ -277,9 +278,7 @@ func (d *Driver) publish() {
 		o.Facts = d.opts.Facts.Look()
 	}
 	out := offer.Publish(d.pools, o)
-	for _, err := range out.Problems {
-		d.log.Warn("not published", "err", err)
-	}
+	d.sayProblems(out.Problems)
 	if !slices.Equal(d.health, out.Health) {
 		d.health = out.Health
 		close(d.changed)
@@ -293,6 +292,19 @@ func (d *Driver) publish() {
 	case modeServe:
 	}
 	d.slices.want(d.nodeUID, out.Resources)
+}
+
+// sayProblems logs what cannot be published, once while it stays so: there may be one for each
+// device in each look at the host. It is called with mu held.
+func (d *Driver) sayProblems(problems []error) {
+	now := make(map[string]bool, len(problems))
+	for _, err := range problems {
+		text := err.Error()
+		if now[text] = true; !d.problems[text] {
+			d.log.Warn("not published", "err", text)
+		}
+	}
+	d.problems = now
 }
 
 // asGiven returns a function that reports, by the records of claims, whether a device is there
