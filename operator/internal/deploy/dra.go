@@ -129,7 +129,10 @@ func DeviceClass(prefix, name string, owner metav1.OwnerReference) *resourcev1.D
 		Spec: resourcev1.DeviceClassSpec{
 			ExtendedResourceName: &full,
 			Selectors: []resourcev1.DeviceSelector{{CEL: &resourcev1.CELDeviceSelector{
-				Expression: fmt.Sprintf("device.driver == %q && device.attributes[\"k8s.cni.cncf.io\"].resourceName == %q", DRADriver, full),
+				// A device without the attribute, of another program of the driver's name or with a name
+				// too long for it, has no part in this: an error would end the scheduling of the pod on
+				// all nodes.
+				Expression: fmt.Sprintf("device.driver == %q && device.attributes[\"k8s.cni.cncf.io\"].?resourceName.orValue(\"\") == %q", DRADriver, full),
 			}}},
 		},
 	}

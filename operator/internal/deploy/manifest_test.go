@@ -99,7 +99,8 @@ func TestNamesOfDeviceClasses(t *testing.T) {
 		require.False(t, seen[class.Name], class.Name)
 		seen[class.Name] = true
 		require.Equal(t, "openshift.io/"+name, *class.Spec.ExtendedResourceName)
-		require.Contains(t, class.Spec.Selectors[0].CEL.Expression, `"openshift.io/`+name+`"`)
+		require.Equal(t, `device.driver == "`+DRADriver+`" && device.attributes["k8s.cni.cncf.io"].?resourceName.orValue("") == "openshift.io/`+name+`"`,
+			class.Spec.Selectors[0].CEL.Expression, "a device without the attribute is no error, which would end the scheduling of the pod")
 	}
 	require.True(t, seen["vfs.openshift.io"])
 }
