@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/notaryproject/notation-core-go/signature/jws"
 	"github.com/notaryproject/notation-go"
@@ -46,11 +48,41 @@ func (k *signingKey) open() (notation.Signer, error) {
 	case k.key == "" || k.certificate == "":
 		return nil, errors.New("no key to sign with: give -key and -certificate (KEY= and CERT= of make), or -unsigned (UNSIGNED=1)")
 	}
+	if err := k.usable(); err != nil {
+		return nil, err
+	}
 	s, err := signer.NewFromFiles(k.key, k.certificate)
 	if err != nil {
 		return nil, fmt.Errorf("key %s with certificate %s: %w", k.key, k.certificate, err)
 	}
 	return s, nil
+}
+
+// usable is an error if the files say themselves that nothing can be signed with them now.
+func (k *signingKey) usable() error {
+	text, err := os.ReadFile(k.key)
+	if err != nil {
+		return err
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if strings.Contains(block.Type+block.Headers["Proc-Type"], "ENCRYPTED") {
+			return fmt.Errorf("key %s is encrypted: give one without a passphrase, such as openssl pkey writes", k.key)
+		}
+	}
+	chain, err := readCertificates(k.certificate)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	for _, c := range chain {
+		switch {
+		case now.After(c.NotAfter):
+			return fmt.Errorf("certificate %s: it expired on %s (%s)", k.certificate, c.NotAfter.Format(time.RFC3339), c.Subject)
+		case now.Before(c.NotBefore):
+			return fmt.Errorf("certificate %s: it is valid from %s on (%s)", k.certificate, c.NotBefore.Format(time.RFC3339), c.Subject)
+		}
+	}
+	return nil
 }
 
 // sign adds a signature to every image and to everything that refers to one.
@@ -174,25 +206,34 @@ func (s *stage) complete(ctx context.Context, repo *remote.Repository, img stage
 	return true, nil
 }
 
-// verifierFor accepts signatures that are traced to the certificate in a file.
+// verifierFor accepts signatures of the certificate in a file, and of those below it. Of a
+// chain that is the first: an authority above it signs for others, too.
 func verifierFor(certificate string) (notation.Verifier, error) {
-	text, err := os.ReadFile(certificate)
+	chain, err := readCertificates(certificate)
 	if err != nil {
 		return nil, err
 	}
-	var trusted trust
+	return newVerifier(chain[:1])
+}
+
+// readCertificates reads one certificate or more.
+func readCertificates(file string) ([]*x509.Certificate, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []*x509.Certificate
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %s: %w", certificate, err)
+			return nil, fmt.Errorf("certificate %s: %w", file, err)
 		}
-		trusted = append(trusted, c)
+		out = append(out, c)
 	}
-	if len(trusted) == 0 {
-		return nil, fmt.Errorf("certificate %s: no PEM block of a certificate in it", certificate)
+	if len(out) == 0 {
+		return nil, fmt.Errorf("certificate %s: no PEM block of a certificate in it", file)
 	}
-	// The last of a chain is its root, which is what signatures are traced to.
-	return newVerifier(trusted[len(trusted)-1:])
+	return out, nil
 }
 
 func newVerifier(trusted []*x509.Certificate) (notation.Verifier, error) {

@@ -98,8 +98,16 @@ func unpack(archive, dir string) (ocispec.Index, error) {
 		return index, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return index, err
+	}
+	left := info.Size()
 	for r := tar.NewReader(f); ; {
 		h, err := r.Next()
+		if err == nil {
+			left -= h.Size
+		}
 		switch {
 		case errors.Is(err, io.EOF) && len(index.Manifests) == 0:
 			return index, errors.New("no image is listed in it")
@@ -107,6 +115,8 @@ func unpack(archive, dir string) (ocispec.Index, error) {
 			return index, nil
 		case err != nil:
 			return index, err
+		case left < 0: // sparse files are a few bytes there and fill a disk here
+			return index, fmt.Errorf("file %q is larger than the archive", h.Name)
 		case h.Name == ocispec.ImageIndexFile:
 			if err := json.NewDecoder(r).Decode(&index); err != nil {
 				return index, err
