@@ -3,8 +3,10 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -117,4 +119,51 @@ func TestWorkloadKeepsTheNetworks(t *testing.T) {
 	got, _ := names("multus-shim/deploy/workload")
 	require.Equal(t, want, got)
 	require.Contains(t, got, "DaemonSet/multus-shim")
+}
+
+// Paths of nodes and ports are what an API server takes: of others it would be said only when
+// half of a release is there, or by the operator later.
+func TestSchemasOfPathsAndPorts(t *testing.T) {
+	t.Parallel()
+	good := map[string][]string{
+		"path": {"/opt/cni/bin", "/opt/cni/bin/", "/var/lib/rancher/k3s/data/.cni", "/a..b/..c/d.", "/x"},
+		"port": {"1", "9110", "65535"},
+	}
+	bad := map[string][]string{
+		"path": {"/", "opt/cni", "/opt/../etc", "/..", "/opt/..", "/opt/./cni", "/opt cni", "/opt\ncni", "/opt\tcni"},
+		"port": {"0", "65536", "99999", "080", "x", ""},
+	}
+	seen := map[string]int{}
+	var walk func(where string, of map[string]any)
+	walk = func(where string, of map[string]any) {
+		kind := ""
+		if text, _ := of["description"].(string); strings.HasPrefix(text, "an absolute path") {
+			kind = "path"
+		} else if of["maximum"] == float64(65535) {
+			kind = "port"
+		}
+		if kind != "" {
+			seen[kind]++
+			pattern := regexp.MustCompile(of["pattern"].(string))
+			for _, s := range good[kind] {
+				require.Regexp(t, pattern, s, where)
+			}
+			for _, s := range bad[kind] {
+				require.NotRegexp(t, pattern, s, where)
+			}
+		}
+		for name, inner := range of {
+			if m, ok := inner.(map[string]any); ok {
+				walk(where+"/"+name, m)
+			}
+		}
+	}
+	for _, file := range []string{"../../operator/charts/sriov-network-operator/values.schema.json", "../../multus-shim/charts/multus-shim/values.schema.json"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var schema map[string]any
+		require.NoError(t, json.Unmarshal(text, &schema))
+		walk("", schema)
+	}
+	require.Equal(t, map[string]int{"path": 8, "port": 1}, seen)
 }
