@@ -61,6 +61,17 @@ func TestScrubLeavesNoSecret(t *testing.T) {
 		"cookie":                   map[string]any{"headers": map[string]any{"Cookie": "s=4711"}},
 		"no reference":             map[string]any{"secretRef": "4711"},
 		"beside a reference":       map[string]any{"secretRef": map[string]any{"name": "a", "password": "4711"}},
+		"names in camel case":      map[string]any{"dbPass": "4711", "userPwd": "4711", "wifiPSK": "4711", "pskWifi": "4711"},
+		"login of a registry":      `{"auths":{"registry.example":{"auth":"NDcxMQ4711"}}}`,
+		"shared key":               map[string]any{"PresharedKey": "4711", "account_key": "4711"},
+		"key of a kubeconfig":      "users:\n- user:\n    client-key-data: LS0tLS1CRUdJTiBSU0EgUFJJVkFURSBLRVk4711=\n",
+		"short name in a line":     []any{"sh", "-c", "export DB_PASS=4711; run"},
+		"short option":             []any{"--db-pass", "4711"},
+		"short option in a line":   "run --db-pass 4711 now",
+		"short name in a log":      `level=info MYSQL_PWD="a 4711" dbPass=4711`,
+		"cookie in a log":          "GET / Cookie: s=4711",
+		"key without its begin":    "4711\n-----END RSA PRIVATE KEY-----\nsound",
+		"connection":               "Endpoint=a;AccountKey=x4711==;b",
 		"a well-known form":        "pushed with ghp_4711471147114711aaaa",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,7 +85,7 @@ func TestScrubLeavesNoSecret(t *testing.T) {
 	where := map[string]any{
 		"imagePullSecrets": []any{map[string]any{"name": "registry"}}, "automountServiceAccountToken": false,
 		"env":     []any{map[string]any{"name": "DB_PASSWORD", "valueFrom": map[string]any{"secretKeyRef": map[string]any{"name": "db", "key": "a"}}}},
-		"message": "token of the pod expired", "pfName": "ens1f0#0-1", "url": "https://host:443/a@b",
+		"message": "token of the pod expired", "pfName": "ens1f0#0-1", "bypass": "on", "compass": "n", "auth": map[string]any{"user": "me"}, "url": "https://host:443/a@b",
 	}
 	text, err := json.Marshal(where)
 	require.NoError(t, err)
