@@ -11,6 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -129,7 +131,7 @@ func remedy(err error) string {
 		return "; if an authority of your own signed its certificate, give that one's: SSL_CERT_FILE=ca.pem in the environment"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return "; it speaks without TLS: -plain-http"
-	case answered && (response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden):
+	case errors.Is(err, auth.ErrBasicCredentialNotFound), answered && (response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden):
 		return "; log in with docker login or podman login, as somebody who may push"
 	case answered && response.StatusCode == http.StatusBadRequest && response.URL != nil && response.URL.Scheme == "http":
 		return "; perhaps it wants TLS: -plain-http=false"
@@ -154,10 +156,31 @@ func (d *destination) repository(img staged) (*remote.Repository, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = d.patience
 	client := &auth.Client{Client: &http.Client{Transport: retry.NewTransport(transport)}, Cache: auth.NewCache()}
-	// The logins of docker and podman; without any, none.
-	if store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{}); err == nil {
-		client.Credential = credentials.Credential(store)
+	store, err := logins()
+	if err != nil {
+		return nil, err
 	}
+	client.Credential = credentials.Credential(store)
 	repo.Client = client
 	return repo, nil
+}
+
+// logins are those of docker and podman; without any, none.
+func logins() (credentials.Store, error) {
+	docker, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("logins of docker, in config.json: %w", err)
+	}
+	file := os.Getenv("REGISTRY_AUTH_FILE")
+	if runtimeDir := os.Getenv("XDG_RUNTIME_DIR"); file == "" && runtimeDir != "" {
+		file = filepath.Join(runtimeDir, "containers", "auth.json")
+	}
+	if file == "" {
+		return docker, nil
+	}
+	podman, err := credentials.NewStore(file, credentials.StoreOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("logins of podman, %s: %w", file, err)
+	}
+	return credentials.NewStoreWithFallbacks(docker, podman), nil
 }
