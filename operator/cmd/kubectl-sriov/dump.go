@@ -86,12 +86,16 @@ func (c *command) get(ctx context.Context, path string, query url.Values) ([]byt
 // answerLimit is more than the metrics of a node with 4 096 VFs.
 const answerLimit = 64 << 20
 
+// fetch follows no redirection: who answers in a pod's or node's place would be sent the token
+// that the client adds to each request.
 func fetch(ctx context.Context, client *http.Client, from string) ([]byte, error) {
+	stay := *client
+	stay.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, err
 	}
-	response, err := client.Do(request)
+	response, err := stay.Do(request)
 	if err != nil {
 		return nil, err
 	}

@@ -170,7 +170,10 @@ func (c *command) unread(inv *inventory.Inventory) {
 }
 
 func (c *command) printJSON(value any) error {
-	e := json.NewEncoder(c)
-	e.SetIndent("", "  ")
-	return e.Encode(value)
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c, escaped(string(text)))
+	return err
 }

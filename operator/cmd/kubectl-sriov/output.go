@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -80,4 +81,21 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// escaped is the same JSON, with what would steer a terminal as escapes. JSON itself escapes
+// only the controls of ASCII; outside of strings it has none but line feeds.
+func escaped(s string) string {
+	var out strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			out.WriteRune(r)
+		default:
+			for _, unit := range utf16.Encode([]rune{r}) {
+				fmt.Fprintf(&out, "\\u%04x", unit)
+			}
+		}
+	}
+	return out.String()
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -226,7 +227,11 @@ func parseMetrics(node string, text []byte) ([]Rate, error) {
 				r = &Rate{Node: node, PF: l["pf"], VF: number, Address: l["pciAddr"]}
 				byAddress[r.Address] = r
 			}
-			*field(r) += m.GetCounter().GetValue() + m.GetUntyped().GetValue()
+			value := m.GetCounter().GetValue() + m.GetUntyped().GetValue()
+			if math.IsNaN(value) || math.IsInf(value, 0) {
+				return nil, fmt.Errorf("%s of VF %s is %v: want a number", name, l["pciAddr"], value)
+			}
+			*field(r) += value
 		}
 	}
 	for _, m := range families["sriov_kubepoddevice"].GetMetric() {
