@@ -33,8 +33,8 @@ const (
 	claimsNamed = 5   // in an error; of more, their number
 )
 
-// runLeave deletes the SriovOperatorConfig "default" and waits until the operator, which has
-// to run meanwhile, took back what it made for it: DaemonSets, states and labels of Nodes.
+// runLeave deletes the SriovOperatorConfig "default", unless nobody would act on that, and waits
+// until the operator, which has to run meanwhile, took back what it made for it: DaemonSets, states and labels of Nodes.
 // Policies and networks are left alone, and so are VFs and running pods.
 func runLeave(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) error {
 	flags := flag.NewFlagSet("leave", flag.ContinueOnError)
@@ -102,6 +102,9 @@ func noClaims(ctx context.Context, c client.Client) error {
 }
 
 func leave(ctx context.Context, c client.Client, namespace string, stdout io.Writer) error {
+	if err := operatorRuns(ctx, c, namespace, stdout); err != nil {
+		return fmt.Errorf("%w; nothing was removed. Have it run, or go on without (helm uninstall --no-hooks) and delete by hand what it made", err)
+	}
 	cfg := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1.DefaultConfigName}}
 	if err := c.Delete(ctx, cfg); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete SriovOperatorConfig %s: %w", cfg.Name, err)
@@ -122,6 +125,41 @@ func leave(ctx context.Context, c client.Client, namespace string, stdout io.Wri
 			return errors.Join(fmt.Errorf("%w: the operator has not taken back %s: does it run? "+
 				"See its log, or go on without (helm uninstall --no-hooks) and delete that by hand",
 				context.Cause(ctx), cmp.Or(said, "what it made, which could not be listed")), err)
+		case <-time.After(leaveInterval):
+		}
+	}
+}
+
+// operatorName is that of the operator's Deployment.
+const operatorName = "sriov-network-operator"
+
+// operatorRuns waits until there is an operator that can take back what it made, if it made
+// anything: without the configuration nobody would know later what is to be taken back.
+func operatorRuns(ctx context.Context, c client.Client, namespace string, stdout io.Writer) error {
+	said := false
+	for {
+		left, err := leftovers(ctx, c, namespace)
+		if err == nil && left == "" {
+			return nil
+		}
+		var d appsv1.Deployment
+		if err == nil {
+			err = c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: operatorName}, &d)
+		}
+		switch {
+		case apierrors.IsNotFound(err), err == nil && d.Spec.Replicas != nil && *d.Spec.Replicas == 0:
+			return fmt.Errorf("no operator runs in namespace %s, and %s are there", namespace, left)
+		case meta.IsNoMatchError(err), apierrors.IsForbidden(err): // waiting does not help
+			return err
+		case err == nil && d.Status.AvailableReplicas > 0:
+			return nil
+		case err == nil && !said:
+			fmt.Fprintln(stdout, "waiting for a replica of the operator to be available")
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("%w: no replica of the operator is known to be available in namespace %s", context.Cause(ctx), namespace), err)
 		case <-time.After(leaveInterval):
 		}
 	}

@@ -62,7 +62,20 @@ func TestLeave(t *testing.T) {
 	require.ErrorContains(t, err, "or go on with -force")
 	require.NoError(t, c.Get(t.Context(), cfg, &v1.SriovOperatorConfig{}), "nothing was taken away")
 
+	_, _, err = call(t, nil, append(args, "-force")...)
+	require.ErrorContains(t, err, "no operator runs in namespace ns, and DaemonSet sriov-network-config-daemon")
+	require.ErrorContains(t, err, "nothing was removed")
+	require.NoError(t, c.Get(t.Context(), cfg, &v1.SriovOperatorConfig{}))
+	kubectl("-n", "ns", "create", "deployment", "sriov-network-operator", "--image=a")
 	ctx, cancel := context.WithCancelCause(t.Context())
+	err = leave(ctx, c, "ns", onWrite(func() { cancel(errTest) })) // it waits for a replica
+	require.ErrorIs(t, err, errTest)
+	require.ErrorContains(t, err, "no replica of the operator is known to be available")
+	require.NoError(t, c.Get(t.Context(), cfg, &v1.SriovOperatorConfig{}))
+	kubectl("-n", "ns", "patch", "deployment", "sriov-network-operator", "--subresource=status", "--type=merge",
+		"-p", `{"status": {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}}`)
+
+	ctx, cancel = context.WithCancelCause(t.Context())
 	err = leave(ctx, c, "ns", onWrite(func() { cancel(errTest) })) // enough, once it has said what it waits for
 	require.ErrorIs(t, err, errTest)
 	require.ErrorContains(t, err, "DaemonSet sriov-network-config-daemon, 1 SriovNetworkNodeStates, its marks on 1 Nodes")
