@@ -97,7 +97,7 @@ func TestClusterCharts(t *testing.T) {
 	s.kubectl("-n", component.Namespace, "delete", "--timeout="+patience.String(), "sriovnetworknodepolicies,sriovnetworks", "--all")
 	s.until("no VFs", func() bool { return s.node("cat /sys/bus/pci/devices/0000:01:00.0/sriov_numvfs") == "0\n" })
 	s.kubectl("-n", component.Namespace, "scale", "deployment/sriov-network-operator", "--replicas=0")
-	require.ErrorContains(t, s.uninstallInVain(), "waiting for the operator to take back", "without an operator: what it waited for")
+	require.ErrorContains(t, s.uninstallInVain(), "no operator runs in namespace", "without an operator nothing is removed")
 	s.kubectl("-n", component.Namespace, "scale", "deployment/sriov-network-operator", "--replicas=2")
 	for _, release := range []string{"sriov", "kinds", "multus"} {
 		s.mustHelm("uninstall", release, "--wait", "--timeout", patience.String())

@@ -34,7 +34,8 @@ const (
 )
 
 // runLeave deletes the SriovOperatorConfig "default", unless nobody would act on that, and waits
-// until the operator, which has to run meanwhile, took back what it made for it: DaemonSets, states and labels of Nodes.
+// until the operator, which has to run meanwhile, took back what it made for it: DaemonSets,
+// states and labels of Nodes.
 // Policies and networks are left alone, and so are VFs and running pods.
 func runLeave(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) error {
 	flags := flag.NewFlagSet("leave", flag.ContinueOnError)
