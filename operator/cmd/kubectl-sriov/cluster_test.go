@@ -267,7 +267,7 @@ func testBadInput(t *testing.T, c *cluster) {
 		"why":              "give an object",
 		"why service/a":    `"service/a": want pod/NAME`,
 		"why pod/none":     `pods "none" not found`,
-		"top":              "no device plugin runs",
+		"top":              "no device plugin and no DRA driver runs",
 		"top -interval 0s": "want a positive duration",
 		"dump w1":          `dump "w1": it takes no names`,
 	} {
