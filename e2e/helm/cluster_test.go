@@ -102,7 +102,8 @@ func TestClusterCharts(t *testing.T) {
 	for _, release := range []string{"sriov", "kinds", "multus"} {
 		s.mustHelm("uninstall", release, "--wait", "--timeout", patience.String())
 	}
-	require.Empty(t, s.get("all,roles,rolebindings", "-n", component.Namespace, "-o", "name"))
+	// Pods of DaemonSets end after these are gone.
+	s.until("nothing in the namespace", func() bool { return s.get("all,roles,rolebindings", "-n", component.Namespace, "-o", "name") == "" })
 	s.kubectl("delete", "crd", "-l", "app.kubernetes.io/managed-by=Helm", "--timeout="+patience.String())
 	s.kubectl("delete", "namespace", component.Namespace, "--timeout="+patience.String())
 	require.Equal(t, before, inventory(s.kubectl))
