@@ -24,12 +24,13 @@ type service struct {
 	refused chan error // has room for one
 }
 
-// GetInfo introduces the plugin to kubelet's plugin watcher.
+// GetInfo introduces the plugin to kubelet's plugin watcher. It names no endpoint, which
+// makes kubelet use the socket that it found: its own path need not be the one in here, as
+// where the kubelet's directory is another one of the host's.
 func (s *service) GetInfo(context.Context, *registerapi.InfoRequest) (*registerapi.PluginInfo, error) {
 	return &registerapi.PluginInfo{
 		Type:              registerapi.DevicePlugin,
 		Name:              s.resource.String(),
-		Endpoint:          s.path,
 		SupportedVersions: []string{pluginapi.Version},
 	}, nil
 }

@@ -8,6 +8,7 @@
 package kubelettest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -214,7 +215,7 @@ func (k *Kubelet) introduce(ctx context.Context, socket string) {
 		}
 	} else if err := k.admit(info.Type == registerapi.DevicePlugin, info.SupportedVersions); err != nil {
 		outcome = &registerapi.RegistrationStatus{Error: err.Error()}
-	} else if err := k.connect(info.Name, info.Endpoint); err != nil {
+	} else if err := k.connect(info.Name, cmp.Or(info.Endpoint, socket)); err != nil {
 		outcome = &registerapi.RegistrationStatus{Error: err.Error()}
 	}
 	_, _ = client.NotifyRegistrationStatus(ctx, outcome)

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubelet
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+)
+
+// TestNoEndpointIsNamed: where the kubelet's directory has another path on the host than for
+// the plugin, kubelet would not find a socket that is named.
+func TestNoEndpointIsNamed(t *testing.T) {
+	s := &service{Endpoint: &Endpoint{}, path: "/var/lib/kubelet/plugins_registry/a.sock"}
+	info, err := s.GetInfo(t.Context(), &registerapi.InfoRequest{})
+	require.NoError(t, err)
+	require.Equal(t, registerapi.DevicePlugin, info.Type)
+	require.Empty(t, info.Endpoint)
+}
