@@ -61,6 +61,9 @@ func (l *list) publish(p Pool) {
 	p.complete()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ended { // a stream that has not sent its last list yet must not send this one
+		p.Devices = nil
+	}
 	same := l.known && !p.Again && slices.Equal(l.pool.Devices, p.Devices)
 	l.pool, l.known = p, true
 	if !same && !l.ended {

@@ -18,3 +18,15 @@ func TestNoEndpointIsNamed(t *testing.T) {
 	require.Equal(t, registerapi.DevicePlugin, info.Type)
 	require.Empty(t, info.Endpoint)
 }
+
+// TestEndedListStaysEmpty: what is published while the plugin ends is not what kubelet hears last.
+func TestEndedListStaysEmpty(t *testing.T) {
+	l := newList()
+	l.publish(Pool{Devices: []Device{{ID: "a", Healthy: true}}})
+	l.end()
+	l.publish(Pool{Devices: []Device{{ID: "a"}}})
+	p, known, ended, _ := l.news()
+	require.Empty(t, p.Devices)
+	require.True(t, known)
+	require.True(t, ended)
+}
