@@ -216,7 +216,7 @@ func (w *work) adjust(ctx context.Context) error {
 			continue
 		}
 		err := vf.Patiently(ctx, nil, vf.IsBusy, func() error { return w.home.Set(w.Link.Index, part) })
-		if refused(err) {
+		if cannotBeSetUp(err) {
 			// No later try would fare better: the PF's limits were changed meanwhile.
 			slog.Warn("the VF's driver does not take back how its interface was", "pci", w.device.Address, "err", err)
 			continue
@@ -227,10 +227,16 @@ func (w *work) adjust(ctx context.Context) error {
 }
 
 // refused reports whether a driver says that it does not take a value, as with an MTU
-// above what its PF has by now, or that the interface cannot be set up, as ixgbevf's and
-// iavf's while the PF is down.
+// above what its PF has by now. A PF that fails, as with EIO, has refused nothing: what a pod
+// had of it may still be in force.
 func refused(err error) bool {
-	return slices.ContainsFunc([]unix.Errno{unix.EINVAL, unix.ERANGE, unix.EOPNOTSUPP, unix.ENETDOWN, unix.EIO}, func(e unix.Errno) bool { return errors.Is(err, e) })
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ERANGE) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+// cannotBeSetUp reports whether the interface refuses what it had before, or cannot be set up, as
+// ixgbevf's (ENETDOWN) and iavf's (EIO) while the PF is down.
+func cannotBeSetUp(err error) bool {
+	return refused(err) || errors.Is(err, unix.ENETDOWN) || errors.Is(err, unix.EIO)
 }
 
 // settleMAC has the interface show its MAC. Where the PF enforces one, which by

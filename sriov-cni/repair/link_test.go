@@ -52,6 +52,7 @@ func TestRefused(t *testing.T) {
 		unix.EINVAL: true, unix.ENETDOWN: true, unix.EIO: true, // the latter two: ixgbevf's and iavf's open while the PF is down
 		unix.EBUSY: false, unix.EAGAIN: false, unix.ENODEV: false, unix.EPERM: false, unix.ENOMEM: false,
 	} {
-		require.Equal(t, want, refused(fmt.Errorf("set up true: %w", errno)), errno)
+		require.Equal(t, want, cannotBeSetUp(fmt.Errorf("set up true: %w", errno)), errno)
+		require.Equal(t, errno == unix.EINVAL, refused(fmt.Errorf("take back: %w", errno)), "of the PF: %s", errno)
 	}
 }
