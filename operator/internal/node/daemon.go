@@ -294,7 +294,7 @@ func (d *Daemon) offer(ctx context.Context, s sight, state *v1.SriovNetworkNodeS
 			withhold[vf] = true
 		}
 	}
-	offered := plan.DevicePlugin(s.Interfaces, state.Spec, plan.Aside{Withhold: withhold, Bound: s.bound})
+	offered := plan.DevicePlugin(s.Interfaces, state.Spec, plan.Exceptions{Withhold: withhold, Bound: s.bound})
 	countVFs(state.Spec, offered)
 	changed, err := d.Machine.Files.Offer(offered)
 	if err != nil {

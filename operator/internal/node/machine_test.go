@@ -140,7 +140,7 @@ func (b *bench) drivers(pf string) string {
 func (b *bench) resources(policies ...*v1.SriovNetworkNodePolicy) map[string]int {
 	spec, _ := b.spec(policies...)
 	out := map[string]int{}
-	for _, r := range plan.DevicePlugin(b.found().Interfaces, spec, plan.Aside{}).List {
+	for _, r := range plan.DevicePlugin(b.found().Interfaces, spec, plan.Exceptions{}).List {
 		for _, s := range r.Selectors {
 			out[r.Name] += len(s.PCIAddresses)
 		}

@@ -65,7 +65,7 @@ func TestVirtualMachine(t *testing.T) {
 	require.Empty(t, problems)
 	require.Len(t, works, 1)
 	require.Equal(t, []plan.Op{plan.OpOwn}, ops(works[0]), "as it is, nothing of the link is changed")
-	require.Equal(t, []plan.Selector{{PCIAddresses: []string{vf}, Drivers: []string{"iavf"}}}, plan.DevicePlugin(found.Interfaces, result.Spec, plan.Aside{}).List[0].Selectors)
+	require.Equal(t, []plan.Selector{{PCIAddresses: []string{vf}, Drivers: []string{"iavf"}}}, plan.DevicePlugin(found.Interfaces, result.Spec, plan.Exceptions{}).List[0].Selectors)
 
 	p.Spec.DeviceType, p.Spec.Mtu = v1.DeviceTypeVFIO, 9000
 	result = plan.Node(plan.Input{Policies: []*v1.SriovNetworkNodePolicy{p}, State: state})

@@ -16,30 +16,32 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// GUIDPool tells which GUIDs the VFs of InfiniBand PFs get. An admin puts it on the
-// node, as a JSON list with one entry for each PF:
+// GUIDPool assigns GUIDs to the VFs of InfiniBand PFs. An administrator writes it on the
+// node as a JSON list with one entry for each PF:
 //
 //	[{"pciAddress": "0000:3b:00.0", "guids": ["02:00:00:00:00:00:01:00", ...]},
 //	 {"pfGuid": "b8:3f:d2:03:00:5c:a1:10", "rangeStart": "02:00:00:00:00:00:02:00", "rangeEnd": "02:00:00:00:00:00:02:ff"}]
 //
-// VF i gets the i-th of the list, or rangeStart + i. With a nil pool each VF gets a random one.
+// VF i gets the i-th GUID of the list, or rangeStart + i. With a nil pool each VF gets a
+// random GUID.
 type GUIDPool struct {
 	pfs []guidsOf
 	err error
 }
 
-// BrokenGUIDPool stands for a pool that cannot be read: no VF gets a GUID from it, nor a random one.
+// BrokenGUIDPool returns a pool that answers every request with err. A file that cannot be
+// read must not make VFs get random GUIDs that the fabric does not know.
 func BrokenGUIDPool(err error) *GUIDPool { return &GUIDPool{err: err} }
 
-// guidsOf one PF, which is told by address or, if that is "", by its own GUID.
+// guidsOf are the GUIDs for the VFs of one PF.
 type guidsOf struct {
-	address     string
-	guid        uint64
+	address     string // of the PF; "" if guid identifies it
+	guid        uint64 // of the PF itself
 	list        []uint64
-	first, last uint64 // both included, if list is empty
+	first, last uint64 // range with both ends included; used if list is empty
 }
 
-// ParseGUIDPool reads a pool. No GUID may be in it twice.
+// ParseGUIDPool parses the JSON list. A GUID that occurs twice is an error.
 func ParseGUIDPool(b []byte) (*GUIDPool, error) {
 	var entries []struct {
 		PciAddress, PfGUID   string
@@ -89,7 +91,7 @@ func ParseGUIDPool(b []byte) (*GUIDPool, error) {
 	return p, p.unique()
 }
 
-// unique refuses a pool that gives one GUID to two VFs.
+// unique returns an error if the pool gives one GUID to two VFs.
 func (p *GUIDPool) unique() error {
 	type span struct{ first, last uint64 }
 	var all []span
@@ -110,7 +112,7 @@ func (p *GUIDPool) unique() error {
 	return nil
 }
 
-// guid of a VF; "" is a random one.
+// guid returns the GUID for a VF; "" means that a random one will do.
 func (p *GUIDPool) guid(pf *v1.InterfaceExt, vf int) (string, error) {
 	if p == nil {
 		return "", nil
@@ -134,8 +136,9 @@ func (p *GUIDPool) guid(pf *v1.InterfaceExt, vf int) (string, error) {
 	return "", errors.New("GUID pool: has no entry for the PF; add one, by pciAddress or pfGuid")
 }
 
-// parseGUID reads eight bytes in one of the notations of hardware addresses, or the
-// last eight of an InfiniBand hardware address of twenty, which are its port's GUID.
+// parseGUID parses a GUID of eight bytes in any notation of net.ParseMAC. Of an InfiniBand
+// hardware address, which has twenty bytes, it returns the last eight: the port's GUID
+// (RFC 4391, 9.1.1).
 func parseGUID(s string) (uint64, error) {
 	b, err := net.ParseMAC(s)
 	if err != nil || len(b) != 8 && len(b) != 20 {
@@ -148,13 +151,15 @@ func parseGUID(s string) (uint64, error) {
 	return n, nil
 }
 
-// noGUID: a VF of an InfiniBand PF that the kernel says has none: its port stays down.
+// noGUID reports whether the kernel says that an InfiniBand VF has no GUID. The port of
+// such a VF stays down.
 func noGUID(pf *v1.InterfaceExt, vf *v1.VirtualFunction) bool {
 	return pf.LinkType == v1.LinkTypeIB && !pf.Virtual() && vf.GUID == value.GUID(0).String()
 }
 
-// guidSteps give a VF in a group its GUID, if it has none. Its driver reads it when it
-// is bound. One that has a GUID keeps it: a CNI plugin may have set it.
+// guidSteps adds to then the steps that give an InfiniBand VF of a group a GUID. A VF
+// that has a GUID keeps it, for a CNI plugin may have set it. The VF's driver reads the
+// GUID only while it is being bound, so a bind follows unless then has one.
 func guidSteps(pf *v1.InterfaceExt, vf *v1.VirtualFunction, want v1.Interface, pool *GUIDPool, then []Step) ([]Step, error) {
 	g, ok := GroupOf(want, vf.VfID)
 	created := vf.PciAddress == ""

@@ -17,18 +17,18 @@ const zeroGUID = "00:00:00:00:00:00:00:00"
 
 func TestGUIDPoolRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ pool, want string }{
-		"no JSON":             {`guids`, "GUID pool: invalid character"},
-		"an object":           {`{}`, "cannot unmarshal object"},
-		"no PF":               {`[{"guids":["02:00:00:00:00:00:00:01"]}]`, "entry 0: give one of pciAddress and pfGuid"},
-		"a PF told twice":     {`[{"pciAddress":"0000:01:00.0","pfGuid":"02:00:00:00:00:00:00:01","guids":["02:00:00:00:00:00:00:01"]}]`, "give one of"},
-		"no GUIDs":            {`[{"pciAddress":"0000:01:00.0"}]`, "give either guids, or rangeStart and rangeEnd"},
-		"list and range":      {`[{"pciAddress":"a","guids":["02:00:00:00:00:00:00:01"],"rangeStart":"02:00:00:00:00:00:00:01"}]`, "give either"},
-		"half a range":        {`[{"pciAddress":"a","rangeStart":"02:00:00:00:00:00:00:01"}]`, `rangeEnd: GUID "": want eight bytes`},
-		"range backwards":     {`[{"pciAddress":"a","rangeStart":"02:00:00:00:00:00:00:02","rangeEnd":"02:00:00:00:00:00:00:01"}]`, "comes before"},
-		"a MAC":               {`[{"pciAddress":"a","guids":["02:00:00:00:00:01"]}]`, `guids: GUID "02:00:00:00:00:01": want eight bytes`},
-		"zero":                {`[{"pciAddress":"a","guids":["` + zeroGUID + `"]}]`, "zero means none"},
-		"twice in a list":     {`[{"pciAddress":"a","guids":["02:00:00:00:00:00:00:01","02:00:00:00:00:00:00:01"]}]`, "02:00:00:00:00:00:00:01 is in it twice"},
-		"twice among entries": {`[{"pciAddress":"a","guids":["02:00:00:00:00:00:00:05"]},{"pciAddress":"b","rangeStart":"02:00:00:00:00:00:00:01","rangeEnd":"02:00:00:00:00:00:00:09"}]`, "02:00:00:00:00:00:00:05 is in it twice"},
+		"no JSON":               {`guids`, "GUID pool: invalid character"},
+		"an object":             {`{}`, "cannot unmarshal object"},
+		"no PF":                 {`[{"guids":["02:00:00:00:00:00:00:01"]}]`, "entry 0: give one of pciAddress and pfGuid"},
+		"a PF identified twice": {`[{"pciAddress":"0000:01:00.0","pfGuid":"02:00:00:00:00:00:00:01","guids":["02:00:00:00:00:00:00:01"]}]`, "give one of"},
+		"no GUIDs":              {`[{"pciAddress":"0000:01:00.0"}]`, "give either guids, or rangeStart and rangeEnd"},
+		"list and range":        {`[{"pciAddress":"a","guids":["02:00:00:00:00:00:00:01"],"rangeStart":"02:00:00:00:00:00:00:01"}]`, "give either"},
+		"half a range":          {`[{"pciAddress":"a","rangeStart":"02:00:00:00:00:00:00:01"}]`, `rangeEnd: GUID "": want eight bytes`},
+		"range backwards":       {`[{"pciAddress":"a","rangeStart":"02:00:00:00:00:00:00:02","rangeEnd":"02:00:00:00:00:00:00:01"}]`, "comes before"},
+		"a MAC":                 {`[{"pciAddress":"a","guids":["02:00:00:00:00:01"]}]`, `guids: GUID "02:00:00:00:00:01": want eight bytes`},
+		"zero":                  {`[{"pciAddress":"a","guids":["` + zeroGUID + `"]}]`, "zero means none"},
+		"twice in a list":       {`[{"pciAddress":"a","guids":["02:00:00:00:00:00:00:01","02:00:00:00:00:00:00:01"]}]`, "02:00:00:00:00:00:00:01 is in it twice"},
+		"twice among entries":   {`[{"pciAddress":"a","guids":["02:00:00:00:00:00:00:05"]},{"pciAddress":"b","rangeStart":"02:00:00:00:00:00:00:01","rangeEnd":"02:00:00:00:00:00:00:09"}]`, "02:00:00:00:00:00:00:05 is in it twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ParseGUIDPool([]byte(tc.pool))
@@ -58,16 +58,16 @@ func TestGUIDSteps(t *testing.T) {
 		pool  string // "" is none
 		steps []string
 	}{
-		"what has one keeps it":       {ib(has, has), kernel, list, nil},
-		"what says nothing is let be": {ib("", ""), kernel, list, nil},
-		"Ethernet has none":           {pfWith(nil, "igbvf", "igbvf"), kernel, list, nil},
+		"a VF with a GUID keeps it":                 {ib(has, has), kernel, list, nil},
+		"a GUID that is not reported is left alone": {ib("", ""), kernel, list, nil},
+		"Ethernet has none":                         {pfWith(nil, "igbvf", "igbvf"), kernel, list, nil},
 		"from the list, and read at the next bind": {ib(has, zeroGUID), kernel, list, []string{
 			"set GUID 1 02:00:00:00:00:00:00:0b !vf1", "bind driver 1 !vf1",
 		}},
-		"from the range of a PF told by its GUID": {ib(zeroGUID, zeroGUID), kernel, byGUID, []string{
+		"from the range of a PF identified by its GUID": {ib(zeroGUID, zeroGUID), kernel, byGUID, []string{
 			"set GUID 0 02:00:00:00:00:00:00:ff !vf0", "bind driver 0 !vf0", "set GUID 1 02:00:00:00:00:00:01:00 !vf1", "bind driver 1 !vf1",
 		}},
-		"without a pool by chance": {ib(has, zeroGUID), kernel, "", []string{"set GUID 1 !vf1", "bind driver 1 !vf1"}},
+		"without a pool a random one": {ib(has, zeroGUID), kernel, "", []string{"set GUID 1 !vf1", "bind driver 1 !vf1"}},
 		"new VFs": {ib(), kernel, list, []string{
 			"create VFs 2", "set GUID 0 02:00:00:00:00:00:00:0a", "bind driver 0", "set GUID 1 02:00:00:00:00:00:00:0b", "bind driver 1",
 		}},
@@ -109,7 +109,7 @@ func TestBrokenGUIDPoolConcernsInfiniBandAlone(t *testing.T) {
 
 func TestVFWithoutGUIDIsNotOffered(t *testing.T) {
 	offered := DevicePlugin([]v1.InterfaceExt{ib("02:00:00:00:00:00:00:01", zeroGUID)},
-		v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(2, grp("0-1", "netdevice", 0))}}, Aside{})
+		v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(2, grp("0-1", "netdevice", 0))}}, Exceptions{})
 	require.Equal(t, []string{"vf0"}, offered.List[0].Selectors[0].PCIAddresses)
 }
 

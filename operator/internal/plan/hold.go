@@ -11,59 +11,61 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// port is a PF that a plan is made for. A PF that is planned stays planned, by address
-// and hardware, until no policy selects it any more: that a look did not find it, or not
-// its name, is no wish to take its VFs away.
-type port struct {
-	*v1.InterfaceExt                  // as reported; of one that is missing, what its plan says
-	planned          *v1.Interface    // the plan so far for this device, nil if there is none
-	missing          bool             // from the report
-	past             []string         // names of the plan that the PF does not have now
-	taken            map[string]*port // names of its own by which that other planned PF was selected
+// nodePF is a PF of the node as the planner sees it: reported by the daemon, planned
+// before, or both. A PF that has a plan keeps it, by PCI address and hardware identity,
+// until no policy selects it. That a report lacks the PF or its name does not mean that
+// anybody wants its VFs removed.
+type nodePF struct {
+	*v1.InterfaceExt                    // as reported; if missing, as its plan describes it
+	planned          *v1.Interface      // the plan so far for this device, nil if there is none
+	missing          bool               // planned, but not in the report
+	past             []string           // names in the plan that the PF does not have any more
+	taken            map[string]*nodePF // by name: the planned PF that had this PF's present name before
 }
 
-// SameDevice reports whether a PF can be the device that something was planned for. What
-// one of the two does not say is not compared, nor is the MAC of a VF without a PF in
-// sight, which may be a new one at each start.
+// SameDevice reports whether a PF can be the device that a plan was made for. Attributes
+// that one of the two lacks are not compared. Neither is the MAC of a VF whose PF is not
+// visible, as in a virtual machine: it may change at each start.
 func SameDevice(planned v1.Interface, pf *v1.InterfaceExt) bool {
 	differ := func(a, b string) bool { return a != "" && b != "" && !strings.EqualFold(a, b) }
 	return !differ(planned.Vendor, pf.Vendor) && !differ(planned.DeviceID, pf.DeviceID) &&
 		(pf.Virtual() || !differ(planned.Mac, pf.PermanentMac))
 }
 
-// device names a device for people, by what a plan is bound to.
+// device formats the identity of a device, as SameDevice compares it, for messages.
 func device(vendor, id, mac string) string {
 	return strings.TrimSuffix(fmt.Sprintf("%s:%s %s", cmp.Or(vendor, "?"), cmp.Or(id, "?"), mac), " ")
 }
 
-// ports are the PFs of a node, by address: those reported, and those planned before and
-// missing from the report, unless the report shows where they went.
-func ports(state *v1.SriovNetworkNodeState) []*port {
-	carrier := map[string]string{} // of a name: the PF's address
+// nodePFs lists the PFs of a node by address: those in the report, and those that have a
+// plan and are missing from the report. A missing PF that the report shows at another
+// address is not listed twice.
+func nodePFs(state *v1.SriovNetworkNodeState) []*nodePF {
+	named := map[string]string{} // PF address by interface name
 	macs := map[string]bool{}
-	out := make([]*port, 0, len(state.Status.Interfaces))
-	at := make(map[string]*port, cap(out))
+	out := make([]*nodePF, 0, len(state.Status.Interfaces))
+	at := make(map[string]*nodePF, cap(out))
 	for i := range state.Status.Interfaces {
-		p := &port{InterfaceExt: &state.Status.Interfaces[i]}
+		p := &nodePF{InterfaceExt: &state.Status.Interfaces[i]}
 		if at[p.PciAddress] != nil {
-			continue // the report is broken
+			continue // a broken report lists it twice
 		}
 		out, at[p.PciAddress] = append(out, p), p
 		macs[strings.ToLower(p.PermanentMac)] = true
 		for _, name := range p.names() {
-			carrier[name] = p.PciAddress
+			named[name] = p.PciAddress
 		}
 	}
 	for i := range state.Spec.Interfaces {
 		planned := &state.Spec.Interfaces[i]
 		p, known := at[planned.PciAddress]
 		switch {
-		case known && p.planned != nil: // there twice, as only somebody else writes it
+		case known && p.planned != nil: // listed twice, which the operator never writes
 			continue
 		case known && SameDevice(*planned, p.InterfaceExt):
 			p.planned = planned
-		case !known && !wentElsewhere(planned, macs, carrier):
-			p = &port{planned: planned, missing: true, InterfaceExt: &v1.InterfaceExt{
+		case !known && !moved(planned, macs, named):
+			p = &nodePF{planned: planned, missing: true, InterfaceExt: &v1.InterfaceExt{
 				PciAddress: planned.PciAddress, Name: planned.Name, AltNames: planned.AltNames,
 				Vendor: planned.Vendor, DeviceID: planned.DeviceID, PermanentMac: planned.Mac,
 			}}
@@ -78,50 +80,52 @@ func ports(state *v1.SriovNetworkNodeState) []*port {
 				continue
 			}
 			p.past = append(p.past, name)
-			if other := at[carrier[name]]; other != nil {
+			if other := at[named[name]]; other != nil {
 				if other.taken == nil {
-					other.taken = map[string]*port{}
+					other.taken = map[string]*nodePF{}
 				}
 				other.taken[name] = p
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b *port) int { return cmp.Compare(a.PciAddress, b.PciAddress) })
+	slices.SortFunc(out, func(a, b *nodePF) int { return cmp.Compare(a.PciAddress, b.PciAddress) })
 	return out
 }
 
-// wentElsewhere reports whether a device that is not at its address any more is seen at
-// another, or another has its name.
-func wentElsewhere(planned *v1.Interface, macs map[string]bool, carrier map[string]string) bool {
-	return planned.Name != "" && carrier[planned.Name] != "" || planned.Mac != "" && macs[strings.ToLower(planned.Mac)]
+// moved reports whether the device of a plan, which is not at its address any more, has
+// been found at another address: by its MAC, or by its interface name.
+func moved(planned *v1.Interface, macs map[string]bool, named map[string]string) bool {
+	return planned.Name != "" && named[planned.Name] != "" || planned.Mac != "" && macs[strings.ToLower(planned.Mac)]
 }
 
-// names the PF has now.
-func (p *port) names() []string {
+// names lists the interface names that the PF has now.
+func (p *nodePF) names() []string {
 	if p.Name == "" {
 		return p.AltNames
 	}
 	return slices.Concat([]string{p.Name}, p.AltNames)
 }
 
-// free reports whether a policy may select the PF by one of its names. A policy that has VFs
-// on another PF goes on selecting that by the name by which it did, though it is this one's now.
-func (p *port) free(policy, name string) bool {
+// free reports whether a policy may select the PF by one of its names. If the policy
+// selected another PF by that name before and still has VFs there, the name goes on
+// meaning that PF.
+func (p *nodePF) free(policy, name string) bool {
 	holder := p.taken[name]
 	return holder == nil || !holder.has(policy)
 }
 
-// has reports whether a policy has VFs in the plan of the PF so far.
-func (p *port) has(policy string) bool {
+// has reports whether the PF's plan so far has VFs of the policy.
+func (p *nodePF) has(policy string) bool {
 	return p.planned != nil && slices.ContainsFunc(p.planned.VfGroups, func(g v1.VfGroup) bool { return g.PolicyName == policy })
 }
 
-// unseen reports whether the report says too little about a planned PF to plan it anew.
-func (p *port) unseen() bool { return p.missing || p.planned != nil && p.TotalVfs == 0 }
+// unseen reports whether a planned PF is missing from the report, or is there without its
+// SR-IOV capability, so that it cannot be planned anew.
+func (p *nodePF) unseen() bool { return p.missing || p.planned != nil && p.TotalVfs == 0 }
 
-// identity fills in what the plan of the PF is bound to, and the names by which the
-// policies that claim it know it.
-func (p *port) identity(claims []claim) v1.Interface {
+// identity returns the part of the PF's plan that says which device it is for: address,
+// vendor, device, MAC, and the names by which the policies of the requests select it.
+func (p *nodePF) identity(requests []request) v1.Interface {
 	var planned v1.Interface
 	if p.planned != nil {
 		planned = *p.planned
@@ -135,7 +139,7 @@ func (p *port) identity(claims []claim) v1.Interface {
 	}
 	for _, name := range slices.Concat(p.names(), p.past) {
 		before := func() bool { return name == planned.Name || slices.Contains(planned.AltNames, name) }
-		if name != out.Name && slices.ContainsFunc(claims, func(c claim) bool { return c.policy.names[name] != nil || c.held && before() }) {
+		if name != out.Name && slices.ContainsFunc(requests, func(c request) bool { return c.policy.names[name] != nil || c.held && before() }) {
 			out.AltNames = append(out.AltNames, name)
 		}
 	}
@@ -144,16 +148,17 @@ func (p *port) identity(claims []claim) v1.Interface {
 	return out
 }
 
-// appendHeld adds what a policy already had on the PF, where it cannot be planned anew.
-func appendHeld(claims []claim, p *wish, pf *port) []claim {
+// appendHeld appends a request for the VFs that a policy has in the PF's plan so far. It
+// stands in where the policy or the PF cannot be planned anew.
+func appendHeld(requests []request, p *parsedPolicy, pf *nodePF) []request {
 	have := pf.planned
 	if have == nil {
-		return claims
+		return requests
 	}
 	if !pf.unseen() && have.NumVfs > pf.TotalVfs {
-		return claims
+		return requests
 	}
-	c := claim{numVfs: have.NumVfs, held: true}
+	c := request{numVfs: have.NumVfs, held: true}
 	for _, g := range have.VfGroups {
 		if g.PolicyName != p.Name {
 			continue
@@ -166,10 +171,10 @@ func appendHeld(claims []claim, p *wish, pf *port) []claim {
 		}
 	}
 	if len(c.groups) == 0 {
-		return claims
+		return requests
 	}
 	policy := *p.SriovNetworkNodePolicy
 	policy.Spec.EswitchMode, policy.Spec.LinkType, policy.Spec.ExternallyManaged = have.EswitchMode, have.LinkType, have.ExternallyManaged
-	c.policy = &wish{SriovNetworkNodePolicy: &policy, names: p.names}
-	return append(claims, c)
+	c.policy = &parsedPolicy{SriovNetworkNodePolicy: &policy, names: p.names}
+	return append(requests, c)
 }

@@ -34,8 +34,7 @@ func onPF(f func(*v1.InterfaceExt)) func(*v1.SriovNetworkNodeState) {
 	return func(s *v1.SriovNetworkNodeState) { f(&s.Status.Interfaces[0]) }
 }
 
-// What a look does not show is no wish: as long as its policy is there, a PF stays as it
-// was planned.
+// As long as its policy exists, a PF keeps its plan, whatever a report lacks.
 func TestPlannedPFStaysPlanned(t *testing.T) {
 	byName, byAltName := pol("a", "r1", 4, []string{"ens1#1-3"}), pol("a", "r1", 4, []string{"sriov1"})
 	byAddress, byKind := pol("a", "r1", 4, nil, byRoot(pf0), vfio), pol("a", "r1", 4, nil, byVendor)
@@ -87,7 +86,7 @@ func TestPlannedPFStaysPlanned(t *testing.T) {
 	}
 }
 
-// A node state of an older operator's does not name the device.
+// The spec that an older operator wrote does not identify the device.
 func TestPlanWithoutADevice(t *testing.T) {
 	p := pol("a", "r1", 2, nil, func(s *v1.SriovNetworkNodePolicySpec) {
 		s.NicSelector = v1.SriovNetworkNicSelector{Vendor: "8086", DeviceID: "10c9"}
@@ -103,7 +102,7 @@ func TestPlanWithoutADevice(t *testing.T) {
 	require.Equal(t, "8086", got.Interfaces[1].Vendor, "which the next plan does")
 }
 
-// An MTU that cannot be seen is not too low.
+// An MTU that cannot be read is not taken for too low.
 func TestExternallyManagedPFWithoutItsName(t *testing.T) {
 	p := pol("a", "r1", 2, []string{"ens1"}, external, mtu(1500))
 	state := node()
@@ -152,7 +151,7 @@ func TestMessagesNameTheRemedy(t *testing.T) {
 	}
 }
 
-// The name of a PF that changes with its eswitch mode settles.
+// A PF whose name changes with its eswitch mode does not make the plan alternate.
 func TestNameThatChangesWithTheMode(t *testing.T) {
 	p := pol("a", "r1", 2, []string{"ens1"}, func(s *v1.SriovNetworkNodePolicySpec) { s.EswitchMode = v1.EswitchSwitchdev })
 	state := node()
@@ -193,8 +192,8 @@ func TestAnotherDeviceAtTheAddress(t *testing.T) {
 	}
 }
 
-// Whatever a look leaves out, in whatever order: no VF of a policy that is still there
-// changes, and once the look is whole the plan is the one of before.
+// Whatever reports leave out, in whatever order: no VF of a policy that still exists
+// changes, and once a report is complete the plan is the same as before.
 func TestPartialLooksChangeNothing(t *testing.T) {
 	for seed := range uint64(soak.Times(2000)) {
 		r := rand.New(rand.NewPCG(seed, 7))
@@ -235,8 +234,8 @@ func TestPartialLooksChangeNothing(t *testing.T) {
 	}
 }
 
-// A policy selects a renamed PF by its old name and, for other VFs, by a new one. What it has
-// is not more the next time: in turns it lost all of it to another policy, and got it back.
+// A policy selects a renamed PF by its old name and, for other VFs, by its new one. Once,
+// both were added up: the policy lost all its VFs to another policy, got them back, and so on.
 func TestNameOfBeforeAddsNothing(t *testing.T) {
 	state := node()
 	renamed := &state.Status.Interfaces[0]

@@ -11,14 +11,14 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// macSteps give an Ethernet VF in a group an administrative MAC, if its PF says that it
-// has none. With one it has the same address after each reset and each change of its
-// driver, so that static ARP entries, DHCP reservations and port security hold; and an
-// untrusted VF cannot choose another on NICs that enforce it. One that has an
-// administrative MAC keeps it: a CNI plugin may have set it for a pod.
+// macSteps adds to then the step that gives an Ethernet VF of a group an administrative
+// MAC, unless it has one: a CNI plugin may have set that for a pod. With an administrative
+// MAC the VF has the same address after each reset and each change of its driver, so that
+// static ARP entries, DHCP reservations and port security hold. NICs that enforce it also
+// keep an untrusted VF from choosing another address.
 //
-// A VF that is there already gets its own address. One that is made here gets an address
-// that follows from the PF's own and the VF's index, so that it is the same after a reboot.
+// An existing VF keeps its present address. A new VF gets an address derived from the PF's
+// MAC and the VF's index, which is therefore the same after a reboot.
 func macSteps(pf *v1.InterfaceExt, vf *v1.VirtualFunction, want v1.Interface, noMAC map[string]bool, then []Step) []Step {
 	g, ok := GroupOf(want, vf.VfID)
 	created := vf.PciAddress == ""
@@ -39,7 +39,7 @@ func macSteps(pf *v1.InterfaceExt, vf *v1.VirtualFunction, want v1.Interface, no
 	if !created {
 		s.Disturbs, s.Yields = []string{vf.PciAddress}, !binds
 	}
-	if user { // whoever has it then reads the address once
+	if user { // a user-space driver reads the address when it opens the VF: set it before the bind
 		return append([]Step{s}, then...)
 	}
 	at := slices.IndexFunc(then, func(s Step) bool { return s.Op == OpVDPA || s.Op == OpVFMTU })
@@ -49,8 +49,8 @@ func macSteps(pf *v1.InterfaceExt, vf *v1.VirtualFunction, want v1.Interface, no
 	return slices.Insert(then, at, s)
 }
 
-// derivedMAC makes an address of the locally administered kind for a VF; "" if the PF's
-// own is not known.
+// derivedMAC returns a locally administered unicast address for a VF; "" if the PF's MAC
+// is not known.
 func derivedMAC(pf string, vf int) string {
 	own, err := net.ParseMAC(pf)
 	if err != nil || len(own) != 6 {

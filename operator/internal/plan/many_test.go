@@ -56,7 +56,7 @@ var manyKinds = map[string]struct {
 	}, "and 996 more"},
 }
 
-// What is said of thousands of PFs can still be read.
+// Messages about thousands of PFs stay short.
 func TestMessagesOfManyPFs(t *testing.T) {
 	for name, kind := range manyKinds {
 		t.Run(name, func(t *testing.T) {

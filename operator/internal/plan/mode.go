@@ -8,8 +8,8 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// PoolMode is who a pool wants to offer its nodes' VFs, ResourceModeDRA or
-// ResourceModeDevicePlugin; empty leaves it to the cluster's default.
+// PoolMode returns how a pool wants its nodes' VFs to be offered to pods:
+// v1.ResourceModeDRA, v1.ResourceModeDevicePlugin, or "" for the cluster's default.
 func PoolMode(p *v1.SriovNetworkPoolConfig) (string, error) {
 	switch mode, ok := p.Annotations[v1.LabelResourceMode]; {
 	case !ok:
@@ -22,8 +22,8 @@ func PoolMode(p *v1.SriovNetworkPoolConfig) (string, error) {
 	}
 }
 
-// NodeMode is the mode of a node in these pools. It is not known if a pool's annotation
-// makes no sense or pools contradict each other: then nothing is to change.
+// NodeMode returns the mode of a node that is in these pools. It is unknown if the pools
+// contradict each other or a pool's annotation is invalid; the caller then changes nothing.
 func NodeMode(pools []*v1.SriovNetworkPoolConfig, byDefault string) (mode string, known bool) {
 	for _, p := range pools {
 		m, err := PoolMode(p)
@@ -44,11 +44,12 @@ func NodeMode(pools []*v1.SriovNetworkPoolConfig, byDefault string) (mode string
 	return mode, true
 }
 
-// MaxResourceName is the longest full name of a resource, bytes, that fits an attribute of a
-// device of a ResourceSlice.
+// MaxResourceName is the most bytes that a resource name may have with its prefix: a
+// ResourceSlice carries it in a string attribute (DeviceAttributeMaxValueLength in
+// k8s.io/api/resource/v1).
 const MaxResourceName = 64
 
-// CheckDRAName says why a resource cannot be offered by DRA.
+// CheckDRAName returns an error if the resource's name is too long to be offered through DRA.
 func CheckDRAName(prefix, resource string) error {
 	if full := prefix + "/" + resource; len(full) > MaxResourceName {
 		return fmt.Errorf("resourceName %q: with the prefix, %q has %d bytes; dynamic resource allocation allows %d: choose a name that is %d shorter",

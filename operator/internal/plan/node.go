@@ -12,7 +12,7 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// Input is all that one node's plan depends on.
+// Input is everything that the plan of a node depends on.
 type Input struct {
 	Policies []*v1.SriovNetworkNodePolicy // every policy of the operator's namespace, in any order
 	Labels   map[string]string            // of the node
@@ -20,21 +20,21 @@ type Input struct {
 	RdmaMode string                       // of the node's pool; "" leaves it alone
 }
 
-// Verdict is what became of one policy on one node.
+// Verdict says what became of a policy on a node.
 type Verdict struct {
 	Policy  string
 	Reason  string   // v1.ReasonApplied, NoMatch, Overridden, Conflict or Invalid
-	Message string   // for people; empty when applied
+	Message string   // for users; empty if applied
 	PFs     []string // PCI addresses of the PFs on which the policy has VFs
 }
 
-// claim is what one policy wants of one PF.
-type claim struct {
-	policy *wish
+// request is what a policy asks of a PF.
+type request struct {
+	policy *parsedPolicy
 	numVfs int
 	mtu    int
-	groups []group // in order, none sharing a VF with another
-	held   bool    // what the policy had before, not what it says now
+	groups []group // sorted, without overlaps
+	held   bool    // taken over from the plan so far, because the policy cannot be planned anew
 }
 
 type group struct {
@@ -42,24 +42,25 @@ type group struct {
 	v1.VfGroup
 }
 
-// Node plans one node. The verdicts cover the policies that select the node, by name.
+// Node computes a node's spec, and a verdict for each policy that selects the node.
 //
-// Policies are laid over each other from the lowest priority to the highest. A group
-// of VFs that shares a VF with a later one gives way as a whole; the rest stays. The
-// PF gets as many VFs as the remaining policies ask for, and no more. A policy that
-// is at fault keeps the VFs it had before, so that a typing error takes no VF away; so
-// does one whose PF the daemon did not find, or not by its name.
+// Policies are applied from the lowest precedence to the highest. A group of VFs that
+// overlaps with a group of a later policy is dropped whole; the policy's other groups
+// stay. The PF gets as many VFs as the remaining policies ask for, and no more.
+//
+// An invalid policy keeps the VFs that it had before, so that a typing error removes no
+// VF. So does a policy whose PF the daemon did not find, or did not find by its name.
 func Node(in Input) Result {
-	var selected []*wish
+	var selected []*parsedPolicy
 	for _, p := range in.Policies {
 		if SelectsNode(p, in.Labels) {
-			selected = append(selected, wishOf(p))
+			selected = append(selected, parsePolicy(p))
 		}
 	}
-	slices.SortFunc(selected, func(a, b *wish) int { return byPrecedence(a.SriovNetworkNodePolicy, b.SriovNetworkNodePolicy) })
+	slices.SortFunc(selected, func(a, b *parsedPolicy) int { return byPrecedence(a.SriovNetworkNodePolicy, b.SriovNetworkNodePolicy) })
 
 	v := newVerdicts(selected)
-	pfs := ports(in.State)
+	pfs := nodePFs(in.State)
 	for _, p := range selected {
 		if p.fault = Validate(&p.Spec); p.fault != nil {
 			v.note(p.Name, v1.ReasonInvalid, "%s", oneLine(p.fault))
@@ -67,8 +68,8 @@ func Node(in Input) Result {
 	}
 	var out []v1.Interface
 	for _, pf := range pfs {
-		claims := claimsOn(pf, selected, v)
-		if iface, ok := layer(pf, claims, v); ok {
+		requests := requestsFor(pf, selected, v)
+		if iface, ok := layer(pf, requests, v); ok {
 			out = append(out, iface)
 		}
 	}
@@ -78,18 +79,18 @@ func Node(in Input) Result {
 	return Result{Spec: spec, Verdicts: v.list(selected, pfs)}
 }
 
-// Result of planning one node.
+// Result is the outcome of planning a node.
 type Result struct {
 	Spec     v1.SriovNetworkNodeStateSpec
 	Verdicts []Verdict
 }
 
-// claimsOn lists what the policies want of one PF, lowest precedence first.
-func claimsOn(pf *port, selected []*wish, v verdicts) []claim {
-	var claims []claim
+// requestsFor lists what the policies ask of a PF, lowest precedence first.
+func requestsFor(pf *nodePF, selected []*parsedPolicy, v verdicts) []request {
+	var requests []request
 	for _, p := range selected {
 		if p.fault != nil {
-			claims = appendHeld(claims, p, pf)
+			requests = appendHeld(requests, p, pf)
 			continue
 		}
 		sel, ok := p.selects(pf)
@@ -98,21 +99,21 @@ func claimsOn(pf *port, selected []*wish, v verdicts) []claim {
 		}
 		v.matched(p.Name)
 		if pf.unseen() {
-			claims = appendHeld(claims, p, pf)
+			requests = appendHeld(requests, p, pf)
 			continue
 		}
 		if err := fits(&p.Spec, pf.InterfaceExt); err != nil {
 			v.note(p.Name, v1.ReasonInvalid, "%s: %s", label(pf.InterfaceExt), oneLine(err))
-			claims = appendHeld(claims, p, pf)
+			requests = appendHeld(requests, p, pf)
 			continue
 		}
-		claims = append(claims, newClaim(p, sel))
+		requests = append(requests, newRequest(p, sel))
 	}
-	return claims
+	return requests
 }
 
-func newClaim(p *wish, sel selection) claim {
-	c := claim{policy: p, numVfs: p.Spec.NumVfs, mtu: p.Spec.Mtu}
+func newRequest(p *parsedPolicy, sel selection) request {
+	c := request{policy: p, numVfs: p.Spec.NumVfs, mtu: p.Spec.Mtu}
 	for _, r := range sel.ranges {
 		c.groups = append(c.groups, group{r, v1.VfGroup{
 			ResourceName: p.Spec.ResourceName, DeviceType: cmp.Or(p.Spec.DeviceType, v1.DeviceTypeNetDevice),
@@ -123,7 +124,7 @@ func newClaim(p *wish, sel selection) claim {
 	return c
 }
 
-// fits checks a valid policy against the PF it selects.
+// fits returns an error if the PF cannot give what a valid policy asks for.
 func fits(s *v1.SriovNetworkNodePolicySpec, pf *v1.InterfaceExt) error {
 	switch {
 	case pf.TotalVfs == 0:
@@ -143,8 +144,8 @@ func fits(s *v1.SriovNetworkNodePolicySpec, pf *v1.InterfaceExt) error {
 	return nil
 }
 
-// firmwareHint names the command that lifts a limit of the firmware, which this
-// operator leaves alone.
+// firmwareHint names the command that raises the firmware's limit of VFs. The operator
+// itself never changes firmware settings.
 func firmwareHint(pf *v1.InterfaceExt, numVfs int) string {
 	if pf.Virtual() || !strings.EqualFold(pf.Vendor, vendorMellanox) {
 		return ""
@@ -156,13 +157,14 @@ func firmwareHint(pf *v1.InterfaceExt, numVfs int) string {
 // vendorMellanox is the PCI vendor of NICs whose firmware keeps the number of VFs.
 const vendorMellanox = "15b3"
 
-// layer lays the claims, lowest precedence first, over one PF.
-func layer(pf *port, claims []claim, v verdicts) (v1.Interface, bool) {
-	var stack []claim
-	for _, c := range claims {
+// layer combines the requests for a PF, lowest precedence first, into its plan; false if
+// no group of VFs is left.
+func layer(pf *nodePF, requests []request, v verdicts) (v1.Interface, bool) {
+	var stack []request
+	for _, c := range requests {
 		for i := range stack {
 			if len(stack[i].groups) == 0 {
-				continue // it gave way before
+				continue // dropped already
 			}
 			if err := incompatible(stack[i].policy, c.policy); err != nil {
 				v.note(stack[i].policy.Name, v1.ReasonConflict, "%s: %v", label(pf.InterfaceExt), err)
@@ -179,7 +181,7 @@ func layer(pf *port, claims []claim, v verdicts) (v1.Interface, bool) {
 		}
 		stack = append(stack, c)
 	}
-	stack = slices.DeleteFunc(stack, func(c claim) bool { return len(c.groups) == 0 })
+	stack = slices.DeleteFunc(stack, func(c request) bool { return len(c.groups) == 0 })
 	iface := pf.identity(stack)
 	for _, c := range stack {
 		s := &c.policy.Spec
@@ -201,8 +203,8 @@ func layer(pf *port, claims []claim, v verdicts) (v1.Interface, bool) {
 	return iface, len(iface.VfGroups) > 0
 }
 
-// overlap is the first range of the claim that shares a VF with r.
-func (c *claim) overlap(r Range) (Range, bool) {
+// overlap returns the request's first range that shares a VF with r.
+func (c *request) overlap(r Range) (Range, bool) {
 	at, _ := slices.BinarySearchFunc(c.groups, r.First, func(g group, first int) int { return cmp.Compare(g.Last, first) })
 	if at == len(c.groups) || !c.groups[at].Overlaps(r) {
 		return Range{}, false
@@ -210,8 +212,9 @@ func (c *claim) overlap(r Range) (Range, bool) {
 	return c.groups[at].Range, true
 }
 
-// incompatible says why two policies cannot share a PF; the earlier gives way.
-func incompatible(earlier, later *wish) error {
+// incompatible returns why two policies cannot share a PF, nil if they can. The later one
+// has precedence.
+func incompatible(earlier, later *parsedPolicy) error {
 	e, l := &earlier.Spec, &later.Spec
 	switch {
 	case e.ExternallyManaged != l.ExternallyManaged:
@@ -223,9 +226,9 @@ func incompatible(earlier, later *wish) error {
 	return nil
 }
 
-// agreeOnTopology gives each resource one excludeTopology: that of its policy with
-// the highest precedence.
-func agreeOnTopology(ifaces []v1.Interface, selected []*wish, v verdicts) {
+// agreeOnTopology gives all groups of a resource the excludeTopology of the policy with
+// the highest precedence: the device plugin has one such setting for each resource.
+func agreeOnTopology(ifaces []v1.Interface, selected []*parsedPolicy, v verdicts) {
 	rank := make(map[string]int, len(selected))
 	for i, p := range selected {
 		rank[p.Name] = i

@@ -165,7 +165,7 @@ func TestPartitions(t *testing.T) {
 			policies: []*v1.SriovNetworkNodePolicy{pol("a", "r1", 2, ens1, external)},
 			reasons:  map[string]string{"a": v1.ReasonInvalid},
 		},
-		"the relic named default": {policies: []*v1.SriovNetworkNodePolicy{pol("default", "r1", 2, ens1)}, reasons: map[string]string{}},
+		"upstream's internal policy default": {policies: []*v1.SriovNetworkNodePolicy{pol("default", "r1", 2, ens1)}, reasons: map[string]string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Node(Input{Policies: tc.policies, State: node()})
@@ -205,7 +205,7 @@ func TestFaultyPolicyHarmsNobodyElse(t *testing.T) {
 	}
 }
 
-// A policy that turns bad keeps its VFs: a typing error is not an order to wipe a PF.
+// A policy that becomes invalid keeps its VFs.
 func TestFaultyPolicyKeepsWhatItHad(t *testing.T) {
 	state := node()
 	state.Spec = Node(Input{Policies: []*v1.SriovNetworkNodePolicy{pol("a", "r1", 4, []string{"ens1"}, mtu(9000))}, State: state}).Spec

@@ -12,7 +12,7 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// priority of a policy, 0 (highest) to 99; absent is 99.
+// priority returns a policy's priority, 0 (highest) to 99; absent means 99.
 func priority(p *v1.SriovNetworkNodePolicy) int {
 	if p.Spec.Priority == nil {
 		return v1.DefaultPriority
@@ -25,8 +25,8 @@ func byPrecedence(a, b *v1.SriovNetworkNodePolicy) int {
 	return cmp.Or(cmp.Compare(priority(b), priority(a)), cmp.Compare(a.Name, b.Name))
 }
 
-// SelectsNode reports whether the policy applies to a node with these labels.
-// The policy named "default" is a relic that selects nothing.
+// SelectsNode reports whether the policy applies to a node with these labels. The policy
+// named "default" never does: earlier upstream versions create it as an internal object.
 func SelectsNode(p *v1.SriovNetworkNodePolicy, labels map[string]string) bool {
 	if p.Name == "default" {
 		return false
@@ -39,8 +39,8 @@ func SelectsNode(p *v1.SriovNetworkNodePolicy, labels map[string]string) bool {
 	return true
 }
 
-// Validate checks what the schema checks too (a policy may be older than the
-// schema), and what no schema can. All faults are joined.
+// Validate returns all faults of a policy, joined. It repeats what the CRD's schema checks,
+// because a policy may be older than the schema, and adds what no schema can express.
 func Validate(s *v1.SriovNetworkNodePolicySpec) error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -92,17 +92,17 @@ func Validate(s *v1.SriovNetworkNodePolicySpec) error {
 	return errors.Join(errs...)
 }
 
-// Rivals picks from some policies those that matter for what becomes of a policy on a node:
-// they want a PF that it wants too, offer the same resource, or want a PF of one that does.
-// It is not among them itself.
+// Rivals returns those of the policies that can influence the verdict on policy, which is
+// not among them: policies that select a PF that it selects, that offer the same resource,
+// or that select a PF of a policy that does.
 func Rivals(policy *v1.SriovNetworkNodePolicy, policies []*v1.SriovNetworkNodePolicy, state *v1.SriovNetworkNodeState) []*v1.SriovNetworkNodePolicy {
-	alike := func(o *wish) bool { return o.Spec.ResourceName == policy.Spec.ResourceName }
-	this, all := wishOf(policy), make([]*wish, len(policies))
+	alike := func(o *parsedPolicy) bool { return o.Spec.ResourceName == policy.Spec.ResourceName }
+	this, all := parsePolicy(policy), make([]*parsedPolicy, len(policies))
 	for i, p := range policies {
-		all[i] = wishOf(p)
+		all[i] = parsePolicy(p)
 	}
-	pfs := slices.DeleteFunc(ports(state), func(pf *port) bool {
-		return !this.wants(pf) && !slices.ContainsFunc(all, func(o *wish) bool { return alike(o) && o.wants(pf) })
+	pfs := slices.DeleteFunc(nodePFs(state), func(pf *nodePF) bool {
+		return !this.wants(pf) && !slices.ContainsFunc(all, func(o *parsedPolicy) bool { return alike(o) && o.wants(pf) })
 	})
 	var out []*v1.SriovNetworkNodePolicy
 	for _, o := range all {

@@ -15,8 +15,8 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// PoolSelector selects the nodes of a pool. A pool for OVS hardware offload alone, or
-// one that is being deleted, selects none.
+// PoolSelector returns the selector of a pool's nodes. It selects none for a pool that is
+// being deleted, and for one with ovsHardwareOffloadConfig, which has no other purpose.
 func PoolSelector(p *v1.SriovNetworkPoolConfig) (labels.Selector, error) {
 	switch {
 	case p.Spec.OvsHardwareOffloadConfig.Name != "" || !p.DeletionTimestamp.IsZero():
@@ -31,9 +31,9 @@ func PoolSelector(p *v1.SriovNetworkPoolConfig) (labels.Selector, error) {
 	return s, nil
 }
 
-// PoolLimit is how many nodes of a pool of the given size may be drained at once. A
-// percentage is rounded down, but to no less than one: a pool that can never be
-// drained is not what "10%" says.
+// PoolLimit returns how many nodes of a pool of the given size may be drained at once. A
+// percentage is rounded down, but to no less than one: with zero a small pool could never
+// be changed.
 func PoolLimit(unavailable *intstr.IntOrString, size int) (int, error) {
 	if unavailable == nil {
 		return math.MaxInt, nil

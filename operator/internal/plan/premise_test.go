@@ -98,7 +98,7 @@ func TestMACSteps(t *testing.T) {
 		return pf
 	}
 	kernel, user := grp("0-1", "netdevice", 0), grp("0-1", "vfio-pci", 0)
-	none := map[string]bool{"vf0": true, "vf1": true}
+	unset := map[string]bool{"vf0": true, "vf1": true}
 	for name, tc := range map[string]struct {
 		have  v1.InterfaceExt
 		group v1.VfGroup
@@ -112,17 +112,17 @@ func TestMACSteps(t *testing.T) {
 		"new VFs for vfio, before their driver": {eth(), user, nil, []string{
 			"create VFs 2", "set administrative MAC 0 " + first, "bind driver 0 vfio-pci", "set administrative MAC 1 " + second, "bind driver 1 vfio-pci",
 		}},
-		"VFs that were there keep their own": {eth("igbvf", "igbvf"), kernel, none, []string{
+		"VFs that were there keep their own": {eth("igbvf", "igbvf"), kernel, unset, []string{
 			"set administrative MAC 0 02:00:00:00:00:00 ?vf0", "set administrative MAC 1 02:00:00:00:00:01 ?vf1",
 		}},
-		"also when they go to vfio": {eth("igbvf", "vfio-pci"), user, none, []string{
+		"also when they go to vfio": {eth("igbvf", "vfio-pci"), user, unset, []string{
 			"set administrative MAC 0 02:00:00:00:00:00 !vf0", "bind driver 0 vfio-pci !vf0", "set administrative MAC 1 " + second + " ?vf1",
 		}},
 		"one that has one keeps it":                 {eth("igbvf", "vfio-pci"), grp("0-0", "netdevice", 0), map[string]bool{"vf1": true}, nil},
-		"one in a pod is left alone":                {eth("igbvf*", "igbvf*"), kernel, none, nil},
+		"one in a pod is left alone":                {eth("igbvf*", "igbvf*"), kernel, unset, nil},
 		"what the PF does not say is not set":       {eth("igbvf", "igbvf"), kernel, nil, nil},
 		"a VF in no group is left alone":            {eth("igbvf", "igbvf"), grp("0-0", "netdevice", 0), map[string]bool{"vf1": true}, nil},
-		"InfiniBand has GUIDs":                      {func() v1.InterfaceExt { i := eth("igbvf", "igbvf"); i.LinkType = "IB"; return i }(), kernel, none, nil},
+		"InfiniBand has GUIDs":                      {func() v1.InterfaceExt { i := eth("igbvf", "igbvf"); i.LinkType = "IB"; return i }(), kernel, unset, nil},
 		"a PF without an address leaves it at that": {pfWith(nil), kernel, nil, []string{"create VFs 2", "bind driver 0", "bind driver 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestMACSteps(t *testing.T) {
 	}
 }
 
-// Each field of an Interface but its names makes another plan, which has to be recorded.
+// A change of any field of an Interface but its names is recorded on the node.
 func TestEveryFieldOfAnInterfaceIsCompared(t *testing.T) {
 	names := map[string]bool{"Name": true, "AltNames": true}
 	compare := func(t *testing.T, at reflect.Type, field string, change func(*v1.Interface) reflect.Value) {
@@ -154,8 +154,8 @@ func TestEveryFieldOfAnInterfaceIsCompared(t *testing.T) {
 	}
 }
 
-// Each field of a planned Interface comes from a policy or from the PF: one that nothing
-// fills in would be lost on its way to the node.
+// Each field of a planned Interface is filled in from a policy or from the PF. A field that
+// is forgotten would be lost on its way to the node.
 func TestEveryFieldOfAnInterfaceIsPlanned(t *testing.T) {
 	p := pol("a", "r1", 2, []string{"ens1", "sriov1"}, mtu(1400), external, func(s *v1.SriovNetworkNodePolicySpec) {
 		s.IsRdma, s.NeedVhostNet, s.ExcludeTopology, s.LinkType, s.EswitchMode = true, true, true, "eth", v1.EswitchSwitchdev

@@ -15,7 +15,7 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/soak"
 )
 
-// randomPolicies draws sound and broken policies that fight over two PFs.
+// randomPolicies returns valid and invalid policies that compete for two PFs.
 func randomPolicies(r *rand.Rand) []*v1.SriovNetworkNodePolicy {
 	names := []string{"ens1", "sriov1", "ens2", "ens9", ""}
 	out := make([]*v1.SriovNetworkNodePolicy, 1+r.IntN(7))
@@ -43,9 +43,9 @@ func randomPolicies(r *rand.Rand) []*v1.SriovNetworkNodePolicy {
 	return out
 }
 
-// For any policies: no VF belongs to two groups, every group fits its PF and has an
-// owner and a resource, every VF count has a reason, and the order of the input does
-// not matter; also when planned on top of an earlier plan.
+// For any policies: no VF is in two groups, every group is within its PF's VFs and names its
+// policy and resource, every VF count is some policy's, and the order of the input does not
+// matter. The same holds on top of an earlier plan.
 func TestPlanProperties(t *testing.T) {
 	for seed := range uint64(soak.Times(3000)) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -87,7 +87,7 @@ func TestPlanProperties(t *testing.T) {
 	}
 }
 
-// What becomes of a policy does not depend on policies that are not its rivals.
+// A policy's verdict does not depend on policies that are not its rivals.
 func TestRivalsAreAllThatMatter(t *testing.T) {
 	fewer := 0
 	for seed := range uint64(5000) {
@@ -132,8 +132,8 @@ func FuzzParsePFName(f *testing.F) {
 	})
 }
 
-// randomPorts are what a daemon may report that is broken, or in the middle of a change:
-// names that two PFs have, devices that are there twice, facts that are missing.
+// randomPorts returns what a daemon may report that is broken, or that looks in the middle of
+// a change: a name on two PFs, a device listed twice, attributes missing.
 func randomPorts(r *rand.Rand) (out []v1.InterfaceExt) {
 	pick := func(of ...string) string { return of[r.IntN(len(of))] }
 	for range r.IntN(5) {
@@ -146,8 +146,8 @@ func randomPorts(r *rand.Rand) (out []v1.InterfaceExt) {
 	return out
 }
 
-// Whatever was reported and planned before: a plan has each device once, and planning again
-// comes to rest, or nodes would be changed without end.
+// Whatever was reported and planned before: a plan lists each device once, and planning
+// repeatedly reaches a plan that stays. Otherwise nodes would be changed without end.
 func TestPlansAreStable(t *testing.T) {
 	for seed := range uint64(soak.Times(3000)) {
 		r := rand.New(rand.NewPCG(seed, 4))
@@ -160,7 +160,7 @@ func TestPlansAreStable(t *testing.T) {
 				require.False(t, at[i.PciAddress], "seed %d: %s is planned twice", seed, i.PciAddress)
 				at[i.PciAddress] = true
 			}
-			// A policy that loses a PF to which it was held by a name may find another that has it.
+			// A policy that loses a PF with a former name may then find another PF with that name.
 			for range len(state.Status.Interfaces) + 1 {
 				state.Spec = Node(in).Spec
 			}

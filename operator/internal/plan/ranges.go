@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// Range of VF indexes of one PF, both ends included.
+// Range is a range of VF indexes of a PF, both ends included.
 type Range struct{ First, Last int }
 
-// ParseRange reads "first-last".
+// ParseRange parses "first-last", such as "0-3".
 func ParseRange(s string) (Range, error) {
 	first, last, ok := strings.Cut(s, "-")
 	if !ok {
@@ -32,7 +32,7 @@ func ParseRange(s string) (Range, error) {
 	return r, nil
 }
 
-// parseIndex reads a VF index, 0 to 65535 (an SR-IOV capability counts in 16 bits).
+// parseIndex parses a VF index, 0 to 65535: TotalVFs of the SR-IOV capability has 16 bits.
 func parseIndex(s string) (int, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return int(n), err
@@ -40,13 +40,13 @@ func parseIndex(s string) (int, error) {
 
 func (r Range) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
 
-// Contains reports whether VF index i lies in r.
+// Contains reports whether VF index i is in r.
 func (r Range) Contains(i int) bool { return r.First <= i && i <= r.Last }
 
 // Overlaps reports whether r and o share a VF.
 func (r Range) Overlaps(o Range) bool { return r.First <= o.Last && o.First <= r.Last }
 
-// union sorts ranges and joins those that touch or overlap.
+// union sorts ranges and merges those that touch or overlap.
 func union(rs []Range) []Range {
 	slices.SortFunc(rs, func(a, b Range) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
@@ -65,7 +65,7 @@ func union(rs []Range) []Range {
 // pfName is one entry of nicSelector.pfNames.
 type pfName struct {
 	name  string
-	whole bool // no range given: all VFs of the policy
+	whole bool // without "#range": all VFs of the policy
 	vfs   Range
 }
 

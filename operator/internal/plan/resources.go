@@ -22,37 +22,40 @@ type Resource struct {
 	Selectors       []Selector `json:"selectors"`
 }
 
-// Selector names VFs one by one: which they are was decided here, once.
+// Selector lists VFs by PCI address. The planner has resolved the policies already, so the
+// device plugin cannot come to another answer.
 type Selector struct {
 	PCIAddresses []string `json:"pciAddresses,omitempty"`
 	Vendors      []string `json:"vendors,omitempty"`
-	// Drivers that the VFs are on now. The file outlives a reboot, after which VFs that
-	// others made may be on another one until this operator has seen to them.
+	// Drivers are those that the VFs have now. The file survives a reboot, after which VFs
+	// that something else created may have another driver until the daemon has bound them.
+	// They must not be offered before.
 	Drivers      []string `json:"drivers,omitempty"`
 	VdpaType     string   `json:"vdpaType,omitempty"`
 	IsRdma       bool     `json:"isRdma,omitempty"`
 	NeedVhostNet bool     `json:"needVhostNet,omitempty"`
 }
 
-// none is a selector that no device meets: vendor ffff is what reading the configuration space
-// returns where there is no device, so no device has it.
-var none = Selector{Vendors: []string{"ffff"}}
+// matchNothing is a selector that no device meets. No device has vendor ffff: reading the
+// configuration space of an empty slot returns it.
+var matchNothing = Selector{Vendors: []string{"ffff"}}
 
-// Aside are VFs, by PCI address, that are not what their group says.
-type Aside struct {
-	Withhold map[string]bool // are about to be disturbed
-	Bound    map[string]bool // have the driver that a claim asked for
+// Exceptions are VFs, by PCI address, for which their group does not decide alone whether
+// they are offered.
+type Exceptions struct {
+	Withhold map[string]bool // not offered: steps that disturb them are about to run
+	Bound    map[string]bool // offered on any driver: a ResourceClaim asked for the one they have
 }
 
-// DevicePlugin derives the device plugin's configuration from a node's spec and the
-// VFs that exist. A VF is offered once its driver, or its vDPA device, is what its group asks
-// for and, on InfiniBand, it has a GUID; and not while it is about to be disturbed. One that a
-// claim has bound to another driver stays what it is, for the pod that has it.
+// DevicePlugin derives the device plugin's configuration from a node's spec and the VFs
+// that exist. A VF is offered once it has the driver or the vDPA device that its group
+// asks for and, on InfiniBand, a GUID.
 //
-// A resource without any such VF is offered all the same. The device plugin registers it
-// with kubelet, which takes up to a second, while the VFs are made; and a resource all of
-// whose VFs are made anew does not disappear meanwhile, with the VFs that pods hold.
-func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, aside Aside) Resources {
+// A resource without any such VF is listed too, with a selector that matches nothing: the
+// device plugin then registers it with kubelet, which takes up to a second, while the VFs
+// are being created; and a resource all of whose VFs are created anew does not disappear
+// from the node in between.
+func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, aside Exceptions) Resources {
 	type options struct {
 		rdma, vhost  bool
 		vdpa, driver string
@@ -70,7 +73,7 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, asi
 		}
 		at := slices.IndexFunc(have, func(i v1.InterfaceExt) bool { return i.PciAddress == w.PciAddress })
 		if at < 0 || !SameDevice(w, &have[at]) {
-			continue // the VFs of another device are not what was planned
+			continue // another device is at the address: its VFs were not planned
 		}
 		for _, vf := range have[at].VFs {
 			g, ok := GroupOf(w, vf.VfID)
@@ -91,7 +94,7 @@ func DevicePlugin(have []v1.InterfaceExt, want v1.SriovNetworkNodeStateSpec, asi
 			r.Selectors = append(r.Selectors, Selector{PCIAddresses: vfs, VdpaType: o.vdpa, IsRdma: o.rdma, NeedVhostNet: o.vhost, Drivers: []string{o.driver}})
 		}
 		if len(r.Selectors) == 0 {
-			r.Selectors = []Selector{none}
+			r.Selectors = []Selector{matchNothing}
 		}
 		slices.SortFunc(r.Selectors, func(a, b Selector) int { return cmp.Compare(a.PCIAddresses[0], b.PCIAddresses[0]) })
 		out.List = append(out.List, r)

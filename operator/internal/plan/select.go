@@ -8,18 +8,18 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// wish is a policy with its nicSelector read once: what a node reports may be thousands of
-// PFs, and each is held against each policy.
-type wish struct {
+// parsedPolicy is a policy with its nicSelector parsed: each policy is compared with each
+// PF, of which a broken or hostile node may report thousands.
+type parsedPolicy struct {
 	*v1.SriovNetworkNodePolicy
-	fault error              // of the policy itself
+	fault error              // from Validate
 	roots map[string]bool    // rootDevices, in lower case
-	names map[string][]Range // pfNames: VFs by the name of their PF
+	names map[string][]Range // pfNames: VF ranges by PF name
 }
 
-func wishOf(p *v1.SriovNetworkNodePolicy) *wish {
+func parsePolicy(p *v1.SriovNetworkNodePolicy) *parsedPolicy {
 	n := &p.Spec.NicSelector
-	w := &wish{SriovNetworkNodePolicy: p, roots: make(map[string]bool, len(n.RootDevices)), names: make(map[string][]Range, len(n.PfNames))}
+	w := &parsedPolicy{SriovNetworkNodePolicy: p, roots: make(map[string]bool, len(n.RootDevices)), names: make(map[string][]Range, len(n.PfNames))}
 	for _, a := range n.RootDevices {
 		w.roots[strings.ToLower(a)] = true
 	}
@@ -35,15 +35,15 @@ func wishOf(p *v1.SriovNetworkNodePolicy) *wish {
 	return w
 }
 
-// selection is the part of one PF that a policy's nicSelector takes.
+// selection is the part of a PF that a policy's nicSelector selects.
 type selection struct {
 	ranges []Range // never empty
-	named  bool    // the PF was named, by name or address, not met by its kind
+	named  bool    // selected by name or address, not by vendor and device alone
 }
 
-// selects applies a valid policy's nicSelector to a PF. What is not known of a PF that
-// is missing does not exclude it.
-func (w *wish) selects(pf *port) (selection, bool) {
+// selects applies a valid policy's nicSelector to a PF. An attribute that is not known of
+// a missing PF does not exclude it.
+func (w *parsedPolicy) selects(pf *nodePF) (selection, bool) {
 	s := &w.Spec
 	n := &s.NicSelector
 	var sel selection
@@ -72,9 +72,9 @@ func (w *wish) selects(pf *port) (selection, bool) {
 			sel.ranges = append(sel.ranges, vfs...)
 		}
 	}
-	// A policy that has VFs on the PF goes on selecting it by the name by which it did. But
-	// that adds nothing to what names of now select: VFs that it gains by having some it may
-	// lose with those, and have others the next time.
+	// A policy that has VFs on the PF goes on selecting it by its former names, but only if no
+	// present name selects it. Were both added up, what a policy gets would depend on what it
+	// has, and plans would alternate.
 	if len(sel.ranges) == 0 && pf.has(w.Name) {
 		for _, name := range pf.past {
 			sel.ranges = append(sel.ranges, w.names[name]...)
@@ -84,9 +84,9 @@ func (w *wish) selects(pf *port) (selection, bool) {
 	return sel, len(sel.ranges) > 0
 }
 
-// wants reports whether a policy may have VFs of a PF: by its selector, or because it has
-// some, which it may keep.
-func (w *wish) wants(pf *port) bool {
+// wants reports whether a policy may have VFs of a PF: its selector selects the PF, or it
+// has VFs there that it may keep.
+func (w *parsedPolicy) wants(pf *nodePF) bool {
 	_, selects := w.selects(pf)
 	return selects || pf.has(w.Name)
 }

@@ -15,7 +15,7 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// Op is one kind of change to a node.
+// Op is a kind of change to a node.
 type Op string
 
 // The operations, in the order in which they happen on one PF.
@@ -34,7 +34,7 @@ const (
 	OpBind       Op = "bind driver"                     // of VF Step.VF: Step.Driver, "" is the kernel's choice
 	OpVDPA       Op = "set vDPA device"                 // of VF Step.VF: Step.Mode, "virtio" or "vhost"; "" is none
 	OpVFMTU      Op = "set MTU of the VF"               // of VF Step.VF: Step.Num bytes
-	OpDisown     Op = "drop ownership"                  // of the PF: nothing of it is configured any more
+	OpDisown     Op = "drop ownership"                  // of the PF, of which nothing is configured any more
 )
 
 // Step is one change.
@@ -47,19 +47,19 @@ type Step struct {
 	GUID   string
 	MAC    string
 	Want   v1.Interface // of OpOwn
-	// Disturbs are the PCI addresses of the VFs whose users notice this step.
+	// Disturbs are the PCI addresses of the VFs whose users would notice the step.
 	Disturbs []string
-	// Yields: not worth disturbing anybody for; left out while the VF is in use.
+	// Yields marks a step that is left out while a VF that it disturbs is in use.
 	Yields bool
 }
 
-// Work is what has to happen to one PF, in order; independent of other PFs.
+// Work is the steps for one PF, in order. It does not depend on the work of other PFs.
 type Work struct {
 	PF    string // PCI address; "" is the node itself
 	Steps []Step
 }
 
-// Disturbs lists the VFs that any step disturbs, each once.
+// Disturbs returns the VFs that any of the steps disturbs, each once.
 func (w *Work) Disturbs() []string {
 	var out []string
 	for _, s := range w.Steps {
@@ -69,7 +69,7 @@ func (w *Work) Disturbs() []string {
 	return slices.Compact(out)
 }
 
-// Problem is a part of the spec that no step can reach.
+// Problem is a part of the spec that no step can bring about.
 type Problem struct {
 	PF  string // PCI address; "" is the node itself
 	Err error
@@ -79,43 +79,45 @@ type Problem struct {
 type Have struct {
 	Interfaces []v1.InterfaceExt
 	RdmaMode   string           // "" without an RDMA subsystem
-	RdmaOption string           // what the options that the daemon wrote ask for; "" if there are none
+	RdmaOption string           // the mode for later boots that the daemon's file asks for; "" without a file
 	Owned      map[string]Owned // by PCI address: what was applied before
-	// Planned: the spec is the operator's answer to this node. If not, nothing is
-	// taken away: an empty spec may only mean that nobody has looked yet.
+	// Planned reports whether the operator has planned this node. Until then nothing is
+	// removed: an empty spec may only mean that the operator has not come to it yet.
 	Planned bool
 	// Unreported are the PFs, by PCI address, that the operator did not know of when it
-	// planned: that the spec says nothing of them is no wish to release them.
+	// planned. They are not released for not being in the spec.
 	Unreported map[string]bool
 	GUIDs      *GUIDPool // nil if there is none
-	// NoMAC are the VFs, by PCI address, that have no administrative MAC as their PF says.
+	// NoMAC are the VFs, by PCI address, without an administrative MAC.
 	NoMAC map[string]bool
-	// Bound are the VFs, by PCI address, whose driver a claim has asked for: the DRA driver
-	// binds them, and gives them back when the claim ends.
+	// Bound are the VFs, by PCI address, whose driver a ResourceClaim has asked for. The DRA
+	// driver binds them, and restores their driver when the claim ends.
 	Bound map[string]bool
-	// OurVDPA are the VFs, by PCI address, that have a vDPA device with the name that a daemon
-	// gives it.
+	// OurVDPA are the VFs, by PCI address, that have a vDPA device with a name that the daemon
+	// gives.
 	OurVDPA map[string]bool
 	// NoOffload are the PFs in switchdev mode, by PCI address, with hw-tc-offload off.
 	NoOffload map[string]bool
-	// Partial is why the look missed something that no address tells; nothing is done then.
+	// Partial is a failure to read the host that cannot be attributed to a device. Nothing
+	// is changed then.
 	Partial error
-	// Unread is why single devices could not be read whole, by PCI address: nothing of them
-	// is changed.
+	// Unread are the failures to read single devices, by PCI address. Those devices are not
+	// changed.
 	Unread map[string]error
 }
 
-// Owned is what was applied to a PF before, and what it was like before that.
+// Owned is the daemon's record of a PF: what was applied to it, and what to restore.
 type Owned struct {
 	v1.Interface
-	// OriginalMTU of the PF, bytes; 0 if it was not noted.
+	// OriginalMTU is the PF's MTU before, in bytes; 0 if it was not recorded.
 	OriginalMTU int `json:"originalMtu,omitempty"`
-	// Unreadable is why the record cannot be read. It still says that something was applied.
+	// Unreadable is why the record could not be read. The file still proves that something
+	// was applied.
 	Unreadable error `json:"-"`
 }
 
-// Steps turns have into want: work for each PF, ordered by address, and what cannot
-// be done. No work and no problem means that the node is as it should be.
+// Steps returns the work that turns have into want, ordered by PF address, and what cannot
+// be brought about. Without either, the node is as it should be.
 func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 	if have.Partial != nil {
 		return nil, []Problem{{Err: fmt.Errorf("the host was not read whole, nothing is changed: %w", have.Partial)}}
@@ -140,7 +142,7 @@ func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 	for _, w := range want.Interfaces {
 		wanted[w.PciAddress] = true
 		pf := found[w.PciAddress]
-		if err := premise(have, w, pf); err != nil {
+		if err := checkPremise(have, w, pf); err != nil {
 			add(Work{PF: w.PciAddress}, err)
 			continue
 		}
@@ -160,8 +162,9 @@ func Steps(have Have, want v1.SriovNetworkNodeStateSpec) ([]Work, []Problem) {
 	return works, problems
 }
 
-// premise tells why a PF is not what its plan was made for, or not known to be.
-func premise(have Have, want v1.Interface, pf *v1.InterfaceExt) error {
+// checkPremise returns an error unless the PF is known to be the device that its plan was
+// made for.
+func checkPremise(have Have, want v1.Interface, pf *v1.InterfaceExt) error {
 	switch {
 	case pf == nil && have.Unread[want.PciAddress] != nil:
 		return fmt.Errorf("the PF cannot be read: %w", have.Unread[want.PciAddress])
@@ -171,11 +174,12 @@ func premise(have Have, want v1.Interface, pf *v1.InterfaceExt) error {
 		return fmt.Errorf("planned for device %s, but %s is there: left alone until it is planned",
 			device(want.Vendor, want.DeviceID, want.Mac), device(pf.Vendor, pf.DeviceID, pf.PermanentMac))
 	}
-	return unread(have, pf)
+	return checkRead(have, pf)
 }
 
-// unread tells why a PF was not read whole: a VF that is not seen cannot be spared.
-func unread(have Have, pf *v1.InterfaceExt) error {
+// checkRead returns an error if the PF or some of its VFs could not be read. A VF that was
+// not read may be in use.
+func checkRead(have Have, pf *v1.InterfaceExt) error {
 	if err := have.Unread[pf.PciAddress]; err != nil {
 		return fmt.Errorf("was not read whole, nothing of it is changed: %w", err)
 	}
@@ -203,10 +207,11 @@ func rdmaMode(have Have, want string) (Work, error) {
 	return w, nil
 }
 
-// configure brings one PF to what is wanted. An error beside work is about single VFs.
+// configure returns the steps that bring a PF to want. An error that comes with steps is
+// about single VFs.
 func configure(have Have, pf *v1.InterfaceExt, want v1.Interface, before Owned, owned bool) (Work, error) {
 	w := Work{PF: pf.PciAddress}
-	if err := reachable(pf, want); err != nil {
+	if err := checkReachable(pf, want); err != nil {
 		return w, err
 	}
 	recreate := !want.ExternallyManaged && !pf.Virtual() &&
@@ -232,7 +237,7 @@ func configure(have Have, pf *v1.InterfaceExt, want v1.Interface, before Owned, 
 	vfs := pf.VFs
 	if recreate {
 		w.Steps = append(w.Steps, Step{Op: OpCreate, Num: want.NumVfs})
-		vfs = make([]v1.VirtualFunction, want.NumVfs) // not there yet: their state is to be seen to
+		vfs = make([]v1.VirtualFunction, want.NumVfs) // not created yet, so without addresses and drivers
 		for i := range vfs {
 			vfs[i].VfID = i
 		}
@@ -250,8 +255,8 @@ func configure(have Have, pf *v1.InterfaceExt, want v1.Interface, before Owned, 
 	return w, errors.Join(errs...)
 }
 
-// reachable tells why a PF cannot be brought to what is wanted.
-func reachable(pf *v1.InterfaceExt, want v1.Interface) error {
+// checkReachable returns why a PF cannot be brought to want, nil if it can.
+func checkReachable(pf *v1.InterfaceExt, want v1.Interface) error {
 	differs := eswitch(pf.EswitchMode) != eswitch(want.EswitchMode)
 	switch {
 	case pf.Driver == "" && !pf.Virtual():
@@ -270,9 +275,9 @@ func reachable(pf *v1.InterfaceExt, want v1.Interface) error {
 	return nil
 }
 
-// vfSteps brings one VF to its group. A VF in no group is left alone, unless it is on
-// the driver that an earlier group of ours gave it; so is one that is bound as its claim
-// asks.
+// vfSteps returns the steps that bring a VF to what its group asks for. Two kinds of VFs
+// are left alone: one that is bound as a ResourceClaim asks, and one in no group, unless
+// it still has the driver that an earlier group gave it.
 func vfSteps(vf *v1.VirtualFunction, virtual bool, have *Have, want, before v1.Interface) []Step {
 	if have.Bound[vf.PciAddress] {
 		return nil
@@ -302,8 +307,8 @@ func vfSteps(vf *v1.VirtualFunction, virtual bool, have *Have, want, before v1.I
 		}
 		out = append(out, s)
 	}
-	// The MTU of a VF is seen and set only while its netdev is here. One that is in a
-	// pod (driver, but no name) has the MTU that its pod asked for.
+	// The MTU can be read and set only while the VF's netdev is in the host's namespace. A
+	// netdev in a pod (driver, but no name) has the MTU that the pod asked for.
 	unseen := vf.PciAddress == "" || len(out) > 0
 	if g.Mtu > 0 && !virtual && g.DeviceType != v1.DeviceTypeVFIO && g.VdpaType != v1.VdpaTypeVhost && (unseen || vf.Name != "" && vf.Mtu != g.Mtu) {
 		out = append(out, Step{Op: OpVFMTU, VF: vf.VfID, Num: g.Mtu})
@@ -311,7 +316,8 @@ func vfSteps(vf *v1.VirtualFunction, virtual bool, have *Have, want, before v1.I
 	return out
 }
 
-// release takes back what was applied to a PF that no policy selects any more.
+// release returns the steps that undo what was applied to a PF that no policy selects any
+// more.
 func release(have Have, addr string, pf *v1.InterfaceExt, before Owned) (Work, error) {
 	w := Work{PF: addr}
 	switch {
@@ -320,11 +326,11 @@ func release(have Have, addr string, pf *v1.InterfaceExt, before Owned) (Work, e
 			before.Unreadable)
 	case pf == nil && have.Unread[addr] != nil:
 		return w, fmt.Errorf("the PF cannot be read, so nothing is taken back: %w", have.Unread[addr])
-	case pf == nil || !SameDevice(before.Interface, pf): // gone, and with it all there was to undo
+	case pf == nil || !SameDevice(before.Interface, pf): // the device is gone: only its record is left
 		w.Steps = []Step{{Op: OpDisown}}
 		return w, nil
 	}
-	if err := unread(have, pf); err != nil {
+	if err := checkRead(have, pf); err != nil {
 		return w, err
 	}
 	if before.ExternallyManaged || pf.Virtual() {
@@ -338,7 +344,7 @@ func release(have Have, addr string, pf *v1.InterfaceExt, before Owned) (Work, e
 		if eswitch(before.EswitchMode) == v1.EswitchSwitchdev && pf.EswitchMode == v1.EswitchSwitchdev {
 			w.Steps = append(w.Steps, Step{Op: OpEswitch, Mode: v1.EswitchLegacy})
 		}
-		// Only a raise of ours is taken back, not one that came later.
+		// An MTU that somebody else has set since is left.
 		if before.OriginalMTU > 0 && before.OriginalMTU < pf.Mtu && pf.Mtu == before.Mtu {
 			w.Steps = append(w.Steps, Step{Op: OpPFMTU, Num: before.OriginalMTU})
 		}
@@ -347,7 +353,7 @@ func release(have Have, addr string, pf *v1.InterfaceExt, before Owned) (Work, e
 	return w, nil
 }
 
-// GroupOf finds the group that a VF belongs to.
+// GroupOf returns the group that a VF belongs to.
 func GroupOf(i v1.Interface, vf int) (v1.VfGroup, bool) {
 	for _, g := range i.VfGroups {
 		if r, err := ParseRange(g.VfRange); err == nil && r.Contains(vf) {
@@ -357,8 +363,9 @@ func GroupOf(i v1.Interface, vf int) (v1.VfGroup, bool) {
 	return v1.VfGroup{}, false
 }
 
-// DriverFits reports whether a VF bound to driver serves the device type: a netdevice
-// wants a network driver of the kernel's, vfio-pci any driver of the vfio kind.
+// DriverFits reports whether driver serves the device type: for vfio-pci any driver of the
+// vfio kind, such as mlx5_vfio_pci; for netdevice one that drives the function in the
+// kernel, which uio drivers and pci-stub do not.
 func DriverFits(deviceType, driver string) bool {
 	if deviceType == v1.DeviceTypeVFIO {
 		return value.DriverKindOf(driver) == value.VFIO
@@ -376,7 +383,8 @@ func addresses(vfs []v1.VirtualFunction) []string {
 	return out
 }
 
-// sameInterface compares all but the names, which may change with the host's naming.
+// sameInterface compares all fields but the interface's names, which may change with the
+// host's naming rules.
 func sameInterface(a, b v1.Interface) bool {
 	a.Name, b.Name, a.AltNames, b.AltNames = "", "", nil, nil
 	return equality.Semantic.DeepEqual(a, b)

@@ -220,27 +220,27 @@ func TestDevicePlugin(t *testing.T) {
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
 		{Name: "dpdk", DeviceType: "netDevice", ExcludeTopology: true, Selectors: []Selector{{PCIAddresses: []string{"vf2"}, Drivers: []string{"vfio-pci"}}}},
 		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf0", "vf1"}, Drivers: []string{"igbvf"}}, {PCIAddresses: []string{"vf4"}, NeedVhostNet: true, Drivers: []string{"igbvf"}}}},
-	}}, DevicePlugin(have, spec, Aside{})))
+	}}, DevicePlugin(have, spec, Exceptions{})))
 
 	empty := Resource{Name: "dpdk", DeviceType: "netDevice", ExcludeTopology: true, Selectors: []Selector{{Vendors: []string{"ffff"}}}}
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
 		empty,
 		{Name: "r", DeviceType: "netDevice", Selectors: []Selector{{PCIAddresses: []string{"vf1"}, Drivers: []string{"igbvf"}}}},
-	}}, DevicePlugin(have, spec, Aside{Withhold: map[string]bool{"vf0": true, "vf2": true, "vf4": true}})))
+	}}, DevicePlugin(have, spec, Exceptions{Withhold: map[string]bool{"vf0": true, "vf2": true, "vf4": true}})))
 
 	require.Empty(t, cmp.Diff(Resources{List: []Resource{
 		empty, {Name: "r", DeviceType: "netDevice", Selectors: []Selector{{Vendors: []string{"ffff"}}}},
-	}}, DevicePlugin(nil, spec, Aside{})), "there before its VFs are")
-	require.Empty(t, cmp.Diff(Resources{List: []Resource{}}, DevicePlugin(have, v1.SriovNetworkNodeStateSpec{}, Aside{})))
+	}}, DevicePlugin(nil, spec, Exceptions{})), "there before its VFs are")
+	require.Empty(t, cmp.Diff(Resources{List: []Resource{}}, DevicePlugin(have, v1.SriovNetworkNodeStateSpec{}, Exceptions{})))
 
 	bound := spec
 	bound.Interfaces = []v1.Interface{w}
 	bound.Interfaces[0].Mac = "02:00:00:00:00:01"
 	other := []v1.InterfaceExt{have[0]}
 	other[0].PermanentMac = "02:00:00:00:00:02"
-	require.Empty(t, cmp.Diff(DevicePlugin(nil, bound, Aside{}), DevicePlugin(other, bound, Aside{})), "VFs of another NIC at the address")
+	require.Empty(t, cmp.Diff(DevicePlugin(nil, bound, Exceptions{}), DevicePlugin(other, bound, Exceptions{})), "VFs of another NIC at the address")
 	other[0].PermanentMac = "02:00:00:00:00:01"
-	require.Empty(t, cmp.Diff(DevicePlugin(have, spec, Aside{}), DevicePlugin(other, bound, Aside{})))
+	require.Empty(t, cmp.Diff(DevicePlugin(have, spec, Exceptions{}), DevicePlugin(other, bound, Exceptions{})))
 }
 
 func TestRdmaModeOfLaterBoots(t *testing.T) {

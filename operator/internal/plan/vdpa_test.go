@@ -79,20 +79,20 @@ func TestVDPASteps(t *testing.T) {
 	}
 }
 
-// A VF is offered as what its group asks for, and not before it is that.
+// A VF is offered only once it has the vDPA device that its group asks for.
 func TestVDPAIsOffered(t *testing.T) {
 	g := grp("0-2", "netdevice", 0)
 	g.VdpaType = "vhost"
 	have := pfWith(nil, "vp-vdpa", "vp-vdpa", "virtio-pci")
 	have.VFs[0].VdpaType, have.VFs[1].VdpaType = "vhost", "virtio"
-	got := DevicePlugin([]v1.InterfaceExt{have}, v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(3, g)}}, Aside{})
+	got := DevicePlugin([]v1.InterfaceExt{have}, v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(3, g)}}, Exceptions{})
 	require.Equal(t, []Selector{{PCIAddresses: []string{"vf0"}, VdpaType: "vhost", Drivers: []string{"vp-vdpa"}}}, got.List[0].Selectors)
 }
 
-// One that is a vDPA device still, whoever made that, is not offered as an interface.
+// A VF that still has a vDPA device, whoever created it, is not offered as a network interface.
 func TestVDPAIsNoInterface(t *testing.T) {
 	have := pfWith(nil, "mlx5_core", "mlx5_core")
 	have.VFs[0].VdpaType = "virtio"
-	got := DevicePlugin([]v1.InterfaceExt{have}, v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(2, grp("0-1", "netdevice", 0))}}, Aside{})
+	got := DevicePlugin([]v1.InterfaceExt{have}, v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(2, grp("0-1", "netdevice", 0))}}, Exceptions{})
 	require.Equal(t, []Selector{{PCIAddresses: []string{"vf1"}, Drivers: []string{"mlx5_core"}}}, got.List[0].Selectors)
 }

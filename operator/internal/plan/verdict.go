@@ -11,21 +11,22 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// verdicts collects, by policy name, what happens to policies while they are planned.
+// verdicts collects what is found out about each policy, by its name, during planning.
 type verdicts map[string]*record
 
 type record struct {
 	matched bool
 	reason  string
 	notes   []string
-	of      map[string]int // notes by their reason, also of those that are not kept
+	of      map[string]int // number of notes by reason, those that were not kept included
 	pfs     []string
 }
 
-// notesKept of a reason; of more, their number. A node may have thousands of PFs.
+// notesKept is how many notes of a reason are kept; the rest is only counted, for a broken
+// or hostile node may report thousands of PFs.
 const notesKept = 8
 
-func newVerdicts(policies []*wish) verdicts {
+func newVerdicts(policies []*parsedPolicy) verdicts {
 	v := make(verdicts, len(policies))
 	for _, p := range policies {
 		v[p.Name] = &record{}
@@ -33,7 +34,7 @@ func newVerdicts(policies []*wish) verdicts {
 	return v
 }
 
-// weight of a reason: the heaviest of a policy's notes becomes its verdict.
+// weight orders reasons: the note with the greatest weight decides a policy's verdict.
 var weight = map[string]int{v1.ReasonOverridden: 1, v1.ReasonConflict: 2, v1.ReasonInvalid: 3}
 
 func (v verdicts) note(policy, reason, format string, args ...any) {
@@ -49,7 +50,7 @@ func (v verdicts) note(policy, reason, format string, args ...any) {
 	}
 }
 
-// message is what was noted.
+// message joins the notes.
 func (r *record) message() string {
 	more := -len(r.notes)
 	for _, n := range r.of {
@@ -67,7 +68,7 @@ func (v verdicts) applied(policy string, pf *v1.InterfaceExt) {
 	v[policy].pfs = append(v[policy].pfs, pf.PciAddress)
 }
 
-func (v verdicts) list(policies []*wish, pfs []*port) []Verdict {
+func (v verdicts) list(policies []*parsedPolicy, pfs []*nodePF) []Verdict {
 	out := make([]Verdict, 0, len(policies))
 	have := sync.OnceValue(func() string { return selectable(pfs) })
 	for _, p := range policies {
@@ -87,8 +88,8 @@ func (v verdicts) list(policies []*wish, pfs []*port) []Verdict {
 	return out
 }
 
-// noMatch explains why a policy selects nothing, and what there would have been.
-func noMatch(policy *wish, pfs []*port, have func() string) string {
+// noMatch explains why a policy selects nothing, and lists what could be selected.
+func noMatch(policy *parsedPolicy, pfs []*nodePF, have func() string) string {
 	s := &policy.Spec
 	n := &s.NicSelector
 	switch {
@@ -108,8 +109,8 @@ func noMatch(policy *wish, pfs []*port, have func() string) string {
 	return have()
 }
 
-// selectable lists what there is to select.
-func selectable(pfs []*port) string {
+// selectable lists the node's PFs that a policy could select.
+func selectable(pfs []*nodePF) string {
 	var have []string
 	for _, pf := range pfs {
 		if !pf.missing && pf.TotalVfs > 0 {
@@ -126,7 +127,7 @@ func selectable(pfs []*port) string {
 	return "nicSelector matches none of the node's PFs: " + strings.Join(have, ", ")
 }
 
-// label names a PF for people.
+// label names a PF in messages.
 func label(pf *v1.InterfaceExt) string {
 	if pf.Name == "" {
 		return pf.PciAddress
@@ -134,5 +135,6 @@ func label(pf *v1.InterfaceExt) string {
 	return pf.Name + " (" + pf.PciAddress + ")"
 }
 
-// oneLine puts joined errors into a status message.
+// oneLine formats joined errors, which errors.Join separates by line breaks, for a status
+// message.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
