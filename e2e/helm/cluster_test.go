@@ -110,6 +110,7 @@ func TestClusterCharts(t *testing.T) {
 	require.NotContains(t, s.get("nodes", "-o", "jsonpath={.items[*].metadata}"), "sriov")
 	s.until("the primary network is alone", func() bool { return s.node("ls -A /etc/cni/net.d") == "10-bridge.conflist\n" })
 	require.Equal(t, onNode, s.nodeFiles())
+	require.Contains(t, s.node("cat /etc/sriov-operator/device-plugin/config.json"), `"resourceList": []`)
 }
 
 // uninstallInVain is the error of an uninstallation that cannot end. It is given more time
@@ -123,14 +124,16 @@ func (s *site) uninstallInVain() error {
 	}
 }
 
-// nodeFiles lists what an installation might leave on the node: sockets, configurations,
-// rules and records. The CNI plugins stay, for pods that may have something to give back, and so
-// does the empty file that multus-shim locks.
+// nodeFiles lists what an installation might leave on the node and that would do something
+// there: sockets, configurations, rules and records. operator/docs/uninstall.md tells what stays:
+// the CNI plugins, for pods that may have something to give back, files that were locked,
+// multus-shim's records of pods that ended after it, a list without resources.
 func (s *site) nodeFiles() string {
 	s.Helper()
 	return s.node(`find /etc/cni/net.d /etc/sriov-operator /etc/udev/rules.d /etc/modprobe.d /var/run/cdi /var/run/k8s.cni.cncf.io \
 		/var/lib/kubelet/plugins_registry /var/lib/kubelet/device-plugins /var/lib/cni/sriov /var/lib/cni/multus -not -type d 2>/dev/null |
-		grep -v -e kubelet.sock -e kubelet_internal_checkpoint -e multus/locks/containers | sort || true`)
+		grep -v -e kubelet.sock -e kubelet_internal_checkpoint -e sriov/pci/vf_lock/ -e multus/locks/containers \
+			-e multus/records/ -e multus/results/ -e sriov-operator/device-plugin/config.json | sort || true`)
 }
 
 // upstreamChart is a chart as upstream's operator has one, as far as names, selectors,
