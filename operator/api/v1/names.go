@@ -57,7 +57,9 @@ const (
 	AnnotationDrainPods = "sriovnetwork.openshift.io/drain-pods"
 	// AnnotationPodsAsked on a NodeState: UIDs, separated by commas, of pods that the kubelet has
 	// given VFs and that have not begun, or have ended: the daemon cannot tell. The operator
-	// answers in AnnotationPodsAnswer with UID=PodHere or UID=PodGone for each.
+	// answers in AnnotationPodsAnswer with UID=PodHere or UID=PodGone for each. Behind the pods
+	// stands a mark, "#" and Unix milliseconds, which tells a question from one before about the
+	// same pods; the answer has it too, as "#...=here".
 	AnnotationPodsAsked  = "sriovnetwork.openshift.io/pods-asked"
 	AnnotationPodsAnswer = "sriovnetwork.openshift.io/pods-answer"
 	// AnnotationExternalDrainer on a NodeState ("true") leaves draining to a third

@@ -49,6 +49,14 @@ func TestDaemonIsToldWhichPodsAreHere(t *testing.T) {
 	require.Equal(t, v1.DrainIdle, c.current(t, "asks"))
 	require.False(t, c.cordoned(t, "asks"))
 
+	t.Log("the same again, by its mark")
+	c.inquire(t, "asks", string(here.UID), string(ended.UID), "#1")
+	answer(fmt.Sprintf("%s=here,%s=gone,#1=here", here.UID, ended.UID))
+	here.Status.Phase = corev1.PodSucceeded
+	require.NoError(t, c.Status().Update(ctx, here))
+	c.inquire(t, "asks", string(here.UID), string(ended.UID), "#2")
+	answer(fmt.Sprintf("%s=gone,%s=gone,#2=here", here.UID, ended.UID))
+
 	c.inquire(t, "asks")
 	answer("")
 	c.drop(t, here)

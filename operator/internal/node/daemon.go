@@ -88,47 +88,45 @@ func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	if err := d.Client.Get(ctx, req.NamespacedName, &state); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	switch again, err := d.reconcile(ctx, &state); {
+	again, err := d.reconcile(ctx, &state)
+	switch {
 	case apierrors.IsConflict(err): // the cache is behind; the event that ends this is on its way
 		return ctrl.Result{RequeueAfter: settle}, nil
 	case err != nil:
 		return ctrl.Result{}, err
-	case again:
-		return ctrl.Result{RequeueAfter: settle}, nil
 	}
-	return ctrl.Result{RequeueAfter: lookAgain}, nil
+	return ctrl.Result{RequeueAfter: again}, nil
 }
 
-// reconcile makes one pass; again is true if pods took VFs in the middle of it.
-func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState) (again bool, err error) {
+// reconcile makes one pass, and says when the next is due if no event comes before.
+func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState) (again time.Duration, err error) {
 	d.hardware.looking.Lock()
 	defer d.hardware.looking.Unlock()
 	s := d.look(ctx)
 	if s.err != nil && len(s.Interfaces) == 0 {
-		return false, errors.Join(s.err, d.report(ctx, state, s.Found, failed(v1.ReasonDiscoverFailed, s.err)))
+		return 0, errors.Join(s.err, d.report(ctx, state, s.Found, failed(v1.ReasonDiscoverFailed, s.err)))
 	}
 	works, problems := d.steps(state, s)
 	d.hardware.seen.Store(s.events)
 	held, unclear, err := d.holders(ctx, state, works, s.Found)
 	if err != nil {
-		return false, d.fail(ctx, state, s.Found, err)
+		return 0, d.fail(ctx, state, s.Found, err)
 	}
-	works = spare(works, held)
-	asked, err := d.inquire(ctx, state, works, unclear)
+	works, asks, err := d.consider(ctx, state, works, held, unclear)
 	if err != nil {
-		return false, d.refused(ctx, state, s.Found, err)
+		return 0, d.refused(ctx, state, s.Found, err)
 	}
-	p := d.permit(ctx, state, s.Found, works, held, asked)
+	p := d.permit(ctx, state, s.Found, works, held, asks.open)
 	awaitingDrain.Set(float64(len(p.waiting)))
 	if len(p.waiting) > 0 {
 		if err := d.askDrain(ctx, state, p.waiting); err != nil {
-			return false, d.refused(ctx, state, s.Found, err)
+			return 0, d.refused(ctx, state, s.Found, err)
 		}
 	}
 	var done progress
 	if len(p.now) > 0 { // also while others wait
 		if done, err = d.carryOut(ctx, state, s, p.now); err != nil {
-			return false, err
+			return 0, err
 		}
 		s = done.sight
 	}
@@ -143,7 +141,7 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	}
 	errs = append(errs, d.offer(ctx, s, state, nil))
 	if done.late && errors.Join(errs...) == nil {
-		return true, nil // the next pass asks for a drain
+		return settle, nil // the next pass asks for a drain
 	}
 	kept := false
 	if len(done.failures) > 0 && drained(state) {
@@ -155,9 +153,9 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	d.warn(state, err)
 	report := d.report(ctx, state, s.Found, ended(state, p, err))
 	if kept || len(p.waiting) > 0 || len(p.asked) > 0 {
-		return false, errors.Join(err, report)
+		return asks.again(), errors.Join(err, report)
 	}
-	return false, errors.Join(err, report, d.endDrain(ctx, state, err == nil)) // done, or not wanted any more
+	return asks.again(), errors.Join(err, report, d.endDrain(ctx, state, err == nil && !asks.stands)) // done, or not wanted any more
 }
 
 // fail reports that a pass ended before anything was done.

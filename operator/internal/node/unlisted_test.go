@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
 const (
@@ -66,9 +69,28 @@ func TestVFOfAnInitContainerIsInUse(t *testing.T) {
 
 }
 
-// tells is the operator's answer about pods.
+// asked lists the pods that the operator is asked about.
+func (s *stand) asked() string {
+	pods, at, _ := strings.Cut(s.annotation(v1.AnnotationPodsAsked), ",#")
+	require.NotEmpty(s.t, at)
+	return pods
+}
+
+// tells is the operator's answer about pods, to the question that is there.
 func (s *stand) tells(answer string) {
-	s.change(func(n *v1.SriovNetworkNodeState) { n.Annotations[v1.AnnotationPodsAnswer] = answer })
+	s.change(func(n *v1.SriovNetworkNodeState) {
+		n.Annotations[v1.AnnotationPodsAnswer] = answer + "," + mark(n.Annotations[v1.AnnotationPodsAsked]) + "=" + v1.PodHere
+	})
+}
+
+// later is when a question and what was answered are as old as this.
+func (s *stand) later(age time.Duration) {
+	s.change(func(n *v1.SriovNetworkNodeState) {
+		now := mark(n.Annotations[v1.AnnotationPodsAsked])
+		for _, a := range []string{v1.AnnotationPodsAsked, v1.AnnotationPodsAnswer} {
+			n.Annotations[a] = strings.ReplaceAll(n.Annotations[a], now, fmt.Sprintf("#%d", time.Now().Add(-age).UnixMilli()))
+		}
+	})
 }
 
 // A pod in the checkpoint without a control group has ended, or has yet to begin: the kubelet
@@ -83,7 +105,7 @@ func TestPodWithoutAGroupIsAskedFor(t *testing.T) {
 			_, err := s.pass()
 			require.NoError(t, err)
 			require.Empty(t, s.wrote)
-			require.Equal(t, []string{initPod, v1.DrainIdle}, []string{s.annotation(v1.AnnotationPodsAsked), s.annotation(v1.AnnotationDesiredState)})
+			require.Equal(t, []string{initPod, v1.DrainIdle}, []string{s.asked(), s.annotation(v1.AnnotationDesiredState)})
 		}
 		said := meta.FindStatusCondition(s.state().Status.Conditions, v1.ConditionReady)
 		require.Equal(t, v1.ReasonWaitingAnswer, said.Reason)
@@ -97,7 +119,7 @@ func TestPodWithoutAGroupIsAskedFor(t *testing.T) {
 		require.ErrorContains(t, err, "create VFs", "these files do not follow what is written to them")
 		require.Equal(t, "sriov_numvfs=0", s.wrote[0])
 		require.Equal(t, v1.DrainIdle, s.annotation(v1.AnnotationDesiredState))
-		require.Equal(t, initPod, s.annotation(v1.AnnotationPodsAsked), "what fails asks no second time")
+		require.Equal(t, initPod, s.asked(), "what fails asks no second time")
 	})
 	t.Run("here", func(t *testing.T) {
 		s := asked(t)
@@ -125,7 +147,7 @@ func TestPodWithoutAGroupIsAskedFor(t *testing.T) {
 		_, err = s.pass()
 		require.NoError(t, err)
 		require.Empty(t, s.wrote)
-		require.Equal(t, thirdPod, s.annotation(v1.AnnotationPodsAsked))
+		require.Equal(t, thirdPod, s.asked())
 	})
 	t.Run("it begins before the answer", func(t *testing.T) {
 		s := asked(t)
@@ -136,6 +158,80 @@ func TestPodWithoutAGroupIsAskedFor(t *testing.T) {
 		require.Empty(t, s.wrote)
 		require.Equal(t, initPod, s.annotation(v1.AnnotationDrainPods))
 	})
+}
+
+// A pod that was here may have ended since, while the question about it stayed the same: no node is
+// drained for what was said long ago, and a wish for that ends when the pod has.
+func TestPodThatWasHereIsAskedForAnew(t *testing.T) {
+	for name, wished := range map[string]bool{"before a drain is asked for": false, "while a drain is waited for": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			s.given(treeVF1, initPod)
+			_, err := s.pass()
+			require.NoError(t, err)
+			s.tells(initPod + "=" + v1.PodHere)
+			desired := v1.DrainIdle
+			if wished {
+				desired = v1.DrainRequired
+				next, err := s.pass()
+				require.NoError(t, err)
+				require.Equal(t, askAgain, next.RequeueAfter, "no event tells that a pod has ended")
+			}
+			for _, age := range []time.Duration{askAgain, -time.Hour} {
+				s.tells(initPod + "=" + v1.PodHere)
+				s.later(age)
+				before := s.annotation(v1.AnnotationPodsAsked)
+				for range 2 {
+					_, err = s.pass()
+					require.NoError(t, err)
+					require.Equal(t, initPod, s.asked())
+					require.NotEqual(t, before, s.annotation(v1.AnnotationPodsAsked))
+					require.Equal(t, desired, s.annotation(v1.AnnotationDesiredState))
+				}
+			}
+			writes := s.writes
+			_, err = s.pass()
+			require.NoError(t, err)
+			require.Equal(t, writes, s.writes, "asked once")
+
+			s.tells(initPod + "=" + v1.PodGone)
+			_, err = s.pass()
+			require.ErrorContains(t, err, "create VFs", "these files do not follow what is written to them")
+			require.Equal(t, v1.DrainIdle, s.annotation(v1.AnnotationDesiredState))
+		})
+	}
+}
+
+// A step that is left out while its VF is in use is done when the API server says that the pod of
+// it has ended: it is asked about as well.
+func TestStepThatYieldsIsAskedAbout(t *testing.T) {
+	s := newStand(t)
+	works := []plan.Work{{PF: treePF, Steps: []plan.Step{{Op: plan.OpMAC, Disturbs: []string{treeVF1}, Yields: true}}}}
+	consider := func() ([]plan.Work, inquiry) {
+		state := s.state()
+		held, unclear := map[string]string{treeVF1: initPod}, map[string]string{treeVF1: initPod}
+		if answersIn(state)[initPod] == v1.PodGone {
+			held = nil // see kubelet.look
+		}
+		left, asks, err := s.consider(t.Context(), state, works, held, unclear)
+		require.NoError(t, err)
+		return left, asks
+	}
+	left, asks := consider()
+	require.Empty(t, left)
+	require.True(t, asks.stands)
+	require.Equal(t, initPod, s.asked())
+
+	s.tells(initPod + "=" + v1.PodHere)
+	left, asks = consider()
+	require.Empty(t, left)
+	require.Empty(t, asks.open)
+	require.True(t, asks.stands, "it may end yet")
+
+	s.tells(initPod + "=" + v1.PodGone)
+	left, asks = consider()
+	require.Equal(t, works, left)
+	require.False(t, asks.stands)
 }
 
 // An API server whose rules are of an older version refuses the question, or a wish for a drain. The
@@ -176,7 +272,7 @@ func TestQuestionEndsWithTheWork(t *testing.T) {
 	s.given(treeVF1, initPod)
 	_, err := s.pass()
 	require.NoError(t, err)
-	require.Equal(t, initPod, s.annotation(v1.AnnotationPodsAsked))
+	require.Equal(t, initPod, s.asked())
 	s.change(func(n *v1.SriovNetworkNodeState) {
 		n.Spec.Interfaces[0].NumVfs, n.Spec.Interfaces[0].VfGroups[0].VfRange = 2, "0-1"
 	})
@@ -211,7 +307,7 @@ func TestUnreadableCheckpointTouchesNothing(t *testing.T) {
 		_, err := s.pass()
 		require.NoError(t, err)
 		require.Empty(t, s.wrote)
-		require.Equal(t, initPod, s.annotation(v1.AnnotationPodsAsked))
+		require.Equal(t, initPod, s.asked())
 	})
 }
 

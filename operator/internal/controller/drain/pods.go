@@ -85,5 +85,6 @@ func kubeletUID(p *corev1.Pod) string {
 }
 
 // isStatic reports whether a UID is one that the kubelet has made up. Such a pod may be on
-// the node without a mirror at the API server.
+// the node without a mirror at the API server. The mark of a question passes for one, and so
+// stands in the answer.
 func isStatic(uid string) bool { return !strings.Contains(uid, "-") }
