@@ -92,7 +92,7 @@ func nested(command string) error {
 
 // begin reads what every command needs, and opens the log.
 func (p *Plugin) begin(command string, args *skel.CmdArgs) (*call, error) {
-	c := &call{Plugin: p, CmdArgs: args, store: state.Store{Dir: p.StateDir}, locked: map[libsriov.Address]bool{}}
+	c := &call{Plugin: p, CmdArgs: args, store: state.Open(p.StateDir), locked: map[libsriov.Address]bool{}}
 	var confErr error
 	if c.conf, confErr = request.Basics(args.StdinData); confErr != nil && command != "DEL" {
 		return nil, confErr

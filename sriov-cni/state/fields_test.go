@@ -60,8 +60,8 @@ func TestEveryFieldOfAJournalIsKept(t *testing.T) {
 	want.Guessed, want.FormerBoot = false, false
 	path := filepath.Join(t.TempDir(), "journal.json")
 	require.NoError(t, Save(path, want))
-	var got Journal
-	require.NoError(t, Load(path, &got))
+	got, err := load[Journal](Store{}, path)
+	require.NoError(t, err)
 	require.Equal(t, want, got)
 }
 

@@ -43,21 +43,25 @@ func exampleJournal() Journal {
 func TestJournalRoundTrip(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "vf", "0000:af:06.0.json")
-	want := exampleJournal()
+	want, s := exampleJournal(), Open("")
 	for range 2 { // new, and replaced
 		require.NoError(t, Save(path, want))
-		var got Journal
-		require.NoError(t, Load(path, &got))
-		require.Equal(t, want, got)
+		for range 2 { // decoded, and remembered
+			got, err := load[Journal](s, path)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+		}
 		want.MACLocked, want.Link = true, nil
 	}
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode())
 	require.NoError(t, os.Truncate(path, 30))
-	assert.ErrorIs(t, Load(path, &Journal{}), ErrDamaged)
+	_, err = load[Journal](s, path)
+	assert.ErrorIs(t, err, ErrDamaged)
 	require.NoError(t, Remove(path))
-	assert.ErrorIs(t, Load(path, &Journal{}), os.ErrNotExist)
+	_, err = load[Journal](s, path)
+	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
 // The record has every key that the other plugin's DEL reads, in its types, and

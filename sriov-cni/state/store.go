@@ -3,6 +3,7 @@
 package state
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,22 @@ import (
 )
 
 // Store is the state directory.
-type Store struct{ Dir string }
+type Store struct {
+	Dir string
+
+	// decoded is what files said, by path; nil keeps nothing. A call reads most files twice,
+	// to find the VF whose lock it needs and under that lock, and they say the same.
+	decoded map[string]decoded
+}
+
+// decoded is what a file said, and what that meant.
+type decoded struct {
+	bytes []byte
+	means any
+}
+
+// Open is the state directory for one call of the plugin.
+func Open(dir string) Store { return Store{Dir: dir, decoded: map[string]decoded{}} }
 
 // JournalPath is the file of a VF's journal.
 func (s Store) JournalPath(a libsriov.Address) string {
@@ -46,8 +62,10 @@ func (s Store) RecordPath(a Attachment) string {
 	name := a.ContainerID + "-" + a.IfName
 	if len(name) <= longestName {
 		plain := filepath.Join(s.Dir, name)
-		var r Record
-		if !strings.Contains(a.ContainerID, "-") || Load(plain, &r) == nil && r.Sriovkit == nil {
+		if !strings.Contains(a.ContainerID, "-") {
+			return plain
+		}
+		if r, err := load[Record](s, plain); err == nil && r.Sriovkit == nil {
 			return plain
 		}
 	}
@@ -70,19 +88,26 @@ func splitRecordName(name string) Attachment {
 // ErrDamaged: a state file is there but cannot be understood.
 var ErrDamaged = errors.New("damaged state file")
 
-// Load reads a state file into v; the error wraps fs.ErrNotExist or ErrDamaged.
-func Load(path string, v any) error {
+// load reads a state file; the error wraps fs.ErrNotExist or ErrDamaged. What the result
+// points to is not to be changed: the next load may return it, too.
+func load[T any](s Store, path string) (v T, err error) {
 	b, err := file.Read(path)
 	if err != nil && !isNoFile(err) {
-		return err
+		return v, err
+	}
+	if was, kept := s.decoded[path]; err == nil && kept && bytes.Equal(was.bytes, b) {
+		return was.means.(T), nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, v)
+		err = json.Unmarshal(b, &v)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
+		return v, fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
-	return nil
+	if s.decoded != nil {
+		s.decoded[path] = decoded{b, v}
+	}
+	return v, nil
 }
 
 // isNoFile reports whether an error says that something else has a file's place: a device, a
@@ -91,8 +116,8 @@ func isNoFile(err error) bool {
 	return slices.ContainsFunc([]unix.Errno{unix.EFBIG, unix.EISDIR, unix.ENXIO}, func(e unix.Errno) bool { return errors.Is(err, e) })
 }
 
-// LoadJournal is Load for the journal of a VF with a marker, "" for none. A
-// journal that is out of date counts as missing.
+// LoadJournal is [Store.Journal] for a VF with a marker, "" for none. A journal that is out
+// of date counts as missing.
 func (s Store) LoadJournal(a libsriov.Address, marker string) (Journal, error) {
 	j, err := s.Journal(a)
 	if err == nil && s.outdated(j, marker) {
@@ -101,10 +126,10 @@ func (s Store) LoadJournal(a libsriov.Address, marker string) (Journal, error) {
 	return j, err
 }
 
-// Journal reads the journal of a VF, out of date or not; zero with an error, which is
-// as of Load.
+// Journal reads the journal of a VF, out of date or not; zero with an error, which wraps
+// fs.ErrNotExist or ErrDamaged where the file is the reason.
 func (s Store) Journal(a libsriov.Address) (j Journal, err error) {
-	if err = Load(s.JournalPath(a), &j); err == nil {
+	if j, err = load[Journal](s, s.JournalPath(a)); err == nil {
 		if err = j.sound(a); err != nil {
 			err = fmt.Errorf("%s: %w: %w", s.JournalPath(a), ErrDamaged, err)
 		}
@@ -115,9 +140,9 @@ func (s Store) Journal(a libsriov.Address) (j Journal, err error) {
 	return j, nil
 }
 
-// Record reads an attachment's record at a path; zero with an error, which is as of Load.
+// Record reads an attachment's record at a path; zero with an error, which is as of Journal.
 func (s Store) Record(path string) (r Record, err error) {
-	if err = Load(path, &r); err == nil && !r.sound() {
+	if r, err = load[Record](s, path); err == nil && !r.sound() {
 		err = fmt.Errorf("%s: %w", path, ErrDamaged)
 	}
 	if err != nil {
