@@ -62,7 +62,7 @@ func TestLongDRAShares(t *testing.T) {
 	assert.Contains(t, e.exec("by-class", "readlink", "/sys/class/net/net1/device"), e.device("by-class", "acme.org/claimed"))
 
 	// An administrator looks at both, and moves neither.
-	look := func(args ...string) string { return e.kubectl(append(args, "-n", "looking")...) }
+	look := func(args ...string) string { return e.kubectl(append([]string{"-n", "looking"}, args...)...) }
 	_, err := e.Kubectl(e.ctx, strings.NewReader(claimPod("look", "look", "", "app")), "apply", "-n", "looking", "-f", "-")
 	require.NoError(t, err)
 	look("wait", "--for=condition=Ready", "--timeout="+patience.String(), "pod/look")
