@@ -16,10 +16,10 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// able returns why a work cannot succeed, as far as that can be seen without changing anything.
-// It is called before a node is drained for the work.
-func (m *Machine) able(ctx context.Context, w plan.Work) error {
-	if err := m.Files.writable(); err != nil {
+// checkFeasible returns why a work cannot succeed, as far as that is visible without changing
+// hardware; it may load modules. It is called before a node is drained for the work.
+func (m *Machine) checkFeasible(ctx context.Context, w plan.Work) error {
+	if err := m.Files.checkWritable(); err != nil {
 		return err
 	}
 	if w.PF == "" {
@@ -45,16 +45,16 @@ func (m *Machine) able(ctx context.Context, w plan.Work) error {
 		}
 	}
 	if user {
-		errs = append(errs, m.ableToBind(ctx, addr))
+		errs = append(errs, m.checkBind(ctx, addr))
 	}
 	if vdpa {
-		errs = append(errs, m.ableToVDPA(ctx, addr, w.Steps))
+		errs = append(errs, m.checkVDPA(ctx, addr, w.Steps))
 	}
 	return errors.Join(errs...)
 }
 
-// ableToBind tells why VFs of a PF could not be given to vfio-pci.
-func (m *Machine) ableToBind(ctx context.Context, addr libsriov.Address) error {
+// checkBind returns why VFs of a PF cannot be bound to vfio-pci, nil if they can.
+func (m *Machine) checkBind(ctx context.Context, addr libsriov.Address) error {
 	pf, err := m.Host.PF(addr)
 	if errors.Is(err, libsriov.ErrNotPF) { // a function in a virtual machine: see bindUser
 		return m.loadModule(ctx, v1.DeviceTypeVFIO)

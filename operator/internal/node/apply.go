@@ -24,15 +24,15 @@ import (
 // firmware of large NICs takes more than a minute.
 const writeLimit = 3 * time.Minute
 
-// Machine changes one host.
+// Machine carries out work on a host.
 type Machine struct {
 	Host  *libsriov.Host
 	Files Files
 }
 
-// Apply does one PF's work in order. What concerns the PF stops at the first error,
-// for the rest stands on it. VFs are brought up side by side, and the failure of one
-// is no obstacle to the others; all failures are joined.
+// Apply carries out the work of one PF. The steps for the PF itself end with the first
+// error, because later steps depend on earlier ones. VFs are configured concurrently and
+// independently; their errors are joined.
 func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, before plan.Owned) error {
 	if w.PF == "" {
 		return m.applyNode(w)
@@ -41,8 +41,8 @@ func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, b
 	if err != nil {
 		return err
 	}
-	if err := m.mend(ctx, addr); err != nil {
-		return fmt.Errorf("end what was begun on %s: %w", w.PF, err)
+	if err := m.recoverBare(ctx, addr); err != nil {
+		return fmt.Errorf("recover from an interrupted creation of VFs on %s: %w", w.PF, err)
 	}
 	perVF := map[int][]plan.Step{}
 	disown := false
@@ -71,7 +71,7 @@ func (m *Machine) Apply(ctx context.Context, w plan.Work, pf *v1.InterfaceExt, b
 	return nil
 }
 
-// timed begins a step; the function it returns logs how long it took.
+// timed starts a clock for a step; done logs how long the step took.
 func timed(ctx context.Context, step, pf string) (done func()) {
 	begun := time.Now()
 	return func() {
@@ -119,7 +119,7 @@ func (m *Machine) applyPF(ctx context.Context, addr libsriov.Address, s plan.Ste
 			o.OriginalMTU = pf.Mtu
 		}
 		if before.EswitchMode == v1.EswitchSwitchdev && before.Name != "" {
-			o.Name = before.Name // the one its udev rules are to keep
+			o.Name = before.Name // the name that its udev rules keep
 		}
 		return m.Files.Own(ctx, addr, o)
 	case plan.OpRemove:
@@ -154,7 +154,8 @@ func setLink(device libsriov.Address, u link.Update) error {
 	return withNetdev(device, func(c *link.Conn, l link.Link) error { return c.Set(l.Index, u) })
 }
 
-// withNetdev does something with the netdev of a device, whatever its name is.
+// withNetdev calls do with the netdev of a device, which is found by its parent device,
+// not by a name that may change.
 func withNetdev(device libsriov.Address, do func(*link.Conn, link.Link) error) error {
 	c, err := link.Open(nil)
 	if err != nil {

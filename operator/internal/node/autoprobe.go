@@ -13,17 +13,18 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// Left to itself, the kernel gives each VF that it makes to its own driver, one after
-// the other, and a netdev with it. Where VFs are for user space that is work to no
-// end, and undoing it takes longer than all the rest: a netdev waits for everybody who
-// might be using it. Such VFs are made without drivers (sriov_drivers_autoprobe off).
+// By default the kernel binds each new VF to its network driver, one after the other, and
+// creates a netdev for it. For VFs that are meant for user space this is wasted, and it is
+// slow to undo: unregistering a netdev waits for all its users. Such VFs are created
+// without drivers, called bare here, by means of sriov_drivers_autoprobe
+// (https://docs.kernel.org/admin-guide/abi-testing.html).
 
-// bareDir, below the host's root, has a file for each PF whose probing this daemon
-// switched off. It is there for no longer than the switch: both end with a reboot.
+// bareDir, below the host's root, has a file for each PF whose autoprobe the daemon has
+// switched off. It is not kept over a reboot, which switches autoprobe on again.
 const bareDir = runDir + "/bare"
 
-// bare reports whether the VFs of a PF should be made without drivers: each of them gets
-// one by a step of its own, and some get one for user space.
+// bare reports whether the VFs of a PF should be created without drivers: the steps bind
+// each of them, and at least one of them to a user-space driver.
 func bare(steps []plan.Step) bool {
 	created, bound, user := 0, 0, false
 	for _, s := range steps {
@@ -38,7 +39,7 @@ func bare(steps []plan.Step) bool {
 	return user && created == bound
 }
 
-// createBare makes VFs without drivers, unless the kernel cannot do that.
+// createBare creates VFs without drivers, where the kernel can do that.
 func (m *Machine) createBare(ctx context.Context, pf libsriov.Address, n int) error {
 	on, err := m.Host.Autoprobe(pf)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !on { // before Linux 4.13, or the admin's choice
@@ -46,7 +47,7 @@ func (m *Machine) createBare(ctx context.Context, pf libsriov.Address, n int) er
 	} else if err != nil {
 		return err
 	}
-	if err := m.Files.markBare(pf); err != nil { // first: the daemon that starts after a crash has to know
+	if err := m.Files.markBare(pf); err != nil { // first, so that recoverBare finds it after a crash
 		return err
 	}
 	err = m.Host.SetAutoprobe(ctx, pf, false)
@@ -56,7 +57,7 @@ func (m *Machine) createBare(ctx context.Context, pf libsriov.Address, n int) er
 	return errors.Join(err, m.probeAgain(context.WithoutCancel(ctx), pf))
 }
 
-// probeAgain ends what createBare began.
+// probeAgain switches autoprobe on and removes the mark.
 func (m *Machine) probeAgain(ctx context.Context, pf libsriov.Address) error {
 	if err := m.Host.SetAutoprobe(ctx, pf, true); err != nil {
 		return err
@@ -64,9 +65,9 @@ func (m *Machine) probeAgain(ctx context.Context, pf libsriov.Address) error {
 	return m.Files.unmarkBare(pf)
 }
 
-// mend undoes what a daemon left that was killed inside createBare. The VFs it made
-// may be wanted for something else by now: they get the driver of the kernel's choice.
-func (m *Machine) mend(ctx context.Context, pf libsriov.Address) error {
+// recoverBare cleans up after a daemon that was killed inside createBare. VFs without a
+// driver get the kernel's default driver, for the spec may have changed since.
+func (m *Machine) recoverBare(ctx context.Context, pf libsriov.Address) error {
 	if marked, err := m.Files.markedBare(pf); err != nil || !marked {
 		return err
 	}
@@ -82,7 +83,8 @@ func (m *Machine) mend(ctx context.Context, pf libsriov.Address) error {
 	return err
 }
 
-// bindOrLeave gives a VF to a driver for user space, or leaves it to the kernel.
+// bindOrLeave binds a VF to a user-space driver. If that fails and leaves the VF without
+// a driver, the VF gets the kernel's default driver.
 func (m *Machine) bindOrLeave(ctx context.Context, vf libsriov.Address, driver string, virtual bool) error {
 	err := m.bindUser(ctx, vf, driver, virtual)
 	if err == nil {

@@ -33,8 +33,7 @@ func TestBare(t *testing.T) {
 	}
 }
 
-// probing asserts that the kernel looks for drivers of VFs of the first PF, or not, and
-// that nobody has to be told so.
+// probing asserts that autoprobe of the first PF is on or off and that no mark is left.
 func (b *bench) probing(want bool) {
 	b.t.Helper()
 	on, err := b.Host.Autoprobe(b.addr(b.pfs[0]))
@@ -45,7 +44,7 @@ func (b *bench) probing(want bool) {
 	require.False(b.t, marked)
 }
 
-// VFs for user space are never in the hands of the kernel's driver on their way there.
+// VFs for user space are never bound to their network driver.
 func TestNodeVFsForUserSpaceAreMadeBare(t *testing.T) {
 	b := newBench(t)
 	devices, err := event.OpenDevices()
@@ -76,7 +75,7 @@ func TestNodeVFsForUserSpaceAreMadeBare(t *testing.T) {
 	b.probing(false)
 }
 
-// A VF that its driver does not take is the kernel's, though it was made without.
+// A VF that was created without a driver and that vfio-pci refuses gets its network driver.
 func TestNodeBareVFThatIsRefused(t *testing.T) {
 	b := newBench(t)
 	pf := b.pf(b.pfs[0])
@@ -88,8 +87,7 @@ func TestNodeBareVFThatIsRefused(t *testing.T) {
 	b.probing(true)
 }
 
-// A daemon killed while it made VFs without drivers leaves none without, whatever they
-// are wanted for by then.
+// VFs that a killed daemon left without drivers get one, whatever the spec says by then.
 func TestNodeKilledWhileVFsAreBare(t *testing.T) {
 	b := newBench(t)
 	pf := b.addr(b.pfs[0])

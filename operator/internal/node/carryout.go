@@ -18,18 +18,18 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// progress is what came of works.
+// progress is the outcome of carryOut.
 type progress struct {
-	sight                     // of the host afterwards
-	failures map[string]error // by PF
-	late     bool             // some were left because pods took VFs meanwhile
+	observation                  // after the works
+	failures    map[string]error // by PF
+	late        bool             // some works were left out because pods got their VFs meanwhile
 }
 
-// carryOut does works: it withdraws the VFs that they disturb from the device plugin,
-// asks again who holds one, for pods may have come in between, and acts. The error is
-// about the API server; what went wrong on the host is in the result.
-func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, s sight, works []plan.Work) (progress, error) {
-	p := progress{sight: s, failures: map[string]error{}}
+// carryOut carries out works. It first withdraws the VFs that they disturb from the device
+// plugin and then asks again who holds one, for a pod may have got it in between. err is
+// about the API server; failures on the host are in the result.
+func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, s observation, works []plan.Work) (progress, error) {
+	p := progress{observation: s, failures: map[string]error{}}
 	all := func(err error) {
 		for _, w := range works {
 			p.failures[w.PF] = err
@@ -46,7 +46,7 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 			all(err)
 			return p, nil
 		}
-		works = spare(works, held)
+		works = dropYielding(works, held)
 		if taken := heldByAny(works, held); !mayDisturb(state, taken) {
 			before := len(works)
 			works = slices.DeleteFunc(works, func(w plan.Work) bool { return len(heldBy(w, held)) > 0 })
@@ -58,10 +58,10 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	if len(works) == 0 {
 		return p, nil
 	}
-	// What follows has to rest on the newest spec and answer of the operator: two policies
-	// applied together must not make VFs twice, and a drain that this daemon has ended already
-	// is no permission. A report is refused if there is a newer one; where there is nothing to
-	// report it is looked for.
+	// The cache may be behind. Without the newest object VFs would be created twice for two
+	// policies applied together, and a drain that the daemon itself has ended would still pass
+	// for a permission. A status patch fails with a conflict if there is a newer object; if
+	// there was nothing to patch, newest asks.
 	version := state.ResourceVersion
 	if !d.failing.again(state, works) {
 		if err := d.report(ctx, state, s.Found, outcome{sync: v1.SyncInProgress, reason: v1.ReasonApplying, message: summary(works) + still}); err != nil {
@@ -77,9 +77,9 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	p.failures = d.apply(ctx, works, s)
 	applySeconds.Observe(time.Since(begun).Seconds())
 	d.failing = attempt{generation: state.Generation, failures: p.failures}
-	p.sight = d.look(ctx)
-	if len(p.failures) > 0 || d.settled(state, p.sight) {
-		d.hardware.seen.Store(p.events) // the events are of the daemon's own changes
+	p.observation = d.observe(ctx)
+	if len(p.failures) > 0 || d.settled(state, p.observation) {
+		d.hardware.observed.Store(p.events) // the events are of the daemon's own changes
 	}
 	if done := slices.DeleteFunc(slices.Clone(works), func(w plan.Work) bool { return p.failures[w.PF] != nil }); len(done) > 0 {
 		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", firstBytes(summary(done)+still, 900))
@@ -87,7 +87,7 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	return p, nil
 }
 
-// newest is a conflict if the state that was read is not the newest.
+// newest returns a conflict unless state is what the API server has now.
 func (d *Daemon) newest(ctx context.Context, state *v1.SriovNetworkNodeState) error {
 	var now v1.SriovNetworkNodeState
 	if err := d.Live.Get(ctx, client.ObjectKeyFromObject(state), &now); err != nil {
@@ -99,21 +99,20 @@ func (d *Daemon) newest(ctx context.Context, state *v1.SriovNetworkNodeState) er
 	return nil
 }
 
-// attempt is what came of the last works of a spec.
+// attempt is the outcome of the last works, and of which spec they were.
 type attempt struct {
 	generation int64
 	failures   map[string]error // by PF
 }
 
-// again reports whether all these works failed before: that they are tried once more is
-// no news to anybody.
+// again reports whether all these works failed before for the same spec. Another try is
+// then not reported, so that a permanent failure does not write to the API server.
 func (a attempt) again(state *v1.SriovNetworkNodeState, works []plan.Work) bool {
 	return a.generation == state.Generation && !slices.ContainsFunc(works, func(w plan.Work) bool { return a.failures[w.PF] == nil })
 }
 
-// settled reports whether there is nothing more to do, also for what others have
-// changed meanwhile.
-func (d *Daemon) settled(state *v1.SriovNetworkNodeState, s sight) bool {
+// settled reports whether nothing is left to do but what yields to VFs in use.
+func (d *Daemon) settled(state *v1.SriovNetworkNodeState, s observation) bool {
 	works, _ := d.steps(state, s)
 	for _, w := range works {
 		if slices.ContainsFunc(w.Steps, func(s plan.Step) bool { return !s.Yields }) {
@@ -123,8 +122,9 @@ func (d *Daemon) settled(state *v1.SriovNetworkNodeState, s sight) bool {
 	return s.err == nil
 }
 
-// apply does the works side by side: PFs do not depend on each other.
-func (d *Daemon) apply(ctx context.Context, works []plan.Work, s sight) map[string]error {
+// apply carries out the works concurrently, for PFs do not depend on each other. It
+// returns the failures by PF.
+func (d *Daemon) apply(ctx context.Context, works []plan.Work, s observation) map[string]error {
 	log := logf.FromContext(ctx)
 	errs := make([]error, len(works))
 	var wg sync.WaitGroup

@@ -16,12 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claims are the records of the DRA driver of VFs, a file a claim: what a claim has is in use
-// from before the driver touches it until all is as before, whatever the kubelet lists by
-// then. The directory is the driver's below the kubelet's; "" knows of none.
-type claims struct{ dir string }
+// claims reads the records that this project's DRA driver (sriovdra) keeps, one file for each
+// ResourceClaim. A VF in a record is in use, whatever the kubelet lists: the record is written
+// before the driver changes the VF and removed after the driver has restored it.
+type claims struct{ dir string } // the driver's plugin directory; "" if there is none
 
-// recordVersion of the files.
+// recordVersion is the version of the records that is understood.
 const recordVersion = 1
 
 // maxRecord bounds what is read of a record, bytes: a claim has at most 32 devices.
@@ -38,19 +38,19 @@ type claimRecord struct {
 	}
 }
 
-// claimedVF is a VF that a claim has.
+// claimedVF is a VF that is allocated to a claim.
 type claimedVF struct {
-	pod string // namespace/name
-	// bound: the claim asked for a driver of its own, which the VF has while the claim lasts.
-	bound bool
+	pod   string // namespace/name
+	bound bool   // to a driver that the claim asked for, until the claim ends
 }
 
-// look is a device that a claim has admin access to: somebody else has it, or nobody.
-type look struct{ claim, device string }
+// adminDevice is a device that a claim has admin access to, which does not make it in use
+// (https://kubernetes.io/docs/concepts/scheduling-eviction/dynamic-resource-allocation/#admin-access).
+type adminDevice struct{ claim, device string }
 
-// read lists the VFs of claims by PCI address, and those that claims only look at. What cannot
-// be read is an error: it may be any of them.
-func (c claims) read() (vfs map[string]claimedVF, looks map[look]bool, err error) {
+// read lists the VFs of claims by PCI address, and the devices with admin access. A record that
+// cannot be read is an error, for it may be about any VF.
+func (c claims) read() (vfs map[string]claimedVF, adminDevices map[adminDevice]bool, err error) {
 	if c.dir == "" {
 		return nil, nil, nil
 	}
@@ -62,14 +62,14 @@ func (c claims) read() (vfs map[string]claimedVF, looks map[look]bool, err error
 	if err != nil {
 		return nil, nil, fmt.Errorf("read which VFs claims have: %w", err)
 	}
-	vfs, looks = map[string]claimedVF{}, map[look]bool{}
+	vfs, adminDevices = map[string]claimedVF{}, map[adminDevice]bool{}
 	for _, e := range entries {
 		if !recordName.MatchString(e.Name()) {
-			continue // a file that is being replaced, or somebody's copy
+			continue // a temporary file or a copy
 		}
 		r, err := readClaim(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // ended meanwhile
+			continue // the claim has ended meanwhile
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("read which VFs claims have: %w; once no pod has a device of the claim, remove the file", err)
@@ -77,21 +77,21 @@ func (c claims) read() (vfs map[string]claimedVF, looks map[look]bool, err error
 		for _, q := range r.Requests {
 			for _, d := range q.Devices {
 				if q.AdminAccess {
-					looks[look{r.Namespace + "/" + r.Name, d.ID}] = true
+					adminDevices[adminDevice{r.Namespace + "/" + r.Name, d.ID}] = true
 				} else {
 					vfs[d.ID] = claimedVF{r.Namespace + "/" + r.Pod.Name, d.Bound != ""}
 				}
 			}
 		}
 	}
-	return vfs, looks, nil
+	return vfs, adminDevices, nil
 }
 
-// recordName is the UID of a claim, as the driver names its files.
+// recordName matches the name of a record: the claim's UID.
 var recordName = regexp.MustCompile(`^[0-9a-fA-F-]{1,64}\.json$`)
 
-// kept reports whether there is a place of records: a driver of the same name that is not this
-// project's keeps none.
+// kept reports whether the DRA driver keeps records. Another project's driver may have the same
+// name, and keeps none.
 func (c claims) kept() bool {
 	info, err := os.Stat(filepath.Join(c.dir, "claims"))
 	return c.dir != "" && err == nil && info.IsDir()
@@ -120,11 +120,12 @@ func readClaim(path string) (claimRecord, error) {
 	return r, nil
 }
 
-// lockPoll is how often a lock is tried that is taken.
+// lockPoll is the interval between tries to take a lock: flock(2) cannot wait with a deadline.
 const lockPoll = 20 * time.Millisecond
 
-// await returns when no claim is being prepared that was begun before. The driver prepares
-// none from a configuration that has changed since: what is withdrawn now stays so.
+// await returns once the driver has finished preparing the claims that it was preparing when
+// await was called. Claims that it begins later see the configuration as it is now, so a VF
+// that has been withdrawn is not handed out any more.
 func (c claims) await(ctx context.Context) error {
 	if c.dir == "" {
 		return nil

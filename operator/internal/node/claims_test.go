@@ -28,8 +28,8 @@ const boundClaim = `{"version": 1, "uid": "2f0a2b1e-5d4c-4a56-9a5e-2f4d1c0b9a87"
 		{"name": "vf", "devices": [{"id": "` + treeVF0 + `", "name": "0000-01-01-0", "resource": {"prefix": "o", "name": "r"}, "driver": "vfio-pci", "bound": "vfio-pci", "before": "iavf"}]},
 		{"name": "look", "adminAccess": true, "devices": [{"id": "` + treeVF1 + `", "name": "0000-01-01-1", "resource": {"prefix": "o", "name": "r"}}]}]}`
 
-// What a claim has is in use as soon as its driver begins, before the kubelet lists it. A
-// driver that the claim asked for is the claim's: it is no reason for anything.
+// A VF of a claim is in use as soon as the DRA driver begins to prepare it, before the kubelet
+// lists it. A driver that the claim asked for is not changed back.
 func TestDriverOfAClaimIsTheClaims(t *testing.T) {
 	s := newStand(t)
 	s.change(func(n *v1.SriovNetworkNodeState) { // both VFs, for the kernel's driver: they are on vfio-pci
@@ -84,7 +84,7 @@ func TestDriverOfAClaimIsTheClaims(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A claim that is being prepared as VFs are withdrawn is waited for.
+// Withdrawing VFs waits for a claim that is being prepared.
 func TestClaimInTheMakingIsAwaited(t *testing.T) {
 	s := newStand(t)
 	s.Claims = t.TempDir()

@@ -31,34 +31,27 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// lookAgain even if no event came. It costs the node a few milliseconds and the
-// API server nothing.
+// lookAgain is the interval at which the host is observed without an event. It costs the
+// node a few milliseconds, and the API server nothing if all is well.
 const lookAgain = 10 * time.Minute
 
-// Daemon keeps one node as its SriovNetworkNodeState says.
+// Daemon keeps a node as its SriovNetworkNodeState says.
 type Daemon struct {
 	Client  client.Client
-	Live    client.Reader // not the cache
+	Live    client.Reader // reads the API server, not the cache
 	Events  events.EventRecorder
 	Machine Machine
 	// NodeState names the object: the operator's namespace, the node's name.
 	NodeState client.ObjectKey
-	// PodResources is the kubelet's pod-resources socket; "" looks at netdevs alone.
-	PodResources string
-	// Checkpoint is the kubelet's device manager's, which also has what that socket does not
-	// tell of; "" is none.
-	Checkpoint string
-	// Claims is where the DRA driver keeps its records; "" knows of no claims but the
-	// kubelet's.
-	Claims string
-	// Prepared is the kubelet's list of claims; "" knows of none but what records and that
-	// socket tell.
-	Prepared string
+	// The files below tell which VFs are in use; "" leaves that source out.
+	PodResources string // the kubelet's pod-resources socket
+	Checkpoint   string // of the kubelet's device manager: see unlisted
+	Claims       string // directory of the DRA driver's records: see claims
+	Prepared     string // the kubelet's list of prepared claims: see prepared
 
 	hardware hardware
 	failing  attempt // the last one
-	// tries counts failures on the node while it is drained.
-	tries int
+	tries    int     // failures while the node is drained
 }
 
 // Setup registers the daemon with a manager whose cache holds just this node's state.
@@ -82,7 +75,8 @@ func (d *Daemon) Setup(mgr ctrl.Manager) error {
 		Complete(d)
 }
 
-// Reconcile looks, plans, and acts once.
+// Reconcile observes the host once and does what the spec asks for, as far as VFs in use
+// allow.
 func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var state v1.SriovNetworkNodeState
 	if err := d.Client.Get(ctx, req.NamespacedName, &state); err != nil {
@@ -90,7 +84,7 @@ func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	}
 	again, err := d.reconcile(ctx, &state)
 	switch {
-	case apierrors.IsConflict(err): // the cache is behind; the event that ends this is on its way
+	case apierrors.IsConflict(err): // the cache is behind and catches up by itself
 		return ctrl.Result{RequeueAfter: settle}, nil
 	case err != nil:
 		return ctrl.Result{}, err
@@ -98,16 +92,16 @@ func (d *Daemon) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, 
 	return ctrl.Result{RequeueAfter: again}, nil
 }
 
-// reconcile makes one pass, and says when the next is due if no event comes before.
+// reconcile makes one pass. again is when the next one is due if no event comes before.
 func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState) (again time.Duration, err error) {
 	d.hardware.looking.Lock()
 	defer d.hardware.looking.Unlock()
-	s := d.look(ctx)
+	s := d.observe(ctx)
 	if s.err != nil && len(s.Interfaces) == 0 {
 		return 0, errors.Join(s.err, d.report(ctx, state, s.Found, failed(v1.ReasonDiscoverFailed, s.err)))
 	}
 	works, problems := d.steps(state, s)
-	d.hardware.seen.Store(s.events)
+	d.hardware.observed.Store(s.events)
 	held, unclear, err := d.holders(ctx, state, works, s.Found)
 	if err != nil {
 		return 0, d.fail(ctx, state, s.Found, err)
@@ -124,11 +118,11 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 		}
 	}
 	var done progress
-	if len(p.now) > 0 { // also while others wait
+	if len(p.now) > 0 { // even if other works wait for a drain
 		if done, err = d.carryOut(ctx, state, s, p.now); err != nil {
 			return 0, err
 		}
-		s = done.sight
+		s = done.observation
 	}
 	errs := slices.Concat(p.refused, []error{s.err})
 	for _, w := range p.now {
@@ -155,17 +149,18 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	if kept || len(p.waiting) > 0 || len(p.asked) > 0 {
 		return asks.again(), errors.Join(err, report)
 	}
-	return asks.again(), errors.Join(err, report, d.endDrain(ctx, state, err == nil && !asks.stands)) // done, or not wanted any more
+	return asks.again(), errors.Join(err, report, d.endDrain(ctx, state, err == nil && !asks.stands))
 }
 
-// fail reports that a pass ended before anything was done.
+// fail reports an error that ended a pass before anything was changed.
 func (d *Daemon) fail(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, err error) error {
 	d.warn(state, err)
 	return errors.Join(err, d.report(ctx, state, found, failed(v1.ReasonApplyFailed, err)))
 }
 
-// refused reports a question to the operator that the API server does not take, as it does while
-// its rules of what a daemon may write are older than the daemon. Other errors pass: they end.
+// refused handles the failure of an annotation that asks the operator something. If the API
+// server rejects it, as it does while its ValidatingAdmissionPolicy is older than the daemon,
+// that is reported in the status. Other errors are only returned: a retry mends them.
 func (d *Daemon) refused(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, err error) error {
 	if !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) {
 		return err
@@ -174,7 +169,7 @@ func (d *Daemon) refused(ctx context.Context, state *v1.SriovNetworkNodeState, f
 		"of this version, of which the ValidatingAdmissionPolicy sriov-network-config-daemon is one: %w", err))
 }
 
-// warn makes an event of an error that the object does not tell of yet.
+// warn emits an event for an error that is not in the status yet.
 func (d *Daemon) warn(state *v1.SriovNetworkNodeState, err error) {
 	if err == nil || firstBytes(failed("", err).message, messageBytes) == state.Status.LastSyncError {
 		return
@@ -182,25 +177,25 @@ func (d *Daemon) warn(state *v1.SriovNetworkNodeState, err error) {
 	d.Events.Eventf(state, nil, corev1.EventTypeWarning, v1.ReasonApplyFailed, "Apply", "%s", firstBytes(err.Error(), 900))
 }
 
-// sight is one look at the host.
-type sight struct {
+// observation is the state of the host at one time.
+type observation struct {
 	Found
 	owned  map[string]plan.Owned
 	bound  map[string]bool // VFs, by PCI address, that have the driver that a claim asked for
-	events uint64          // the look came after the events up to this number
-	err    error           // what could not be read, beside what could
+	events uint64          // number of the last kernel event that it covers: see libsriov.Host.Events
+	err    error           // what could not be read
 }
 
-func (d *Daemon) look(ctx context.Context) sight {
+func (d *Daemon) observe(ctx context.Context) observation {
 	begun := time.Now()
-	var s sight
-	s.events, _ = d.Machine.Host.Events() // 0 if it cannot be read: then every event is news
+	var s observation
+	s.events, _ = d.Machine.Host.Events() // 0 if it cannot be read: then no event counts as covered
 	s.Found, s.err = Discover(d.Machine.Host)
 	var err error
 	if s.owned, err = d.Machine.Files.Owned(); err != nil {
 		s.Partial, s.err = errors.Join(s.Partial, err), errors.Join(s.err, err)
 	}
-	records, _, err := claims{d.Claims}.read() // after the drivers: who binds one writes before
+	records, _, err := claims{d.Claims}.read() // after the drivers, for a record precedes its bind
 	if err != nil {
 		s.Partial, s.err = errors.Join(s.Partial, err), errors.Join(s.err, err)
 	}
@@ -208,12 +203,12 @@ func (d *Daemon) look(ctx context.Context) sight {
 	for vf, c := range records {
 		s.bound[vf] = c.bound
 	}
-	d.hardware.saw(s.Interfaces)
+	d.hardware.noteLinks(s.Interfaces)
 	logf.FromContext(ctx).V(1).Info("looked at the host", "took", time.Since(begun).String())
 	return s
 }
 
-// ended is how far the node got.
+// ended returns the outcome of a pass.
 func ended(state *v1.SriovNetworkNodeState, p permission, err error) outcome {
 	switch {
 	case err != nil:
@@ -229,7 +224,7 @@ func ended(state *v1.SriovNetworkNodeState, p permission, err error) outcome {
 	return outcome{sync: v1.SyncSucceeded, reason: v1.ReasonSynced}
 }
 
-func (d *Daemon) steps(state *v1.SriovNetworkNodeState, s sight) ([]plan.Work, []plan.Problem) {
+func (d *Daemon) steps(state *v1.SriovNetworkNodeState, s observation) ([]plan.Work, []plan.Problem) {
 	option, err := d.Machine.Files.RdmaOption()
 	if err != nil { // not known: left alone
 		option = state.Spec.System.RdmaMode
@@ -241,13 +236,13 @@ func (d *Daemon) steps(state *v1.SriovNetworkNodeState, s sight) ([]plan.Work, [
 	}, state.Spec)
 }
 
-// unreported finds what the operator did not know of when it planned. The status alone does
-// not tell: the daemon may have written it after the plan.
+// unreported lists the PFs that the operator did not know of when it planned. The status does
+// not tell which those are: the daemon may have written it after the plan.
 func unreported(state *v1.SriovNetworkNodeState, found []v1.InterfaceExt) map[string]bool {
 	var known []string
 	if list, ok := state.Annotations[v1.AnnotationPlannedPFs]; ok {
 		known = strings.Split(list, ",")
-	} else { // planned by an operator that did not note it
+	} else { // planned by an older operator, which does not write the annotation
 		for i := range state.Status.Interfaces {
 			known = append(known, state.Status.Interfaces[i].PciAddress)
 		}
@@ -266,13 +261,13 @@ func (d *Daemon) kubelet(state *v1.SriovNetworkNodeState) kubelet {
 	return kubelet{d.PodResources, unlisted{d.Checkpoint, groups}, answersIn(state), claims{d.Claims}, prepared{d.Prepared}}
 }
 
-// holders asks who holds the VFs that the works would disturb, if there are any; for unclear
-// see kubelet.look.
+// holders returns who holds VFs, if the works would disturb any; for unclear see
+// kubelet.query.
 func (d *Daemon) holders(ctx context.Context, state *v1.SriovNetworkNodeState, works []plan.Work, found Found) (held, unclear map[string]string, err error) {
 	if len(disturbs(works)) == 0 {
 		return nil, nil, nil
 	}
-	return d.kubelet(state).look(ctx, found.Interfaces)
+	return d.kubelet(state).query(ctx, found.Interfaces)
 }
 
 func disturbs(works []plan.Work) []string {
@@ -283,9 +278,9 @@ func disturbs(works []plan.Work) []string {
 	return out
 }
 
-// offer tells the device plugin about the VFs that are ready and that the works ahead do not
-// disturb.
-func (d *Daemon) offer(ctx context.Context, s sight, state *v1.SriovNetworkNodeState, ahead []plan.Work) error {
+// offer writes the device plugin's configuration: the VFs that are ready, without those that
+// the works ahead disturb.
+func (d *Daemon) offer(ctx context.Context, s observation, state *v1.SriovNetworkNodeState, ahead []plan.Work) error {
 	withhold := map[string]bool{}
 	for _, w := range ahead {
 		for _, vf := range w.Disturbs() {

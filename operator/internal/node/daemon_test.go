@@ -92,7 +92,7 @@ func TestDrainIsAskedForOnce(t *testing.T) {
 	require.Equal(t, []string{v1.DrainRequired, "2"}, []string{s.annotation(v1.AnnotationDesiredState), s.annotation(v1.AnnotationDrainRequest)})
 }
 
-// A change that fails for good writes once, whatever it is.
+// A change that fails permanently is written to the API server once.
 func TestPermanentFailureIsReportedOnce(t *testing.T) {
 	s := newStand(t)
 	s.refuse = unix.EROFS
@@ -109,8 +109,8 @@ func TestPermanentFailureIsReportedOnce(t *testing.T) {
 	require.Equal(t, v1.SyncFailed, s.state().Status.SyncStatus)
 }
 
-// That goes for the failures of many VFs too, which are tried side by side, and for a text
-// that is cut.
+// The same holds for failures of many VFs, which are configured concurrently, and for a
+// message that is cut.
 func TestManyFailuresAreReportedOnce(t *testing.T) {
 	s := newStand(t)
 	addr, err := libsriov.ParseAddress(treePF)
@@ -181,7 +181,7 @@ func (s *stand) link(name, target string) {
 	require.NoError(s.t, os.Symlink(target, filepath.Join(s.root, "sys/devices/pci0000:00", treePF, name)))
 }
 
-// VFs are withdrawn first, then it is asked who holds them: a pod that got one in between
+// VFs are withdrawn before the daemon asks who holds them: a pod that got one in between
 // keeps it.
 func TestWithdrawThenAskThenAct(t *testing.T) {
 	s := newStand(t)
@@ -318,7 +318,7 @@ func (s *stand) own(n int) {
 	require.NoError(s.t, s.Machine.Files.Own(s.t.Context(), addr, ownedBy(owned)))
 }
 
-// What cannot be read of the host is not gone.
+// What cannot be read of the host is not taken for absent.
 func TestPartialLookTouchesNothing(t *testing.T) {
 	for name, spoil := range map[string]func(s *stand){
 		"the PF":          func(s *stand) { s.spoil("uevent", treePF) },
@@ -344,8 +344,8 @@ func TestPartialLookTouchesNothing(t *testing.T) {
 	}
 }
 
-// What the operator did not know of when it planned is not released, also not between the
-// report of it and the next plan.
+// A PF that the operator did not know of when it planned is not released, not even between
+// the report of it and the next plan.
 func TestUnreportedPFIsNotReleased(t *testing.T) {
 	for name, noted := range map[string]bool{"operator notes what it knew": true, "older operator": false} {
 		t.Run(name, func(t *testing.T) {

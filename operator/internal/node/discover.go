@@ -20,24 +20,26 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// Found is what Discover saw.
+// Found is the result of Discover.
 type Found struct {
 	Interfaces []v1.InterfaceExt // by PCI address
 	RdmaMode   string            // "" without an RDMA subsystem
-	// MACs of Ethernet VFs as their PF tells them, by PCI address of the VF. Some drivers
-	// tell the address that the VF has chosen, if the PF was given none.
+	// MACs are the addresses that PFs report for their Ethernet VFs (IFLA_VF_MAC), by the VF's
+	// PCI address. Some drivers report the VF's own address where no administrative one is set.
 	MACs map[string]net.HardwareAddr
-	// OurVDPA are the VFs, by PCI address, that have a vDPA device with a daemon's name.
+	// OurVDPA are the VFs, by PCI address, that have a vDPA device with a name that the daemon
+	// gives.
 	OurVDPA map[string]bool
 	// NoOffload are the PFs in switchdev mode, by PCI address, with hw-tc-offload off.
 	NoOffload map[string]bool
-	// Unread is why single devices were not read, or not whole, by PCI address; Partial
-	// what else went wrong. What they concern is not known, which is not to say absent.
+	// Unread are the failures to read single devices or parts of them, by PCI address;
+	// Partial those that cannot be attributed to a device. What could not be read must not be
+	// taken for absent.
 	Unread  map[string]error
 	Partial error
 }
 
-// broken notes what could not be read of a device.
+// broken records a failure to read a device.
 func (f *Found) broken(device string, err error) {
 	if f.Unread == nil {
 		f.Unread = map[string]error{}
@@ -45,7 +47,7 @@ func (f *Found) broken(device string, err error) {
 	f.Unread[device] = errors.Join(f.Unread[device], err)
 }
 
-// take sorts the errors of a snapshot by the devices they are about.
+// take records the errors of a snapshot under the devices that they are about.
 func (f *Found) take(err error) {
 	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
@@ -61,8 +63,8 @@ func (f *Found) take(err error) {
 	f.Partial = errors.Join(f.Partial, err)
 }
 
-// Discover reads the host. A device that cannot be read is left out and reported in
-// the error beside a good result for all others.
+// Discover reads the host's network functions. A device that cannot be read is left out
+// and reported in the error; the result is still good for all others.
 func Discover(host *libsriov.Host) (Found, error) {
 	var found Found
 	snapshot, err := host.Snapshot()
@@ -86,7 +88,7 @@ func Discover(host *libsriov.Host) (Found, error) {
 			continue
 		}
 		i := describe(host, f, l.links)
-		if isVF(f) { // and its PF is not in sight: a virtual machine
+		if isVF(f) { // without its PF, as in a virtual machine
 			i.TotalVfs, i.NumVfs = 1, 1
 			i.VFs = []v1.VirtualFunction{l.vf(i.PciAddress, f, 0)}
 		}
@@ -106,7 +108,7 @@ func Discover(host *libsriov.Host) (Found, error) {
 	return found, errors.Join(append(errs, rdmaErr)...)
 }
 
-// looker describes PFs with what was read once for all.
+// looker describes functions, given what was read once for all of them.
 type looker struct {
 	host  *libsriov.Host
 	links map[string]link.Link // by name
@@ -150,8 +152,8 @@ func (l *looker) pf(pf libsriov.PF) v1.InterfaceExt {
 	return i
 }
 
-// switchdev describes what a PF has in that mode alone: representors of its VFs, and
-// whether traffic that a switch in software has sorted goes on in hardware.
+// switchdev adds what PFs have in switchdev mode only: the representors of the VFs, and
+// whether flows can be offloaded (https://docs.kernel.org/networking/representors.html).
 func (l *looker) switchdev(pf *v1.InterfaceExt) {
 	for _, port := range l.links {
 		if vf, ok := representedVF(port.PortName); ok && port.Parent == pf.PciAddress {
@@ -176,7 +178,7 @@ func (l *looker) switchdev(pf *v1.InterfaceExt) {
 	}
 }
 
-// representedVF reads the index of a VF from the name of a switch port, such as pf0vf3
+// representedVF parses the VF's index from a representor's phys_port_name, such as pf0vf3
 // or c1pf0vf3.
 func representedVF(port string) (vf int, ok bool) {
 	at := strings.LastIndex(port, "vf")
@@ -191,7 +193,7 @@ func isZero(mac net.HardwareAddr) bool {
 	return !slices.ContainsFunc(mac, func(b byte) bool { return b != 0 })
 }
 
-// linksByName reads all interfaces of the host in one dump, by name.
+// linksByName reads all interfaces of the host, in one dump.
 func linksByName() (map[string]link.Link, error) {
 	c, err := link.Open(nil)
 	if err != nil {
@@ -209,8 +211,8 @@ func linksByName() (map[string]link.Link, error) {
 	return byName, nil
 }
 
-// describe reports one function. Without a netdev (bound to vfio-pci, or moved into
-// a pod) the fields of the link stay empty.
+// describe returns the status of a function. The fields of its netdev are empty if it has
+// none here: it is bound to vfio-pci, or its netdev is in a pod.
 func describe(host *libsriov.Host, f libsriov.Function, links map[string]link.Link) v1.InterfaceExt {
 	i := v1.InterfaceExt{
 		PciAddress: f.Address.String(), Driver: f.Driver, Vendor: f.Vendor.String(), DeviceID: f.Device.String(),
@@ -236,7 +238,8 @@ func describe(host *libsriov.Host, f libsriov.Function, links map[string]link.Li
 	return i
 }
 
-// vf describes a VF of the PF at an address, or that function itself.
+// vf describes a VF. pf is the PCI address under which failures are recorded: its PF's, or
+// its own if the PF is not visible.
 func (l *looker) vf(pf string, f libsriov.Function, index int) v1.VirtualFunction {
 	vf := v1.VirtualFunction{
 		PciAddress: f.Address.String(), VfID: index, Driver: f.Driver, Vendor: f.Vendor.String(), DeviceID: f.Device.String(),

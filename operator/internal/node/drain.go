@@ -23,12 +23,13 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// drainTries is how often a change is tried on a drained node before the node is given
-// back: pods take a moment to let go of their VFs.
+// drainTries is how often a change is tried on a drained node before the drain is ended.
+// More than once, because pods that have been evicted release their VFs a moment later.
 const drainTries = 6
 
-// drained reports whether the operator has answered the daemon's present wish. An
-// answer to an earlier one is none, for the node may take pods again since.
+// drained reports whether the operator has drained the node for the daemon's present
+// request. An answer to an earlier request does not count: the node may have got pods
+// since.
 func drained(state *v1.SriovNetworkNodeState) bool {
 	a := state.Annotations
 	if a[v1.AnnotationDesiredState] != v1.DrainRequired || a[v1.AnnotationCurrentState] != v1.DrainComplete {
@@ -37,10 +38,10 @@ func drained(state *v1.SriovNetworkNodeState) bool {
 	return a[v1.AnnotationExternalDrainer] == "true" || a[v1.AnnotationDrainAnswer] == a[v1.AnnotationDrainRequest]
 }
 
-// mayDisturb reports whether these VFs in use may be taken from their pods: the node is
-// drained, and the drain was about these pods. Those that are left of them are pods that no
-// drain removes, as those of DaemonSets. One that nobody was told of has yet to be asked to
-// leave. A holder without a name cannot be.
+// mayDisturb reports whether VFs that pods hold may be changed: the node is drained, and the
+// request named these pods. A named pod that is still there is one that a drain does not
+// remove, such as a DaemonSet's. A pod that the request did not name needs another request
+// first. A holder whose pod is not known cannot be named, and is disturbed.
 func mayDisturb(state *v1.SriovNetworkNodeState, taken map[string]string) bool {
 	if !drained(state) {
 		return false
@@ -54,22 +55,22 @@ func mayDisturb(state *v1.SriovNetworkNodeState, taken map[string]string) bool {
 	return true
 }
 
-// podsOf lists the holders that are known, each once, for AnnotationDrainPods.
+// podsOf formats the pods that hold VFs for v1.AnnotationDrainPods.
 func podsOf(vfs map[string]string) string {
 	pods := slices.Compact(slices.Sorted(maps.Values(vfs)))
 	return strings.Join(slices.DeleteFunc(pods, func(pod string) bool { return pod == "" }), ",")
 }
 
-// permission is which works may be done now.
+// permission says which works may be carried out now.
 type permission struct {
 	now     []plan.Work
-	asked   map[string]string // VFs, with their pods, that the operator has been asked about
-	waiting map[string]string // VFs, with their pods, that a drain is asked for
-	refused []error           // why works were left that are not even worth a drain
+	asked   map[string]string // pod by VF: the operator has yet to say whether the pod exists
+	waiting map[string]string // pod by VF: in use, a drain is needed
+	refused []error           // why works were left out for which no drain is requested
 }
 
-// permit sorts out the works that would disturb VFs in use. No drain is asked for those of asked
-// before the answer.
+// permit decides which works may be carried out now, which need a drain, and which are not
+// worth one. asked are the VFs about whose pods the operator has yet to answer.
 func (d *Daemon) permit(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, works []plan.Work, held, asked map[string]string) permission {
 	var p permission
 	if mayDisturb(state, heldByAny(works, held)) {
@@ -89,7 +90,7 @@ func (d *Daemon) permit(ctx context.Context, state *v1.SriovNetworkNodeState, fo
 			maps.Copy(p.asked, open)
 			continue
 		}
-		if err := d.worthDraining(ctx, state, found, w); err != nil {
+		if err := d.checkWorthDraining(ctx, state, found, w); err != nil {
 			p.refused = append(p.refused, fmt.Errorf("%s: %w; VFs in use: %s", orNode(w.PF), err, holders(contested)))
 			continue
 		}
@@ -101,21 +102,21 @@ func (d *Daemon) permit(ctx context.Context, state *v1.SriovNetworkNodeState, fo
 	return p
 }
 
-// worthDraining tells why pods should not be sent away for a change: it could not be
-// made, or it failed on the drained node and nothing has changed since.
-func (d *Daemon) worthDraining(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, w plan.Work) error {
+// checkWorthDraining returns why no drain should be requested for a work: it cannot
+// succeed, or it failed on the drained node and nothing has changed since.
+func (d *Daemon) checkWorthDraining(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, w plan.Work) error {
 	if failure, err := d.Machine.Files.failure(w.PF); err != nil {
 		return err
 	} else if failure.Premise != "" && failure.Premise == premise(state, found, w.PF) {
 		return fmt.Errorf("%s (the node was drained for it, and is not drained again until the spec or the hardware changes)", failure.Error)
 	}
-	if err := d.Machine.able(ctx, w); err != nil {
+	if err := d.Machine.checkFeasible(ctx, w); err != nil {
 		return fmt.Errorf("the node is not drained for a change that cannot be made: %w", err)
 	}
 	return nil
 }
 
-// heldBy lists the VFs in use that a work disturbs.
+// heldBy returns the VFs in use that a work disturbs, with their pods.
 func heldBy(w plan.Work, held map[string]string) map[string]string {
 	out := map[string]string{}
 	for _, vf := range w.Disturbs() {
@@ -126,7 +127,7 @@ func heldBy(w plan.Work, held map[string]string) map[string]string {
 	return out
 }
 
-// heldByAny lists the VFs in use that any of the works disturbs.
+// heldByAny returns the VFs in use that any of the works disturbs, with their pods.
 func heldByAny(works []plan.Work, held map[string]string) map[string]string {
 	out := map[string]string{}
 	for _, w := range works {
@@ -135,8 +136,8 @@ func heldByAny(works []plan.Work, held map[string]string) map[string]string {
 	return out
 }
 
-// spare leaves out the steps that are not worth disturbing a VF in use for.
-func spare(works []plan.Work, held map[string]string) []plan.Work {
+// dropYielding leaves out the steps that yield (see plan.Step) to a VF in use.
+func dropYielding(works []plan.Work, held map[string]string) []plan.Work {
 	var out []plan.Work
 	for _, w := range works {
 		w.Steps = slices.DeleteFunc(slices.Clone(w.Steps), func(s plan.Step) bool {
@@ -149,9 +150,9 @@ func spare(works []plan.Work, held map[string]string) []plan.Work {
 	return out
 }
 
-// askDrain asks the operator to drain the node. A new wish has a new number and is only
-// made while the operator has none before it, or has answered it, so that no old answer can
-// be taken for its.
+// askDrain asks the operator to drain the node. Each request has a number, which the
+// operator's answer repeats. A new one is only made when the operator has answered the
+// previous one or has ended its drain, so that no answer is taken for another's.
 func (d *Daemon) askDrain(ctx context.Context, state *v1.SriovNetworkNodeState, vfs map[string]string) error {
 	a := state.Annotations
 	wish := map[string]string{
@@ -160,22 +161,22 @@ func (d *Daemon) askDrain(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	}
 	switch {
 	case a[v1.AnnotationDesiredState] != v1.DrainRequired && a[v1.AnnotationCurrentState] != v1.DrainIdle:
-		return nil // the operator is still ending the last one: its Idle is an event
-	case a[v1.AnnotationDesiredState] != v1.DrainRequired || drained(state): // also for pods that the last one was not about
+		return nil // the operator is still ending the last drain; its change to Idle is an event
+	case a[v1.AnnotationDesiredState] != v1.DrainRequired || drained(state): // the latter for pods that the last request did not name
 		wish[v1.AnnotationDrainRequest] = nextNumber(a[v1.AnnotationDrainRequest])
 	case a[v1.AnnotationDrainVFs] == wish[v1.AnnotationDrainVFs] && a[v1.AnnotationDrainPods] == wish[v1.AnnotationDrainPods]:
-		return nil // asked already
+		return nil // requested already
 	}
 	return d.annotate(ctx, state, wish)
 }
 
 func nextNumber(s string) string {
-	n, _ := strconv.ParseUint(s, 10, 63) // 0 for one that is not a number
+	n, _ := strconv.ParseUint(s, 10, 63) // 0 if it is not a number
 	return strconv.FormatUint(n+1, 10)
 }
 
-// endDrain tells the operator that the node is not needed empty any more, and if all is done
-// that nothing need be known of its pods.
+// endDrain tells the operator that the drain can end and, if done, that its answer about pods
+// is not needed any more.
 func (d *Daemon) endDrain(ctx context.Context, state *v1.SriovNetworkNodeState, done bool) error {
 	d.tries = 0
 	wish := map[string]string{}
@@ -191,8 +192,8 @@ func (d *Daemon) endDrain(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	return d.annotate(ctx, state, wish)
 }
 
-// annotate writes the daemon's side of the handshake, if nobody wrote meanwhile; "" takes
-// an annotation away.
+// annotate sets annotations of the state; "" removes one. It fails with a conflict if the
+// object has changed since it was read.
 func (d *Daemon) annotate(ctx context.Context, state *v1.SriovNetworkNodeState, annotations map[string]string) error {
 	old := state.DeepCopy()
 	if state.Annotations == nil {
@@ -207,8 +208,8 @@ func (d *Daemon) annotate(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	return err
 }
 
-// keepsDrain decides, after a failure on a drained node, whether the node is kept for
-// another try. If not, the failure is noted.
+// keepsDrain decides, after a failure on a drained node, whether the drain is kept for
+// another try. If not, the failure is recorded for checkWorthDraining.
 func (d *Daemon) keepsDrain(state *v1.SriovNetworkNodeState, found Found, failures map[string]error) (bool, error) {
 	if d.tries++; d.tries < drainTries {
 		return true, nil
@@ -222,7 +223,7 @@ func (d *Daemon) keepsDrain(state *v1.SriovNetworkNodeState, found Found, failur
 
 // failure is what went wrong with a PF on a drained node.
 type failure struct {
-	Premise string // spec and hardware it failed with, see premise
+	Premise string // digest of the spec and the hardware: see premise
 	Error   string
 }
 
@@ -260,8 +261,9 @@ func (f Files) forgetFailure(pf string) error {
 	return nil
 }
 
-// premise sums up what a change to a PF depends on: what is wanted of it, the device,
-// and its VFs with their drivers. Names and links are not part of it.
+// premise returns a digest of what a change to a PF depends on: its spec, its identity, and
+// its VFs with their drivers. A change that failed is worth another drain once it differs.
+// Names and links are left out, which change without making a difference.
 func premise(state *v1.SriovNetworkNodeState, found Found, pf string) string {
 	var parts struct {
 		Want   *v1.Interface

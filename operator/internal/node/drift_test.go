@@ -76,7 +76,7 @@ func (b *bench) run(policies ...*v1.SriovNetworkNodePolicy) {
 	})
 }
 
-// Who lowers an MTU or sets a PF down by hand finds it mended by the event of that.
+// An MTU that was lowered and a PF that was set down by hand are repaired on the link event.
 func TestNodeDriftOfLinksIsMended(t *testing.T) {
 	b := newBench(t)
 	p := pol("p", "nics", b.pfs[0], "", 2, "")
@@ -121,7 +121,7 @@ func TestNodeDriftOfLinksIsMended(t *testing.T) {
 	}
 }
 
-// adminMACs are what the PF says of its VFs.
+// adminMACs returns the MACs that the PF reports for its VFs.
 func (b *bench) adminMACs(pf string) []string {
 	c, err := link.Open(nil)
 	require.NoError(b.t, err)
@@ -137,8 +137,8 @@ func (b *bench) adminMACs(pf string) []string {
 	return out
 }
 
-// VFs have an administrative MAC, whatever they are for, and it stays: over changes of
-// their driver, and over a reboot.
+// VFs of any device type get an administrative MAC and keep it when their driver changes and
+// over a reboot.
 func TestNodeAdministrativeMAC(t *testing.T) {
 	const zero = "00:00:00:00:00:00"
 	b := newBench(t)
@@ -203,8 +203,8 @@ func (b *bench) setAdminMAC(vf int, mac string) {
 	require.NoError(b.t, c.SetVF(l.Index, vf, vfstate.State{MAC: hw}))
 }
 
-// A PF whose interface is elsewhere, or has another name, keeps its VFs until its policy
-// goes.
+// A PF whose netdev is in another namespace or has another name keeps its VFs until its
+// policy is deleted.
 func TestNodePFWithoutItsName(t *testing.T) {
 	b := newBench(t)
 	name := b.pf(b.pfs[0]).Name

@@ -23,8 +23,8 @@ import (
 
 const guidsFile = "infiniband/guids" // below the directory of state
 
-// GUIDs reads the node's GUID pool; nil if there is none. A broken one is no error
-// here: it concerns InfiniBand PFs alone, and the planner tells it for each.
+// GUIDs reads the node's GUID pool; nil if there is none. A pool that cannot be read is
+// not an error here but of each InfiniBand PF that needs it: see plan.BrokenGUIDPool.
 func (f Files) GUIDs() *plan.GUIDPool {
 	name := filepath.Join(f.stateDir(), guidsFile)
 	b, err := os.ReadFile(filepath.Join(f.Root, name))
@@ -41,7 +41,7 @@ func (f Files) GUIDs() *plan.GUIDPool {
 	return pool
 }
 
-// vfStates reads what a PF says of its VFs, by VF index.
+// vfStates reads the administrative state of a PF's VFs, by VF index.
 func vfStates(pfIndex int) (map[int]vfstate.State, error) {
 	c, err := link.Open(nil)
 	if err != nil {
@@ -51,8 +51,8 @@ func vfStates(pfIndex int) (map[int]vfstate.State, error) {
 	return c.VFStates(pfIndex)
 }
 
-// setGUID gives a VF its node and port GUID, through its PF, and takes the kernel's
-// driver off it, which reads them only when it is bound.
+// setGUID sets the node and port GUID of a VF through its PF and unbinds the VF's kernel
+// driver, which reads them only while it is being bound. A later step binds it.
 func (m *Machine) setGUID(ctx context.Context, pf, vf libsriov.Address, s plan.Step) error {
 	guid, err := chooseGUID(s.GUID)
 	if err != nil {
@@ -73,8 +73,8 @@ func (m *Machine) setGUID(ctx context.Context, pf, vf libsriov.Address, s plan.S
 	return m.Host.Unbind(ctx, vf)
 }
 
-// chooseGUID reads a GUID of the planner's; "" makes a random one, which says of itself
-// that it is administered locally and not a group's.
+// chooseGUID parses the planner's GUID, or for "" generates a random one with the bits of a
+// locally administered unicast address.
 func chooseGUID(s string) (vfstate.GUID, error) {
 	if s != "" {
 		return value.ParseGUID(s)

@@ -19,39 +19,40 @@ import (
 )
 
 const (
-	// settle is how long it has to be quiet after hardware events before the host is
-	// read again. Creating VFs makes hundreds of them within a second; a look amid
-	// them is in vain, and slows down the kernel, which makes the next VF meanwhile.
+	// settle is how long no event may have come before the host is observed. Creating VFs
+	// causes hundreds of events within a second; observing the host between them is of no
+	// use and slows down the kernel.
 	settle = 200 * time.Millisecond
-	// settleLimit is how long it may be unquiet: pods come and go all the time.
+	// settleLimit bounds the wait for that, for pods cause events all the time.
 	settleLimit = 2 * time.Second
 )
 
-// hardware tells when PCI functions or their netdevs have changed.
+// hardware reports on its channel that PCI functions, netdevs or vDPA devices have changed.
 type hardware struct {
 	changed chan event.GenericEvent
-	// Numbers of events, see libsriov.Host.Events: of the last one that was heard, and
-	// of the last before the look at the host that decided what to do.
-	heard, seen atomic.Uint64
-	// looking is held from a look at the host to the end of what follows from it.
+	// Numbers of events, see libsriov.Host.Events: of the last one received, and of the last
+	// one that an observation of the host covers.
+	received, observed atomic.Uint64
+	// looking is held from an observation of the host to the end of the pass.
 	looking sync.Mutex
 
 	mu sync.Mutex
-	// said and known are, by PCI address, what link events said since the last look, and
-	// what that look saw.
-	said, known map[string]linkFacts
-	vfs         map[string]bool
-	missed      bool // some link events
+	// By PCI address: links that differ from the last observation, according to link events
+	// since, and links as observed.
+	changedLinks, knownLinks map[string]linkFacts
+	vfs                      map[string]bool
+	missed                   bool // link events were lost since
 }
 
-// linkFacts are what is wanted of a netdev and announced by link events alone.
+// linkFacts are the attributes of a netdev that the spec sets and of whose change only link
+// events tell: there is no device event for them.
 type linkFacts struct {
 	mtu int
-	up  bool // of PFs; VFs are set up and down by their users
+	up  bool // of PFs only; VFs are set up and down by their users
 }
 
-// saw notes what a look at the links showed: events that say the same are no news.
-func (h *hardware) saw(found []v1.InterfaceExt) {
+// noteLinks takes the links as observed; later events that say the same are ignored.
+func (h *hardware) noteLinks(found []v1.InterfaceExt) {
 	known, vfs := map[string]linkFacts{}, map[string]bool{}
 	for _, pf := range found {
 		if pf.Name != "" {
@@ -65,42 +66,42 @@ func (h *hardware) saw(found []v1.InterfaceExt) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.known, h.vfs, h.missed = known, vfs, false
-	maps.DeleteFunc(h.said, func(device string, said linkFacts) bool { return !h.differs(device, said) })
+	h.knownLinks, h.vfs, h.missed = known, vfs, false
+	maps.DeleteFunc(h.changedLinks, func(device string, said linkFacts) bool { return !h.differs(device, said) })
 }
 
-// differs reports whether a link is not as the last look saw it. One that comes or goes
-// is announced by device events.
+// differs reports whether a link differs from how it was observed. A link that was not
+// observed is not news here: there is a device event for links that come or go.
 func (h *hardware) differs(device string, said linkFacts) bool {
-	known, ok := h.known[device]
+	known, ok := h.knownLinks[device]
 	return ok && known != said
 }
 
-// linkSays takes a link event; news is false if it says what is known.
-func (h *hardware) linkSays(e hw.Link) (news bool) {
+// noteEvent takes a link event; news is false if nothing has changed by it.
+func (h *hardware) noteEvent(e hw.Link) (news bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if e.Action == hw.Missed {
 		h.missed = true
 		return true
 	}
-	if e.Action != hw.Change || e.Link.Parent == "" || h.known == nil {
+	if e.Action != hw.Change || e.Link.Parent == "" || h.knownLinks == nil {
 		return false
 	}
 	said := linkFacts{e.Link.MTU, e.Link.Up() && !h.vfs[e.Link.Parent]}
 	if !h.differs(e.Link.Parent, said) {
-		delete(h.said, e.Link.Parent)
+		delete(h.changedLinks, e.Link.Parent)
 		return false
 	}
-	if h.said == nil {
-		h.said = map[string]linkFacts{}
+	if h.changedLinks == nil {
+		h.changedLinks = map[string]linkFacts{}
 	}
-	h.said[e.Link.Parent] = said
+	h.changedLinks[e.Link.Parent] = said
 	return true
 }
 
-// watch sends on changed once events have settled, unless somebody has looked since
-// the last of them. That is so after the daemon's own changes.
+// watch sends on changed once events have settled, unless the host was observed since the
+// last of them, as it is after the daemon's own changes.
 func (h *hardware) watch(ctx context.Context) error {
 	devices, err := hw.OpenDevices()
 	if err != nil {
@@ -114,17 +115,17 @@ func (h *hardware) watch(ctx context.Context) error {
 	defer links.Close()
 	news := make(chan struct{}, 1)
 	g, watching := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.hearDevices(watching, devices, news) })
-	g.Go(func() error { return h.hearLinks(watching, links, news) })
-	g.Go(func() error { return h.tell(watching, news) })
+	g.Go(func() error { return h.readDevices(watching, devices, news) })
+	g.Go(func() error { return h.readLinks(watching, links, news) })
+	g.Go(func() error { return h.debounce(watching, news) })
 	if err := g.Wait(); ctx.Err() == nil {
 		return err
 	}
 	return nil
 }
 
-// tell waits until events have settled, and passes on that there was one.
-func (h *hardware) tell(ctx context.Context, news <-chan struct{}) error {
+// debounce waits for news, then until events have settled, and sends on changed.
+func (h *hardware) debounce(ctx context.Context, news <-chan struct{}) error {
 	for {
 		select {
 		case <-news:
@@ -143,7 +144,7 @@ func (h *hardware) tell(ctx context.Context, news <-chan struct{}) error {
 				return ctx.Err()
 			}
 		}
-		if h.covered() {
+		if h.upToDate() {
 			continue
 		}
 		select {
@@ -154,27 +155,27 @@ func (h *hardware) tell(ctx context.Context, news <-chan struct{}) error {
 	}
 }
 
-// covered reports whether a look has seen all that was heard of. One that goes on is
-// waited for: what the daemon does then is most of what there is to hear.
-func (h *hardware) covered() bool {
+// upToDate reports whether the last observation covers all events received. It waits for a
+// pass that is under way, for most events are of the changes that such a pass makes.
+func (h *hardware) upToDate() bool {
 	h.looking.Lock()
 	defer h.looking.Unlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.heard.Load() <= h.seen.Load() && len(h.said) == 0 && !h.missed
+	return h.received.Load() <= h.observed.Load() && len(h.changedLinks) == 0 && !h.missed
 }
 
-func (h *hardware) hearDevices(ctx context.Context, devices *hw.Devices, news chan<- struct{}) error {
+func (h *hardware) readDevices(ctx context.Context, devices *hw.Devices, news chan<- struct{}) error {
 	for {
 		e, err := devices.Next(ctx)
 		if err != nil {
 			return fmt.Errorf("read device events: %w", err)
 		}
 		switch {
-		case e.Action == hw.Missed: // some that may be later than any look
-			h.heard.Store(math.MaxUint64)
+		case e.Action == hw.Missed: // events were lost, of which no number is known
+			h.received.Store(math.MaxUint64)
 		case e.Subsystem == "pci" || e.Subsystem == "net" || e.Subsystem == "vdpa":
-			h.heard.Store(e.Number)
+			h.received.Store(e.Number)
 		default:
 			continue
 		}
@@ -182,13 +183,13 @@ func (h *hardware) hearDevices(ctx context.Context, devices *hw.Devices, news ch
 	}
 }
 
-func (h *hardware) hearLinks(ctx context.Context, links *hw.Links, news chan<- struct{}) error {
+func (h *hardware) readLinks(ctx context.Context, links *hw.Links, news chan<- struct{}) error {
 	for {
 		e, err := links.Next(ctx)
 		if err != nil {
 			return fmt.Errorf("read link events: %w", err)
 		}
-		if h.linkSays(e) {
+		if h.noteEvent(e) {
 			wake(news)
 		}
 	}
@@ -197,6 +198,6 @@ func (h *hardware) hearLinks(ctx context.Context, links *hw.Links, news chan<- s
 func wake(news chan<- struct{}) {
 	select {
 	case news <- struct{}{}:
-	default: // it is known already that there is some
+	default: // a wake-up is pending already
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov/sriovtest"
 )
 
-// Events become one piece of work once they have settled, and none if somebody has
-// looked since.
+// Events cause one reconciliation once they have settled, and none if the host was observed
+// since.
 func TestNodeHardwareEventsSettle(t *testing.T) {
 	sriovtest.NeedNode(t)
 	host, err := libsriov.Open("/")
@@ -32,12 +32,12 @@ func TestNodeHardwareEventsSettle(t *testing.T) {
 		require.NoError(t, err)
 		return number
 	}
-	for ; h.heard.Load() == 0; time.Sleep(settle / 10) { // those before the subscription are lost
+	for ; h.received.Load() == 0; time.Sleep(settle / 10) { // those before the subscription are lost
 		happen()
 	}
 	<-h.changed
 
-	h.seen.Store(happen())
+	h.observed.Store(happen())
 	select {
 	case <-h.changed:
 		t.Error("somebody has looked since")
@@ -47,7 +47,7 @@ func TestNodeHardwareEventsSettle(t *testing.T) {
 	happen()
 	last := happen()
 	<-h.changed
-	require.Equal(t, last, h.heard.Load(), "both are one piece of work")
+	require.Equal(t, last, h.received.Load(), "both are one piece of work")
 	cancel()
 	require.NoError(t, <-done)
 }

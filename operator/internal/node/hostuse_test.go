@@ -12,7 +12,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov"
 )
 
-// A virtual machine's own NIC stays the host's when its address sits on a device above it.
+// A virtual machine's own NIC is not taken if its address is on a device on top of it.
 func TestHostsOwnNICIsNotTaken(t *testing.T) {
 	for name, tc := range map[string]struct {
 		links map[string]string // below the netdev's directory
@@ -34,7 +34,7 @@ func TestHostsOwnNICIsNotTaken(t *testing.T) {
 			for name, target := range tc.links {
 				require.NoError(t, os.Symlink(target, filepath.Join(device, name)))
 			}
-			err := m.hostUses(libsriov.Function{Netdevs: []string{"nosuchnic0"}})
+			err := m.refuseHostUse(libsriov.Function{Netdevs: []string{"nosuchnic0"}})
 			if tc.want == "" {
 				require.NoError(t, err)
 				return
@@ -48,6 +48,6 @@ func TestHostsOwnNICIsNotTaken(t *testing.T) {
 		class := filepath.Join(m.Files.Root, "sys/class/net")
 		require.NoError(t, os.MkdirAll(class, 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(class, "nosuchnic0"), nil, 0o600))
-		require.ErrorContains(t, m.hostUses(libsriov.Function{Netdevs: []string{"nosuchnic0"}}), "not known what stands on nosuchnic0")
+		require.ErrorContains(t, m.refuseHostUse(libsriov.Function{Netdevs: []string{"nosuchnic0"}}), "not known what stands on nosuchnic0")
 	})
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// askAgain is how long it holds that a pod is here: it may end any time, and nothing on the
-// node tells of that.
+// askAgain is how long the answer that a pod exists is valid: the pod may end at any time, and
+// nothing on the node tells of that.
 const askAgain = time.Minute
 
-// answers of the operator about pods, by UID: v1.PodHere or v1.PodGone. The daemon may not
-// read pods, for a right to read those of its node alone does not exist; the operator may.
+// answers are the operator's answers about pods, v1.PodHere or v1.PodGone by UID. The daemon
+// has no right to read pods: RBAC cannot restrict it to those of its own node.
 type answers map[string]string
 
 func answersIn(state *v1.SriovNetworkNodeState) answers {
@@ -32,8 +32,9 @@ func answersIn(state *v1.SriovNetworkNodeState) answers {
 	return out
 }
 
-// mark is when a question was asked, "#" and Unix milliseconds, and tells it from one about the
-// same pods before. It stands behind the pods, and the operator gives it back as if it were one.
+// mark returns the last element of a question: "#" and the time at which it was asked, in Unix
+// milliseconds. It tells the question from an earlier one about the same pods. The operator
+// repeats it in its answer as if it were a pod.
 func mark(question string) string {
 	_, at, ok := strings.Cut(question, "#")
 	if !ok {
@@ -44,21 +45,21 @@ func mark(question string) string {
 
 func newMark() string { return "#" + strconv.FormatInt(time.Now().UnixMilli(), 10) }
 
-// stale reports whether a question is so old that "here" may not hold any more; also one
-// without a mark, or of a clock that was ahead.
+// stale reports whether a question is older than askAgain, or of unknown age: it has no mark,
+// or one in the future because the clock has been set.
 func stale(question string) bool {
 	at, err := strconv.ParseInt(strings.TrimPrefix(mark(question), "#"), 10, 64)
 	age := time.Since(time.UnixMilli(at))
 	return err != nil || age < 0 || age >= askAgain
 }
 
-// inquiry is what is asked about the VFs that only the API server can tell the holders of.
+// inquiry is the state of the question to the operator about pods in unclear (see kubelet.query).
 type inquiry struct {
-	open   map[string]string // VFs, with their pods, that there is no answer about
-	stands bool              // pods are asked about that may be on the node
+	open   map[string]string // pod's UID by VF: not answered yet
+	stands bool              // the question is still needed: some of its pods may exist
 }
 
-// again is when the next pass is due, if no event comes before.
+// again returns when the next pass is due, if no event comes before.
 func (i inquiry) again() time.Duration {
 	if i.stands {
 		return askAgain
@@ -66,17 +67,17 @@ func (i inquiry) again() time.Duration {
 	return lookAgain
 }
 
-// consider asks about the pods that nothing on the node tells of, and leaves out the steps that
-// are not worth disturbing a VF in use for. In this order: of a pod that has ended long since
-// such a step would never be done, for nobody would ask.
+// consider asks the operator about the pods in unclear, and then leaves out the steps that yield
+// to a VF in use. In the other order a step that yields to a pod that ended long ago would never
+// be carried out: the question would not be asked for it.
 func (d *Daemon) consider(ctx context.Context, state *v1.SriovNetworkNodeState, works []plan.Work, held, unclear map[string]string) ([]plan.Work, inquiry, error) {
 	asks, err := d.inquire(ctx, state, works, unclear)
-	return spare(works, held), asks, err
+	return dropYielding(works, held), asks, err
 }
 
-// inquire asks the operator about the pods that have VFs which the works disturb and that
-// nothing on the node tells of. A pod that is gone does not come back; one that is here is asked
-// for anew after a time, and what was said before does not count then.
+// inquire asks the operator whether the pods in unclear exist whose VFs the works disturb. The
+// answer that a pod is gone is final. The answer that it exists is asked for again after
+// askAgain, and is then not used any more.
 func (d *Daemon) inquire(ctx context.Context, state *v1.SriovNetworkNodeState, works []plan.Work, unclear map[string]string) (inquiry, error) {
 	about, known, asked := heldByAny(works, unclear), answersIn(state), state.Annotations[v1.AnnotationPodsAsked]
 	maybe := maps.Clone(about)
@@ -84,7 +85,7 @@ func (d *Daemon) inquire(ctx context.Context, state *v1.SriovNetworkNodeState, w
 	if len(maybe) == 0 {
 		return inquiry{}, nil
 	}
-	// Of all of them, for an answer is about the question that is there.
+	// All pods, also those that are gone: the answer replaces the previous one.
 	pods := strings.Join(slices.Compact(slices.Sorted(maps.Values(about))), ",") + ","
 	same := asked == pods+mark(asked)
 	answered := same && known[mark(asked)] != ""

@@ -23,19 +23,20 @@ import (
 )
 
 const (
-	// askLimit for an answer of the kubelet's.
+	// askLimit bounds the wait for an answer of the kubelet.
 	askLimit = 10 * time.Second
-	// withdrawLimit for the kubelet to hear from the device plugin that it does not offer
-	// VFs any more, and withdrawPoll how often it is asked: it does not tell by itself.
+	// withdrawLimit bounds the wait until the kubelet has learnt from the device plugin that
+	// VFs are not offered any more, and withdrawPoll is how often it is asked: the API has no
+	// way to be notified.
 	withdrawLimit = 10 * time.Second
 	withdrawPoll  = 50 * time.Millisecond
-	// answerSize: nodes with hundreds of pods and devices exceed gRPC's default of 4 MiB.
+	// answerSize bounds an answer, bytes: with hundreds of pods and devices it exceeds gRPC's
+	// default of 4 MiB.
 	answerSize = 64 << 20
 )
 
-// kubelet asks the kubelet, over its pod-resources socket, who holds VFs, and reads what it
-// does not tell there and what the DRA driver has begun. Without a socket only netdevs and
-// records tell.
+// kubelet finds out who holds VFs, from the kubelet's pod-resources API and from the files
+// that have what the API leaves out. No source alone is complete.
 type kubelet struct {
 	socket   string
 	unlisted unlisted
@@ -52,17 +53,18 @@ func (k kubelet) connect() (podresources.PodResourcesListerClient, func(), error
 	return podresources.NewPodResourcesListerClient(conn), func() { conn.Close() }, nil
 }
 
-// inUse lists the VFs that pods hold, by PCI address, with the pods' names, or UIDs where the
-// kubelet does not list them, as far as they are known: VFs that the kubelet has handed out
-// through a device plugin or a claim, and those whose netdev is elsewhere.
+// inUse returns the VFs in use by PCI address: those that the kubelet has handed out through a
+// device plugin or a claim, and those whose netdev is in another namespace. The value is the
+// pod's name, its UID if the kubelet does not list it, or "" if the pod is not known.
 func (k kubelet) inUse(ctx context.Context, found []v1.InterfaceExt) (map[string]string, error) {
-	held, _, err := k.look(ctx, found)
+	held, _, err := k.query(ctx, found)
 	return held, err
 }
 
-// look is inUse, and beside it lists the VFs of pods that only the API server knows about,
-// with the pods' UIDs. Those are among the VFs in use, unless it has said that the pod is gone.
-func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, unclear map[string]string, err error) {
+// query returns what inUse does and, in unclear, the VFs of pods that may have ended, with the
+// pods' UIDs: only the API server knows. They count as in use until the operator has answered
+// that the pod is gone.
+func (k kubelet) query(ctx context.Context, found []v1.InterfaceExt) (held, unclear map[string]string, err error) {
 	held = map[string]string{}
 	for _, pf := range found {
 		for _, vf := range pf.VFs {
@@ -72,7 +74,7 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 		}
 	}
 	recorded := k.claims.kept()
-	records, looks, err := k.claims.read() // first: what ends meanwhile is gone from both
+	records, adminDevices, err := k.claims.read() // before the kubelet's list, so that admin access is known of each claim that it still lists
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,7 +95,7 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask the kubelet which VFs are in use: %w", err)
 	}
-	if len(list.GetPodResources()) == 0 { // this daemon is a pod itself
+	if len(list.GetPodResources()) == 0 { // impossible: the daemon is a pod itself
 		return nil, nil, errors.New("ask the kubelet which VFs are in use: it lists no pod at all, so it has just started and does not know yet")
 	}
 	for _, pod := range list.GetPodResources() {
@@ -105,7 +107,7 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 				}
 			}
 			for _, claim := range c.GetDynamicResources() {
-				if err := claimed(claim, name, looks, held); err != nil {
+				if err := claimed(claim, name, adminDevices, held); err != nil {
 					return nil, nil, err
 				}
 			}
@@ -114,7 +116,7 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 	if err := k.prepared.read(held, recorded); err != nil {
 		return nil, nil, err
 	}
-	begun, unclear, err := k.unlisted.read(held) // after: what was given before is in it, and a pod that ended is gone from the list
+	begun, unclear, err := k.unlisted.read(held) // after the list: what was handed out before is in the checkpoint by now
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,11 +129,11 @@ func (k kubelet) look(ctx context.Context, found []v1.InterfaceExt) (held, uncle
 	return held, unclear, nil
 }
 
-// pciName finds a PCI address in the name of a claimed device: names of devices are DNS
-// labels, so its colons and its dot are dashes there.
+// pciName matches a PCI address in the name of a claimed device. Device names are DNS labels,
+// so drivers write the address with dashes for colons and the dot.
 var pciName = regexp.MustCompile(`(?:^|[^0-9a-f])([0-9a-f]{4,8})[-:]([0-9a-f]{2})[-:]([0-9a-f]{2})[-.]([0-7])(?:$|[^0-9a-f])`)
 
-// functionOf is the PCI address in a name.
+// functionOf returns the PCI address that a device name contains.
 func functionOf(name string) (address string, ok bool) {
 	at := pciName.FindStringSubmatch(name)
 	if at == nil {
@@ -140,9 +142,9 @@ func functionOf(name string) (address string, ok bool) {
 	return fmt.Sprintf("%s:%s:%s.%s", at[1], at[2], at[3], at[4]), true
 }
 
-// claimed adds the PCI functions of a claim that is prepared for a pod, but for those that it
-// only looks at, of which the kubelet does not tell.
-func claimed(claim *podresources.DynamicResource, pod string, looks map[look]bool, held map[string]string) error {
+// claimed adds the PCI functions of a pod's claim to held, but for those with admin access,
+// which the kubelet does not tell apart.
+func claimed(claim *podresources.DynamicResource, pod string, adminDevices map[adminDevice]bool, held map[string]string) error {
 	name := claim.GetClaimNamespace() + "/" + claim.GetClaimName()
 	for _, device := range claim.GetClaimResources() {
 		names := []string{device.GetDeviceName()}
@@ -153,7 +155,7 @@ func claimed(claim *podresources.DynamicResource, pod string, looks map[look]boo
 		for _, text := range names {
 			if address, ok := functionOf(text); ok {
 				known = true
-				if device.GetDriverName() != v1.DRADriver || !looks[look{name, address}] {
+				if device.GetDriverName() != v1.DRADriver || !adminDevices[adminDevice{name, address}] {
 					held[address] = pod
 				}
 			}
@@ -166,8 +168,8 @@ func claimed(claim *podresources.DynamicResource, pod string, looks map[look]boo
 	return nil
 }
 
-// awaitWithdrawn waits until neither the kubelet nor the DRA driver gives any of these VFs
-// to new pods, and returns who holds them then.
+// awaitWithdrawn waits until neither the kubelet nor the DRA driver would hand out any of
+// these VFs, and returns the VFs in use by then.
 func (k kubelet) awaitWithdrawn(ctx context.Context, vfs []string, found []v1.InterfaceExt) (map[string]string, error) {
 	waiting, end := context.WithTimeout(ctx, withdrawLimit)
 	defer end()
@@ -191,7 +193,7 @@ func (k kubelet) awaitWithdrawn(ctx context.Context, vfs []string, found []v1.In
 		if err != nil {
 			return nil, err
 		}
-		held, err := k.inUse(ctx, found) // after: who got one before is listed by now
+		held, err := k.inUse(ctx, found) // after: a VF that was handed out before is listed by now
 		if err != nil {
 			return nil, err
 		}
@@ -211,8 +213,8 @@ func (k kubelet) awaitWithdrawn(ctx context.Context, vfs []string, found []v1.In
 	}
 }
 
-// allocatable lists what the kubelet would give to pods, by device ID. A kubelet that
-// does not tell is taken at its word about pods alone.
+// allocatable returns the IDs of the devices that the kubelet may hand out; none if the kubelet
+// is too old for the call (before Kubernetes 1.21).
 func allocatable(ctx context.Context, client podresources.PodResourcesListerClient) (map[string]bool, error) {
 	answer, err := client.GetAllocatableResources(ctx, &podresources.AllocatableResourcesRequest{}, grpc.MaxCallRecvMsgSize(answerSize))
 	if status.Code(err) == codes.Unimplemented {
@@ -229,7 +231,7 @@ func allocatable(ctx context.Context, client podresources.PodResourcesListerClie
 	return offered, nil
 }
 
-// holders lists VFs with the pods that hold them, for people.
+// holders formats VFs and the pods that hold them for messages.
 func holders(held map[string]string) string {
 	var out []string
 	for _, vf := range slices.Sorted(maps.Keys(held)) {

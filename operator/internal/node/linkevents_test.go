@@ -14,7 +14,7 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// A link event is news if it says something else than the last look.
+// A link event is news if it differs from the last observation.
 func TestLinkEvents(t *testing.T) {
 	says := func(parent string, mtu int, up bool) event.Link {
 		l := link.Link{Parent: parent, MTU: mtu}
@@ -24,12 +24,12 @@ func TestLinkEvents(t *testing.T) {
 		return event.Link{Action: event.Change, Link: l}
 	}
 	var h hardware
-	require.False(t, h.linkSays(says("pf", 1500, true)), "nobody has looked yet, but will")
+	require.False(t, h.noteEvent(says("pf", 1500, true)), "nobody has looked yet, but will")
 	found := []v1.InterfaceExt{{
 		PciAddress: "pf", Name: "ens1", Mtu: 9000, LinkAdminState: "up",
 		VFs: []v1.VirtualFunction{{PciAddress: "vf0", Name: "ens1v0", Mtu: 9000}, {PciAddress: "vf1"}},
 	}}
-	h.saw(found)
+	h.noteLinks(found)
 	for name, tc := range map[string]struct {
 		e    event.Link
 		news bool
@@ -46,19 +46,19 @@ func TestLinkEvents(t *testing.T) {
 		"one went":                    {event.Link{Action: event.Remove, Link: link.Link{Parent: "pf"}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h.saw(found)
-			require.True(t, h.covered())
-			require.Equal(t, tc.news, h.linkSays(tc.e))
-			require.Equal(t, !tc.news, h.covered())
-			h.linkSays(says("pf", 9000, true))
-			h.linkSays(says("vf0", 9000, true))
-			require.Equal(t, name != "some were missed", h.covered(), "what is as seen again needs no look")
+			h.noteLinks(found)
+			require.True(t, h.upToDate())
+			require.Equal(t, tc.news, h.noteEvent(tc.e))
+			require.Equal(t, !tc.news, h.upToDate())
+			h.noteEvent(says("pf", 9000, true))
+			h.noteEvent(says("vf0", 9000, true))
+			require.Equal(t, name != "some were missed", h.upToDate(), "what is as seen again needs no look")
 		})
 	}
 
-	h.saw(found)
-	require.True(t, h.linkSays(says("pf", 1500, true)))
+	h.noteLinks(found)
+	require.True(t, h.noteEvent(says("pf", 1500, true)))
 	found[0].Mtu = 1500
-	h.saw(found)
-	require.True(t, h.covered(), "a look has seen it")
+	h.noteLinks(found)
+	require.True(t, h.upToDate(), "a look has seen it")
 }

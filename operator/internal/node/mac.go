@@ -22,18 +22,17 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// macDir, below the host's root, has a file for each VF with the administrative MAC that
-// it was given. The kernel does not say whether the address that a PF tells of a VF is
-// one, and a reboot takes both.
+// macDir, below the host's root, has a file for each VF with the administrative MAC that the
+// daemon has set. IFLA_VF_MAC alone does not tell: some drivers report a VF's own address
+// there. A reboot resets the MACs, and with them goes the directory.
 const macDir = runDir + "/macs"
 
-// noMAC lists the VFs without an administrative MAC: their PF tells none, or the one of
-// their interface, and they were not given that here. Any other somebody has set.
+// noMAC returns the VFs without an administrative MAC, by PCI address.
 func (f Files) noMAC(found Found) map[string]bool {
 	out := map[string]bool{}
 	for _, pf := range found.Interfaces {
 		for _, vf := range pf.VFs {
-			if mac, told := found.MACs[vf.PciAddress]; told && f.free(vf.PciAddress, mac, vf.Mac) {
+			if mac, told := found.MACs[vf.PciAddress]; told && f.macUnset(vf.PciAddress, mac, vf.Mac) {
 				out[vf.PciAddress] = true
 			}
 		}
@@ -41,9 +40,10 @@ func (f Files) noMAC(found Found) map[string]bool {
 	return out
 }
 
-// free reports whether an address that a PF tells of a VF, whose interface has the
-// address own or "" if it is not here, may be set.
-func (f Files) free(vf string, told net.HardwareAddr, own string) bool {
+// macUnset reports whether a VF has no administrative MAC: the address that its PF reports is
+// zero, or it is the address of the VF's netdev and the daemon did not set it. Any other
+// address somebody has set. own is the netdev's address, "" if the netdev is elsewhere.
+func (f Files) macUnset(vf string, told net.HardwareAddr, own string) bool {
 	if isZero(told) {
 		return true
 	}
@@ -58,9 +58,10 @@ func (f Files) noteMAC(vf libsriov.Address, mac net.HardwareAddr) error {
 	return os.WriteFile(filepath.Join(f.Root, macDir, vf.String()), []byte(mac.String()), 0o600)
 }
 
-// setMAC gives a VF an administrative MAC, unless it has been given one meanwhile. A VF with an
-// address of its own from its hardware keeps that. The address is set on the VF's netdev first:
-// many drivers refuse that once the PF has set one, and read the PF's only when they are bound.
+// setMAC sets the administrative MAC of a VF, unless somebody else has set one meanwhile. If the
+// VF's hardware has an address, that is used. The netdev gets the address first: many drivers
+// refuse to change it once the PF has set one, and read the PF's only while being bound. If the
+// driver refuses all the same, it is bound anew.
 func (m *Machine) setMAC(ctx context.Context, pf, vf libsriov.Address, s plan.Step) error {
 	mac, err := net.ParseMAC(s.MAC)
 	if err != nil || len(mac) != 6 {
@@ -81,7 +82,7 @@ func (m *Machine) setMAC(ctx context.Context, pf, vf libsriov.Address, s plan.St
 	}
 	if made := len(s.Disturbs) == 0; !made {
 		now, err := c.VFState(uplink.Index, s.VF)
-		if err != nil || now.MAC == nil || !m.Files.free(vf.String(), now.MAC, own.MAC.String()) {
+		if err != nil || now.MAC == nil || !m.Files.macUnset(vf.String(), now.MAC, own.MAC.String()) {
 			return err
 		}
 	}
@@ -106,7 +107,7 @@ func (m *Machine) setMAC(ctx context.Context, pf, vf libsriov.Address, s plan.St
 	return m.Host.ResetDriver(ctx, vf)
 }
 
-// vfNetdev finds the netdev of a VF that the kernel drives; the zero Link if it has none.
+// vfNetdev returns the netdev of a VF; the zero Link if its driver makes none.
 func (m *Machine) vfNetdev(ctx context.Context, c *link.Conn, vf libsriov.Address) (link.Link, error) {
 	driver, err := m.Host.Driver(vf)
 	if err != nil || value.DriverKindOf(driver) != value.Kernel {
@@ -117,7 +118,7 @@ func (m *Machine) vfNetdev(ctx context.Context, c *link.Conn, vf libsriov.Addres
 		found, err = c.ByParent(vf)
 		return err
 	})
-	if errors.Is(err, errNoNetdev) { // a driver without one
+	if errors.Is(err, errNoNetdev) { // a kernel driver that makes no netdev
 		return link.Link{}, nil
 	}
 	return found, err

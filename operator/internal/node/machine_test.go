@@ -57,7 +57,7 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// patience only ends what would never happen.
+// patience is longer than anything takes that does happen.
 const patience = 5 * time.Minute
 
 func (b *bench) addr(s string) libsriov.Address {
@@ -315,7 +315,7 @@ func TestNodeHostileSpecs(t *testing.T) {
 	}
 }
 
-// One VF that cannot be brought up is an error that names it; the others are there.
+// A VF that cannot be configured is an error that names it; the others are configured.
 func TestNodeOneVFFails(t *testing.T) {
 	b := newBench(t)
 	p := pol("p", "nics", b.pfs[0], "", 2, "")
@@ -332,7 +332,7 @@ func TestNodeOneVFFails(t *testing.T) {
 	require.Equal(t, "igbvf igbvf", b.converged(b.pfs[0], p))
 }
 
-// A daemon killed between two steps finds its way from any of them.
+// A daemon that is killed between any two steps completes them after its restart.
 func TestNodeResumesAfterAnyStep(t *testing.T) {
 	b := newBench(t)
 	p := pol("p", "nics", b.pfs[0], "", 2, "vfio-pci")

@@ -10,7 +10,7 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// Beside what controller-runtime and the Go runtime count.
+// The daemon's own metrics; controller-runtime adds those of the controller and of Go.
 var (
 	syncs = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sriovkit_daemon_syncs_total",
@@ -37,7 +37,7 @@ var (
 
 func init() { metrics.Registry.MustRegister(syncs, applySeconds, lastSuccess, vfs, awaitingDrain) }
 
-// countVFs notes how many of the VFs that the spec asks for are offered.
+// countVFs sets the metric of VFs that the spec asks for, offered and not offered.
 func countVFs(want v1.SriovNetworkNodeStateSpec, offered plan.Resources) {
 	ready, wanted := map[string]int{}, map[string]int{}
 	for _, r := range offered.List {

@@ -18,12 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moduleLimit for a module and those it depends on to be loaded.
+// moduleLimit bounds the time to load a module and those that it depends on.
 const moduleLimit = time.Minute
 
-// loadModule has the kernel know a driver. It does nothing for one that is built in or
-// loaded. The host's modprobe comes first, for it minds the host's options; hosts
-// without it (Talos) have the module and its dependencies loaded from here.
+// loadModule loads a module unless it is built in or loaded. It uses the host's modprobe,
+// which follows the host's configuration. On hosts without one, such as Talos, it loads the
+// module and its dependencies itself.
 func (m *Machine) loadModule(ctx context.Context, module string) error {
 	if present, err := m.hasModule(module); err != nil || present {
 		return err
@@ -38,8 +38,9 @@ func (m *Machine) loadModule(ctx context.Context, module string) error {
 	return m.insertModule(module)
 }
 
-// hasModule reports whether a module is loaded or built in: either has a directory in
-// sysfs, the latter if it takes parameters, else its name in modules.builtin.
+// hasModule reports whether a module is loaded or built in. A loaded module has a directory in
+// sysfs; a built-in one only if it has parameters, so modules.builtin is read too
+// (https://docs.kernel.org/kbuild/kbuild.html).
 func (m *Machine) hasModule(module string) (bool, error) {
 	_, err := os.Stat(filepath.Join(m.Files.Root, "sys/module", underscored(module)))
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +88,7 @@ func (m *Machine) modprobe(ctx context.Context, program, module string) error {
 	return nil
 }
 
-// insertModule loads a module after those that modules.dep says it needs.
+// insertModule loads a module after its dependencies, which modules.dep lists.
 func (m *Machine) insertModule(module string) error {
 	dir, err := m.modulesDir()
 	if err != nil {
@@ -96,7 +97,7 @@ func (m *Machine) insertModule(module string) error {
 	var files []string
 	err = eachLine(filepath.Join(dir, "modules.dep"), func(line string) {
 		if file, needs, ok := strings.Cut(line, ":"); ok && moduleName(file) == underscored(module) {
-			files = append([]string{file}, strings.Fields(needs)...) // each before what it needs
+			files = append([]string{file}, strings.Fields(needs)...) // each before its dependencies: load from the end
 		}
 	})
 	if err != nil {
@@ -113,8 +114,8 @@ func (m *Machine) insertModule(module string) error {
 	return nil
 }
 
-// insertFile loads one file; a compressed one is decompressed by the kernel, since
-// Linux 5.17 (finit_module(2)).
+// insertFile loads a module file. The kernel decompresses compressed ones since Linux 5.17
+// (finit_module(2)).
 func insertFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -131,7 +132,8 @@ func insertFile(path string) error {
 	return nil
 }
 
-// moduleName of a module's file: kernel/drivers/vfio/pci/vfio-pci.ko.xz is vfio_pci.
+// moduleName returns the name of the module in a file: vfio_pci for
+// kernel/drivers/vfio/pci/vfio-pci.ko.xz.
 func moduleName(file string) string {
 	name, _, _ := strings.Cut(filepath.Base(strings.TrimSpace(file)), ".ko")
 	return underscored(name)

@@ -36,7 +36,7 @@ func TestModules(t *testing.T) {
 	require.NoError(t, m.loadModule(t.Context(), "vfio-pci"), "loaded")
 }
 
-// A host without modprobe has modules loaded all the same.
+// Modules are loaded on a host without modprobe, too.
 func TestNodeModuleWithoutModprobe(t *testing.T) {
 	sriovtest.NeedNode(t)
 	m := &Machine{Files: Files{Root: "/"}}

@@ -8,8 +8,8 @@ import (
 	"github.com/safchain/ethtool"
 )
 
-// hwTCOffload is the feature by which a PF in switchdev mode takes over traffic that a
-// switch in software, such as Open vSwitch, has sorted
+// hwTCOffload is the netdev feature that allows tc flower rules, which Open vSwitch uses
+// among others, to be offloaded to the NIC
 // (https://docs.kernel.org/networking/switchdev.html).
 const hwTCOffload = "hw-tc-offload"
 
@@ -29,7 +29,7 @@ func offloads(name string) (on, known bool, err error) {
 	return on, known, nil
 }
 
-// setOffload switches hw-tc-offload on, for an interface that has the feature.
+// setOffload switches hw-tc-offload on; it does nothing if the interface lacks the feature.
 func setOffload(name string) error {
 	on, known, err := offloads(name)
 	if err != nil || on || !known {

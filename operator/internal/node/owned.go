@@ -18,11 +18,11 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// Files keeps what has to survive the daemon, below the host's root.
+// Files reads and writes the daemon's files on the host.
 type Files struct {
-	Root string
-	// Directories of the host, below Root. Empty are the defaults, which hosts with a
-	// read-only /etc do not have.
+	Root string // of the host's file system
+	// Directories below Root, with their defaults for "". Hosts with a read-only /etc need
+	// others.
 	StateDir    string // /etc/sriov-operator
 	UdevDir     string // /etc/udev/rules.d
 	ModprobeDir string // /etc/modprobe.d
@@ -35,12 +35,12 @@ func (f Files) modprobeDir() string { return cmp.Or(f.ModprobeDir, "/etc/modprob
 func (f Files) ownedDir() string     { return filepath.Join(f.stateDir(), "pci") }
 func (f Files) resourcesDir() string { return filepath.Join(f.stateDir(), "device-plugin") }
 
-// runDir is gone after a reboot.
+// runDir is for state that a reboot voids; /run is emptied by it.
 const runDir = "run/sriov-operator"
 
-// Owned reads which PFs were configured, by PCI address. Files whose name is no address are
-// left alone. One that cannot be read, or makes no sense, still proves that something was
-// applied; what it was is not known.
+// Owned reads the records of what was applied to PFs, by PCI address. A record that cannot be
+// read still proves that something was applied: see plan.Owned.Unreadable. Files whose name is
+// not an address are ignored.
 func (f Files) Owned() (map[string]plan.Owned, error) {
 	dir := filepath.Join(f.Root, f.ownedDir())
 	entries, err := os.ReadDir(dir)
@@ -57,7 +57,7 @@ func (f Files) Owned() (map[string]plan.Owned, error) {
 		}
 		o, err := readOwned(filepath.Join(dir, e.Name()), e.Name())
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // taken back meanwhile
+			continue // removed meanwhile
 		} else if err != nil {
 			o = plan.Owned{Unreadable: fmt.Errorf("read %s: %w", filepath.Join(f.ownedDir(), e.Name()), err)}
 			o.PciAddress = e.Name()
@@ -67,7 +67,7 @@ func (f Files) Owned() (map[string]plan.Owned, error) {
 	return out, nil
 }
 
-// readOwned reads one record, which upstream's operator may have written.
+// readOwned reads a record. Upstream's operator may have written it.
 func readOwned(path, address string) (plan.Owned, error) {
 	var o plan.Owned
 	b, err := os.ReadFile(path)
@@ -91,9 +91,9 @@ func readOwned(path, address string) (plan.Owned, error) {
 	return o, nil
 }
 
-// Own notes, before the first change, that the daemon configures a PF, and keeps
-// NetworkManager off its VFs, which would bring them up and configure them. The record comes
-// last: what it tells of is not done again.
+// Own records what is about to be applied to a PF and writes its udev rules, which keep
+// NetworkManager from configuring the VFs. The record comes last: rules that could not be
+// written are tried again, for a PF with an up-to-date record is not recorded anew.
 func (f Files) Own(ctx context.Context, pf libsriov.Address, o plan.Owned) error {
 	b, err := json.Marshal(o)
 	if err != nil {
@@ -105,7 +105,7 @@ func (f Files) Own(ctx context.Context, pf libsriov.Address, o plan.Owned) error
 	return f.write(filepath.Join(f.ownedDir(), pf.String()), b, 0o600)
 }
 
-// Disown forgets a PF.
+// Disown removes the udev rules and the record of a PF.
 func (f Files) Disown(ctx context.Context, pf libsriov.Address) error {
 	err := f.writeRules(ctx, pf, nil)
 	if removeErr := os.Remove(filepath.Join(f.Root, f.ownedDir(), pf.String())); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
@@ -114,8 +114,8 @@ func (f Files) Disown(ctx context.Context, pf libsriov.Address) error {
 	return err
 }
 
-// Offer writes the device plugin's configuration, if it changed. The plugin watches
-// the directory and reloads.
+// Offer writes the device plugin's configuration, if it has changed. The device plugin
+// watches the directory and reloads the file.
 func (f Files) Offer(r plan.Resources) (changed bool, err error) {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -136,8 +136,9 @@ func (f Files) write(name string, b []byte, mode os.FileMode) error {
 	return atomicwriter.WriteFile(path, b, mode)
 }
 
-// writable tells why nothing could be noted on this host.
-func (f Files) writable() error {
+// checkWritable returns an error if one of the directories that the daemon writes to is not
+// writable.
+func (f Files) checkWritable() error {
 	for _, name := range []string{f.ownedDir(), f.udevDir(), runDir} {
 		dir := filepath.Join(f.Root, name)
 		err := os.MkdirAll(dir, 0o755)

@@ -24,9 +24,9 @@ func (b behind) Get(_ context.Context, _ client.ObjectKey, obj client.Object, _ 
 	return nil
 }
 
-// The permission of a drain that has ended is none, also while the cache still shows it and
-// there is nothing to report that would be refused: the change has failed before, or the
-// daemon was restarted in the middle of it.
+// A drain that has ended is not taken for a permission while the cache still shows it. This
+// also holds where there is no status to patch, and hence no conflict: the change has failed
+// before, or the daemon was restarted in the middle of it.
 func TestEndedDrainIsNoPermissionBehindTheCache(t *testing.T) {
 	for name, restart := range map[string]bool{"failing": false, "restarted": true} {
 		t.Run(name, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestEndedDrainIsNoPermissionBehindTheCache(t *testing.T) {
 
 			shows := s.state()
 			if restart { // as the object is while works are carried out
-				works, _ := s.steps(shows, s.look(t.Context()))
+				works, _ := s.steps(shows, s.observe(t.Context()))
 				require.NoError(t, s.report(t.Context(), shows, Found{}, outcome{
 					sync: v1.SyncInProgress, reason: v1.ReasonApplying, message: summary(works) + "; still in use: " + treeVF1 + " (pod ns/tenant)",
 				}))

@@ -14,18 +14,19 @@ import (
 	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
 )
 
-// prepared is the kubelet's own list of the claims that are prepared, dra_manager_state
-// (pkg/kubelet/cm/dra/state). Its pod-resources API leaves out claims that only init containers
-// have; of the driver of this project records tell, of other drivers this list alone. "" knows
-// of none. Where the kubelet runs in a container of its own it is not found.
-type prepared struct{ path string }
+// prepared reads the kubelet's checkpoint of prepared claims, dra_manager_state
+// (kubernetes/pkg/kubelet/cm/dra/state). The pod-resources API leaves out claims that only init
+// containers use. This project's DRA driver has records of those; for other drivers the
+// checkpoint is the only source. It is not found where the kubelet runs in a container.
+type prepared struct{ path string } // "" if there is none
 
-// maxPrepared bounds what is read of the list, bytes: a claim of 32 devices has 8 KiB.
+// maxPrepared bounds the size of the checkpoint, bytes: a claim with 32 devices takes 8 KiB.
 const maxPrepared = 64 << 20
 
-// read adds the PCI functions of claims to those that are held, with the UIDs of their pods.
-// What cannot be read is an error: it may be any device. recorded: this project's driver keeps
-// records, which also know what is only looked at.
+// read adds the PCI functions of claims to held, with the UIDs of their pods. A checkpoint that
+// cannot be read is an error, for it may be about any device. recorded says that this project's
+// driver keeps records; its claims are then skipped, because only the records tell admin access
+// apart.
 func (p prepared) read(held map[string]string, recorded bool) error {
 	if p.path == "" {
 		return nil
@@ -36,7 +37,7 @@ func (p prepared) read(held map[string]string, recorded bool) error {
 	}
 	for _, c := range claims {
 		if len(c.PodUIDs) == 0 {
-			continue // of a pod that has ended
+			continue // its pods have ended
 		}
 		pod := slices.Min(slices.Collect(maps.Keys(c.PodUIDs)))
 		for driver, state := range c.DriverState {
@@ -69,7 +70,7 @@ type preparedClaim struct {
 func (p prepared) claims() ([]preparedClaim, error) {
 	info, err := os.Stat(p.path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // nothing was prepared yet, or it is elsewhere
+	case errors.Is(err, fs.ErrNotExist): // nothing has been prepared yet
 		return nil, nil
 	case err != nil:
 		return nil, err
@@ -84,12 +85,12 @@ func (p prepared) claims() ([]preparedClaim, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	var file struct{ Data *string } // JSON in JSON
+	var file struct{ Data *string } // a string that is JSON again
 	if err := json.Unmarshal(text, &file); err != nil {
 		return nil, err
 	}
 	if file.Data == nil {
-		return nil, nil // of Kubernetes before 1.32, which knows none of today's claims
+		return nil, nil // written before Kubernetes 1.32, whose claims have another API version
 	}
 	var list struct{ ClaimInfoStateList []preparedClaim }
 	if err := json.Unmarshal([]byte(*file.Data), &list); err != nil {

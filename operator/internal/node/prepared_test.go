@@ -31,7 +31,7 @@ func (s *stand) spoilPrepared(text string) {
 }
 
 // A VF that a claim of another driver has for an init container is in use, although the
-// kubelet's API does not list it. Of this project's driver, records tell.
+// pod-resources API does not list it. For this project's driver the records decide.
 func TestClaimOfAnInitContainerIsInUse(t *testing.T) {
 	const name = "0000-01-01-1" // treeVF1
 	for what, tc := range map[string]struct {

@@ -11,9 +11,10 @@ import (
 	"strings"
 )
 
-// rdmaOptionFile is the file of upstream's operator, below the directory of modprobe's
-// configuration. It sets the mode of a later boot, where ib_core is a module that is
-// loaded from the root file system; boot configuration is left alone.
+// rdmaOptionFile, in modprobe's directory, has the name that upstream's operator gives it. It
+// sets the mode of later boots if ib_core is a module that is loaded from the root file system.
+// Where ib_core is built in or in an initramfs it has no effect: the boot configuration is not
+// edited.
 const rdmaOptionFile = "sriov_network_operator_modules_config.conf"
 
 // rdmaOption is ib_core's parameter for a mode (linux/drivers/infiniband/core/device.c).
@@ -21,8 +22,8 @@ func rdmaOption(mode string) string {
 	return fmt.Sprintf("netns_mode=%d", map[string]int{"exclusive": 0, "shared": 1}[mode])
 }
 
-// RdmaOption reports the mode that the module's options ask for; "" if SetRdmaOption asked for
-// none.
+// RdmaOption returns the mode that the file asks for; "" without a file, "unknown" if it has
+// other content.
 func (f Files) RdmaOption() (mode string, err error) {
 	b, err := os.ReadFile(filepath.Join(f.Root, f.modprobeDir(), rdmaOptionFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,7 +39,7 @@ func (f Files) RdmaOption() (mode string, err error) {
 	return "unknown", nil
 }
 
-// SetRdmaOption asks for a mode from the next boot on; "" for none.
+// SetRdmaOption writes the file for a mode; "" removes it.
 func (f Files) SetRdmaOption(mode string) error {
 	name := filepath.Join(f.modprobeDir(), rdmaOptionFile)
 	if mode == "" {

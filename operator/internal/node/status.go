@@ -17,10 +17,10 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// messageBytes of what is told in a condition and in lastSyncError; more is cut.
+// messageBytes is the most that a condition's message and lastSyncError get; more is cut.
 const messageBytes = 4096
 
-// outcome is how far the node got.
+// outcome is the result of a pass, as it is reported.
 type outcome struct {
 	sync    string // v1.SyncSucceeded, SyncInProgress or SyncFailed
 	reason  string // of the condition Ready
@@ -31,10 +31,10 @@ func failed(reason string, err error) outcome {
 	return outcome{sync: v1.SyncFailed, reason: reason, message: strings.ReplaceAll(err.Error(), "\n", "; ")}
 }
 
-// report writes what was found and how far it got, if that says anything new. Pods
-// take netdevs of VFs away and bring them back all day: that alone is no news.
+// report patches the status, if that says anything new. A VF's netdev that a pod takes or
+// returns is nothing new by itself: that happens all day.
 func (d *Daemon) report(ctx context.Context, state *v1.SriovNetworkNodeState, found Found, o outcome) error {
-	if o.reason != v1.ReasonApplying { // that is not the end of it
+	if o.reason != v1.ReasonApplying { // the end of the pass is reported later
 		syncs.WithLabelValues(o.sync).Inc()
 	}
 	if o.sync == v1.SyncSucceeded {
@@ -54,7 +54,7 @@ func (d *Daemon) report(ctx context.Context, state *v1.SriovNetworkNodeState, fo
 		ready.Status = metav1.ConditionTrue
 	}
 	news := meta.SetStatusCondition(&s.Conditions, ready) || s.SyncStatus != old.Status.SyncStatus || s.LastSyncError != old.Status.LastSyncError
-	if found.Interfaces != nil && (!equality.Semantic.DeepEqual(lasting(s.Interfaces), lasting(found.Interfaces)) || s.System.RdmaMode != found.RdmaMode) {
+	if found.Interfaces != nil && (!equality.Semantic.DeepEqual(withoutPodChanges(s.Interfaces), withoutPodChanges(found.Interfaces)) || s.System.RdmaMode != found.RdmaMode) {
 		news = true
 	}
 	if !news {
@@ -69,8 +69,9 @@ func (d *Daemon) report(ctx context.Context, state *v1.SriovNetworkNodeState, fo
 	return nil
 }
 
-// lasting drops what changes whenever a pod comes or goes.
-func lasting(in []v1.InterfaceExt) []v1.InterfaceExt {
+// withoutPodChanges returns interfaces without the fields that change whenever a pod starts
+// or ends.
+func withoutPodChanges(in []v1.InterfaceExt) []v1.InterfaceExt {
 	out := slices.Clone(in)
 	for i := range out {
 		if out[i].Virtual() {
@@ -86,7 +87,7 @@ func lasting(in []v1.InterfaceExt) []v1.InterfaceExt {
 	return out
 }
 
-// summary counts the steps of some works by kind, for people.
+// summary formats works for messages: the number of steps of each kind.
 func summary(works []plan.Work) string {
 	var out []string
 	for _, w := range works {
@@ -119,7 +120,7 @@ func orNode(pf string) string {
 	return pf
 }
 
-// firstBytes cuts a text that an API field has no room for.
+// firstBytes cuts s to at most n bytes, not within a character, and marks the cut.
 func firstBytes(s string, n int) string {
 	if len(s) <= n {
 		return s

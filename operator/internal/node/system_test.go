@@ -20,8 +20,8 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// A reboot takes the VFs, the MTU and the drivers, and leaves files and spec. (The
-// node itself cannot be rebooted: all it has written would be gone.)
+// A reboot resets VFs, MTU and drivers; files and spec remain. (It is imitated: a reboot of
+// the emulated node would delete its files.)
 func TestNodeAfterReboot(t *testing.T) {
 	b := newBench(t)
 	p := pol("p", "nics", b.pfs[0], "", 2, v1.DeviceTypeVFIO)

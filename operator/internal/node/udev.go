@@ -20,22 +20,22 @@ import (
 	"github.com/sriovkit/sriovkit/operator/internal/plan"
 )
 
-// udevLimit for udevd to read its rules.
+// udevLimit bounds the wait for udevd to reload its rules.
 const udevLimit = 5 * time.Second
 
-// udevRules are the rules for a PF that the daemon configures, by the beginning of their
-// file's name. The names of files and interfaces are those that upstream's operator gives.
+// udevRules returns the rules for a PF by the prefix of their file's name. Files and
+// interfaces have the names that upstream's operator gives them.
 func udevRules(pf libsriov.Address, o plan.Owned) map[string]string {
-	// A VF's netdev has a link to its PF below its device; the rule compares what the
-	// PF says about itself, for the addresses of the VFs are not known yet.
+	// The rule matches VFs by their PF, through the link physfn of their device: their own
+	// addresses are not known before they are created.
 	rules := map[string]string{ruleNM: fmt.Sprintf(
 		"SUBSYSTEM==\"net\", ACTION==\"add|change|move\", ATTR{device/physfn/uevent}==\"*PCI_SLOT_NAME=%s*\", ENV{NM_UNMANAGED}=\"1\"\n", pf)}
 	name := o.Name
 	if o.EswitchMode != v1.EswitchSwitchdev || name == "" || strings.ContainsAny(name, "\"\\$%\n") {
 		return rules
 	}
-	// Drivers give the PF a port name in this mode only, from which others would make
-	// another interface name.
+	// In switchdev mode drivers give the PF a port name as well, from which the host's rules
+	// would derive another interface name.
 	rules[rulePF] = fmt.Sprintf("SUBSYSTEM==\"net\", ACTION==\"add\", DRIVERS==\"?*\", KERNELS==\"%s\", ATTR{phys_port_name}==\"p[0-9]*\", NAME=\"%s\"\n", pf, name)
 	var ports strings.Builder
 	for vf := range o.NumVfs {
@@ -45,7 +45,7 @@ func udevRules(pf libsriov.Address, o plan.Owned) map[string]string {
 	return rules
 }
 
-// What the files of udev rules begin with.
+// Prefixes of the names of rules files.
 const (
 	ruleNM    = "10-nm-disable-"
 	rulePF    = "10-pf-name-"
@@ -58,8 +58,9 @@ func (f Files) udevRule(kind string, pf libsriov.Address) string {
 	return filepath.Join(f.udevDir(), kind+pf.String()+".rules")
 }
 
-// writeRules brings the udev rules of a PF to what is wanted, and has udevd read them
-// before the first event that they are for. A host without udev needs none.
+// writeRules writes the udev rules of a PF, removes those not in want, and waits until udevd
+// has reloaded them, so that they apply to the VFs that are created next. Without udevd it
+// only writes the files.
 func (f Files) writeRules(ctx context.Context, pf libsriov.Address, want map[string]string) error {
 	changed := false
 	for _, kind := range allRules {
@@ -87,9 +88,10 @@ func (f Files) writeRules(ctx context.Context, pf libsriov.Address, want map[str
 	return reloadUdev(ctx, filepath.Join(f.Root, "run/udev"))
 }
 
-// reloadUdev makes udevd read its rules now, as "udevadm control --reload" does. By
-// itself it looks for changed rules every three seconds at most, and VFs are there
-// sooner. It has two ways to be asked: the control socket, and Varlink since systemd 258.
+// reloadUdev makes udevd reload its rules, as "udevadm control --reload" does. Without that
+// udevd checks for changed rules at most every three seconds, which is too late for VFs that
+// are created now. It is asked through its control socket, or through Varlink since systemd
+// 258.
 func reloadUdev(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, udevLimit)
 	defer cancel()
@@ -104,7 +106,7 @@ func reloadUdev(ctx context.Context, dir string) error {
 	return fmt.Errorf("have udevd read its rules: %w", errors.Join(err, varlinkErr))
 }
 
-// Message of udevd's control socket, as systemd's src/udev/udev-ctrl.c lays it out.
+// The message of udevd's control socket (systemd/src/udev/udev-ctrl.c).
 const (
 	udevMagic    = 0xdead1dea
 	udevEnd      = 0
@@ -120,7 +122,8 @@ func udevMessage(kind uint32) []byte {
 	return b
 }
 
-// reloadByControl returns once udevd has read the message: it hangs up then.
+// reloadByControl returns once udevd has closed the connection, which it does after it has
+// handled the message.
 func reloadByControl(ctx context.Context, socket string) error {
 	c, err := dial(ctx, "unixpacket", socket)
 	if err != nil {

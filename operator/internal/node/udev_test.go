@@ -75,7 +75,7 @@ func TestUdevIsTold(t *testing.T) {
 	require.ErrorContains(t, f.Own(t.Context(), addr, o), "have udevd read its rules")
 }
 
-// A PF whose rules could not be written is not recorded as done: no try makes VFs without them.
+// A PF whose udev rules could not be written is not recorded: no VFs are created without them.
 func TestNoVFsWithoutTheirRules(t *testing.T) {
 	s := newStand(t)
 	rules := filepath.Join(s.root, "etc/udev/rules.d")

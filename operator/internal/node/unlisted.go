@@ -13,21 +13,26 @@ import (
 	"strings"
 )
 
-// unlisted finds who has VFs of the device plugin's that the kubelet's pod-resources API does
-// not tell of: it leaves out init containers other than sidecars, whose VFs are their pod's to
-// its end. The device manager's checkpoint has them, and beside them pods that have ended
-// since it was written; a pod that has begun has a control group. checkpoint is the
-// path of the one, "" knows of none; groups that of the others. One without a group has ended,
-// or has not begun: it may wait for the node's network as long as that takes. Only the API
-// server knows which; see inquiry.
-type unlisted struct{ checkpoint, groups string }
+// unlisted finds the VFs that the kubelet's pod-resources API does not list. The API leaves out
+// init containers other than sidecars, although their devices remain allocated to the pod until
+// it ends. The device manager's checkpoint has them.
+//
+// The checkpoint may also have pods that have ended since it was written. A pod with a control
+// group has not ended. A pod without one either has ended or has not started, for example
+// because the node's network is not ready. Only the API server knows which: see inquire.
+type unlisted struct {
+	checkpoint string // path of kubelet_internal_checkpoint; "" if there is none
+	groups     string // the host's /sys/fs/cgroup
+}
 
-// maxCheckpoint bounds what is read of the checkpoint, bytes: all answers of device plugins.
+// maxCheckpoint bounds the size of the checkpoint, bytes: it has every answer of every device
+// plugin.
 const maxCheckpoint = 256 << 20
 
-// read lists the devices that pods have, by ID, with the pods' UIDs: in begun those of pods
-// with a control group, in unclear the others. known are devices whose holders are known
-// already. What cannot be read is an error: it may be any device.
+// read returns the devices that pods have, by ID, with the pods' UIDs: in begun those of pods
+// with a control group, in unclear those of other pods. Devices in known, whose pods the
+// pod-resources API names, are left out. A checkpoint that cannot be read is an error, for it
+// may be about any device.
 func (u unlisted) read(known map[string]string) (begun, unclear map[string]string, err error) {
 	if u.checkpoint == "" {
 		return nil, nil, nil
@@ -61,8 +66,8 @@ func (u unlisted) read(known map[string]string) (begun, unclear map[string]strin
 
 var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
-// given reads the checkpoint, kubelet_internal_checkpoint: the UID of a pod by the device
-// that it was given. Without a file nothing was given out yet.
+// given returns, from the checkpoint, the pod's UID by device ID. Without a file nothing has
+// been handed out yet (kubernetes/pkg/kubelet/cm/devicemanager/checkpoint).
 func (u unlisted) given() (map[string]string, error) {
 	info, err := os.Stat(u.checkpoint)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,21 +113,21 @@ func (u unlisted) given() (map[string]string, error) {
 	return out, nil
 }
 
-// podGroup is the name of a pod's control group: podUID of the driver cgroupfs,
-// kubepods-CLASS-podUID.slice of systemd with underscores for dashes. UIDs are of the API
-// server, or of static pods, which have no dashes (pkg/kubelet/cm/pod_container_manager_linux.go).
+// podGroup matches the name of a pod's control group: podUID with the cgroup driver cgroupfs,
+// kubepods-CLASS-podUID.slice with underscores for dashes with systemd. The UIDs of static pods
+// have no dashes (kubernetes/pkg/kubelet/cm/pod_container_manager_linux.go).
 var podGroup = regexp.MustCompile(`^(?:kubepods.*-|.*-kubepods.*-)?pod([0-9a-f][0-9a-f_-]{30,34}[0-9a-f])(?:\.slice)?$`)
 
-// maxGroups is how deep pods are: below a controller, a slice of the node's, of all pods, and
-// of their class.
+// maxGroups is how deep below /sys/fs/cgroup the groups of pods are searched for: with cgroup
+// v1 a controller comes first, then slices of the node, of all pods and of their QoS class.
 const maxGroups = 6
 
-// podGroups finds the UIDs of the pods that are on the node, below the host's /sys/fs/cgroup.
+// podGroups returns the UIDs of the pods that have a control group.
 func podGroups(root string) (map[string]bool, error) {
 	out := map[string]bool{}
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // ended meanwhile, or a host without
+		case errors.Is(err, fs.ErrNotExist): // the pod has ended meanwhile
 			return nil
 		case err != nil:
 			return err

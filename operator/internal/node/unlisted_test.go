@@ -46,8 +46,8 @@ func (s *stand) group(uid string) string {
 	return dir
 }
 
-// A VF of an init container is its pod's, although the kubelet does not list it. The pod has
-// no name here, but it can be asked to leave.
+// A VF of an init container is in use, although the kubelet does not list it. The pod is known
+// by UID only, which suffices to drain it.
 func TestVFOfAnInitContainerIsInUse(t *testing.T) {
 	s := newStand(t)
 	s.given(treeVF1, initPod)
@@ -76,14 +76,14 @@ func (s *stand) asked() string {
 	return pods
 }
 
-// tells is the operator's answer about pods, to the question that is there.
+// tells writes the operator's answer to the present question.
 func (s *stand) tells(answer string) {
 	s.change(func(n *v1.SriovNetworkNodeState) {
 		n.Annotations[v1.AnnotationPodsAnswer] = answer + "," + mark(n.Annotations[v1.AnnotationPodsAsked]) + "=" + v1.PodHere
 	})
 }
 
-// later is when a question and what was answered are as old as this.
+// later makes the question and its answer older.
 func (s *stand) later(age time.Duration) {
 	s.change(func(n *v1.SriovNetworkNodeState) {
 		now := mark(n.Annotations[v1.AnnotationPodsAsked])
@@ -93,9 +93,9 @@ func (s *stand) later(age time.Duration) {
 	})
 }
 
-// A pod in the checkpoint without a control group has ended, or has yet to begin: the kubelet
-// makes it wait while the network of the node is not ready, for as long as that takes. Its VF
-// is in use until the API server says, by the operator, that there is no such pod.
+// A pod in the checkpoint without a control group has ended, or has not started: the kubelet
+// makes it wait while the node's network is not ready. Its VF is in use until the operator,
+// which can read pods, answers that it is gone.
 func TestPodWithoutAGroupIsAskedFor(t *testing.T) {
 	asked := func(t *testing.T) *stand {
 		s := newStand(t)
@@ -266,7 +266,7 @@ func TestRefusedQuestionIsACondition(t *testing.T) {
 	}
 }
 
-// What was asked is taken back when all is done, and no sooner.
+// The question is removed when the work is done, and no sooner.
 func TestQuestionEndsWithTheWork(t *testing.T) {
 	s := newStand(t)
 	s.given(treeVF1, initPod)
@@ -281,7 +281,7 @@ func TestQuestionEndsWithTheWork(t *testing.T) {
 	require.Empty(t, s.annotation(v1.AnnotationPodsAsked))
 }
 
-// What cannot be known is not none.
+// A checkpoint that cannot be read does not mean that no VF is in use.
 func TestUnreadableCheckpointTouchesNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*stand){
 		"damaged":      func(s *stand) { s.spoilCheckpoint("{") },

@@ -21,13 +21,14 @@ import (
 // virtioVendor is the PCI vendor of virtio functions.
 const virtioVendor = 0x1af4
 
-// vdpaDrivers are the drivers on the vDPA bus, which are also the modules' names, by type.
+// vdpaDrivers are the drivers of the vDPA bus by type of device. Their modules have the same
+// names.
 var vdpaDrivers = map[string]string{
 	v1.VdpaTypeVirtio: libsriov.VDPAVirtio,
 	v1.VdpaTypeVhost:  libsriov.VDPAVhost,
 }
 
-// vdpaType is the type of a vDPA device that is bound to a driver; "" for none of them.
+// vdpaType returns the type of a vDPA device that is bound to driver; "" for other drivers.
 func vdpaType(driver string) string {
 	for kind, d := range vdpaDrivers {
 		if d == driver {
@@ -37,11 +38,11 @@ func vdpaType(driver string) string {
 	return ""
 }
 
-// vdpaName is what the vDPA device of a VF is called, as upstream's operator calls it.
+// vdpaName returns the name for the vDPA device of a VF, which is upstream's.
 func vdpaName(vf libsriov.Address) string { return "vdpa:" + vf.String() }
 
-// setVDPA gives a VF a vDPA device of a type, or takes the one it has. It can be repeated
-// from wherever it was interrupted.
+// setVDPA creates a VF's vDPA device of type kind or changes its type; for "" it removes the
+// device. It can be repeated after an interruption at any point.
 func (m *Machine) setVDPA(ctx context.Context, vf libsriov.Address, kind string) error {
 	ctx, cancel := context.WithTimeout(ctx, writeLimit)
 	defer cancel()
@@ -74,7 +75,7 @@ func (m *Machine) setVDPA(ctx context.Context, vf libsriov.Address, kind string)
 	return m.awaitVDPA(ctx, name)
 }
 
-// loadVDPA loads the driver of a type, and what brings its interfaces about.
+// loadVDPA loads a driver of the vDPA bus and, for virtio devices, the driver of their netdevs.
 func (m *Machine) loadVDPA(ctx context.Context, driver string) error {
 	modules := []string{driver}
 	if driver == libsriov.VDPAVirtio {
@@ -88,7 +89,7 @@ func (m *Machine) loadVDPA(ctx context.Context, driver string) error {
 	return nil
 }
 
-// endVDPA removes the vDPA device of a VF and gives a virtio function back to its driver.
+// endVDPA removes the vDPA device of a VF and binds a virtio function to its default driver.
 func (m *Machine) endVDPA(ctx context.Context, vf libsriov.Address) error {
 	name, err := vdpaDevice(vf)
 	if err != nil && !errors.Is(err, vdpa.ErrNotSupported) {
@@ -105,8 +106,8 @@ func (m *Machine) endVDPA(ctx context.Context, vf libsriov.Address) error {
 	return m.Host.ResetDriver(ctx, vf)
 }
 
-// offerVDPA has the VF's driver offer a vDPA device: a virtio function is given to the one
-// that does, another one to the driver that the kernel has for it.
+// offerVDPA makes sure that the VF has a driver that can create a vDPA device: vp-vdpa for a
+// virtio function, the kernel's default driver for others.
 func (m *Machine) offerVDPA(ctx context.Context, vf libsriov.Address) error {
 	if offered, err := offersVDPA(vf); err != nil || offered {
 		return err
@@ -116,7 +117,7 @@ func (m *Machine) offerVDPA(ctx context.Context, vf libsriov.Address) error {
 		return err
 	}
 	if f.Vendor != virtioVendor {
-		if value.DriverKindOf(f.Driver) != value.Kernel { // with vfio-pci, as a policy before wanted it, or none
+		if value.DriverKindOf(f.Driver) != value.Kernel { // vfio-pci from an earlier policy, or no driver
 			if err := m.Host.ResetDriver(ctx, vf); err != nil {
 				return err
 			}
@@ -150,7 +151,7 @@ func offersVDPA(vf libsriov.Address) (bool, error) {
 	return slices.Contains(parents, vdpa.Of(vf)), err
 }
 
-// vdpaDevice is the name of a VF's vDPA device; "" if there is none.
+// vdpaDevice returns the name of a VF's vDPA device; "" if there is none.
 func vdpaDevice(vf libsriov.Address) (string, error) {
 	devices, err := vdpa.Devices()
 	for _, d := range devices {
@@ -161,7 +162,7 @@ func vdpaDevice(vf libsriov.Address) (string, error) {
 	return "", err
 }
 
-// awaitVDPA waits until a device is what pods are given: a character device or an interface.
+// awaitVDPA waits until a vDPA device has its character device or its netdev.
 func (m *Machine) awaitVDPA(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, netdevLimit)
 	defer cancel()
@@ -181,10 +182,10 @@ func (m *Machine) awaitVDPA(ctx context.Context, name string) error {
 	}
 }
 
-// ableToVDPA tells why VFs of a PF could not be made vDPA devices. Whether a driver offers
-// them is seen of VFs that are there, have a driver of the kernel's, and stay as they are
-// until then.
-func (m *Machine) ableToVDPA(ctx context.Context, addr libsriov.Address, steps []plan.Step) error {
+// checkVDPA returns why vDPA devices cannot be created for VFs of a PF, nil if nothing speaks
+// against it. Whether a driver can create them is visible only of VFs that exist and have
+// their kernel driver, so nothing is checked if the steps create the VFs or change the mode.
+func (m *Machine) checkVDPA(ctx context.Context, addr libsriov.Address, steps []plan.Step) error {
 	f, err := m.Host.Function(addr)
 	if err != nil {
 		return err
@@ -200,19 +201,19 @@ func (m *Machine) ableToVDPA(ctx context.Context, addr libsriov.Address, steps [
 		if s.Op != plan.OpVDPA || s.Mode == "" {
 			continue
 		}
-		if err := m.loadVDPA(ctx, vdpaDrivers[s.Mode]); err != nil { // without it none is listed
+		if err := m.loadVDPA(ctx, vdpaDrivers[s.Mode]); err != nil { // the kernel lists management devices only with the vDPA module
 			return err
 		}
 		for _, address := range s.Disturbs {
-			errs = append(errs, m.mayOfferVDPA(address))
+			errs = append(errs, m.checkOffersVDPA(address))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// mayOfferVDPA tells why the driver of a VF, if it is one of the kernel's, offers no vDPA
-// device.
-func (m *Machine) mayOfferVDPA(address string) error {
+// checkOffersVDPA returns an error if the VF has a kernel driver that cannot create vDPA
+// devices.
+func (m *Machine) checkOffersVDPA(address string) error {
 	vf, err := libsriov.ParseAddress(address)
 	if err != nil {
 		return err

@@ -79,8 +79,8 @@ func TestNodeVDPA(t *testing.T) {
 	require.Empty(t, devices)
 }
 
-// A vDPA device that somebody removes, or gives to the other driver, is made again by the
-// event of that; a daemon that is started after a power cut makes all of them.
+// A vDPA device that somebody removes or binds to the other driver is restored on the event;
+// a daemon that starts after a power cut creates all of them.
 func TestNodeVDPAIsKept(t *testing.T) {
 	_, made := sriovtest.VirtioVFs(t, 1)
 	b := newBench(t)
@@ -115,7 +115,7 @@ func TestNodeVDPAIsKept(t *testing.T) {
 	require.Eventually(t, kept, patience, 50*time.Millisecond)
 }
 
-// An igb VF has no vDPA device, which is said, and the others of the node go on.
+// That igb VFs have no vDPA devices is reported; other PFs of the node are configured.
 func TestNodeVDPAOfAnotherNIC(t *testing.T) {
 	b := newBench(t)
 	p := pol("p", "nics", b.pfs[0], "", 1, "")
@@ -126,9 +126,9 @@ func TestNodeVDPAOfAnotherNIC(t *testing.T) {
 	t.Log("which is seen before pods are sent away for it")
 	vf := b.pf(b.pfs[0]).VFs[0].PciAddress
 	work := plan.Work{PF: b.pfs[0], Steps: []plan.Step{{Op: plan.OpVDPA, Mode: "vhost", Disturbs: []string{vf}}}}
-	require.ErrorContains(t, b.able(t.Context(), work), "the driver igbvf of "+vf)
+	require.ErrorContains(t, b.checkFeasible(t.Context(), work), "the driver igbvf of "+vf)
 	work.Steps = append(work.Steps, plan.Step{Op: plan.OpCreate, Num: 1})
-	require.NoError(t, b.able(t.Context(), work), "of VFs that are not there yet")
+	require.NoError(t, b.checkFeasible(t.Context(), work), "of VFs that are not there yet")
 
 	t.Log("a VF without a driver gets the kernel's first")
 	address, err := libsriov.ParseAddress(vf)

@@ -26,18 +26,18 @@ import (
 )
 
 const (
-	// netdevLimit for the netdev of a VF to appear after its driver was bound.
+	// netdevLimit bounds the wait for a VF's netdev after its driver was bound.
 	netdevLimit = 10 * time.Second
-	// parallelVFs whose drivers are bound at once on one PF.
+	// parallelVFs is how many VFs of a PF are configured at the same time.
 	parallelVFs = 8
 )
 
-// applyVFs runs each VF's steps in order, several VFs at once.
+// applyVFs carries out the steps of each VF in order, for several VFs at a time.
 func (m *Machine) applyVFs(ctx context.Context, addr libsriov.Address, perVF map[int][]plan.Step, pf *v1.InterfaceExt) error {
 	if len(perVF) == 0 {
 		return nil
 	}
-	vfs := map[int]libsriov.Address{0: addr} // of a function without a PF in sight
+	vfs := map[int]libsriov.Address{0: addr} // a VF whose PF is not visible is its own VF 0
 	if !pf.Virtual() {
 		now, err := m.Host.PF(addr)
 		if err != nil && len(now.VFs) == 0 {
@@ -49,7 +49,7 @@ func (m *Machine) applyVFs(ctx context.Context, addr libsriov.Address, perVF map
 		}
 	}
 	indices := slices.Sorted(maps.Keys(perVF))
-	errs := make([]error, len(indices)) // in their order, so that the same failures make the same text
+	errs := make([]error, len(indices)) // by index, so that the same failures always make the same message
 	var g errgroup.Group
 	g.SetLimit(parallelVFs)
 	for at, i := range indices {
@@ -104,14 +104,14 @@ func (m *Machine) applyVF(ctx context.Context, vf libsriov.Address, s plan.Step,
 	return m.bindOrLeave(ctx, vf, s.Driver, virtual)
 }
 
-// bindUser gives a VF to a driver for user space.
+// bindUser binds a VF to a user-space driver.
 func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver string, virtual bool) error {
 	f, err := m.Host.Function(vf)
 	if err != nil {
 		return err
 	}
 	if virtual {
-		if err := m.hostUses(f); err != nil {
+		if err := m.refuseHostUse(f); err != nil {
 			return err
 		}
 	}
@@ -122,7 +122,7 @@ func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver stri
 	if !iommu && !virtual {
 		return fmt.Errorf("%s needs an IOMMU and %s is in no IOMMU group: %s", driver, vf, iommuAdvice)
 	}
-	if !iommu { // a virtual machine without a virtual IOMMU: what users of VFs in VMs expect
+	if !iommu { // in a virtual machine without a virtual IOMMU: users of VFs there expect it to work
 		if err := m.allowNoIOMMU(ctx, driver); err != nil {
 			return fmt.Errorf("%s without an IOMMU: %w", driver, err)
 		}
@@ -137,8 +137,8 @@ func (m *Machine) bindUser(ctx context.Context, vf libsriov.Address, driver stri
 	return err
 }
 
-// allowNoIOMMU switches vfio's no-IOMMU mode on, before anything is taken from its
-// driver: not every kernel has the mode.
+// allowNoIOMMU switches vfio's no-IOMMU mode on. It comes before the VF is unbound from its
+// driver, because not every kernel has the mode.
 func (m *Machine) allowNoIOMMU(ctx context.Context, driver string) error {
 	module := filepath.Join(m.Files.Root, "sys/module/vfio")
 	if _, err := os.Stat(module); errors.Is(err, fs.ErrNotExist) {
@@ -156,10 +156,10 @@ func (m *Machine) allowNoIOMMU(ctx context.Context, driver string) error {
 	return errors.Join(err, f.Close())
 }
 
-// hostUses refuses to take from the host a function that it uses: one that carries its
-// addresses, or that is a port or the lower device of another one (bond, bridge, OVS,
-// VRF, VLAN, macvlan), which then carries them.
-func (m *Machine) hostUses(f libsriov.Function) error {
+// refuseHostUse returns an error if the host uses a function: it has an address of the host,
+// or another device stands on top of it that may have one (bond, bridge, OVS, VRF, VLAN,
+// macvlan).
+func (m *Machine) refuseHostUse(f libsriov.Function) error {
 	for _, name := range f.Netdevs {
 		above, err := m.above(name)
 		if err != nil {
@@ -171,7 +171,7 @@ func (m *Machine) hostUses(f libsriov.Function) error {
 		}
 		i, err := net.InterfaceByName(name)
 		if err != nil {
-			continue // renamed or gone meanwhile: then the driver change settles it
+			continue // renamed or gone meanwhile
 		}
 		addrs, err := i.Addrs()
 		if err != nil {
@@ -186,8 +186,9 @@ func (m *Machine) hostUses(f libsriov.Function) error {
 	return nil
 }
 
-// above lists the netdevs that stand on one: sysfs has a link upper_NAME for each in the
-// same network namespace, and a link master if one of them owns it.
+// above lists the netdevs on top of a netdev. sysfs has a link upper_NAME for each of them in
+// the same network namespace, and a link master to the one that it is a port of
+// (linux/net/core/dev.c, netdev_adjacent_sysfs_add).
 func (m *Machine) above(name string) ([]string, error) {
 	dir := filepath.Join(m.Files.Root, "sys/class/net", name)
 	entries, err := os.ReadDir(dir)
@@ -213,10 +214,11 @@ func (m *Machine) above(name string) ([]string, error) {
 	return out, nil
 }
 
-// errNoNetdev: the netdev of a VF did not come.
+// errNoNetdev is the cause of a wait for a VF's netdev that timed out.
 var errNoNetdev = fmt.Errorf("no netdev after %s", netdevLimit)
 
-// awaitNetdev tries until a netdev is there, which may come some time after its driver.
+// awaitNetdev calls try until it returns something else than link.ErrNotFound: a netdev may
+// appear some time after its driver was bound.
 func awaitNetdev(ctx context.Context, try func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, netdevLimit, errNoNetdev)
 	defer cancel()

@@ -6,10 +6,10 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov"
 )
 
-// vfIDs are vendor and device numbers of network functions that are handed to
-// virtual machines: VFs of common NICs (drivers' MODULE_DEVICE_TABLEs), virtio-net
-// and cloud NICs. Nothing in a VM's config space marks a function as a VF, so this
-// is how one is told from a NIC of its own. A VF with its PF in sight needs no entry.
+// vfIDs are the vendor and device IDs of network functions that hypervisors pass to virtual
+// machines: VFs of common NICs (from the drivers' MODULE_DEVICE_TABLE), virtio-net and cloud
+// NICs. Inside a virtual machine the configuration space does not tell a VF from a NIC of its
+// own; this table does. A VF whose PF is visible needs no entry.
 var vfIDs = map[[2]libsriov.ID]bool{
 	{0x8086, 0x10ca}: true, // 82576 (igbvf)
 	{0x8086, 0x1520}: true, // I350 (igbvf)

@@ -82,8 +82,8 @@ func ops(w plan.Work) []plan.Op {
 	return out
 }
 
-// A kernel that refuses a write is an error that names step and device; what was
-// noted before it lets the next attempt begin where this one ended.
+// A write that the kernel refuses is an error that names step and device; the next attempt
+// continues from there.
 func TestRefusedWrite(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, sriovtest.Unpack(dir, sriovtest.Generate(sriovtest.Spec{PFs: 1})))
