@@ -18,31 +18,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sysctls are settings of an interface, as paths below /proc/sys/net with the
-// interface's name in the place of %s. See
-// https://docs.kernel.org/networking/ip-sysctl.html.
+// sysctl is a setting of an interface
+// (https://docs.kernel.org/networking/ip-sysctl.html).
 type sysctl struct {
-	path, value string
-	needed      bool // its lack is an error, as opposed to a kernel without it
+	path   string // below /proc/sys/net, with %s for the interface's name
+	value  string
+	needed bool // failing to set it is an error; others the kernel may lack
 }
 
-// announcing has the kernel announce addresses again when the link returns, and
-// use its own IPv6 addresses while it still checks that they are unique.
+// announcing has the kernel announce addresses again when the link comes up, and use
+// IPv6 addresses while duplicate address detection is still running.
 var announcing = []sysctl{
 	{path: "ipv4/conf/%s/arp_notify", value: "1"},
 	{path: "ipv6/conf/%s/ndisc_notify", value: "1"},
 	{path: "ipv6/conf/%s/optimistic_dad", value: "1"},
 }
 
-// withIPv6 makes IPv6 addresses possible, which the container runtime may have
-// turned off, and has them survive the pod's setting the interface down.
+// withIPv6 enables IPv6, which the container runtime may have disabled, and keeps
+// addresses when the pod sets the interface down.
 var withIPv6 = []sysctl{
 	{path: "ipv6/conf/%s/disable_ipv6", value: "0", needed: true},
 	{path: "ipv6/conf/%s/keep_addr_on_down", value: "1"},
 }
 
-// writeSysctls writes settings of an interface in the pod. procfs shows each
-// thread its own namespace's.
+// writeSysctls sets sysctls of an interface in the pod. /proc/sys/net is that of the
+// calling thread's network namespace.
 func writeSysctls(podNS *os.File, ifname string, settings []sysctl) error {
 	return netns.Within(podNS, func() error {
 		for _, s := range settings {
@@ -69,11 +69,11 @@ func hasIPv6(result *types100.Result) bool {
 	return false
 }
 
-// configure gives an interface of the pod, which is up, its addresses and
-// routes. IPv6 addresses are usable at once: IPAM vouches that they are unique,
-// so the kernel need not ask the neighbours for a second.
+// configure sets addresses and routes of an interface of the pod, which is up. IPv6
+// addresses are set without duplicate address detection, which would delay their use
+// by a second or two: that they are unique is the IPAM plugin's responsibility.
 func configure(pod *link.Conn, index int, result *types100.Result) error {
-	var gateway4, gateway6 netip.Addr // of routes that name none
+	var gateway4, gateway6 netip.Addr // for routes without a gateway
 	for _, ip := range result.IPs {
 		address, err := Prefix(ip.Address)
 		if err != nil {
@@ -117,7 +117,7 @@ func configure(pod *link.Conn, index int, result *types100.Result) error {
 	return nil
 }
 
-// checkRoute is an error for a number that the kernel would take for another.
+// checkRoute returns an error for a number that netlink would truncate.
 func checkRoute(r *types.Route) error {
 	table, scope := 0, 0
 	if r.Table != nil {
@@ -137,14 +137,14 @@ func checkRoute(r *types.Route) error {
 	return nil
 }
 
-// Addr is an IPAM plugin's address; not valid if it is none. IPv4 may come in
-// sixteen bytes.
+// Addr converts an address of an IPAM plugin's result, in which IPv4 may have sixteen
+// bytes. The result is not valid if ip is not.
 func Addr(ip net.IP) netip.Addr {
 	a, _ := netip.AddrFromSlice(ip)
 	return a.Unmap()
 }
 
-// Prefix is an IPAM plugin's address with the length of its mask.
+// Prefix converts an address and its mask.
 func Prefix(n net.IPNet) (netip.Prefix, error) {
 	ones, bits := n.Mask.Size()
 	a := Addr(n.IP)

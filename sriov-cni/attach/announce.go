@@ -21,10 +21,10 @@ import (
 // The kernel announces them again when the link comes later (arp_notify).
 const carrierTimeout = 200 * time.Millisecond
 
-// Announce tells the neighbours of an interface about its addresses, so that
-// none keeps sending to whoever had them before: an ARP announcement (RFC 5227)
-// for each IPv4 address, an unsolicited neighbour advertisement (RFC 4861, 7.2.6)
-// for each IPv6 address. The frames leave through this interface and no other.
+// Announce announces the addresses of an interface, so that neighbours do not keep
+// sending to the MAC that had them before: by an ARP announcement (RFC 5227) for each
+// IPv4 address and an unsolicited neighbour advertisement (RFC 4861, 7.2.6) for each
+// IPv6 address. The frames are sent on this interface whatever the routes are.
 func Announce(ctx context.Context, p Pod, l link.Link, result *types100.Result) error {
 	if err := waitForCarrier(ctx, p, l.Index); err != nil {
 		return err
@@ -49,7 +49,8 @@ func Announce(ctx context.Context, p Pod, l link.Link, result *types100.Result) 
 	return errors.Join(errs...)
 }
 
-// waitForCarrier returns when the interface has a link, or its time is up.
+// waitForCarrier waits until the interface has a carrier, or for carrierTimeout. A
+// timeout is no error.
 func waitForCarrier(ctx context.Context, p Pod, index int) error {
 	events, err := event.OpenLinks(p.NS)
 	if err != nil {
@@ -82,14 +83,14 @@ func waitForCarrier(ctx context.Context, p Pod, index int) error {
 
 var broadcast = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// ethernet is a frame's header.
+// ethernet returns an Ethernet header, with room for the rest of the frame.
 func ethernet(to, from net.HardwareAddr, proto uint16) []byte {
 	b := append(append(make([]byte, 0, 128), to...), from...)
 	return binary.BigEndian.AppendUint16(b, proto)
 }
 
-// arpAnnouncement is an ARP request for the sender's own address (RFC 826 for
-// the layout, RFC 5227 section 3 for the meaning).
+// arpAnnouncement returns an ARP request for the sender's own address (RFC 5227,
+// section 3; layout in RFC 826).
 func arpAnnouncement(mac net.HardwareAddr, ip net.IP) []byte {
 	b := ethernet(broadcast, mac, unix.ETH_P_ARP)
 	b = append(b, 0, 1, 0x08, 0x00, 6, 4, 0, 1) // Ethernet, IPv4, address lengths, request
@@ -97,8 +98,9 @@ func arpAnnouncement(mac net.HardwareAddr, ip net.IP) []byte {
 	return append(append(b, broadcast...), ip.To4()...)
 }
 
-// neighbourAdvertisement is an unsolicited one for ip, to all nodes, with the
-// override flag and the target's link-layer address (RFC 4861 section 4.4).
+// neighbourAdvertisement returns an unsolicited neighbour advertisement for ip, to all
+// nodes, with the override flag and the target's link-layer address (RFC 4861,
+// section 4.4).
 func neighbourAdvertisement(mac net.HardwareAddr, ip net.IP) []byte {
 	ip = ip.To16()
 	allNodes := net.ParseIP("ff02::1")
@@ -109,11 +111,11 @@ func neighbourAdvertisement(mac net.HardwareAddr, ip net.IP) []byte {
 	binary.BigEndian.PutUint16(icmp[2:], checksum(append(pseudo, icmp...)))
 
 	b := ethernet(net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, mac, unix.ETH_P_IPV6)
-	b = append(b, 0x60, 0, 0, 0, 0, byte(len(icmp)), unix.IPPROTO_ICMPV6, 255) // neighbours demand hop limit 255
+	b = append(b, 0x60, 0, 0, 0, 0, byte(len(icmp)), unix.IPPROTO_ICMPV6, 255) // hop limit, which receivers check (RFC 4861, 7.1.2)
 	return append(append(append(b, ip...), allNodes...), icmp...)
 }
 
-// checksum is the Internet checksum (RFC 1071) of an even number of bytes.
+// checksum returns the Internet checksum (RFC 1071) of an even number of bytes.
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i+1 < len(b); i += 2 {

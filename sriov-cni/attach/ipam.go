@@ -14,9 +14,8 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
-// Lease has an IPAM plugin lease addresses; none without a plugin. The interface
-// is in the pod and up by then, with VLAN and MAC in force: plugins such as dhcp
-// send through it.
+// Lease runs an IPAM plugin's ADD; it returns nil for plugin "". The interface must be
+// up in the pod with its VLAN and MAC, because plugins such as dhcp send through it.
 func Lease(ctx context.Context, plugin string, stdin []byte) (*types100.Result, error) {
 	if plugin == "" {
 		return nil, nil
@@ -35,8 +34,8 @@ func Lease(ctx context.Context, plugin string, stdin []byte) (*types100.Result, 
 	return result, nil
 }
 
-// Release has the IPAM plugin release what an attachment has, if anything. The
-// environment of a GC call names no attachment, so it is composed.
+// Release runs an IPAM plugin's DEL for an attachment. The attachment is passed in the
+// environment, because that of a GC call does not name one.
 func Release(ctx context.Context, plugin string, stdin []byte, a state.Attachment, netns string) error {
 	if plugin == "" {
 		return nil
@@ -45,7 +44,7 @@ func Release(ctx context.Context, plugin string, stdin []byte, a state.Attachmen
 	return IPAMError("DEL", plugin, err)
 }
 
-// IPAMError keeps the code that an IPAM plugin gave; nil for nil.
+// IPAMError wraps an IPAM plugin's error and keeps its code; nil for nil.
 func IPAMError(command, plugin string, err error) error {
 	if err == nil {
 		return nil
@@ -55,7 +54,7 @@ func IPAMError(command, plugin string, err error) error {
 		text = fmt.Sprintf("failed to set up IPAM plugin type %q", plugin)
 	}
 	f := &cnierr.Error{Code: cnierr.IPAM, Err: fmt.Errorf("%s: %w", text, err)}
-	if e := (*types.Error)(nil); errors.As(err, &e) && e.Code != 0 { // 0 is none: the plugin died
+	if e := (*types.Error)(nil); errors.As(err, &e) && e.Code != 0 { // 0: the plugin exited without a CNI error
 		f.Code, f.Hint = e.Code, e.Details
 	}
 	return f

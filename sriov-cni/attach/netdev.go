@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moveIn gives an interface to the pod under its name there, with one request.
-// If that fails the interface is where it was.
+// moveIn moves an interface to the pod, renames it and sets its MTU in one request. If
+// that fails, the interface is unchanged.
 func moveIn(host *link.Conn, to Pod, l link.Link, ifname string, mtu int) error {
-	if slices.Contains(l.AltNames, ifname) { // the kernel would refuse the name as taken, by itself
+	if slices.Contains(l.AltNames, ifname) { // the kernel would refuse it as taken, by the interface itself
 		if err := host.DeleteAltName(l.Index, ifname); err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/sriovkit/sriovkit/libsriov/value"
 )
 
-// Answer is what ADD prints: its result in the configuration's version.
+// Answer returns the result of ADD as JSON, in the configuration's cniVersion.
 func (t *Transfer) Answer(leased *types100.Result) ([]byte, error) {
 	result, err := inVersion(t.request.Conf.CNIVersion, t.result(leased))
 	if err != nil {
@@ -23,8 +23,9 @@ func (t *Transfer) Answer(leased *types100.Result) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// inVersion is the result as a version of the specification has it. Before
-// 0.3.0 a result was its addresses; without any, only the version is left.
+// inVersion converts the result to a version of the specification. Before 0.3.0 a result
+// has addresses only, and the conversion fails without any; such a result has just the
+// version and DNS.
 func inVersion(v string, result *types100.Result) (types.Result, error) {
 	if (v == "" || v == "0.1.0" || v == "0.2.0") && len(result.IPs) == 0 {
 		return &types020.Result{CNIVersion: v, DNS: result.DNS}, nil
@@ -32,7 +33,7 @@ func inVersion(v string, result *types100.Result) (types.Result, error) {
 	return result.GetAsVersion(v)
 }
 
-// mac is the address that the VF has in the pod; nil if nothing tells.
+// mac returns the address that the VF has in the pod; nil if it is not known.
 func (t *Transfer) mac() net.HardwareAddr {
 	switch {
 	case t.request.MAC != nil:
@@ -47,9 +48,9 @@ func (t *Transfer) mac() net.HardwareAddr {
 	return nil
 }
 
-// result is what ADD reports. pciID came with version 1.1.0 of the
-// specification; mtu, which came with it too, has long been reported under
-// 1.0.0, and older versions drop it.
+// result returns the result of ADD. pciID is set from version 1.1.0 of the specification
+// on, which introduced it. mtu came with 1.1.0, too, but upstream's plugin reports it
+// under 1.0.0 as well; conversion to older versions drops it.
 func (t *Transfer) result(leased *types100.Result) *types100.Result {
 	i := &types100.Interface{
 		Name: t.Journal.Owner.IfName, Sandbox: t.Journal.NetNS.Path, Mac: t.mac().String(), Mtu: t.mtu,

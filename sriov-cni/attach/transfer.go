@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package attach gives a VF to a pod: it looks at everything there is to know
-// about the VF, writes that down, and only then changes anything.
+// Package attach moves a VF into a pod: it reads the VF's original state and checks the
+// request against it (Prepare), and changes the VF only after the caller has saved the
+// journal of both (Execute).
 package attach
 
 import (
@@ -26,7 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Transfer is one VF on its way into one pod.
+// Transfer is the attachment of a VF to a pod in progress.
 type Transfer struct {
 	Journal state.Journal
 
@@ -36,15 +37,15 @@ type Transfer struct {
 	node    *vf.Host
 	host    *link.Conn
 	device  vf.Device
-	link    *link.Link       // the interface as it was; nil: driven from user space
-	blind   *vf.PF           // the PF, where its driver reports none of its VFs: see setBlindly; nil else
-	opened  net.HardwareAddr // what the interface showed in the pod once it was up; nil: not looked at
-	mtu     int              // that the VF has in the pod or, without an interface, its PF's; 0 if nothing tells
+	link    *link.Link       // the interface before the transfer; nil if a user-space driver has the VF
+	blind   *vf.PF           // the PF, if its driver reports none of its VFs: see setBlindly; nil otherwise
+	opened  net.HardwareAddr // MAC of the interface once it was up in the pod; nil if that was not read
+	mtu     int              // of the VF in the pod or, without an interface, of its PF; 0 if not known
 }
 
-// Prepare looks at a VF, refuses what cannot become a pod's, and completes the
-// journal, which is not on disk yet. hostName is the name to restore, where it is
-// not the present one; "" else.
+// Prepare reads the state of a VF, returns an error if the VF cannot be given to a pod as
+// requested, and completes the journal, which the caller saves. hostName is the name that
+// DEL restores, if it is not the present one.
 func Prepare(ctx context.Context, h *vf.Host, s state.Store, r request.Request, pod Pod, j state.Journal, hostName string) (*Transfer, error) {
 	t := &Transfer{Journal: j, request: r, store: s, pod: pod, node: h}
 	err := t.prepare(ctx, hostName)
@@ -94,7 +95,8 @@ func (t *Transfer) prepare(ctx context.Context, hostName string) (err error) {
 	if err := t.settleMTU(); err != nil {
 		return err
 	}
-	// DEL would not touch a VF that is another than the journal's.
+	// All of the above has to be about the same VF: DEL restores only one with the
+	// journal's identity.
 	if now, err := h.Identify(d.Address); err != nil || now != id {
 		return cnierr.Busy(errors.Join(fmt.Errorf("VF %s was made anew meanwhile", d.Address), err), "the next try finds it")
 	}
@@ -123,7 +125,7 @@ func (t *Transfer) prepareLink(l link.Link, hostName string) error {
 	return nil
 }
 
-// prepareAdmin reads what the PF enforces and settles what it shall.
+// prepareAdmin reads the VF's administrative state and computes what is to be changed.
 func (t *Transfer) prepareAdmin(ctx context.Context) error {
 	before, err := t.device.Admin(ctx, t.host, t.request.NeedsPF() != "")
 	lack := ""
@@ -172,8 +174,8 @@ func (t *Transfer) settleMTU() error {
 	return nil
 }
 
-// Execute does what the journal says, which is on disk by now and undoes what is
-// left half-done.
+// Execute configures the VF as the journal says and moves it into the pod. The journal
+// must have been saved. After an error the caller restores the VF from it.
 func (t *Transfer) Execute(ctx context.Context) error {
 	late, err := t.setMAC(ctx)
 	if err != nil {
@@ -190,7 +192,7 @@ func (t *Transfer) Execute(ctx context.Context) error {
 	if t.link == nil {
 		return nil
 	}
-	if err := t.unusedStill(); err != nil {
+	if err := t.refuseHostUse(); err != nil {
 		return err
 	}
 	name := t.Journal.Owner.IfName
@@ -201,7 +203,7 @@ func (t *Transfer) Execute(ctx context.Context) error {
 	case err != nil:
 		return t.setup(err, "")
 	}
-	// optimistic_dad counts only if set before the interface is up.
+	// optimistic_dad has an effect only if it is set before the interface is up.
 	if err := writeSysctls(t.pod.NS, name, announcing); err != nil {
 		return t.setup(err, "")
 	}
@@ -223,18 +225,20 @@ func (t *Transfer) Execute(ctx context.Context) error {
 	return nil
 }
 
-// takesMACLate reports whether the interface may show another MAC once it is up in the pod: one
-// that the PF set, and that igb's VFs take over when they are closed.
+// takesMACLate reports whether the interface may have another MAC once it is up in the pod: an
+// administrative one that its driver had not taken over yet. igbvf does so when the interface
+// is closed, which the move into the pod does.
 func (t *Transfer) takesMACLate() bool {
 	enforced := t.Journal.Before.MAC
 	return t.request.MAC == nil && (t.blind != nil || !value.NoMAC(enforced) && !slices.Equal(enforced, t.link.MAC))
 }
 
-// unusedStill looks again, right before the move, whether the host uses the interface:
-// what the PF had to do may have taken seconds, and network managers are quick.
-func (t *Transfer) unusedStill() error {
+// refuseHostUse returns an error if the host uses the interface. It was checked before; but
+// the PF may have taken seconds since, in which a network manager may have configured the
+// interface.
+func (t *Transfer) refuseHostUse() error {
 	err := t.node.RefuseHostUse(t.host, t.device.Address, *t.link)
-	if errors.Is(err, link.ErrNotFound) { // or it has another name by now
+	if errors.Is(err, link.ErrNotFound) { // it may have been renamed
 		var l link.Link
 		if l, err = t.host.ByIndex(t.link.Index); err == nil {
 			err = t.node.RefuseHostUse(t.host, t.device.Address, l)
@@ -253,10 +257,10 @@ func (t *Transfer) setup(err error, hint string) error {
 	return cnierr.New(cnierr.Move, fmt.Errorf("failed to set up pod interface %s: %w", t.Journal.Owner.IfName, err), hint)
 }
 
-// setMAC gives the VF's interface its MAC before the PF is told the same: igb and
-// its like refuse the VF any change once the PF has set one, even that one. Other
-// drivers refuse it to a VF that is not trusted, each with an error of its own.
-// late is true after any refusal: then the PF comes first.
+// setMAC sets the MAC of the VF's interface, before the PF sets the same: once the PF has
+// set one, drivers such as igb refuse the VF any change. Other drivers refuse it to an
+// untrusted VF, each with another errno. late is true after a refusal: the interface then
+// gets its MAC after the PF has set it (see awaitMAC).
 func (t *Transfer) setMAC(ctx context.Context) (late bool, err error) {
 	if t.link == nil || t.request.MAC == nil || slices.Equal(t.request.MAC, t.link.MAC) {
 		return false, nil
@@ -273,8 +277,8 @@ func (t *Transfer) setMAC(ctx context.Context) (late bool, err error) {
 	return true, state.Save(t.store.JournalPath(t.device.Address), t.Journal)
 }
 
-// awaitMAC sees to it that the interface in the pod, which is down, has the MAC
-// that the PF set.
+// awaitMAC makes the interface in the pod, which is down, take over the MAC that the PF
+// has set.
 func (t *Transfer) awaitMAC(ctx context.Context) error {
 	l, err := t.pod.ByName(t.Journal.Owner.IfName)
 	if err == nil {
@@ -287,7 +291,7 @@ func (t *Transfer) awaitMAC(ctx context.Context) error {
 	return nil
 }
 
-// setAdmin has the PF enforce a state.
+// setAdmin sets the VF's administrative state through its PF.
 func (t *Transfer) setAdmin(ctx context.Context, s vfstate.State) error {
 	err := t.device.SetAdmin(ctx, t.host, s)
 	if err == nil {
@@ -298,9 +302,9 @@ func (t *Transfer) setAdmin(ctx context.Context, s vfstate.State) error {
 		t.device.Hint(t.host, err))
 }
 
-// setBlindly has a PF that reports none of its VFs put the VF into no VLAN, if that is
-// asked for. If the driver has no such setting there is none; if it fails in another
-// way, the PF resets, and the VF may be in a VLAN that somebody left it in.
+// setBlindly sets VLAN 0, if that is asked for, through a PF that reports none of its VFs. A
+// driver without that setting has no VLANs either, which is no error. Other failures are: the
+// PF may be resetting, and the VF may be in a VLAN that was left on it.
 func (t *Transfer) setBlindly() error {
 	if t.blind == nil {
 		return nil
@@ -315,8 +319,8 @@ func (t *Transfer) setBlindly() error {
 		"the PF resets, or its driver hangs; see the kernel's log")
 }
 
-// Configure gives the interface in the pod, which is up, the addresses that IPAM
-// leased; nothing for a VF without one.
+// Configure sets the leased addresses and routes on the interface in the pod, which is up,
+// and returns the interface. It returns nil for a VF without an interface, or without a lease.
 func (t *Transfer) Configure(leased *types100.Result) (*link.Link, error) {
 	if leased == nil || t.link == nil {
 		return nil, nil
@@ -335,8 +339,7 @@ func (t *Transfer) Configure(leased *types100.Result) (*link.Link, error) {
 	return &l, nil
 }
 
-// Record composes the attachment's record, which the SR-IOV CNI plugin that this one replaces
-// can read, too.
+// Record returns the attachment's record, in a format that upstream's plugin can read.
 func (t *Transfer) Record() ([]byte, error) {
 	pfName := ""
 	if t.device.PF != nil {
@@ -345,9 +348,9 @@ func (t *Transfer) Record() ([]byte, error) {
 	return state.ComposeRecord(t.request, t.Journal, pfName)
 }
 
-// Pod is a connection in the pod's network namespace.
+// Pod is the pod's network namespace with a netlink connection in it.
 type Pod struct {
 	*link.Conn
 	NS   *os.File
-	Home *os.File // the host's namespace
+	Home *os.File // the host's network namespace
 }

@@ -14,9 +14,8 @@ import (
 
 var podMAC = net.HardwareAddr{2, 0, 0, 0, 0, 2}
 
-// Inside a virtual machine there is no PF to tell anything. What the operator
-// always writes into networks must do there, what cannot be had must not pass
-// for granted.
+// Inside a virtual machine no PF is visible. The settings that the operator writes into every
+// network are accepted there; settings that only a PF can make are refused.
 func TestWithoutPF(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -19,14 +19,14 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
-// nodeHint is what to do about a node configuration that cannot be understood.
+// nodeHint says what to do about an invalid node configuration.
 const nodeHint = "mend the file on this node, or remove it if the defaults will do"
 
 // shownKeys is how many unknown keys the log names.
 const shownKeys = 10
 
-// add gives a VF to a pod. Up to the journal it only looks; from there on any
-// failure, and any kill, is undone by the journal.
+// add gives a VF to a pod. Nothing is changed before the journal is on disk; a
+// failure after that is undone here, and a kill by the next DEL, GC or ADD.
 func (c *call) add(ctx context.Context) (err error) {
 	r, err := c.parse()
 	if err != nil {
@@ -62,16 +62,17 @@ func (c *call) add(ctx context.Context) (err error) {
 	return nil
 }
 
-// parse checks the request, and whether it may have what it names of the node.
+// parse parses and checks the request, including the files of the node that it names.
 func (c *call) parse() (request.Request, error) {
 	r, err := request.Parse(c.StdinData, c.Args)
 	if err != nil {
 		return r, err
 	}
-	if strings.Contains(c.IfName, "%") { // to the kernel it is a pattern, and the name another
+	if strings.Contains(c.IfName, "%") { // the kernel would expand "net%d" to another name
 		return r, cnierr.New(types.ErrInvalidEnvironmentVariables, fmt.Errorf("invalid CNI_IFNAME %q: want a name without %%", c.IfName), "")
 	}
-	// Where kubelet keeps its records, for one, is not known: whose device it is can't be, either.
+	// The node's configuration tells, among other things, where kubelet keeps its records.
+	// Without it there is no check that the device was given to this pod.
 	if c.nodeErr != nil {
 		return r, cnierr.New(types.ErrIOFailure, c.nodeErr, nodeHint)
 	}
@@ -84,8 +85,8 @@ func (c *call) parse() (request.Request, error) {
 	return r, nil
 }
 
-// openPod opens the pod's namespace, which must not be the host's own: that
-// would rename a host interface.
+// openPod opens the pod's network namespace. The host's own is refused: an
+// interface of the host would be renamed.
 func (c *call) openPod() (pod attach.Pod, space state.Namespace, err error) {
 	fail := func(err error) error { return cnierr.New(types.ErrInvalidNetNS, err, "") }
 	if pod.NS, space, err = (state.Namespace{Path: c.Netns}).Open(); err != nil {
@@ -102,16 +103,16 @@ func (c *call) openPod() (pod attach.Pod, space state.Namespace, err error) {
 	return pod, space, err
 }
 
-// claim takes the VF's lock and settles that nobody has it. The journal says so
-// far only who wants it; hostName is as Repairer.Claim says.
+// claim locks the VF and makes sure that no other pod has it. The journal that it
+// returns says only who asks for the VF. For hostName see repair.Repairer.Claim.
 func (c *call) claim(ctx context.Context, r request.Request, space state.Namespace) (j state.Journal, hostName string, err error) {
-	if _, err := c.host.Identify(r.Device); err != nil { // no lock, hence no file, for what is not there
+	if _, err := c.host.Identify(r.Device); err != nil { // before the lock, which creates a file
 		return j, "", c.host.NoDevice(r.Device, err)
 	}
 	if err := c.lock(ctx, r.Device); err != nil {
 		return j, "", err
 	}
-	// Under the lock: whoever waited for it may have waited for the device to become another's.
+	// After the lock: during the wait for it the device may have been given to another pod.
 	if err := c.host.RefuseForeign(r.Device, r.PodUID); err != nil {
 		return j, "", err
 	}
@@ -121,8 +122,8 @@ func (c *call) claim(ctx context.Context, r request.Request, space state.Namespa
 	}, hostName, err
 }
 
-// attach does what the journal says, and prints the result once nothing can fail
-// any more. inPod is the interface that has addresses to announce, if any.
+// attach carries out the journal and prints the result, which is the last step that
+// can fail. inPod is the interface whose addresses are to be announced, if any.
 func (c *call) attach(ctx context.Context, t *attach.Transfer) (leased *types100.Result, inPod *link.Link, err error) {
 	if err := t.Execute(ctx); err != nil {
 		return nil, nil, err
@@ -150,7 +151,7 @@ func (c *call) attach(ctx context.Context, t *attach.Transfer) (leased *types100
 	return leased, inPod, cnierr.IO(err)
 }
 
-// commit makes the attachment permanent: from here on only DEL and GC undo it.
+// commit makes the attachment permanent: after it only DEL and GC undo it.
 func (c *call) commit(j state.Journal, record []byte) error {
 	if err := state.Write(c.store.RecordPath(j.Owner), record); err != nil {
 		return err
@@ -161,12 +162,12 @@ func (c *call) commit(j state.Journal, record []byte) error {
 	return state.Write(c.store.MarkerPath(j.Device), []byte(j.NetNS.Path))
 }
 
-// undo takes back what a failed ADD did. What it cannot take back it leaves to
-// DEL, together with the journal. A record of another device is an earlier ADD's, of two
-// networks that name the pod's interface alike.
+// undo reverts what a failed ADD did. If that fails too, the journal stays for DEL.
+// The record is removed only if it is about the same device: if two networks of a pod
+// name its interface alike, it may be the other one's.
 func (c *call) undo(ctx context.Context, j state.Journal) error {
 	var ipam error
-	if c.leasing { // else what the plugin knows of this attachment is an earlier ADD's
+	if c.leasing { // otherwise a lease of this attachment is from an earlier ADD
 		ipam = attach.Release(ctx, c.conf.IPAM.Type, c.StdinData, j.Owner, j.NetNS.Path)
 	}
 	r, path := c.repairer(), c.store.RecordPath(j.Owner)

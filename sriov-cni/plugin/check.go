@@ -24,8 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// check compares the pod's VF with what ADD was asked for and reported. It
-// changes nothing, takes no lock, and reports every difference it finds.
+// check compares the pod's VF with what ADD was asked for and with its result. It
+// changes nothing, takes no lock, and reports every difference.
 func (c *call) check(ctx context.Context) error {
 	r, err := request.Parse(c.StdinData, c.Args)
 	if err == nil {
@@ -45,7 +45,7 @@ func (c *call) check(ctx context.Context) error {
 	if !held {
 		return cnierr.New(cnierr.Check, fmt.Errorf("VF %s is not attached to container %s as %s", r.Device, c.ContainerID, c.IfName), "")
 	}
-	var shown net.HardwareAddr // by the interface in the pod
+	var shown net.HardwareAddr // MAC of the interface in the pod
 	var podErr error
 	if j.Link != nil {
 		shown, podErr = c.checkPod(r, prev)
@@ -60,7 +60,7 @@ func (c *call) check(ctx context.Context) error {
 	return nil
 }
 
-// previous is the result of ADD, or of the last plugin of a chain.
+// previous returns prevResult: the result of ADD, or of the last plugin of the chain.
 func previous(c types.NetConf) (*types100.Result, error) {
 	if c.RawPrevResult == nil {
 		return nil, cnierr.New(types.ErrInvalidNetworkConfig, errors.New("CHECK needs prevResult, the result of ADD"), "")
@@ -85,14 +85,15 @@ func (c *call) heldForCheck(r request.Request) (state.Journal, bool, error) {
 	a := c.attachment()
 	rec, err := c.repairer().LoadRecord(c.store.RecordPath(a), a)
 	if err != nil || rec.Device != r.Device.String() {
-		return state.Journal{}, false, err // damaged or not there: DEL is what is left
+		return state.Journal{}, false, err
 	}
 	return c.repairer().Held(r.Device, rec, repair.Claimant{Attachment: a, NetNS: c.Netns})
 }
 
-// checkAdmin compares what the PF enforces with what was asked for. A trusted VF
-// chooses its MAC itself, which some drivers then report as the PF's; a later
-// plugin of the chain may have set another for it, as tuning and bond do.
+// checkAdmin compares the VF's administrative state with what was asked for. A MAC
+// that differs is accepted in two cases: it is the one in prevResult, because a later
+// plugin of the chain (tuning, bond) has set it; or the VF is trusted and has chosen it
+// itself, which some drivers then report as the administrative MAC.
 func (c *call) checkAdmin(ctx context.Context, r request.Request, j state.Journal, prev *types100.Result, shown net.HardwareAddr) error {
 	if j.PF == nil {
 		return nil
@@ -124,7 +125,7 @@ func (c *call) checkAdmin(ctx context.Context, r request.Request, j state.Journa
 	return errors.Join(errs...)
 }
 
-// checkPod compares the interface with the result of ADD, and returns its MAC.
+// checkPod compares the interface in the pod with prevResult, and returns its MAC.
 func (c *call) checkPod(r request.Request, prev *types100.Result) (shown net.HardwareAddr, err error) {
 	f, _, err := state.Namespace{Path: c.Netns}.Open()
 	if err != nil {
@@ -153,13 +154,13 @@ func (c *call) checkPod(r request.Request, prev *types100.Result) (shown net.Har
 	if r.MTU != 0 && l.MTU != r.MTU {
 		differs("mtu", l.MTU, r.MTU)
 	}
-	if want, ok := prevMAC(prev, c.IfName); ok && !slices.Equal(want, l.MAC) && l.Master == 0 { // a bond gives one MAC to all
+	if want, ok := prevMAC(prev, c.IfName); ok && !slices.Equal(want, l.MAC) && l.Master == 0 { // all ports of a bond have the same MAC
 		differs("mac", l.MAC, want)
 	}
 	return l.MAC, errors.Join(append(errs, checkAddresses(pod, l.Index, c.IfName, prev))...)
 }
 
-// prevMAC is the address that ADD reported for the pod's interface.
+// prevMAC returns the MAC of the pod's interface in prevResult.
 func prevMAC(prev *types100.Result, ifname string) (net.HardwareAddr, bool) {
 	for _, i := range prev.Interfaces {
 		if i.Name == ifname && i.Sandbox != "" {
@@ -170,8 +171,8 @@ func prevMAC(prev *types100.Result, ifname string) (net.HardwareAddr, bool) {
 	return nil, false
 }
 
-// checkAddresses looks for each address and route that ADD reported. Later
-// plugins of a chain may have added others.
+// checkAddresses returns an error for each address and route of prevResult that is
+// missing. There may be others, for instance from later plugins of the chain.
 func checkAddresses(pod *link.Conn, index int, ifname string, prev *types100.Result) error {
 	addresses, err := pod.Addresses(index)
 	if err != nil {

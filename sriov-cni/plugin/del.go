@@ -15,10 +15,10 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
-// del takes back what an attachment has. It does not need the configuration to
-// be valid, the namespace to exist, or any one state file to be there, and does
-// all it can before it reports what it could not do: then the state stays, and
-// the next DEL goes on.
+// del restores the VF of an attachment and releases its addresses. It works with an
+// invalid configuration, without the network namespace, and without any one of the
+// state files. It does all it can before it returns an error; the state is then kept
+// for the next DEL.
 func (c *call) del(ctx context.Context) error {
 	who := repair.Claimant{Attachment: c.attachment(), NetNS: c.Netns}
 	if a, err := c.conf.Device(); err == nil {
@@ -27,7 +27,7 @@ func (c *call) del(ctx context.Context) error {
 	return c.release(ctx, who, c.store.RecordPath(who.Attachment))
 }
 
-// release is DEL for one attachment, whose record is at recordPath.
+// release is DEL for an attachment whose record is at recordPath; GC calls it, too.
 func (c *call) release(ctx context.Context, who repair.Claimant, recordPath string) error {
 	r := c.repairer()
 	rec, err := r.LoadRecord(recordPath, who.Attachment)
@@ -43,8 +43,8 @@ func (c *call) release(ctx context.Context, who repair.Claimant, recordPath stri
 			return err
 		}
 	}
-	// Plugins such as dhcp give a lease back through the interface, so the VF is
-	// taken back after that; no failure of theirs keeps it, and none that hangs.
+	// The lease first, because plugins such as dhcp release it through the interface.
+	// The VF is restored even if the IPAM plugin fails or hangs.
 	_, err = os.Lstat(recordPath)
 	leaseErr := c.releaseLease(ctx, rec, who, !found && errors.Is(err, fs.ErrNotExist))
 	if !found {
@@ -52,15 +52,15 @@ func (c *call) release(ctx context.Context, who repair.Claimant, recordPath stri
 	} else if err := c.takeBack(ctx, device, rec, who); err != nil {
 		return errors.Join(err, leaseErr)
 	}
-	// The record tells the next DEL that the VF is done, and which IPAM is not.
+	// The record stays: it tells the next DEL which IPAM plugin has yet to release.
 	if leaseErr != nil && (rec.Sriovkit != nil || !found) {
 		return leaseErr
 	}
 	return errors.Join(leaseErr, cnierr.IO(state.Remove(recordPath)))
 }
 
-// takeBack restores the VF that an attachment has, if it has it. The caller
-// holds the VF's lock.
+// takeBack restores the VF, unless it belongs to another attachment by now. The
+// caller holds the VF's lock.
 func (c *call) takeBack(ctx context.Context, device libsriov.Address, rec state.Record, who repair.Claimant) error {
 	r := c.repairer()
 	j, held, err := r.Held(device, rec, who)
@@ -73,8 +73,8 @@ func (c *call) takeBack(ctx context.Context, device libsriov.Address, rec state.
 	if err := r.Restore(ctx, j); err != nil {
 		return err
 	}
-	// The journal goes after the marker, for it can stand without, and before
-	// the record, which tells the next DEL that the VF is done.
+	// The order matters for a kill in between: a journal without a marker is enough to
+	// go on from, and a record without a journal says that the VF has been restored.
 	if err := state.Remove(c.store.MarkerPath(device), c.store.JournalPath(device)); err != nil {
 		return cnierr.IO(err)
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
-// gc takes back every VF of this network that no valid attachment has. Other
-// networks' are not looked at: their valid attachments are not known here.
+// gc releases each attachment of this network that the runtime does not list as valid.
+// Attachments of other networks are left alone: the runtime lists only this one's.
 func (c *call) gc(ctx context.Context) error {
 	valid, err := request.Valid(c.StdinData)
 	if err != nil {
@@ -33,7 +33,7 @@ func (c *call) gc(ctx context.Context) error {
 	return errors.Join(append(errs, c.gcLeases(ctx))...)
 }
 
-// gcLeases has the IPAM plugin collect what the valid attachments do not have.
+// gcLeases delegates GC to the IPAM plugin.
 func (c *call) gcLeases(ctx context.Context) error {
 	ipam := c.conf.IPAM.Type
 	if ipam == "" {
@@ -49,16 +49,16 @@ func (c *call) gcLeases(ctx context.Context) error {
 	return nil
 }
 
-// stale is an attachment that is to go.
+// stale is an attachment that is to be released.
 type stale struct {
-	device     string // by which they are in order: two calls take locks in the same one
+	device     string // sort key: calls that take several locks take them in the same order
 	who        repair.Claimant
 	recordPath string
 }
 
-// stale lists the attachments of this network that are not valid any more.
+// stale lists the attachments of this network that are not valid.
 func (c *call) stale(valid []types.GCAttachment) ([]stale, error) {
-	kept := map[state.Attachment]bool{} // because they are valid, or listed already
+	kept := map[state.Attachment]bool{} // valid, or listed already
 	for _, a := range valid {
 		kept[state.Attachment{ContainerID: a.ContainerID, IfName: a.IfName}] = true
 	}
@@ -89,7 +89,8 @@ func (c *call) stale(valid []types.GCAttachment) ([]stale, error) {
 	return all, errors.Join(append(errs, err)...)
 }
 
-// lacksCommand reports whether a plugin is older than the command it was given.
+// lacksCommand reports whether the error is that of a plugin that does not implement the
+// command: GC and STATUS came with version 1.1.0 of the specification.
 func lacksCommand(err error) bool {
 	var e *types.Error
 	return errors.As(err, &e) && slices.Contains([]uint{types.ErrIncompatibleCNIVersion, types.ErrInvalidEnvironmentVariables}, e.Code)

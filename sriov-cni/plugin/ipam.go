@@ -14,24 +14,23 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/state"
 )
 
-// namesFiles is the error with which ADD refuses what the configuration names of the node
-// to an IPAM plugin; nil if the plugin may be run.
+// namesFiles returns an error if the configuration names files of the node to the IPAM plugin
+// that networks may not name. ADD returns it; other commands then do not run the plugin.
 func (c *call) namesFiles(ipam string) error {
 	r := request.Request{Conf: c.conf, Stdin: c.StdinData}
 	r.Conf.IPAM.Type = ipam
 	return r.NamesFiles(c.files())
 }
 
-// files are those of the node that networks may name.
+// files returns which files of the node networks may name.
 func (c *call) files() request.Files {
 	return request.Files{Extra: c.host.Node.IPAMPaths, State: c.StateDir, Real: c.host.Real}
 }
 
-// releaseLease has the IPAM plugin release what an attachment has. A configuration that ADD
-// refuses may be one that it took before an upgrade, or before the administrator allowed
-// less, and then the record says that this IPAM plugin leased. Without that there is no
-// lease, and the plugin is not run. unknown is an attachment of which there is no record and
-// no VF: then a plugin that is not there has leased nothing.
+// releaseLease delegates DEL to the IPAM plugin. If ADD would refuse the configuration, the
+// plugin is run only if the record says that it has leased: that ADD may have been before an
+// upgrade, or before the administrator allowed less. unknown says that the attachment has
+// neither record nor VF; it is then no error that the plugin is not installed.
 func (c *call) releaseLease(ctx context.Context, rec state.Record, who repair.Claimant, unknown bool) error {
 	ipam := c.conf.IPAM.Type
 	if ipam == "" {

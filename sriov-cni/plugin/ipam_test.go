@@ -76,7 +76,7 @@ func requireCode(t *testing.T, code uint, err error) {
 	require.Equal(t, code, e.Code, err)
 }
 
-// No command runs an IPAM plugin with files that ADD refuses, but to give back what it leased.
+// No command runs an IPAM plugin with files that ADD refuses, except DEL for what it has leased.
 func TestRefusedFilesReachNoIPAMPlugin(t *testing.T) {
 	h := newHost(t)
 	const good, refused = `"ipam":{"type":"spy","log_file":"/tmp/x"}`, `"ipam":{"type":"spy","log_file":"/etc/profile.d/z.sh"}`
@@ -151,7 +151,7 @@ func TestHangingIPAMPluginKeepsNoVF(t *testing.T) {
 	require.NoFileExists(t, store.JournalPath(a), "the VF is not taken back")
 }
 
-// A network that became one of which ADD reads nothing keeps no VF.
+// DEL restores the VF even if the network's configuration has become too large to be read.
 func TestDelOfANetworkBeyondBounds(t *testing.T) {
 	h := newHost(t)
 	for i, keys := range []string{
@@ -166,7 +166,7 @@ func TestDelOfANetworkBeyondBounds(t *testing.T) {
 	}
 }
 
-// However long what a network or an IPAM plugin says, the error is not.
+// Errors are short, however long the texts of a network or an IPAM plugin that they quote.
 func TestErrorsAreBounded(t *testing.T) {
 	h := newHost(t)
 	digits := strings.Repeat("7", 200_000)

@@ -14,13 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// logFile is a log that many short processes write to, at times several at
-// once. The one that finds it full renames it; there is no goroutine that would
-// have to outlive the process for that.
+// logFile is a log that many short-lived processes append to concurrently. The
+// process that finds it full rotates it.
 //
-// Its name comes from a network's configuration, which a tenant may have
-// written: it leads to a regular file beneath the administrator's directory, or
-// to none. Directories are not made for it, symbolic links not followed.
+// The name comes from a network's configuration, which a tenant may have written.
+// It can only lead to a regular file beneath the administrator's directory.
+// Directories are not created and symbolic links not followed.
 type logFile struct {
 	dir  *os.File // the directory that holds the file
 	name string
@@ -33,8 +32,7 @@ const (
 	logKept = 5         // full files: name.1, the youngest, to name.5
 )
 
-// openLog opens the log that path names: relative to dir, or absolute and
-// beneath it.
+// openLog opens a log at path, which is relative to dir or an absolute path in dir.
 func openLog(dir, path string) (io.Writer, error) {
 	name := filepath.Clean(path)
 	if filepath.IsAbs(name) {
@@ -62,14 +60,15 @@ func openLog(dir, path string) (io.Writer, error) {
 	return l, nil
 }
 
-// openBeneath opens a file that dir holds, or a directory beneath it holds.
+// openBeneath opens a file in dir or below it, whatever else name leads to
+// (openat2(2), RESOLVE_BENEATH).
 func openBeneath(dir *os.File, name string, flags uint64) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   flags | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	}
 	if flags&unix.O_CREAT != 0 {
-		how.Flags |= unix.O_NONBLOCK // a FIFO makes nobody wait
+		how.Flags |= unix.O_NONBLOCK // opening a FIFO must not wait for a reader
 		how.Mode = 0o600
 	}
 	for {
@@ -86,8 +85,8 @@ func openBeneath(dir *os.File, name string, flags uint64) (*os.File, error) {
 // Write appends a line.
 func (l *logFile) Write(line []byte) (int, error) { return l.open.Write(line) }
 
-// usable opens the file, a new one if it is full. The end of the process closes
-// it.
+// usable opens the file, after rotating it if it is full. It is closed when the
+// process exits.
 func (l *logFile) usable() error {
 	for {
 		f, err := openBeneath(l.dir, l.name, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT)
@@ -112,9 +111,9 @@ func (l *logFile) usable() error {
 	}
 }
 
-// rotate gives a full file the name of an older one, unless another process has
-// done so. Whoever holds the lock of the very file that the name leads to is
-// alone in renaming it, and holds it but for an instant.
+// rotate renames the full file f and its predecessors, unless another process has
+// done so. Only the holder of the lock on the file that has the name may rename, so
+// after taking the lock rotate checks that f still has it.
 func (l *logFile) rotate(f *os.File) error {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		return os.NewSyscallError("flock", err)

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever CHECK compares is changed, found, and put back.
+// CHECK finds a change of anything that it compares.
 func TestNodeCheck(t *testing.T) {
 	v, other := needVF(t, 0, 0), needVF(t, 0, 1)
 	v.unchanged(t)
@@ -87,7 +87,7 @@ func TestNodeCheck(t *testing.T) {
 	check.fails(t, 104, "is not attached")
 }
 
-// The pod may change the MAC that nobody has set through the PF.
+// The pod may change its MAC, if the VF has no administrative one.
 func TestNodeCheckMAC(t *testing.T) {
 	v := needVF(t, 0, 0) // with an administrative MAC the pod could not set another
 	v.unchanged(t)
@@ -102,7 +102,7 @@ func TestNodeCheckMAC(t *testing.T) {
 	check.ok(t)
 }
 
-// What IPAM finds is what CHECK answers.
+// CHECK returns the IPAM plugin's error.
 func TestNodeCheckIPAM(t *testing.T) {
 	v := needVF(t, 0, 0)
 	v.unchanged(t)

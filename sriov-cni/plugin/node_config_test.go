@@ -15,8 +15,8 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/vf"
 )
 
-// Without the node's configuration nobody knows where kubelet's records are, hence whose a
-// device is: nothing is given, and all is taken back.
+// While the node's configuration is invalid, ADD cannot check that the device is the pod's and
+// fails; DEL works.
 func TestDamagedNodeConfiguration(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

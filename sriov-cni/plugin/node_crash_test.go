@@ -88,10 +88,9 @@ var killStep, _ = strconv.Atoi(os.Getenv("SRIOVKIT_KILL"))
 
 const earlyStep = 25
 
-// counts tells that a kill before a system call is a point of its own. Most
-// calls, memory and threads of the Go runtime and reading, change nothing that
-// outlives the process: a kill before one of them leaves what a kill before the
-// next that does leaves.
+// counts reports whether a system call changes something that outlives the process. A
+// kill before any other call (memory, threads, reading) leaves the same state as a kill
+// before the next one that counts.
 func counts(regs unix.PtraceRegs) bool {
 	switch regs.Orig_rax {
 	case unix.SYS_OPENAT:

@@ -23,7 +23,7 @@ func everything() map[string]any {
 	}
 }
 
-// Whatever happened to a pod by the time of its DEL, the VF is as it was after.
+// Whatever happened to the pod before its DEL, the VF is then as it was before ADD.
 func TestNodeDelRestores(t *testing.T) { inBothStates(t, 0, 0, delRestores) }
 
 func delRestores(t *testing.T, v vf) {
@@ -108,7 +108,7 @@ func mtuIsNotTakenBack(t *testing.T, v vf) {
 	assert.Contains(t, a.stderr, "does not take back how its interface was")
 }
 
-// DEL must work with a configuration that ADD would refuse by now.
+// DEL works with a configuration that ADD would refuse.
 func TestNodeDelWithBadConfiguration(t *testing.T) { inBothStates(t, 0, 0, delWithBadConfiguration) }
 
 func delWithBadConfiguration(t *testing.T, v vf) {
@@ -256,8 +256,8 @@ func pfRenamed(t *testing.T, v vf) {
 	del.ok(t)
 }
 
-// The VFs are destroyed under the pod and made again: what is there now is none
-// of the pod's, and stays as it is.
+// The VFs are removed while the pod runs, and created again: DEL leaves the new VF alone,
+// which is not the pod's.
 func TestNodeVFsMadeAnew(t *testing.T) { inBothStates(t, 1, 0, vfsMadeAnew) }
 
 func vfsMadeAnew(t *testing.T, v vf) {

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a pod with CAP_NET_ADMIN does to its interface is not the next pod's, and
-// what it stacked on it does not stay behind with it.
+// What a pod with CAP_NET_ADMIN changed on its interface is not passed on to the next pod,
+// and interfaces that it stacked on top are removed.
 func TestNodePodsLeftovers(t *testing.T) { inBothStates(t, 0, 0, podsLeftovers) }
 
 func podsLeftovers(t *testing.T, v vf) {
@@ -106,8 +106,7 @@ func hostDoesNotSeeThePodsName(t *testing.T, v vf) {
 	}
 }
 
-// The pod has an interface of the VF's name on the host, and DEL is none the
-// worse for it.
+// DEL works if the pod has another interface with the name that the VF has on the host.
 func TestNodePodHasTheHostsName(t *testing.T) { inBothStates(t, 0, 0, podHasTheHostsName) }
 
 func podHasTheHostsName(t *testing.T, v vf) {

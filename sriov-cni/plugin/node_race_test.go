@@ -42,8 +42,8 @@ func podStacksDuringDel(t *testing.T, v vf) {
 	}
 }
 
-// The DEL before this one brought the VF home and failed at what the pod had stacked
-// on it: this one has not forgotten.
+// A DEL that moved the VF back but could not remove what the pod had stacked on it is
+// completed by the next one.
 func TestNodeStackedStays(t *testing.T) { inBothStates(t, 0, 0, stackedStays) }
 
 func stackedStays(t *testing.T, v vf) {
@@ -61,8 +61,8 @@ func stackedStays(t *testing.T, v vf) {
 	require.NoError(t, err)
 }
 
-// ADD has looked at the VF's interface, and while its PF resets the VF, a network
-// manager of the host takes it into use: it stays on the host, and with that use.
+// While the PF resets the VF during ADD, a network manager configures the VF's interface,
+// which ADD had found unused: ADD fails, and the interface stays on the host as configured.
 func TestNodeHostTakesItDuringAdd(t *testing.T) { inBothStates(t, 0, 5, hostTakesItDuringAdd) }
 
 func hostTakesItDuringAdd(t *testing.T, v vf) {
@@ -97,8 +97,8 @@ func (v vf) adminMAC(t require.TestingT) string {
 	return s.MAC.String()
 }
 
-// A PF that reports none of its VFs: what it is asked for it has to answer to, and what
-// it is not asked for does not wait long.
+// With a PF that reports none of its VFs, ADD fails if it is asked for a setting of the PF,
+// and otherwise succeeds without waiting long.
 func TestNodePFFailsForItsVFs(t *testing.T) { inBothStates(t, 1, 0, pfFailsForItsVFs) }
 
 func pfFailsForItsVFs(t *testing.T, v vf) {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the host itself uses is not given to a pod, whoever names it.
+// A device that the host itself uses is not given to a pod, whoever names it.
 func TestNodeHostUseIsRefused(t *testing.T) { inBothStates(t, 0, 2, hostUseIsRefused) }
 
 func hostUseIsRefused(t *testing.T, v vf) {

@@ -160,8 +160,7 @@ func TestNodeEverySettingAmong256VFs(t *testing.T) {
 	assert.True(t, vfstate.Diff(state(), before).IsZero(), "%+v", state())
 }
 
-// A PF whose driver tells nothing about its VFs does no harm where nothing is
-// asked of it.
+// ADD without settings of the PF works if the PF's driver reports nothing about its VFs.
 func TestNodePFReportsNoVFs(t *testing.T) {
 	v := needVF(t, 0, 3)
 	v.unchanged(t)

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plugin is the sriov CNI plugin: it gives a pod one SR-IOV virtual function in ADD
-// and takes it back in DEL, also after a crash of either.
+// Package plugin implements the commands of the sriov CNI plugin: ADD gives a pod an SR-IOV
+// virtual function, DEL takes it back, even if either was killed before.
 //
-// https://www.cni.dev/docs/spec/ says what each command is to do. The plugin works on sysfs
+// The commands are specified at https://www.cni.dev/docs/spec/. The plugin uses sysfs
 // (package vf), rtnetlink (attach, repair) and a state directory (state). It needs root in the
-// initial network and PID namespaces. It never renames an interface there, never changes a
-// driver, and never touches a VF that another pod has.
+// initial network and PID namespaces. It never renames an interface of the host, never binds a
+// driver, and never changes a VF that another pod has.
 //
-// Before anything changes, a journal of how things were is on disk, and one routine (package
-// repair) brings a VF from whatever it finds to what the journal says. A failed ADD, DEL, GC
-// and the ADD of the next pod all call it.
+// Before the first change, ADD writes a journal of the VF's original state. Package repair
+// restores that state from wherever the VF is; a failed ADD, DEL, GC and the next pod's ADD
+// all use it.
 package plugin
 
 import (
@@ -33,16 +33,16 @@ import (
 	"github.com/sriovkit/sriovkit/sriov-cni/vf"
 )
 
-// Plugin is the plugin on one host.
+// Plugin is the plugin on a host.
 type Plugin struct {
-	Root     string // of sysfs and proc; "/" but in tests
+	Root     string // of sysfs and proc; "/" except in tests
 	StateDir string
 	Stdout   io.Writer // takes the result, one JSON document
 	Stderr   io.Writer // takes the log, unless the configuration names a file
 }
 
-// DefaultStateDir is where state is kept. The plugin that this one replaces
-// uses it too.
+// DefaultStateDir is the state directory, which upstream's plugin uses, too: a node
+// can be upgraded and downgraded while pods run.
 const DefaultStateDir = "/var/lib/cni/sriov"
 
 // call is one CNI call.
@@ -50,7 +50,7 @@ type call struct {
 	*Plugin
 	*skel.CmdArgs
 	host    *vf.Host
-	nodeErr error // why the node's configuration is not in force; DEL goes on without
+	nodeErr error // from reading the node's configuration; DEL does without it
 	store   state.Store
 	conf    request.Conf // the keys that every command reads
 	locked  map[libsriov.Address]bool
@@ -80,8 +80,8 @@ func (p *Plugin) Funcs(ctx context.Context) skel.CNIFuncs {
 	}
 }
 
-// nested answers a call that this plugin made itself. It never gives anything in one,
-// so there is nothing to take back.
+// nested answers a call that this plugin made to itself, because ipam.type is sriov. It
+// refuses ADD, so DEL and GC have nothing to do.
 func nested(command string) error {
 	if command == "DEL" || command == "GC" {
 		return nil
@@ -115,8 +115,8 @@ func (p *Plugin) begin(command string, args *skel.CmdArgs) (*call, error) {
 	return c, err
 }
 
-// level reads a level of the log. One that it does not understand must not keep
-// a pod from starting: it means info.
+// level parses logLevel. An unknown level means info, for it is no reason to keep a
+// pod from starting.
 func level(text string) slog.Level {
 	switch strings.ToLower(text) {
 	case "debug":
@@ -135,8 +135,8 @@ func (c *call) attachment() state.Attachment {
 	return state.Attachment{ContainerID: c.ContainerID, IfName: c.IfName}
 }
 
-// lock takes the lock of a VF, with a bound on the wait. The call may have it
-// already: two of the attachments that GC collects may name one VF.
+// lock locks a VF until the process exits; the wait is bounded. If the call has the
+// lock already, it does nothing: GC may release two attachments that name the same VF.
 func (c *call) lock(ctx context.Context, a libsriov.Address) error {
 	if c.locked[a] {
 		return nil

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// status reports whether an ADD could work: whether state can be kept, and
-// whether the IPAM plugin is there and ready.
+// status returns an error if an ADD cannot succeed: the state directory is not
+// writable, or the IPAM plugin is not installed or not ready.
 func (c *call) status(ctx context.Context) error {
 	notReady := func(err error, hint string) error {
 		return cnierr.New(cnierr.NotAvailable, fmt.Errorf("not ready: %w", err), hint)
@@ -28,7 +28,7 @@ func (c *call) status(ctx context.Context) error {
 	for !state.Exists(dir) && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)
 	}
-	if err := unix.Access(dir+"/.", unix.W_OK); err != nil { // a file in its place is none
+	if err := unix.Access(dir+"/.", unix.W_OK); err != nil { // "/." fails for a file in its place
 		return notReady(&os.PathError{Op: "write to", Path: dir, Err: err}, "state is kept in "+c.StateDir)
 	}
 	ipam := c.conf.IPAM.Type
