@@ -81,8 +81,9 @@ type System struct {
 // SriovNetworkNodeStateStatus is what the daemon found and how far it got.
 type SriovNetworkNodeStateStatus struct {
 	Interfaces []InterfaceExt `json:"interfaces,omitempty"`
-	Bridges    Bridges        `json:"bridges,omitempty,omitzero"`
-	System     System         `json:"system,omitempty,omitzero"`
+	// Bridges is upstream's; never set.
+	Bridges Bridges `json:"bridges,omitempty,omitzero"`
+	System  System  `json:"system,omitempty,omitzero"`
 	// SyncStatus: Succeeded, InProgress or Failed.
 	SyncStatus    string `json:"syncStatus,omitempty"`
 	LastSyncError string `json:"lastSyncError,omitempty"`
@@ -102,17 +103,19 @@ type InterfaceExt struct {
 	PciAddress   string `json:"pciAddress"`
 	Vendor       string `json:"vendor,omitempty"`
 	DeviceID     string `json:"deviceID,omitempty"`
-	NetFilter    string `json:"netFilter,omitempty"`
-	Mtu          int    `json:"mtu,omitempty"`
-	NumVfs       int    `json:"numVfs,omitempty"`
+	// NetFilter is upstream's, of virtual machines; never set.
+	NetFilter string `json:"netFilter,omitempty"`
+	Mtu       int    `json:"mtu,omitempty"`
+	NumVfs    int    `json:"numVfs,omitempty"`
 	// LinkSpeed such as "10000 Mb/s"; empty while the link is down.
 	LinkSpeed string `json:"linkSpeed,omitempty"`
 	// LinkType ETH or IB.
 	LinkType string `json:"linkType,omitempty"`
 	// LinkAdminState up or down: what was asked for, not the carrier.
-	LinkAdminState    string `json:"linkAdminState,omitempty"`
-	EswitchMode       string `json:"eSwitchMode,omitempty"`
-	ExternallyManaged bool   `json:"externallyManaged,omitempty"`
+	LinkAdminState string `json:"linkAdminState,omitempty"`
+	EswitchMode    string `json:"eSwitchMode,omitempty"`
+	// ExternallyManaged is upstream's; never set. See the spec's field of that name.
+	ExternallyManaged bool `json:"externallyManaged,omitempty"`
 	// TotalVfs is sriov_totalvfs; 0 for a PF without SR-IOV.
 	TotalVfs int               `json:"totalvfs,omitempty"`
 	AltNames []string          `json:"altNames,omitempty"`
@@ -122,13 +125,15 @@ type InterfaceExt struct {
 // VirtualFunction is a VF as found. Name, Mac and Mtu are empty while its netdev is
 // in a pod or has no kernel driver.
 type VirtualFunction struct {
-	Name            string `json:"name,omitempty"`
-	Mac             string `json:"mac,omitempty"`
-	Assigned        string `json:"assigned,omitempty"`
-	Driver          string `json:"driver,omitempty"`
-	PciAddress      string `json:"pciAddress"`
-	Vendor          string `json:"vendor,omitempty"`
-	DeviceID        string `json:"deviceID,omitempty"`
+	Name string `json:"name,omitempty"`
+	Mac  string `json:"mac,omitempty"`
+	// Assigned is upstream's; never set.
+	Assigned   string `json:"assigned,omitempty"`
+	Driver     string `json:"driver,omitempty"`
+	PciAddress string `json:"pciAddress"`
+	Vendor     string `json:"vendor,omitempty"`
+	DeviceID   string `json:"deviceID,omitempty"`
+	// Vlan is upstream's; never set. The network of the pod that has the VF says its VLAN.
 	Vlan            int    `json:"Vlan,omitempty"`
 	Mtu             int    `json:"mtu,omitempty"`
 	VfID            int    `json:"vfID"`

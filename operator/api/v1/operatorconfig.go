@@ -46,7 +46,9 @@ type SriovOperatorConfigSpec struct {
 
 // SriovOperatorConfigStatus of the operator.
 type SriovOperatorConfigStatus struct {
-	Injector        string `json:"injector,omitempty"`
+	// Injector is upstream's; never set.
+	Injector string `json:"injector,omitempty"`
+	// OperatorWebhook is upstream's; never set.
 	OperatorWebhook string `json:"operatorWebhook,omitempty"`
 	// +listType=map
 	// +listMapKey=type
