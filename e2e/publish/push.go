@@ -41,7 +41,7 @@ func (d *destination) flags(flags *flag.FlagSet) {
 		d.plainHTTP = &plain
 		return err
 	})
-	flags.DurationVar(&d.patience, "patience", time.Minute, "how long the registry may take to answer a request, which is made six times")
+	flags.DurationVar(&d.patience, "patience", time.Minute, "how long the registry may take to answer a request, which is made six times, and be silent in the middle of one")
 	flags.BoolVar(&d.replace, "replace", false, "let tags that exist point to these images from now on")
 }
 
@@ -155,7 +155,7 @@ func (d *destination) repository(img staged) (*remote.Repository, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = d.patience
-	client := &auth.Client{Client: &http.Client{Transport: retry.NewTransport(transport)}, Cache: auth.NewCache()}
+	client := &auth.Client{Client: &http.Client{Transport: retry.NewTransport(attentive{transport, d.patience})}, Cache: auth.NewCache()}
 	store, err := logins()
 	if err != nil {
 		return nil, err
