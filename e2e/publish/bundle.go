@@ -65,7 +65,11 @@ func (s *stage) bundle(to, extra string, stdout io.Writer) error {
 	if err := image.Create(to, func(w io.Writer) error { return image.Pack(w, s.dir) }); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s\n\nInto a registry:  tar xf %[1]s %[2]s && ./%[2]s load -bundle %[1]s -registry HOST/PATH -certificate CERT\nOnto a node:      ctr -n k8s.io images import %[1]s\n", to, loader)
+	trust := "-certificate CERT"
+	if s.signedBy == "" {
+		trust = "-unsigned"
+	}
+	fmt.Fprintf(stdout, "%s\n\nInto a registry:  tar xf %[1]s %[2]s && ./%[2]s load -bundle %[1]s -registry HOST/PATH %[3]s\nOnto a node:      ctr -n k8s.io images import %[1]s\n", to, loader, trust)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -110,16 +111,17 @@ func TestLoadRefuses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		bundle, certificate, want string
 	}{
-		"none":           {"", certificate, "give the archive"},
-		"missing":        {filepath.Join(dir, "none.tar"), certificate, "none.tar"},
-		"cut off":        {cut, certificate, "cut.tar"},
-		"changed":        {changed, "", "is not what its name says"},
-		"damaged layer":  {damaged, "", "is not what its name says"},
-		"another's name": {renamed, certificate, "first:v2 is first of version v1 by its labels"},
-		"unsigned":       {unsigned, certificate, "signature"},
-		"stranger":       {signed, stranger, "signature"},
-		"not a PEM file": {signed, notPEM, "no PEM block"},
-		"no certificate": {signed, filepath.Join(dir, "nothing.pem"), "nothing.pem"},
+		"none":             {"", certificate, "give the archive"},
+		"missing":          {filepath.Join(dir, "none.tar"), certificate, "none.tar"},
+		"cut off":          {cut, certificate, "cut.tar"},
+		"no word of trust": {signed, "", "give -certificate, or -unsigned"},
+		"changed":          {changed, certificate, "is not what its name says"},
+		"damaged layer":    {damaged, certificate, "is not what its name says"},
+		"another's name":   {renamed, certificate, "first:v2 is first of version v1 by its labels"},
+		"unsigned":         {unsigned, certificate, "signature"},
+		"stranger":         {signed, stranger, "signature"},
+		"not a PEM file":   {signed, notPEM, "no PEM block"},
+		"no certificate":   {signed, filepath.Join(dir, "nothing.pem"), "nothing.pem"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r.set(nil)
@@ -127,6 +129,26 @@ func TestLoadRefuses(t *testing.T) {
 			require.ErrorContains(t, err, tc.want)
 			require.Empty(t, r.written(), "nothing half-done")
 		})
+	}
+	_, err = publish(t, "load", "-bundle", signed, "-registry", r.host+"/sriovkit", "-certificate", certificate, "-unsigned")
+	require.ErrorContains(t, err, "give one of them")
+}
+
+// What the making of a bundle prints loads it.
+func TestPrintedCommandLoads(t *testing.T) {
+	t.Parallel()
+	key, certificate := keyPair(t, x509.ExtKeyUsageCodeSigning)
+	for name, trust := range map[string][]string{"signed": {"-key", key, "-certificate", certificate}, "unsigned": {"-unsigned"}} {
+		out, err := publish(t, append([]string{"bundle", "-images", images(t, commit), "-o", filepath.Join(t.TempDir(), "b.tar")}, trust...)...)
+		require.NoError(t, err, name)
+		_, command, ok := strings.Cut(out, "./publish ")
+		require.True(t, ok, out)
+		command, _, _ = strings.Cut(command, "\n")
+		r := startRegistry(t, registry.WithReferrersSupport(true))
+		args := strings.Fields(strings.NewReplacer("HOST/PATH", r.host+"/sriovkit", "CERT", certificate).Replace(command))
+		_, err = publish(t, args...)
+		require.NoError(t, err, command)
+		require.Equal(t, []string{"first", "second"}, r.tagged(t), name)
 	}
 }
 

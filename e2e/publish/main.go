@@ -26,9 +26,9 @@ const usage = `publish: images of sriovkit to registries and into archives
 
   publish push -registry HOST/PATH -key FILE -certificate FILE [-images DIR]
   publish bundle -o FILE -key FILE -certificate FILE [-images DIR] [-extra DIR]
-  publish load -bundle FILE -registry HOST/PATH [-certificate FILE]
+  publish load -bundle FILE -registry HOST/PATH -certificate FILE
 
-Each takes -h.
+Without keys and certificates: -unsigned. Each takes -h.
 `
 
 func main() {
@@ -120,14 +120,20 @@ func parse(flags *flag.FlagSet, args []string) error {
 
 func runLoad(ctx context.Context, flags *flag.FlagSet, args []string, stdout io.Writer) error {
 	bundle := flags.String("bundle", "", "`archive` that publish bundle wrote")
-	certificate := flags.String("certificate", "", "PEM `file` of the certificate that signatures must come from; empty does not verify")
+	certificate := flags.String("certificate", "", "PEM `file` of the certificate that signatures must come from")
+	unsigned := flags.Bool("unsigned", false, "load whatever the archive has, without a look at signatures")
 	var to destination
 	to.flags(flags)
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	if *bundle == "" {
+	switch {
+	case *bundle == "":
 		return errors.New("give the archive: -bundle FILE")
+	case *unsigned && *certificate != "":
+		return errors.New("-unsigned and a certificate: give one of them")
+	case !*unsigned && *certificate == "":
+		return errors.New("no certificate that signatures must come from: give -certificate, or -unsigned to load the archive without a check")
 	}
 	return withStage(ctx, []string{*bundle}, func(s *stage) error {
 		if *certificate != "" {

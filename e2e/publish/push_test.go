@@ -75,7 +75,7 @@ func TestPushSignsWhatIsThere(t *testing.T) {
 	_, err := publish(t, "bundle", "-images", dir, "-o", bundle, "-key", key, "-certificate", certificate)
 	require.NoError(t, err)
 	for name, args := range map[string][]string{
-		"push": {"push", "-images", dir, "-key", key, "-certificate", certificate}, "load": {"load", "-bundle", bundle},
+		"push": {"push", "-images", dir, "-key", key, "-certificate", certificate}, "load": {"load", "-bundle", bundle, "-certificate", certificate},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -99,7 +99,8 @@ func (s *stage) sign(ctx context.Context, with notation.Signer) error {
 }
 
 // verify is an error if an image or what refers to one is not signed by the holder of the
-// certificate in a file, or has expired since, or if an image has another's name.
+// certificate in a file, or has expired since, if an image has another's name, or if there is
+// more that a push would take along.
 func (s *stage) verify(ctx context.Context, certificate string) error {
 	check, err := verifierFor(certificate)
 	if err != nil {
@@ -110,12 +111,14 @@ func (s *stage) verify(ctx context.Context, certificate string) error {
 			return err
 		}
 	}
-	return s.eachSigned(ctx, func(repo registry.Repository, d ocispec.Descriptor) error {
-		_, _, err := notation.Verify(ctx, check, repo, notation.VerifyOptions{
-			ArtifactReference: "bundle.local/image@" + string(d.Digest), MaxSignatureAttempts: 16,
-		})
+	err = s.eachSigned(ctx, func(repo registry.Repository, d ocispec.Descriptor) error {
+		_, _, err := notation.Verify(ctx, check, repo, notation.VerifyOptions{ArtifactReference: inBundle(d), MaxSignatureAttempts: 16})
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	return s.covered(ctx, check)
 }
 
 // ownName is an error if an image is listed under a name that is not its own. Signatures are
@@ -146,7 +149,7 @@ func (s *stage) eachSigned(ctx context.Context, do func(registry.Repository, oci
 	return nil
 }
 
-// signable are an image and what was said of it.
+// signable are an image and what was said of it, whatever the kind, but for signatures.
 func (s *stage) signable(ctx context.Context, img staged) ([]ocispec.Descriptor, error) {
 	all := []ocispec.Descriptor{img.Root}
 	for _, subject := range append([]ocispec.Descriptor{img.Root}, img.Platforms...) {
@@ -159,7 +162,7 @@ func (s *stage) signable(ctx context.Context, img staged) ([]ocispec.Descriptor,
 			if err := s.read(ctx, r, &m); err != nil {
 				return nil, err
 			}
-			if m.Subject != nil && m.Subject.Digest == subject.Digest && (m.ArtifactType == mediaTypeSBOM || m.ArtifactType == mediaTypeStatement) {
+			if m.Subject != nil && m.Subject.Digest == subject.Digest && m.Config.MediaType != registry.ArtifactTypeNotation {
 				all = append(all, plain(r))
 			}
 		}
