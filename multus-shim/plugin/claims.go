@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,7 +53,14 @@ func (c *call) mayHaveClaims(p *pod) (bool, error) {
 		return false, nil
 	}
 	// A runtime that passes no UID leaves the question whether any pod has claims.
-	return bytes.Contains(data, []byte(cmp.Or(p.UID, "PodUIDs"))), err
+	return bytes.Contains(data, []byte(cmp.Or(p.UID, "PodUIDs"))) || !preparedList(data), err
+}
+
+// preparedList reports whether data has the form of the kubelet's list: with claims or without,
+// it has this key since Kubernetes 1.32, and had a version before. One cut off, or {}, does not
+// tell that a pod has no claims.
+func preparedList(data []byte) bool {
+	return json.Valid(data) && (bytes.Contains(data, []byte("ClaimInfoStateList")) || bytes.Contains(data, []byte(`"version"`)))
 }
 
 // claimedNetworks returns the networks that the pod's claims ask for.

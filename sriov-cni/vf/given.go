@@ -131,7 +131,7 @@ func (h *Host) readGiven(a libsriov.Address) (g given, err error) {
 	// Drivers of SR-IOV name a device by its address, in the form of a DNS label.
 	name := strings.NewReplacer(":", "-", ".", "-").Replace(a.String())
 	var outer struct{ Data string }
-	if err := h.readRecord(filepath.Join(h.Node.KubeletDirectory, claimRecord), name, &outer); err != nil || outer.Data == "" {
+	if err := h.readRecord(filepath.Join(h.Node.KubeletDirectory, claimRecord), name, forms[claimRecord], &outer); err != nil || outer.Data == "" {
 		return g, err
 	}
 	var claims struct {
@@ -167,7 +167,7 @@ func (h *Host) readDevices(path, id string, g *given) error {
 			RegisteredDevices map[string][]string
 		}
 	}
-	if err := h.readRecord(path, id, &devices); err != nil {
+	if err := h.readRecord(path, id, forms[deviceRecord], &devices); err != nil {
 		return err
 	}
 	for _, ids := range devices.Data.RegisteredDevices {
@@ -183,14 +183,27 @@ func (h *Host) readDevices(path, id string, g *given) error {
 	return nil
 }
 
+// forms are what the records of kubelets have, also with nothing in them: that of claims had a
+// version before Kubernetes 1.32. What has none of these, such as {}, tells nothing.
+var forms = map[string][]string{
+	deviceRecord: {`"PodDeviceEntries"`}, claimRecord: {"ClaimInfoStateList", `"version"`},
+}
+
 // readRecord decodes a record of kubelet's; nothing if it is not there or does not have name.
-func (h *Host) readRecord(path, name string, to any) error {
+func (h *Host) readRecord(path, name string, form []string, to any) error {
 	b, err := file.Read(h.path(path))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Contains(b, []byte(name)) && json.Valid(b) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err == nil {
-		err = json.Unmarshal(b, to)
+	known := slices.ContainsFunc(form, func(key string) bool { return bytes.Contains(b, []byte(key)) })
+	switch {
+	case err != nil:
+	case known && !bytes.Contains(b, []byte(name)) && json.Valid(b):
+		return nil
+	default:
+		if err = json.Unmarshal(b, to); err == nil && !known {
+			err = fmt.Errorf("it has none of %s, which kubelets write", strings.Join(form, ", "))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("kubelet's record of devices, %s: %w", path, err)

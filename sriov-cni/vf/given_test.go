@@ -124,7 +124,14 @@ func TestDamagedRecordGivesNothing(t *testing.T) {
 		"other types":                {deviceFile, `{"Data":{"PodDeviceEntries":[{"DeviceIDs":["0000:af:06.0"]}]}}`, "kubelet's record of devices"},
 		"cut before the device":      {deviceFile, checkpoint[:40], "kubelet's record of devices"},
 		"claims cut":                 {claimFile, strings.ReplaceAll(claims, "06-5", "06-0")[:len(claims)-20], "kubelet's record of devices"},
-		"claims cut inside":          {claimFile, `{"Data":"{\"0000-af-06-0\":"}`, "kubelet's record of claims"},
+		"claims cut inside":          {claimFile, `{"Data":"{\"ClaimInfoStateList\":[0000-af-06-0"}`, "kubelet's record of claims"},
+		"claims, empty":              {claimFile, `{}`, "none of ClaimInfoStateList"},
+		"claims, null":               {claimFile, `{"Data":null}`, "none of ClaimInfoStateList"},
+		"claims, no file's content":  {claimFile, ``, "kubelet's record of devices"},
+		"claims, none":               {claimFile, `{"Data":"{\"ClaimInfoStateList\":null}","Checksum":1}`, ""},
+		"claims, none, older":        {claimFile, `{"version":"v1","checksum":1}`, ""},
+		"devices, empty":             {deviceFile, `{"Data":{}}`, `none of "PodDeviceEntries"`},
+		"devices, none":              {deviceFile, `{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{}},"Checksum":1}`, ""},
 		"claims of an older kubelet": {claimFile, `{"version":"v1","entries":[{"CDIDevices":{"d":["x=0000-af-06-0"]}}],"checksum":1}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

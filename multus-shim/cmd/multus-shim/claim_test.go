@@ -133,6 +133,36 @@ func TestNetworksOfClaimsWithoutAnnotationsOfTheRuntime(t *testing.T) {
 	assert.Equal(t, []string{"GET pod1", "GET c", "GET resourceslices", "GET blue", "PATCH status"}, e.asked())
 }
 
+// A list of the kubelet's that has the form of none does not tell that a pod has no claims.
+func TestListOfClaimsThatTellsNothing(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		text string
+		asks bool
+	}{
+		"empty object": {`{}`, true},
+		"null":         {`null`, true},
+		"empty file":   {``, true},
+		"cut":          {`{"Data":"{\"kind\":\"DRACheckpoint\",\"ClaimInfoStateList\":[{\"Cl`, true},
+		"none":         {`{"Data":"{\"kind\":\"DRACheckpoint\",\"ClaimInfoStateList\":null}","Checksum":1}`, false},
+		"none of 1.31": {`{"version":"v1","checksum":1}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t)
+			e.claims(result("r", "vf-3"), vfConfig("r", `"netAttachDefName":"blue"`))
+			e.nad("blue", "")
+			require.NoError(t, os.WriteFile(filepath.Join(e.conf["kubeletDir"].(string), "dra_manager_state"), []byte(tc.text), 0o600))
+			e.must("ADD")
+			want := []string{"eth0 dflt"}
+			if tc.asks {
+				want = append(want, "net1 blue 0000:01:00.3")
+			}
+			assert.Equal(t, want, attached(t, e.calls()))
+		})
+	}
+}
+
 func TestPodsWithoutClaimsCostNothingMore(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(e *env){

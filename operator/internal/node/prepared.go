@@ -85,16 +85,36 @@ func (p prepared) claims() ([]preparedClaim, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	var file struct{ Data *string } // a string that is JSON again
+	return parsePrepared(text)
+}
+
+// parsePrepared reads the list. Since Kubernetes 1.32 it is JSON in a string of JSON and always has
+// the key, also with no claim; before, it had a version, and its claims another API version. What
+// is neither, such as {}, no kubelet has written.
+func parsePrepared(text []byte) ([]preparedClaim, error) {
+	var file struct {
+		Data    *string
+		Version string
+	}
 	if err := json.Unmarshal(text, &file); err != nil {
 		return nil, err
 	}
-	if file.Data == nil {
-		return nil, nil // written before Kubernetes 1.32, whose claims have another API version
+	switch {
+	case file.Data == nil && file.Version != "":
+		return nil, nil
+	case file.Data == nil:
+		return nil, errors.New("neither data nor a version in it: not a list of a known kubelet's")
 	}
-	var list struct{ ClaimInfoStateList []preparedClaim }
+	var list struct{ ClaimInfoStateList json.RawMessage }
 	if err := json.Unmarshal([]byte(*file.Data), &list); err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
-	return list.ClaimInfoStateList, nil
+	if list.ClaimInfoStateList == nil {
+		return nil, errors.New("data: no ClaimInfoStateList in it: not a list of a known kubelet's")
+	}
+	var claims []preparedClaim
+	if err := json.Unmarshal(list.ClaimInfoStateList, &claims); err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	return claims, nil
 }

@@ -67,6 +67,32 @@ func TestClaimOfAnInitContainerIsInUse(t *testing.T) {
 	}
 }
 
+// A list without claims has a form, too: what has none of those that kubelets write is not known.
+func TestFormsOfThePreparedList(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ text, wrong string }{
+		"1.32, none yet":      {`{"Data":"{\"kind\":\"DRACheckpoint\",\"apiVersion\":\"checkpoint.dra.kubelet.k8s.io/v1\",\"ClaimInfoStateList\":null}","Checksum":1}`, ""},
+		"1.32, none any more": {`{"Data":"{\"ClaimInfoStateList\":[]}","Checksum":1}`, ""},
+		"1.31, none":          {`{"version":"v1","checksum":1}`, ""},
+		"1.31, one of then":   {`{"version":"v1","entries":[{"DriverName":"d","PodUIDs":{"u":{}},"CDIDevices":{}}],"checksum":1}`, ""},
+		"empty object":        {`{}`, "neither data nor a version"},
+		"null":                {`null`, "neither data nor a version"},
+		"data is null":        {`{"Data":null,"Checksum":0}`, "neither data nor a version"},
+		"data is empty":       {`{"Data":"","Checksum":0}`, "data: "},
+		"data without a list": {`{"Data":"{}","Checksum":1}`, "no ClaimInfoStateList"},
+		"a list of another":   {`{"Data":"{\"ClaimInfoStateList\":{}}","Checksum":1}`, "data: "},
+		"empty file":          {``, "unexpected end"},
+	} {
+		claims, err := parsePrepared([]byte(tc.text))
+		require.Empty(t, claims, name)
+		if tc.wrong == "" {
+			require.NoError(t, err, name)
+		} else {
+			require.ErrorContains(t, err, tc.wrong, name)
+		}
+	}
+}
+
 func TestUnreadablePreparedClaimsTouchNothing(t *testing.T) {
 	for name, text := range map[string]string{"damaged": "{", "empty": "", "other format": `{"Data": {}}`, "cut": `{"Data":"{\"ClaimInfo","Checksum":1}`} {
 		t.Run(name, func(t *testing.T) {

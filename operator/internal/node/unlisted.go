@@ -88,22 +88,24 @@ func (u unlisted) given() (map[string]string, error) {
 		return nil, err
 	}
 	var file struct {
-		Data *struct {
-			PodDeviceEntries []struct {
-				PodUID    string
-				DeviceIDs map[string][]string // by NUMA node
-			}
-		}
+		Data struct{ PodDeviceEntries json.RawMessage }
 	}
-	err = json.Unmarshal(text, &file)
-	if err == nil && file.Data == nil {
-		err = errors.New("no Data in it")
+	var entries []struct {
+		PodUID    string
+		DeviceIDs map[string][]string // by NUMA node
+	}
+	if err = json.Unmarshal(text, &file); err == nil {
+		if file.Data.PodDeviceEntries == nil { // kubelets write null for none
+			err = errors.New("no PodDeviceEntries of Data in it")
+		} else {
+			err = json.Unmarshal(file.Data.PodDeviceEntries, &entries)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", u.checkpoint, err)
 	}
 	out := map[string]string{}
-	for _, e := range file.Data.PodDeviceEntries {
+	for _, e := range entries {
 		for _, ids := range e.DeviceIDs {
 			for _, id := range ids {
 				out[id] = e.PodUID

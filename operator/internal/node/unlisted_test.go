@@ -286,6 +286,8 @@ func TestUnreadableCheckpointTouchesNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*stand){
 		"damaged":      func(s *stand) { s.spoilCheckpoint("{") },
 		"other format": func(s *stand) { s.spoilCheckpoint(`{"devices": []}`) },
+		"empty":        func(s *stand) { s.spoilCheckpoint(`{}`) },
+		"no entries":   func(s *stand) { s.spoilCheckpoint(`{"Data":{}}`) },
 		"too large":    func(s *stand) { require.NoError(s.t, os.Truncate(s.Checkpoint, maxCheckpoint+1)) },
 		"a directory": func(s *stand) {
 			require.NoError(s.t, os.Remove(s.Checkpoint))
@@ -301,6 +303,14 @@ func TestUnreadableCheckpointTouchesNothing(t *testing.T) {
 			require.Empty(t, s.wrote)
 		})
 	}
+	t.Run("none is no error", func(t *testing.T) {
+		s := newStand(t)
+		s.given(treeVF1, initPod)
+		s.spoilCheckpoint(`{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{}},"Checksum":1}`)
+		given, err := unlisted{checkpoint: s.Checkpoint}.given()
+		require.NoError(t, err)
+		require.Empty(t, given)
+	})
 	t.Run("no groups", func(t *testing.T) {
 		s := newStand(t)
 		s.given(treeVF1, initPod)
