@@ -10,7 +10,7 @@ import (
 // it, the node's daemon makes it true.
 type SriovNetworkNodeStateSpec struct {
 	Interfaces []Interface `json:"interfaces,omitempty"`
-	// Bridges is kept when found and not acted on.
+	// Bridges is kept when found and not acted on, which the condition Planned says.
 	Bridges Bridges `json:"bridges,omitempty,omitzero"`
 	System  System  `json:"system,omitempty,omitzero"`
 }

@@ -303,13 +303,18 @@ func (r *planner) patch(ctx context.Context, old, state *v1.SriovNetworkNodeStat
 }
 
 // reportConflicts returns the condition of a node state that names the policies which cannot be
-// honoured on it; nil if there are none and it has named none so far.
+// honoured on it, and what in its spec is not acted on; nil if there is neither and the
+// condition has named none so far.
 func reportConflicts(state *v1.SriovNetworkNodeState, verdicts []plan.Verdict) *metav1.Condition {
 	faults := ""
 	for _, v := range verdicts {
 		if v.Reason == v1.ReasonInvalid || v.Reason == v1.ReasonConflict {
 			faults = joinMessage(faults, "policy "+v.Policy+": "+v.Message)
 		}
+	}
+	if len(state.Spec.Bridges.OVS) > 0 {
+		faults = joinMessage(faults, "spec.bridges: OVS bridges are not managed by this operator; "+
+			"the entries are kept for a return to the upstream operator, and can be removed if there will be none")
 	}
 	if faults != "" {
 		return notPlanned(state, v1.ReasonInvalid, faults)
