@@ -61,15 +61,14 @@ func (c *command) dump(ctx context.Context, file string) error {
 	return nil
 }
 
-// logs reads the end of a log.
+// logs reads the end of a log. The API server would leave out the end where it is asked for a
+// number of bytes, so all of it is read: the kubelet begins a new file every 10 MiB.
 func (c *command) logs(ctx context.Context, namespace, pod, container string) ([]byte, error) {
-	return c.get(ctx, fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/log", namespace, pod), url.Values{
-		"container": {container}, "tailLines": {"2000"}, "limitBytes": {"1048576"},
-	})
+	return c.get(ctx, fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/log", namespace, pod), url.Values{"container": {container}}, support.LogEnd)
 }
 
 // get reads a path of the API server that is no object.
-func (c *command) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+func (c *command) get(ctx context.Context, path string, query url.Values, read reader) ([]byte, error) {
 	client, err := rest.HTTPClientFor(c.config)
 	if err != nil {
 		return nil, err
@@ -80,15 +79,20 @@ func (c *command) get(ctx context.Context, path string, query url.Values) ([]byt
 	}
 	at := base.JoinPath(path)
 	at.RawQuery = query.Encode()
-	return fetch(ctx, client, at.String())
+	return fetch(ctx, client, at.String(), read)
 }
 
 // answerLimit is more than the metrics of a node with 4 096 VFs.
 const answerLimit = 64 << 20
 
+// reader reads what there is to keep of an answer.
+type reader func(io.Reader) ([]byte, error)
+
+func whole(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, answerLimit)) }
+
 // fetch follows no redirection: who answers in a pod's or node's place would be sent the token
 // that the client adds to each request.
-func fetch(ctx context.Context, client *http.Client, from string) ([]byte, error) {
+func fetch(ctx context.Context, client *http.Client, from string, read reader) ([]byte, error) {
 	stay := *client
 	stay.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
@@ -100,12 +104,9 @@ func fetch(ctx context.Context, client *http.Client, from string) ([]byte, error
 		return nil, err
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, answerLimit))
-	if err != nil {
-		return nil, err
-	}
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %.300s", response.Status, text)
+		text, err := io.ReadAll(io.LimitReader(response.Body, 300))
+		return nil, errors.Join(fmt.Errorf("%s: %s", response.Status, text), err)
 	}
-	return text, nil
+	return read(response.Body)
 }

@@ -26,7 +26,7 @@ func TestRedirectionGetsNoToken(t *testing.T) {
 	}))
 	t.Cleanup(api.Close)
 	c := &command{config: &rest.Config{Host: api.URL, BearerToken: "hunter2"}}
-	_, err := c.get(t.Context(), "/api/v1/namespaces/a/pods/b:9110/proxy/metrics", nil)
+	_, err := c.get(t.Context(), "/api/v1/namespaces/a/pods/b:9110/proxy/metrics", nil, whole)
 	require.ErrorContains(t, err, "302 Found")
 	require.Empty(t, asked)
 }

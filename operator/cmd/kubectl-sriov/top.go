@@ -192,11 +192,11 @@ func (c *command) scrapeAll(ctx context.Context, pods []corev1.Pod, port int) (m
 // scrape reads a device plugin's metrics through the API server, or from the node itself
 // for accounts that may only view.
 func (c *command) scrape(ctx context.Context, p *corev1.Pod, port int) ([]byte, error) {
-	text, err := c.get(ctx, fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy/metrics", p.Namespace, p.Name, port), nil)
+	text, err := c.get(ctx, fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%d/proxy/metrics", p.Namespace, p.Name, port), nil, whole)
 	if err == nil || p.Status.HostIP == "" {
 		return text, err
 	}
-	direct, directErr := fetch(ctx, &http.Client{Timeout: directTimeout}, "http://"+net.JoinHostPort(p.Status.HostIP, strconv.Itoa(port))+"/metrics")
+	direct, directErr := fetch(ctx, &http.Client{Timeout: directTimeout}, "http://"+net.JoinHostPort(p.Status.HostIP, strconv.Itoa(port))+"/metrics", whole)
 	if directErr != nil {
 		return nil, errors.Join(err, directErr)
 	}
