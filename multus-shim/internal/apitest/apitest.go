@@ -163,13 +163,6 @@ func (s *Server) put(path string, o map[string]any) {
 	}
 }
 
-// Watches counts those of an object that were begun.
-func (s *Server) Watches(path string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.watches[path])
-}
-
 // Annotation returns an annotation of a pod.
 func (s *Server) Annotation(namespace, name, key string) string {
 	s.mu.Lock()
