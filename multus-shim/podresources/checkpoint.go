@@ -17,7 +17,7 @@ import (
 // NUMA node to IDs, or a plain list before Kubernetes 1.20.
 type checkpoint struct {
 	Data struct {
-		Entries []entry `json:"PodDeviceEntries"`
+		Entries *[]entry `json:"PodDeviceEntries"` // nil: not what a kubelet writes, however few there are
 	}
 }
 
@@ -70,11 +70,14 @@ func parseCheckpoint(data []byte, uid string) (map[string][]string, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return nil, err
 	}
+	if c.Data.Entries == nil {
+		return nil, errors.New(`none of "PodDeviceEntries"`)
+	}
 	// The kubelet writes them out of a map: the order of containers is not known,
 	// and must not change from one try of ADD to the next.
-	slices.SortStableFunc(c.Data.Entries, func(a, b entry) int { return strings.Compare(a.ContainerName, b.ContainerName) })
+	slices.SortStableFunc(*c.Data.Entries, func(a, b entry) int { return strings.Compare(a.ContainerName, b.ContainerName) })
 	devices := map[string][]string{}
-	for _, e := range c.Data.Entries {
+	for _, e := range *c.Data.Entries {
 		if e.PodUID != uid {
 			continue
 		}

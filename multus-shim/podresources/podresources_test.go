@@ -143,6 +143,10 @@ func TestCheckpoint(t *testing.T) {
 	assert.Equal(t, map[string][]string{"r/vf": {"b", "c", "a"}}, got.Devices)
 	_, err = Devices(t.Context(), dir, conf.Pod{})
 	require.ErrorContains(t, err, "UID")
+	for _, unknown := range []string{`{}`, `{"Data":{}}`, `{"Data":{"PodDeviceEntries":null}}`} {
+		_, err = parseCheckpoint([]byte(unknown), "u")
+		require.ErrorContains(t, err, "PodDeviceEntries", "no kubelet writes %s", unknown)
+	}
 	_, err = parseCheckpoint([]byte(`{"Data":{"PodDeviceEntries":[{"PodUID":"u","ResourceName":"r","DeviceIDs":"x"}]}}`), "u")
 	require.ErrorContains(t, err, "DeviceIDs of r")
 }

@@ -230,7 +230,7 @@ func (d *Daemon) steps(state *v1.SriovNetworkNodeState, s observation) ([]plan.W
 		option = state.Spec.System.RdmaMode
 	}
 	return plan.Steps(plan.Have{
-		Interfaces: s.Interfaces, Bound: s.bound, RdmaMode: s.RdmaMode, RdmaOption: option, Owned: s.owned,
+		Interfaces: s.Interfaces, Bound: s.bound, RdmaMode: s.RdmaMode, RdmaErr: s.RdmaErr, RdmaOption: option, Owned: s.owned,
 		NoMAC: d.Machine.Files.noMAC(s.Found), NoOffload: s.NoOffload, OurVDPA: s.OurVDPA, Unread: s.Unread, Partial: s.Partial,
 		Planned: state.Annotations[v1.AnnotationPlanned] == "true", GUIDs: d.Machine.Files.GUIDs(), Unreported: unreported(state, s.Interfaces),
 	}, state.Spec)

@@ -24,6 +24,7 @@ import (
 type Found struct {
 	Interfaces []v1.InterfaceExt // by PCI address
 	RdmaMode   string            // "" without an RDMA subsystem
+	RdmaErr    error             // the mode could not be read
 	// MACs are the addresses that PFs report for their Ethernet VFs (IFLA_VF_MAC), by the VF's
 	// PCI address. Some drivers report the VF's own address where no administrative one is set.
 	MACs map[string]net.HardwareAddr
@@ -99,13 +100,12 @@ func Discover(host *libsriov.Host) (Found, error) {
 		y, _ := libsriov.ParseAddress(b.PciAddress)
 		return x.Compare(y)
 	})
-	mode, rdmaErr := rdmaMode()
-	found.RdmaMode = mode
+	found.RdmaMode, found.RdmaErr = rdmaMode()
 	errs := []error{found.Partial}
 	for _, device := range slices.Sorted(maps.Keys(found.Unread)) {
 		errs = append(errs, found.Unread[device])
 	}
-	return found, errors.Join(append(errs, rdmaErr)...)
+	return found, errors.Join(append(errs, found.RdmaErr)...)
 }
 
 // looker describes functions, given what was read once for all of them.

@@ -86,9 +86,9 @@ func (s *stand) tells(answer string) {
 // later makes the question and its answer older.
 func (s *stand) later(age time.Duration) {
 	s.change(func(n *v1.SriovNetworkNodeState) {
-		now := mark(n.Annotations[v1.AnnotationPodsAsked])
+		now, then := mark(n.Annotations[v1.AnnotationPodsAsked]), fmt.Sprintf("#%d", time.Now().Add(-age).UnixMilli())
 		for _, a := range []string{v1.AnnotationPodsAsked, v1.AnnotationPodsAnswer} {
-			n.Annotations[a] = strings.ReplaceAll(n.Annotations[a], now, fmt.Sprintf("#%d", time.Now().Add(-age).UnixMilli()))
+			n.Annotations[a] = strings.ReplaceAll(n.Annotations[a], now, then)
 		}
 	})
 }

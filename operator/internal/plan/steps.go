@@ -79,6 +79,7 @@ type Problem struct {
 type Have struct {
 	Interfaces []v1.InterfaceExt
 	RdmaMode   string           // "" without an RDMA subsystem
+	RdmaErr    error            // the mode could not be read, and is left alone
 	RdmaOption string           // the mode for later boots that the daemon's file asks for; "" without a file
 	Owned      map[string]Owned // by PCI address: what was applied before
 	// Planned reports whether the operator has planned this node. Until then nothing is
@@ -191,6 +192,9 @@ func checkRead(have Have, pf *v1.InterfaceExt) error {
 
 func rdmaMode(have Have, want string) (Work, error) {
 	var w Work
+	if have.RdmaErr != nil {
+		return w, nil // whoever read it reports the error
+	}
 	if have.RdmaMode == "" {
 		if want != "" && want != "shared" {
 			return w, fmt.Errorf("RDMA mode %s: the node has no RDMA subsystem", want)

@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -208,6 +209,8 @@ func TestMissingPFAndRdmaMode(t *testing.T) {
 	spec := v1.SriovNetworkNodeStateSpec{Interfaces: []v1.Interface{want(1, grp("0-0", "netdevice", 0))}, System: v1.System{RdmaMode: "exclusive"}}
 	require.Equal(t, []string{"problem: RDMA mode exclusive: the node has no RDMA subsystem", "problem: the PF is not there; if it was taken out for good, delete this SriovNetworkNodeState, and it is planned anew"}, write(Steps(Have{}, spec)))
 	require.Equal(t, []string{"write RDMA mode for later boots exclusive", "set RDMA mode exclusive", "problem: the PF is not there; if it was taken out for good, delete this SriovNetworkNodeState, and it is planned anew"}, write(Steps(Have{RdmaMode: "shared"}, spec)))
+	require.Equal(t, []string{"problem: the PF is not there; if it was taken out for good, delete this SriovNetworkNodeState, and it is planned anew"},
+		write(Steps(Have{RdmaErr: errors.New("input/output error"), RdmaOption: "shared"}, spec)), "a mode that could not be read is left alone")
 }
 
 func TestDevicePlugin(t *testing.T) {
