@@ -17,7 +17,7 @@ import (
 // NUMA node to IDs, or a plain list before Kubernetes 1.20.
 type checkpoint struct {
 	Data struct {
-		Entries *[]entry `json:"PodDeviceEntries"` // nil: not what a kubelet writes, however few there are
+		Entries json.RawMessage `json:"PodDeviceEntries"` // a list; kubelets write null for an empty one
 	}
 }
 
@@ -71,13 +71,17 @@ func parseCheckpoint(data []byte, uid string) (map[string][]string, error) {
 		return nil, err
 	}
 	if c.Data.Entries == nil {
-		return nil, errors.New(`none of "PodDeviceEntries"`)
+		return nil, errors.New("no PodDeviceEntries of Data in it")
+	}
+	var entries []entry
+	if err := json.Unmarshal(c.Data.Entries, &entries); err != nil {
+		return nil, err
 	}
 	// The kubelet writes them out of a map: the order of containers is not known,
 	// and must not change from one try of ADD to the next.
-	slices.SortStableFunc(*c.Data.Entries, func(a, b entry) int { return strings.Compare(a.ContainerName, b.ContainerName) })
+	slices.SortStableFunc(entries, func(a, b entry) int { return strings.Compare(a.ContainerName, b.ContainerName) })
 	devices := map[string][]string{}
-	for _, e := range *c.Data.Entries {
+	for _, e := range entries {
 		if e.PodUID != uid {
 			continue
 		}

@@ -143,7 +143,10 @@ func TestCheckpoint(t *testing.T) {
 	assert.Equal(t, map[string][]string{"r/vf": {"b", "c", "a"}}, got.Devices)
 	_, err = Devices(t.Context(), dir, conf.Pod{})
 	require.ErrorContains(t, err, "UID")
-	for _, unknown := range []string{`{}`, `{"Data":{}}`, `{"Data":{"PodDeviceEntries":null}}`} {
+	none, err := parseCheckpoint([]byte(`{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{}},"Checksum":1}`), "u")
+	require.NoError(t, err, "of a kubelet that has given nothing")
+	require.Empty(t, none)
+	for _, unknown := range []string{`{}`, `{"Data":{}}`, `{"Data":{"RegisteredDevices":{}}}`} {
 		_, err = parseCheckpoint([]byte(unknown), "u")
 		require.ErrorContains(t, err, "PodDeviceEntries", "no kubelet writes %s", unknown)
 	}

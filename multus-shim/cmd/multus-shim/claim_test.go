@@ -240,7 +240,7 @@ func TestNetworksOfClaimsThatCannotBe(t *testing.T) {
 			}
 			dir := filepath.Join(e.dir, "kubelet", "device-plugins")
 			require.NoError(t, os.MkdirAll(dir, 0o700))
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "kubelet_internal_checkpoint"), []byte(`{"Data":{"PodDeviceEntries":[]}}`), 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "kubelet_internal_checkpoint"), []byte(`{"Data":{"PodDeviceEntries":null}}`), 0o600))
 			out := e.mustFail("ADD", tc.code, tc.want[0])
 			for _, text := range tc.want {
 				assert.Contains(t, out.Err.Msg, text)
