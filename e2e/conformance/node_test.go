@@ -95,10 +95,11 @@ func TestNodeConformance(t *testing.T) {
 		refused         []string
 		failed          []string
 	}{
-		"igb":  {driver: "igb", profile: quirk.Plain, refused: []string{"setting: 802.1ad", "setting: min rate", "setting: link state", "setting: RSS query"}},
-		"ice":  {driver: "igb", profile: "iavf-ice", refused: []string{"setting: RSS query"}},
-		"i40e": {driver: "igb", profile: "iavf-i40e", refused: []string{"setting: 802.1ad", "setting: min rate", "setting: RSS query"}},
-		"qede": {driver: "igb", profile: "qede", refused: []string{"setting: 802.1ad", "setting: RSS query"}, failed: []string{"setting: VLAN priority"}},
+		"igb":   {driver: "igb", profile: quirk.Plain, refused: []string{"setting: 802.1ad", "setting: min rate", "setting: link state", "setting: RSS query"}},
+		"ice":   {driver: "igb", profile: "iavf-ice", refused: []string{"setting: RSS query"}},
+		"i40e":  {driver: "igb", profile: "iavf-i40e", refused: []string{"setting: 802.1ad", "setting: min rate", "setting: RSS query"}},
+		"ixgbe": {driver: "igb", profile: "ixgbevf", refused: []string{"setting: 802.1ad", "setting: min rate"}},
+		"qede":  {driver: "igb", profile: "qede", refused: []string{"setting: 802.1ad", "setting: RSS query"}, failed: []string{"setting: VLAN priority"}},
 		"virtio": {driver: "virtio-pci", profile: quirk.Plain, refused: []string{
 			"reports of VFs", "VLANs keep VFs apart", "spoof check drops frames", "setting: MAC", "setting: VLAN", "setting: VLAN priority",
 			"setting: 802.1ad", "setting: spoof check off", "setting: spoof check on", "setting: trust", "setting: max rate",

@@ -107,6 +107,18 @@ var Profiles = []Profile{
 			Settings{"pf_adds": "state"},
 		},
 	}},
+	{Name: "ixgbevf", Is: "ixgbe, ixgbevf", Behaviours: []Behaviour{
+		{
+			"a VF that is not trusted refuses every address but the one its PF has set, with EPERM",
+			"intel/ixgbe/ixgbe_sriov.c ixgbe_set_vf_mac_addr; intel/ixgbevf/ixgbevf_main.c ixgbevf_set_mac",
+			Settings{"vf_mac_errno": number(syscall.EPERM)},
+		},
+		{
+			"link state and RSS query (up to X540)",
+			"intel/ixgbe/ixgbe_sriov.c ixgbe_ndo_set_vf_link_state, ixgbe_ndo_set_vf_rss_query_en",
+			Settings{"pf_adds": "state,rss"},
+		},
+	}},
 	{Name: "qede", Is: "qede", Behaviours: []Behaviour{
 		{
 			"a VF that is not trusted refuses every address once its PF has set one, that one too, with EINVAL",
