@@ -22,6 +22,7 @@ func (v view) policy(p *v1.SriovNetworkNodePolicy, w *warnings) {
 	}
 	selected, matched := 0, 0
 	var unmatched warnings
+	rivalsOn := plan.RivalsOf(p, v.policies)
 	for _, n := range v.nodes {
 		if !plan.SelectsNode(p, n.labels) {
 			continue
@@ -33,7 +34,7 @@ func (v view) policy(p *v1.SriovNetworkNodePolicy, w *warnings) {
 		}
 		// Of dozens of policies few have to do with this one: planning all, for each of
 		// thousands of nodes, takes longer than the API server waits.
-		rivals := plan.Rivals(p, v.policies, n.state)
+		rivals := rivalsOn(n.state)
 		verdicts := plan.Node(plan.Input{Policies: append(rivals, p), Labels: n.labels, State: n.state}).Verdicts
 		own := verdicts[slices.IndexFunc(verdicts, func(o plan.Verdict) bool { return o.Policy == p.Name })]
 		if own.Reason == v1.ReasonNoMatch {

@@ -19,6 +19,7 @@ type nodePF struct {
 	*v1.InterfaceExt                    // as reported; if missing, as its plan describes it
 	planned          *v1.Interface      // the plan so far for this device, nil if there is none
 	missing          bool               // planned, but not in the report
+	names            []string           // interface names that the PF has now
 	past             []string           // names in the plan that the PF does not have any more
 	taken            map[string]*nodePF // by name: the planned PF that had this PF's present name before
 }
@@ -46,13 +47,13 @@ func nodePFs(state *v1.SriovNetworkNodeState) []*nodePF {
 	out := make([]*nodePF, 0, len(state.Status.Interfaces))
 	at := make(map[string]*nodePF, cap(out))
 	for i := range state.Status.Interfaces {
-		p := &nodePF{InterfaceExt: &state.Status.Interfaces[i]}
+		p := newNodePF(&state.Status.Interfaces[i])
 		if at[p.PciAddress] != nil {
 			continue // a broken report lists it twice
 		}
 		out, at[p.PciAddress] = append(out, p), p
 		macs[strings.ToLower(p.PermanentMac)] = true
-		for _, name := range p.names() {
+		for _, name := range p.names {
 			named[name] = p.PciAddress
 		}
 	}
@@ -65,16 +66,17 @@ func nodePFs(state *v1.SriovNetworkNodeState) []*nodePF {
 		case known && SameDevice(*planned, p.InterfaceExt):
 			p.planned = planned
 		case !known && !moved(planned, macs, named):
-			p = &nodePF{planned: planned, missing: true, InterfaceExt: &v1.InterfaceExt{
+			p = newNodePF(&v1.InterfaceExt{
 				PciAddress: planned.PciAddress, Name: planned.Name, AltNames: planned.AltNames,
 				Vendor: planned.Vendor, DeviceID: planned.DeviceID, PermanentMac: planned.Mac,
-			}}
+			})
+			p.planned, p.missing = planned, true
 			out, at[p.PciAddress] = append(out, p), p
 			continue
 		default:
 			continue
 		}
-		names := p.names()
+		names := p.names
 		for _, name := range slices.Concat([]string{planned.Name}, planned.AltNames) {
 			if name == "" || slices.Contains(names, name) {
 				continue
@@ -98,12 +100,12 @@ func moved(planned *v1.Interface, macs map[string]bool, named map[string]string)
 	return planned.Name != "" && named[planned.Name] != "" || planned.Mac != "" && macs[strings.ToLower(planned.Mac)]
 }
 
-// names lists the interface names that the PF has now.
-func (p *nodePF) names() []string {
-	if p.Name == "" {
-		return p.AltNames
+func newNodePF(i *v1.InterfaceExt) *nodePF {
+	p := &nodePF{InterfaceExt: i, names: i.AltNames}
+	if i.Name != "" {
+		p.names = append([]string{i.Name}, i.AltNames...)
 	}
-	return slices.Concat([]string{p.Name}, p.AltNames)
+	return p
 }
 
 // free reports whether a policy may select the PF by one of its names. If the policy
@@ -137,7 +139,7 @@ func (p *nodePF) identity(requests []request) v1.Interface {
 	if !p.Virtual() {
 		out.Mac = cmp.Or(p.PermanentMac, planned.Mac)
 	}
-	for _, name := range slices.Concat(p.names(), p.past) {
+	for _, name := range slices.Concat(p.names, p.past) {
 		before := func() bool { return name == planned.Name || slices.Contains(planned.AltNames, name) }
 		if name != out.Name && slices.ContainsFunc(requests, func(c request) bool { return c.policy.names[name] != nil || c.held && before() }) {
 			out.AltNames = append(out.AltNames, name)

@@ -92,26 +92,33 @@ func Validate(s *v1.SriovNetworkNodePolicySpec) error {
 	return errors.Join(errs...)
 }
 
-// Rivals returns those of the policies that can influence the verdict on policy, which is
-// not among them: policies that select a PF that it selects, that offer the same resource,
-// or that select a PF of a policy that does.
-func Rivals(policy *v1.SriovNetworkNodePolicy, policies []*v1.SriovNetworkNodePolicy, state *v1.SriovNetworkNodeState) []*v1.SriovNetworkNodePolicy {
-	alike := func(o *parsedPolicy) bool { return o.Spec.ResourceName == policy.Spec.ResourceName }
-	this, all := parsePolicy(policy), make([]*parsedPolicy, len(policies))
-	for i, p := range policies {
-		all[i] = parsePolicy(p)
-	}
-	pfs := slices.DeleteFunc(nodePFs(state), func(pf *nodePF) bool {
-		return !this.wants(pf) && !slices.ContainsFunc(all, func(o *parsedPolicy) bool { return alike(o) && o.wants(pf) })
-	})
-	var out []*v1.SriovNetworkNodePolicy
-	for _, o := range all {
-		if o.Name == policy.Name {
-			continue
-		}
-		if alike(o) || slices.ContainsFunc(pfs, o.wants) {
-			out = append(out, o.SriovNetworkNodePolicy)
+// RivalsOf returns a function that returns, for a node, those of the policies that can influence
+// the verdict on policy, which is not among them: policies that select a PF that it selects,
+// that offer the same resource, or that select a PF of a policy that does. The policies are
+// parsed once for all nodes.
+func RivalsOf(policy *v1.SriovNetworkNodePolicy, policies []*v1.SriovNetworkNodePolicy) func(*v1.SriovNetworkNodeState) []*v1.SriovNetworkNodePolicy {
+	this := parsePolicy(policy)
+	var all, alike []*parsedPolicy
+	for _, p := range policies {
+		o := parsePolicy(p)
+		all = append(all, o)
+		if o.Spec.ResourceName == policy.Spec.ResourceName {
+			alike = append(alike, o)
 		}
 	}
-	return out
+	return func(state *v1.SriovNetworkNodeState) []*v1.SriovNetworkNodePolicy {
+		pfs := slices.DeleteFunc(nodePFs(state), func(pf *nodePF) bool {
+			return !this.wants(pf) && !slices.ContainsFunc(alike, func(o *parsedPolicy) bool { return o.wants(pf) })
+		})
+		var out []*v1.SriovNetworkNodePolicy
+		for _, o := range all {
+			if o.Name == policy.Name {
+				continue
+			}
+			if slices.Contains(alike, o) || slices.ContainsFunc(pfs, o.wants) {
+				out = append(out, o.SriovNetworkNodePolicy)
+			}
+		}
+		return out
+	}
 }

@@ -102,7 +102,7 @@ func TestRivalsAreAllThatMatter(t *testing.T) {
 			all := Node(Input{Policies: policies, State: state}).Verdicts
 			return all[slices.IndexFunc(all, func(v Verdict) bool { return v.Policy == p.Name })]
 		}
-		rivals := Rivals(p, policies, state)
+		rivals := RivalsOf(p, policies)(state)
 		require.NotContains(t, rivals, p)
 		require.Empty(t, cmp.Diff(own(policies), own(append(rivals, p))), "seed %d", seed)
 		if len(rivals) < len(policies)-1 {

@@ -67,7 +67,7 @@ func (w *parsedPolicy) selects(pf *nodePF) (selection, bool) {
 		return sel, true
 	}
 	sel.named = true
-	for _, name := range pf.names() {
+	for _, name := range pf.names {
 		if vfs := w.names[name]; vfs != nil && pf.free(w.Name, name) {
 			sel.ranges = append(sel.ranges, vfs...)
 		}
