@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,15 @@ type progress struct {
 	observation                  // after the works
 	failures    map[string]error // by PF
 	late        bool             // some works were left out because pods got their VFs meanwhile
+	more        bool             // the observation asks for works that were not among these
+}
+
+// again returns when the next pass is due: otherwise, unless there is more to do.
+func (p progress) again(otherwise time.Duration) time.Duration {
+	if p.more {
+		return settle
+	}
+	return otherwise
 }
 
 // carryOut carries out works. It first withdraws the VFs that they disturb from the device
@@ -78,9 +88,11 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	applySeconds.Observe(time.Since(begun).Seconds())
 	d.failing = attempt{generation: state.Generation, failures: p.failures}
 	p.observation = d.observe(ctx)
-	if len(p.failures) > 0 || d.settled(state, p.observation) {
+	left := d.left(state, p.observation)
+	if len(p.failures) > 0 || len(left) == 0 && p.err == nil {
 		d.hardware.observed.Store(p.events) // the events are of the daemon's own changes
 	}
+	p.more = appeared(left, works)
 	if done := slices.DeleteFunc(slices.Clone(works), func(w plan.Work) bool { return p.failures[w.PF] != nil }); len(done) > 0 {
 		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", firstBytes(summary(done)+still, 900))
 	}
@@ -111,15 +123,23 @@ func (a attempt) again(state *v1.SriovNetworkNodeState, works []plan.Work) bool 
 	return a.generation == state.Generation && !slices.ContainsFunc(works, func(w plan.Work) bool { return a.failures[w.PF] == nil })
 }
 
-// settled reports whether nothing is left to do but what yields to VFs in use.
-func (d *Daemon) settled(state *v1.SriovNetworkNodeState, s observation) bool {
+// left returns the works that an observation asks for, without those of which every step yields
+// to VFs in use.
+func (d *Daemon) left(state *v1.SriovNetworkNodeState, s observation) []plan.Work {
 	works, _ := d.steps(state, s)
-	for _, w := range works {
-		if slices.ContainsFunc(w.Steps, func(s plan.Step) bool { return !s.Yields }) {
-			return false
-		}
-	}
-	return s.err == nil
+	return slices.DeleteFunc(works, func(w plan.Work) bool {
+		return !slices.ContainsFunc(w.Steps, func(s plan.Step) bool { return !s.Yields })
+	})
+}
+
+// appeared reports whether works are left that are not as they were before the pass: something
+// changed on the host in its course. The observation after the pass has seen that change, so no
+// event will tell of it. Works that are left as they were are not tried again: the driver has
+// accepted them without effect.
+func appeared(left, done []plan.Work) bool {
+	return slices.ContainsFunc(left, func(l plan.Work) bool {
+		return !slices.ContainsFunc(done, func(d plan.Work) bool { return reflect.DeepEqual(l, d) })
+	})
 }
 
 // apply carries out the works concurrently, for PFs do not depend on each other. It

@@ -146,10 +146,11 @@ func (d *Daemon) reconcile(ctx context.Context, state *v1.SriovNetworkNodeState)
 	err = errors.Join(errs...)
 	d.warn(state, err)
 	report := d.report(ctx, state, s.Found, ended(state, p, err))
+	again = done.again(asks.again())
 	if kept || len(p.waiting) > 0 || len(p.asked) > 0 {
-		return asks.again(), errors.Join(err, report)
+		return again, errors.Join(err, report)
 	}
-	return asks.again(), errors.Join(err, report, d.endDrain(ctx, state, err == nil && !asks.stands))
+	return again, errors.Join(err, report, d.endDrain(ctx, state, err == nil && !asks.stands))
 }
 
 // fail reports an error that ended a pass before anything was changed.

@@ -49,8 +49,9 @@ func (b *bench) run(policies ...*v1.SriovNetworkNodePolicy) {
 	// A look in the middle of somebody's change may fail. The queue tries again; so does this.
 	var again <-chan time.Time
 	reconcile := func() {
-		again = nil
-		if _, err := d.Reconcile(ctx, ctrl.Request{NamespacedName: d.NodeState}); err != nil && ctx.Err() == nil {
+		result, err := d.Reconcile(ctx, ctrl.Request{NamespacedName: d.NodeState})
+		again = time.After(result.RequeueAfter)
+		if err != nil && ctx.Err() == nil {
 			b.t.Logf("tried again: %v", err)
 			again = time.After(100 * time.Millisecond)
 		}
@@ -119,6 +120,22 @@ func TestNodeDriftOfLinksIsMended(t *testing.T) {
 			require.EventuallyWithT(t, asWanted, patience, 100*time.Millisecond)
 		})
 	}
+	t.Run("a VF in the middle of a pass", func(t *testing.T) {
+		links, err := hw.OpenLinks(nil)
+		require.NoError(t, err)
+		defer links.Close()
+		require.NoError(t, setLink(b.addr(b.pfs[0]), link.Update{MTU: 1500}))
+		for drifted := false; ; { // until the pass has mended the PF, and will observe it again
+			e, err := links.Next(t.Context())
+			require.NoError(t, err)
+			if e.Link.Parent == b.pfs[0] && drifted && e.Link.MTU == 2000 {
+				break
+			}
+			drifted = drifted || e.Link.Parent == b.pfs[0] && e.Link.MTU == 1500
+		}
+		require.NoError(t, setLink(vf, link.Update{MTU: 1500}))
+		require.EventuallyWithT(t, asWanted, patience, 100*time.Millisecond)
+	})
 }
 
 // adminMACs returns the MACs that the PF reports for its VFs.
