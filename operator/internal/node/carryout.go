@@ -24,7 +24,7 @@ type progress struct {
 	observation                  // after the works
 	failures    map[string]error // by PF
 	late        bool             // some works were left out because pods got their VFs meanwhile
-	more        bool             // the observation asks for works that were not among these
+	more        bool             // the observation asks for works that the one before did not
 }
 
 // again returns when the next pass is due: otherwise, unless there is more to do.
@@ -88,11 +88,11 @@ func (d *Daemon) carryOut(ctx context.Context, state *v1.SriovNetworkNodeState, 
 	applySeconds.Observe(time.Since(begun).Seconds())
 	d.failing = attempt{generation: state.Generation, failures: p.failures}
 	p.observation = d.observe(ctx)
-	left := d.left(state, p.observation)
+	before, left := d.left(state, s), d.left(state, p.observation) // of all works, also those that wait for a drain
 	if len(p.failures) > 0 || len(left) == 0 && p.err == nil {
 		d.hardware.observed.Store(p.events) // the events are of the daemon's own changes
 	}
-	p.more = appeared(left, works)
+	p.more = appeared(left, before)
 	if done := slices.DeleteFunc(slices.Clone(works), func(w plan.Work) bool { return p.failures[w.PF] != nil }); len(done) > 0 {
 		d.Events.Eventf(state, nil, corev1.EventTypeNormal, "Applied", "Apply", "%s", firstBytes(summary(done)+still, 900))
 	}
@@ -134,11 +134,11 @@ func (d *Daemon) left(state *v1.SriovNetworkNodeState, s observation) []plan.Wor
 
 // appeared reports whether works are left that are not as they were before the pass: something
 // changed on the host in its course. The observation after the pass has seen that change, so no
-// event will tell of it. Works that are left as they were are not tried again: the driver has
-// accepted them without effect.
-func appeared(left, done []plan.Work) bool {
+// event will tell of it. Works that are left as they were wait for a drain, or the driver has
+// accepted them without effect: another pass at once would not help.
+func appeared(left, before []plan.Work) bool {
 	return slices.ContainsFunc(left, func(l plan.Work) bool {
-		return !slices.ContainsFunc(done, func(d plan.Work) bool { return reflect.DeepEqual(l, d) })
+		return !slices.ContainsFunc(before, func(b plan.Work) bool { return reflect.DeepEqual(l, b) })
 	})
 }
 
