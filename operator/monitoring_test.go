@@ -98,6 +98,18 @@ func TestMonitoringAsksForWhatThereIs(t *testing.T) {
 	}
 }
 
+// kubectl sriov top asks for metrics that device plugins have.
+func TestTopAsksForWhatThereIs(t *testing.T) {
+	names := declared(t)
+	text, err := os.ReadFile("cmd/kubectl-sriov/top.go")
+	require.NoError(t, err)
+	asked := metricName.FindAllString(string(text), -1)
+	require.NotEmpty(t, asked)
+	for _, name := range asked {
+		require.Contains(t, names, name)
+	}
+}
+
 // Names follow Prometheus' rules, but for those that clusters know from upstream's exporter.
 func TestMetricNames(t *testing.T) {
 	_ = os.Getenv("SRIOVKIT_SOURCES") // a file of another module, which the test cache does not see

@@ -171,6 +171,10 @@ func testViewer(t *testing.T, c *cluster) {
 	out, err = kubectlSriov(t, viewer, "why", "pod/app")
 	require.NoError(t, err)
 	require.Contains(t, out, "nothing is missing, as far as this account may read")
+	_, err = kubectlSriov(t, viewer, "why", "w9")
+	require.ErrorContains(t, err, "nothing is called w9, as far as could be read: nodes: this account may not list them")
+	_, err = kubectlSriov(t, viewer, "why", "policy/w9")
+	require.ErrorContains(t, err, "no policy and no node is called w9")
 
 	stranger := c.as(t, "stranger")
 	out, err = kubectlSriov(t, stranger)
@@ -182,6 +186,7 @@ func testViewer(t *testing.T, c *cluster) {
 		"w1":              "node w1: sriovnetworknodestates: this account may not list them",
 		"top":             "find the device plugins: pods: this account may not list them",
 		"why policy/nics": "policy nics: this account may not list them",
+		"why nics":        "sriovnetworknodepolicies: this account may not list them",
 	} {
 		_, err := kubectlSriov(t, stranger, strings.Fields(args)...)
 		require.ErrorContains(t, err, want, args)

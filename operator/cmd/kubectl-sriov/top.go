@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -88,11 +89,13 @@ func (c *command) top(ctx context.Context, t traffic, nodes []string) error {
 	if len(nodes) > 0 {
 		pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !slices.Contains(nodes, p.Spec.NodeName) })
 	}
-	before, errs := c.scrapeAll(ctx, pods, t.port)
-	if len(before) == 0 && len(errs) > 0 {
+	before, failed := c.scrapeAll(ctx, pods, t.port)
+	if len(before) == 0 && len(failed) > 0 {
 		return fmt.Errorf("%w\nmetrics are served once featureGates.metricsExporter of the SriovOperatorConfig is true; they are read through the API server "+
-			"(right to get pods/proxy), or from port %d of the nodes", errors.Join(errs...), t.port)
+			"(right to get pods/proxy), or from port %d of the nodes", errors.Join(slices.Collect(maps.Values(failed))...), t.port)
 	}
+	// Without a first count there is no rate.
+	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return failed[p.Spec.NodeName] != nil })
 	wait := time.NewTimer(t.interval)
 	defer wait.Stop()
 	select {
@@ -100,9 +103,10 @@ func (c *command) top(ctx context.Context, t traffic, nodes []string) error {
 		return ctx.Err()
 	case <-wait.C:
 	}
-	after, errs := c.scrapeAll(ctx, pods, t.port)
-	for _, err := range errs {
-		fmt.Fprintln(c.stderr, "not read:", printable(err.Error()))
+	after, later := c.scrapeAll(ctx, pods, t.port)
+	maps.Copy(failed, later)
+	for _, node := range slices.Sorted(maps.Keys(failed)) {
+		fmt.Fprintln(c.stderr, "not read:", printable(failed[node].Error()))
 	}
 	return c.printRates(rates(before, after))
 }
@@ -160,9 +164,9 @@ func rates(before, after map[vfKey]sample) []Rate {
 	return out
 }
 
-func (c *command) scrapeAll(ctx context.Context, pods []corev1.Pod, port int) (map[vfKey]sample, []error) {
-	out := map[vfKey]sample{}
-	var errs []error
+// scrapeAll returns what nodes have counted, and by node why that could not be read.
+func (c *command) scrapeAll(ctx context.Context, pods []corev1.Pod, port int) (map[vfKey]sample, map[string]error) {
+	out, failed := map[vfKey]sample{}, map[string]error{}
 	var mu sync.Mutex
 	var wait sync.WaitGroup
 	slots := make(chan struct{}, 16)
@@ -178,7 +182,7 @@ func (c *command) scrapeAll(ctx context.Context, pods []corev1.Pod, port int) (m
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, fmt.Errorf("metrics of node %s: %w", p.Spec.NodeName, err))
+				failed[p.Spec.NodeName] = fmt.Errorf("metrics of node %s: %w", p.Spec.NodeName, err)
 			}
 			for _, r := range some {
 				out[vfKey{r.Node, r.Address}] = sample{time.Now(), r}
@@ -186,7 +190,7 @@ func (c *command) scrapeAll(ctx context.Context, pods []corev1.Pod, port int) (m
 		})
 	}
 	wait.Wait()
-	return out, errs
+	return out, failed
 }
 
 // scrape reads a device plugin's metrics through the API server, or from the node itself

@@ -4,10 +4,26 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	v1 "github.com/sriovkit/sriovkit/operator/api/v1"
+	"github.com/sriovkit/sriovkit/operator/internal/deploy"
+	"github.com/sriovkit/sriovkit/operator/internal/nad"
 )
 
 func TestRates(t *testing.T) {
@@ -43,6 +59,36 @@ sriov_kubepoddevice{pciAddr="0000:01:10.6",dev_type="openshift.io/nics",pod="app
 	require.Equal(t, "25.0 Gbit/s", bits(25e9/8))
 	_, err := parseMetrics("w1", []byte("<html>"))
 	require.Error(t, err)
+}
+
+// A node whose first count could not be read has no rates, and that is said.
+func TestTopNamesNodesNotRead(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32 // of the node w2
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/dp-w2:") && asked.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, `sriov_vf_rx_bytes{pf="eth0",vf="3",pciAddr="0000:01:10.6"} 1`)
+	}))
+	t.Cleanup(api.Close)
+	const namespace = "sriov-network-operator"
+	scheme := runtime.NewScheme()
+	require.NoError(t, errors.Join(clientgoscheme.AddToScheme(scheme), v1.AddToScheme(scheme), nad.AddToScheme(scheme)))
+	objects := fake.NewClientBuilder().WithScheme(scheme)
+	for _, node := range []string{"w1", "w2"} {
+		objects.WithObjects(&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "dp-" + node, Labels: map[string]string{"app": deploy.DevicePluginName}},
+			Spec:       corev1.PodSpec{NodeName: node}, Status: corev1.PodStatus{Phase: corev1.PodRunning},
+		})
+	}
+	var out, said bytes.Buffer
+	c := &command{output: output{Writer: &out}, stderr: &said, operator: namespace, config: &rest.Config{Host: api.URL}, client: objects.Build()}
+	require.NoError(t, c.top(t.Context(), traffic{time.Millisecond, defaultPort}, nil))
+	require.Regexp(t, `w1 +eth0 +3 +0000:01:10.6`, out.String())
+	require.NotContains(t, out.String(), "w2")
+	require.Contains(t, said.String(), "not read: metrics of node w2: 503")
 }
 
 // Only a terminal gets colours, and what others wrote never steers it.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -59,49 +60,62 @@ func (c *command) printReport(r *diagnose.Report) {
 	}
 }
 
+// kinds are the ways to write a kind; of a name alone it is empty.
+var kinds = map[string]string{
+	"":    "",
+	"pod": "pod", "pods": "pod", "po": "pod",
+	"policy": "policy", "sriovnetworknodepolicy": "policy", "sriovnetworknodepolicies": "policy",
+	"node": "node", "nodes": "node", "no": "node",
+}
+
 func (c *command) answer(ctx context.Context, inv *inventory.Inventory, arg string) (*diagnose.Report, error) {
 	kind, name, given := strings.Cut(arg, "/")
 	if !given {
 		kind, name = "", arg
 	}
-	var found []*diagnose.Report
-	var unknown error // whether there is such a pod
-	switch kind {
-	case "", "pod", "pods", "po", "policy", "sriovnetworknodepolicy", "sriovnetworknodepolicies", "node", "nodes", "no":
-	default:
+	kind, ok := kinds[kind]
+	if !ok {
 		return nil, fmt.Errorf("%q: want pod/NAME, policy/NAME or node/NAME", arg)
 	}
-	if kind == "" || strings.HasPrefix(kind, "po") && kind != "policy" {
+	var found []*diagnose.Report
+	var unknown []error // why there may be one after all
+	if kind == "" || kind == "pod" {
 		r, err := c.pod(ctx, inv, name)
-		if err != nil && (kind != "" || !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err)) {
-			return nil, fmt.Errorf("pod %s in namespace %s: %w", name, c.namespace, err)
-		}
-		if err == nil {
+		switch {
+		case err == nil:
 			found = append(found, r)
-		} else if apierrors.IsForbidden(err) {
-			unknown = err
+		case kind != "" || !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err):
+			return nil, fmt.Errorf("pod %s in namespace %s: %w", name, c.namespace, err)
+		case apierrors.IsForbidden(err):
+			unknown = append(unknown, err)
 		}
 	}
-	if kind == "" || strings.Contains(kind, "polic") {
+	if kind == "" || kind == "policy" {
 		for i := range inv.Policies {
 			if p := &inv.Policies[i]; p.Name == name && (p.Namespace == inv.Namespace || !policyThere(inv, name)) {
 				found = append(found, diagnose.Policy(inv, p))
 			}
 		}
 	}
-	if kind == "" && (inv.Node(name) != nil || inv.State(name) != nil) || strings.HasPrefix(kind, "no") {
+	if kind == "" && (inv.Node(name) != nil || inv.State(name) != nil) || kind == "node" {
 		found = append(found, diagnose.Node(inv, name))
 	}
+	unread := inv.Unread["sriovnetworknodepolicies"]
 	switch {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:
 		return nil, fmt.Errorf("%s is the name of several: write pod/%[1]s, policy/%[1]s or node/%[1]s", name)
-	case inv.Unread["sriovnetworknodepolicies"] != "" && kind != "":
-		return nil, fmt.Errorf("policy %s: %s", name, inv.Unread["sriovnetworknodepolicies"])
+	case unread != "" && kind == "policy":
+		return nil, fmt.Errorf("policy %s: %s", name, unread)
 	}
-	if unknown != nil {
-		return nil, fmt.Errorf("no policy and no node is called %s, and whether a pod is: %w", name, unknown)
+	for _, plural := range []string{"sriovnetworknodepolicies", "nodes"} {
+		if why := inv.Unread[plural]; why != "" {
+			unknown = append(unknown, fmt.Errorf("%s: %s", plural, why))
+		}
+	}
+	if kind == "" && len(unknown) > 0 {
+		return nil, fmt.Errorf("nothing is called %s, as far as could be read: %w", name, errors.Join(unknown...))
 	}
 	return nil, fmt.Errorf("no pod in namespace %s, no policy and no node is called %s", c.namespace, name)
 }
