@@ -69,8 +69,8 @@ func (s *stage) bundle(to, extra string, stdout io.Writer) error {
 	if s.signedBy == "" {
 		trust = "-unsigned"
 	}
-	fmt.Fprintf(stdout, "%s\n\nInto a registry:  tar xf %[1]s %[2]s && ./%[2]s load -bundle %[1]s -registry HOST/PATH %[3]s\nOnto a node:      ctr -n k8s.io images import %[1]s\n", to, loader, trust)
-	return nil
+	_, err = fmt.Fprintf(stdout, "%s\n\nInto a registry:  tar xf %[1]s %[2]s && ./%[2]s load -bundle %[1]s -registry HOST/PATH %[3]s\nOnto a node:      ctr -n k8s.io images import %[1]s\n", to, loader, trust)
+	return err
 }
 
 // checkCharts is an error if a chart asks for another version than the images are: it could

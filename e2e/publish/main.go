@@ -19,7 +19,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
+	"unicode"
 )
 
 const usage = `publish: images of sriovkit to registries and into archives
@@ -32,13 +34,24 @@ Without keys and certificates: -unsigned. Each takes -h.
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE) // nobody reading what it says does not end it between two tags
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "publish:", err)
+		fmt.Fprintln(os.Stderr, "publish:", printable(err.Error()))
 		os.Exit(1)
 	}
+}
+
+// printable takes out what would steer a terminal: archives and registries say what they like.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {

@@ -74,10 +74,11 @@ func (d *destination) push(ctx context.Context, s *stage, stdout io.Writer) erro
 		// that refers to either.
 		for _, p := range t.image.Platforms {
 			if err := oras.ExtendedCopyGraph(ctx, s.store, t.repo, plain(p), oras.DefaultExtendedCopyGraphOptions); err != nil {
-				return fmt.Errorf("push %s to %s: %w; no tag was set, push again once that is mended", t.image.Name, t.repo.Reference, err)
+				return fmt.Errorf("push %s to %s: %w; no tag was set, push again once that is mended%s", t.image.Name, t.repo.Reference, err, remedy(err))
 			}
 		}
 	}
+	var unsaid error // what was done and could not be printed
 	for _, t := range targets {
 		state := "pushed"
 		if t.done {
@@ -85,15 +86,20 @@ func (d *destination) push(ctx context.Context, s *stage, stdout io.Writer) erro
 		} else if err := t.repo.Tag(ctx, plain(t.image.Root), t.image.tag()); err != nil {
 			return fmt.Errorf("tag %s: %w; push again to set the tags that are missing", t.repo.Reference, err)
 		}
-		fmt.Fprintf(stdout, "%s/%s:%s@%s %s\n", t.repo.Reference.Registry, t.repo.Reference.Repository, t.image.tag(), t.image.Root.Digest, state)
+		if _, err := fmt.Fprintf(stdout, "%s/%s:%s@%s %s\n", t.repo.Reference.Registry, t.repo.Reference.Repository, t.image.tag(), t.image.Root.Digest, state); err != nil {
+			unsaid = fmt.Errorf("all tags are set, and not all could be printed: %w", err)
+		}
 	}
-	return nil
+	return unsaid
 }
 
 // check asks for all tags before anything is sent.
 func (d *destination) check(ctx context.Context, s *stage) ([]target, error) {
 	if d.registry == "" {
 		return nil, errors.New("give the registry: -registry HOST/PATH (REGISTRY= of make)")
+	}
+	if d.patience <= 0 {
+		return nil, fmt.Errorf("-patience %s: want a positive duration such as 1m", d.patience)
 	}
 	var targets []target
 	var taken []error

@@ -223,6 +223,9 @@ func TestPushToRegistryThatFails(t *testing.T) {
 		"refuses the login": {func(w http.ResponseWriter, _ *http.Request) bool {
 			return deny(w, http.StatusUnauthorized, "authentication required")
 		}, "401", []string{}},
+		"lets all read and few write": {func(w http.ResponseWriter, q *http.Request) bool {
+			return q.Method == http.MethodPost && deny(w, http.StatusUnauthorized, "authentication required")
+		}, "log in with docker login", []string{}},
 		"refuses a tag": {func(w http.ResponseWriter, q *http.Request) bool {
 			return q.Method == http.MethodPut && strings.HasSuffix(q.URL.Path, "/second/manifests/v1") && deny(w, http.StatusForbidden, "immutable")
 		}, "push again", []string{"first"}},
@@ -279,6 +282,7 @@ func TestPushRefuses(t *testing.T) {
 		"another's key":        {append([]string{"-key", key, "-certificate", otherCertificate}, to...), "does not match"},
 		"a server's key":       {append([]string{"-key", serverKey, "-certificate", serverCertificate}, to...), "xtended key usage"},
 		"both":                 {append([]string{"-unsigned", "-key", key}, to...), "give one of them"},
+		"no patience":          {append([]string{"-patience", "0s"}, append(to, signed...)...), "want a positive duration"},
 		"no registry":          {signed, "give the registry"},
 		"registry away":        {append([]string{"-registry", away}, signed...), "ask registry " + away},
 		"silent registry":      {append([]string{"-registry", silent.Addr().String() + "/a", "-patience", "10ms"}, signed...), "timeout"},

@@ -218,11 +218,31 @@ func (s *stage) load(ctx context.Context, manifests []ocispec.Descriptor) error 
 			if err := s.read(ctx, manifest.Config, &config); err != nil {
 				return fmt.Errorf("image %s: %w", name, err)
 			}
+			for _, layer := range manifest.Layers {
+				if there, err := s.store.Exists(ctx, layer); err != nil || !there {
+					return fmt.Errorf("image %s: layer %s is not in the archive", name, layer.Digest)
+				}
+			}
 		}
 		img.Labels = config.Config.Labels
 		s.images = append(s.images, img)
 	}
 	slices.SortFunc(s.images, func(a, b staged) int { return strings.Compare(a.Name, b.Name) })
+	return s.oneEach()
+}
+
+// oneEach keeps one of what is listed twice. Two images that would go under one tag are an
+// error: the last would win.
+func (s *stage) oneEach() error {
+	first := map[string]staged{}
+	for _, img := range s.images {
+		to := img.component() + ":" + img.tag()
+		if other, there := first[to]; there && other.Root.Digest != img.Root.Digest {
+			return fmt.Errorf("two images are called %s: %s of %s and %s of %s; remove the one that is old", to, other.Root.Digest, other.Name, img.Root.Digest, img.Name)
+		}
+		first[to] = img
+	}
+	s.images = slices.CompactFunc(s.images, func(a, b staged) bool { return a.Name == b.Name })
 	return nil
 }
 
