@@ -213,6 +213,7 @@ images: ## Container images of all components as OCI archives in bin/images (ARG
 # The second takes as long as a first build for four platforms, 10 to 30 minutes.
 .PHONY: reproduce
 reproduce: ## The committed images built twice, in two directories with two build caches: the digests have to be the same
+	@[ -z "$$(git status --porcelain)" ] || { echo 'reproduce: commit or stash first: images say whether files differ from the commit' >&2; exit 1; }
 	@dir=$$(mktemp -d); trap 'chmod -R u+w $$dir; rm -rf $$dir' EXIT; git clone -q --no-hardlinks . $$dir/clone; \
 	for from in . $$dir/clone; do \
 		cache=$$(go env GOCACHE); if [ $$from != . ]; then cache=$$dir/cache; fi; \

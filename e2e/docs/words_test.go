@@ -24,6 +24,7 @@ var foreign = strings.Fields(`
 	quay brancz kube-rbac-proxy secure-listen-address tokenreviews subjectaccessreviews
 	PCIDEVICE_OPENSHIFT_IO_DPDK SriovResourcePolicy bonded roce roce-exclusive
 	umadN uverbsN virtioN
+	verify-blob certificate-identity certificate-oidc-issuer githubusercontent ignore-missing
 `)
 
 // Code in pages has no word that no source has: a key, flag, metric, variable, function or
