@@ -98,7 +98,8 @@ func TestTablesAreComplete(t *testing.T) {
 		},
 		"environment of the operator": {
 			page: "operator/docs/configuration.md", heading: "Environment of the operator",
-			there: found(t, "operator/cmd/sriovkit-operator/operator.go", "func readSettings(", `"([A-Z][A-Z_]+)"`),
+			there: slices.Concat(found(t, "operator/cmd/sriovkit-operator/operator.go", "func readSettings(", `"([A-Z][A-Z_]+)"`),
+				found(t, "operator/cmd/sriovkit-operator/tls.go", "func readTLS(", `getenv\("([A-Z_]+)"`)),
 			more:  []string{"KUBECONFIG", "WEBHOOK_URL"}, silent: []string{"NAMESPACE"},
 		},
 		"packages of the lab": {

@@ -9,12 +9,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"path"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"strings"
 
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -30,6 +30,7 @@ import (
 type settings struct {
 	env.Operator
 	images deploy.Images
+	tls    tlsSettings
 }
 
 func readSettings(getenv func(string) string) (settings, error) {
@@ -45,10 +46,13 @@ func readSettings(getenv func(string) string) (settings, error) {
 				"sriov": getenv("SRIOV_CNI_IMAGE"), "ib-sriov": getenv("SRIOV_INFINIBAND_CNI_IMAGE"),
 				"ovs": getenv("OVS_CNI_IMAGE"), "rdma": getenv("RDMA_CNI_IMAGE"),
 			},
-			PullSecrets: strings.FieldsFunc(getenv("IMAGE_PULL_SECRETS"), func(r rune) bool { return r == ',' || r == ' ' }),
+			PullSecrets: listed(getenv("IMAGE_PULL_SECRETS")),
 		},
 	}
-	var errs []error
+	var err error
+	s.tls, err = readTLS(getenv)
+	errs := []error{err}
+	s.TLS = s.tls.apply
 	if s.Namespace == "" {
 		errs = append(errs, errors.New("NAMESPACE is not set: the operator's own namespace"))
 	}
@@ -114,7 +118,7 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 	if *webhookAddr != "0" {
 		s.WebhookAddress = *webhookAddr
 	}
-	served := metricsserver.Options{BindAddress: *metricsAddr, SecureServing: *metricsSecure, CertDir: *metricsCerts}
+	served := metricsserver.Options{BindAddress: *metricsAddr, SecureServing: *metricsSecure, CertDir: *metricsCerts, TLSOpts: []func(*tls.Config){s.TLS}}
 	if *metricsSecure {
 		served.FilterProvider = review.Filter
 		if err := readable(*metricsCerts); err != nil {
@@ -122,6 +126,9 @@ func runOperator(ctx context.Context, args []string, stderr io.Writer, getenv fu
 		}
 	}
 	logTo(stderr, *level)
+	if len(s.tls.insecure) > 0 {
+		slog.Warn("insecure suites of TLS_CIPHER_SUITES are not offered", "suites", s.tls.insecure)
+	}
 	tune(getenv)
 	cfg, scheme, err := clusterConfig(*kubeconfig, getenv)
 	if err != nil {

@@ -66,7 +66,7 @@ func New(cfg *rest.Config, o env.Operator, images deploy.Images, opts ctrl.Optio
 	opts.MapperProvider = apiclient.NewMapper
 	certificate := &rollout.Certificate{Operator: o, Now: time.Now}
 	if o.WebhookAddress != "" {
-		server, err := rollout.WebhookServer(o.WebhookAddress, certificate)
+		server, err := rollout.WebhookServer(certificate)
 		if err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ package env
 
 import (
 	"context"
+	"crypto/tls"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,6 +37,8 @@ type Operator struct {
 	// WebhookURL is where API servers reach them if not through the Service of the
 	// manifests: https://host:port.
 	WebhookURL string
+	// TLS sets what the webhooks' server offers: version, suites, groups. Nil is TLS 1.3.
+	TLS func(*tls.Config)
 }
 
 // Config reads the SriovOperatorConfig that counts; nil if there is none, it is being

@@ -118,8 +118,10 @@ func (r *Certificate) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, er
 	return nil, errors.New("no certificate: no webhook is enabled, or its Secret is not there yet")
 }
 
-// WebhookServer listens at host:port and presents the certificate as it is then.
-func WebhookServer(address string, c *Certificate) (webhook.Server, error) {
+// WebhookServer listens at the operator's WebhookAddress and presents the certificate as it is
+// then.
+func WebhookServer(c *Certificate) (webhook.Server, error) {
+	address := c.WebhookAddress
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("webhook address %q: want host:port: %w", address, err)
@@ -130,5 +132,8 @@ func WebhookServer(address string, c *Certificate) (webhook.Server, error) {
 	}
 	return webhook.NewServer(webhook.Options{Host: host, Port: int(n), TLSOpts: []func(*tls.Config){func(t *tls.Config) {
 		t.GetCertificate, t.MinVersion = c.GetCertificate, tls.VersionTLS13
+		if c.TLS != nil {
+			c.TLS(t)
+		}
 	}}}), nil
 }
