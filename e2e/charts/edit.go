@@ -37,6 +37,10 @@ func editOperator(o *object) error {
 		}
 	}
 	c["env"] = append(c["env"].([]any), o.block(`{{- include "operator.env" . | nindent INDENT }}`))
+	c["args"] = append(slices.Clone(c["args"].([]any)), o.block(`{{- include "operator.args" . | nindent INDENT }}`))
+	if err := o.setPort(c, "metrics", `include "operator.metricsPort" .`); err != nil {
+		return err
+	}
 	if err := o.orDefault(c, "resources", ".Values.operator.resources"); err != nil {
 		return err
 	}
@@ -82,6 +86,18 @@ func editMultus(o *object) error {
 	o.ifSet(pod, "nodeSelector", ".Values.nodeSelector")
 	o.ifSet(pod, "affinity", ".Values.affinity")
 	return o.orDefault(pod, "tolerations", ".Values.tolerations")
+}
+
+// setPort makes the number of a port that the manifest has a template.
+func (o *object) setPort(container map[string]any, name, template string) error {
+	for _, p := range container["ports"].([]any) {
+		if port := p.(map[string]any); port["name"] == name {
+			delete(port, "containerPort")
+			port[o.block("containerPort: {{ "+template+" }}")] = ""
+			return nil
+		}
+	}
+	return fmt.Errorf("no port %s", name)
 }
 
 func (o *object) setHostPath(pod map[string]any, volume, template string) error {

@@ -156,54 +156,6 @@ func TestLintAndPresets(t *testing.T) {
 	}
 }
 
-// Names of values that users of the upstream chart have in their files.
-func TestValues(t *testing.T) {
-	dir := charts(t, "v1.2.3")
-	out, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "-n", "elsewhere",
-		"--set", "images.sriovCni=registry.test/cni:v9,images.ibSriovCni=registry.test/ib:v1,imagePullSecrets={one,two}",
-		"--set", "operator.resourcePrefix=intel.com,operator.cniBinPath=/cni,operator.nodeSelector.a=b,operator.metricsExporter.port=9200",
-		"--set", "operator.tolerations[0].operator=Exists,operator.extraEnv[0].name=X,operator.extraEnv[0].value=Y",
-		"--set", "operator.externalDrainer=true,operator.clusterType=kubernetes,images.webhook=registry.test/unused:v1",
-		"--set", "sriovOperatorConfig.deploy=true,sriovOperatorConfig.featureGates.metricsExporter=true",
-		"--set", "networkPolicy.enabled=true,openshift.scc=true",
-		"--set", "operator.metricsExporter.prometheusOperator.enabled=true,operator.metricsExporter.prometheusOperator.labels.release=prom,operator.dashboard.enabled=true")
-	require.NoError(t, err, out)
-	all := objects(t, out)
-	require.NotContains(t, out, "sriov-network-operator\n  namespace: sriov-network-operator")
-	require.NotContains(t, out, "unused")
-	pod := all["Deployment/sriov-network-operator"].(map[string]any)["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
-	require.Equal(t, map[string]any{"a": "b"}, pod["nodeSelector"])
-	require.Equal(t, []any{map[string]any{"operator": "Exists"}}, pod["tolerations"])
-	container := pod["containers"].([]any)[0].(map[string]any)
-	require.Equal(t, "sriovkit/operator:v1.2.3", container["image"])
-	env := map[string]any{}
-	for _, e := range container["env"].([]any) {
-		env[e.(map[string]any)["name"].(string)] = e.(map[string]any)["value"]
-	}
-	for name, want := range map[string]string{
-		"SRIOV_CNI_IMAGE": "registry.test/cni:v9", "SRIOV_INFINIBAND_CNI_IMAGE": "registry.test/ib:v1", "SRIOV_DEVICE_PLUGIN_IMAGE": "sriovkit/device-plugin:v1.2.3",
-		"IMAGE_PULL_SECRETS": "one,two", "RESOURCE_PREFIX": "intel.com", "SRIOV_CNI_BIN_PATH": "/cni", "METRICS_EXPORTER_PORT": "9200",
-		"USE_EXTERNAL_DRAINER": "true", "CREATE_DEFAULT_CONFIG": "false", "X": "Y",
-	} {
-		require.Equal(t, want, env[name], name)
-	}
-	config := all["SriovOperatorConfig/default"].(map[string]any)
-	require.Equal(t, "elsewhere", config["metadata"].(map[string]any)["namespace"])
-	require.Equal(t, map[string]any{"metricsExporter": true}, config["spec"].(map[string]any)["featureGates"])
-	require.NotContains(t, config["spec"], "deploy")
-	require.Contains(t, all, "NetworkPolicy/sriov-network-operator")
-	for _, monitor := range []string{"ServiceMonitor/sriov-network-operator", "ServiceMonitor/sriov-network-metrics-exporter", "PrometheusRule/sriov-network-operator"} {
-		require.Contains(t, all, monitor)
-		require.Equal(t, map[string]any{"release": "prom"}, all[monitor].(map[string]any)["metadata"].(map[string]any)["labels"])
-	}
-	require.Contains(t, out, "policy {{ $labels.policy }} is not ready", "Prometheus' templates are left to it")
-	dashboard := all["ConfigMap/sriov-network-dashboard"].(map[string]any)["data"].(map[string]any)["sriov-network.json"].(string)
-	written, err := os.ReadFile("../../operator/config/components/monitoring/dashboard.json")
-	require.NoError(t, err)
-	require.Equal(t, string(written), dashboard)
-	require.Contains(t, all, "RoleBinding/sriov-network-privileged")
-}
-
 // A wrong value is refused with its place, before anything reaches a cluster.
 func TestSchema(t *testing.T) {
 	dir := charts(t, "v1.2.3")
@@ -221,7 +173,12 @@ func TestSchema(t *testing.T) {
 		"images.sriovCni=https://registry.test/a:v1":               "/images/sriovCni",
 		"operator.tolerations={all}":                               "/operator/tolerations/0",
 		"operator.tolerations[0].efect=NoExecute":                  "efect",
-		"operator.extraEnv[0].name=A,operator.extraEnv[0].value=1": "/operator/extraEnv/0/value",
+		"operator.extraEnv.A.valeFrom=x":                           "valeFrom",
+		"operator.extraEnv[0].name=A":                              "/operator/extraEnv",
+		"operator.externalDrainer=true":                            "/operator/externalDrainer",
+		"operator.metricsBindAddress=8080":                         "/operator/metricsBindAddress",
+		"operator.tls.minVersion=1.2":                              "/operator/tls/minVersion",
+		"operator.tls.cipherSuites=A;B":                            "/operator/tls/cipherSuites",
 	} {
 		out, err := helm(t, "template", "r", filepath.Join(dir, "sriov-network-operator"), "--set", set)
 		require.ErrorContains(t, err, want, set+": "+out)
@@ -311,8 +268,11 @@ func TestOverUpstream(t *testing.T) {
 		out, err := helm(t, append(args, "--kubeconfig", plane.Kubeconfig, "-n", "sriov-network-operator")...)
 		return errors.Join(err, printed(err, out))
 	}
-	require.NoError(t, do("install", "sriov", upstreamChart(t, "upstream.test/all:1"), "--create-namespace"))
+	theirs := upstreamChart(t, "upstream.test/all:1")
+	require.NoError(t, os.WriteFile(filepath.Join(theirs, "templates", "config.yaml"), []byte("apiVersion: sriovnetwork.openshift.io/v1\nkind: SriovOperatorConfig\nmetadata: {name: default}\nspec: {disableDrain: true}\n"), 0o600))
+	require.NoError(t, do("install", "sriov", theirs, "--create-namespace"))
 	kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
+	uid := kubectl("-n", "sriov-network-operator", "get", "sriovoperatorconfig/default", "-o", "jsonpath={.metadata.uid}")
 	kubectl("-n", "sriov-network-operator", "apply", "-f", "../../operator/config/samples/policy.yaml")
 
 	require.ErrorContains(t, do("install", "kinds", filepath.Join(ours, kindsChart)), "invalid ownership metadata")
@@ -323,7 +283,12 @@ func TestOverUpstream(t *testing.T) {
 	require.ErrorContains(t, do("install", "multus", filepath.Join(ours, multusChart)), "invalid ownership metadata")
 	require.NoError(t, do("install", "multus", filepath.Join(ours, multusChart), "--take-ownership"))
 	require.NoError(t, do("install", "kinds", filepath.Join(ours, kindsChart), "--take-ownership"))
-	require.NoError(t, do("upgrade", "sriov", filepath.Join(ours, operatorChart)))
+	require.ErrorContains(t, do("upgrade", "sriov", filepath.Join(ours, operatorChart)), "would be deleted")
+	require.NotContains(t, kubectl("-n", "sriov-network-operator", "get", "deployments,serviceaccounts", "-o", "yaml"), "sriovkit/", "nothing half-done")
+	require.NoError(t, do("upgrade", "sriov", filepath.Join(ours, operatorChart), "--set", "sriovOperatorConfig.deploy=true,sriovOperatorConfig.disableDrain=true"))
+	require.Equal(t, uid+" true", kubectl("-n", "sriov-network-operator", "get", "sriovoperatorconfig/default", "-o", "jsonpath={.metadata.uid} {.spec.disableDrain}"))
+	require.NoError(t, do("upgrade", "sriov", filepath.Join(ours, operatorChart), "--reset-values"), "what is kept is not asked about again")
+	require.Equal(t, uid, kubectl("-n", "sriov-network-operator", "get", "sriovoperatorconfig/default", "-o", "jsonpath={.metadata.uid}"))
 	pod := "jsonpath={.spec.template.spec.containers[*].image} {.spec.selector.matchLabels}"
 	require.Equal(t, `sriovkit/operator:v1.0.0 {"name":"sriov-network-operator"}`, kubectl("-n", "sriov-network-operator", "get", "deployment", operatorChart, "-o", pod))
 	require.Contains(t, kubectl("-n", "sriov-network-operator", "get", "sriovnetworknodepolicies", "-o", "name"), "nics")

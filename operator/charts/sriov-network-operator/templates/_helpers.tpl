@@ -15,7 +15,10 @@
   (list "HOST_UDEV_DIR" $o.hostPaths.udev)
   (list "HOST_MODPROBE_DIR" $o.hostPaths.modprobe)
   (list "WEBHOOK_URL" $o.admissionControllers.url)
-  (list "USE_EXTERNAL_DRAINER" (ternary "true" "" $o.externalDrainer))
+  (list "TLS_MIN_VERSION" $o.tls.minVersion)
+  (list "TLS_CIPHER_SUITES" $o.tls.cipherSuites)
+  (list "TLS_CURVE_PREFERENCES" $o.tls.curvePreferences)
+  (list "USE_EXTERNAL_DRAINER" (ternary "true" "" $o.externalDrainer.enabled))
   (list "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES" (ternary "" (toString $o.staleNodeStateCleanupDelayMinutes) (eq 30 (int $o.staleNodeStateCleanupDelayMinutes))))
   (list "METRICS_EXPORTER_PORT" (ternary "" (toString $o.metricsExporter.port) (eq 9110 (int $o.metricsExporter.port))))
 -}}
@@ -25,7 +28,33 @@
   value: {{ index . 1 | quote }}
 {{- end }}
 {{- end }}
-{{- with $o.extraEnv }}
-{{ toYaml . }}
+{{- range $name, $value := $o.extraEnv }}
+- name: {{ $name | quote }}
+{{- if kindIs "map" $value }}
+  {{- toYaml $value | nindent 2 }}
+{{- else }}
+  value: {{ include "text" $value }}
 {{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* A scalar as a text in quotes; a large number stays in digits. */}}
+{{- define "text" -}}
+{{- kindIs "float64" . | ternary (toJson .) (toString .) | quote -}}
+{{- end -}}
+
+{{- define "texts" -}}
+{{- range $key, $value := . }}
+{{ $key | quote }}: {{ include "text" $value }}
+{{- end }}
+{{- end -}}
+
+{{- define "operator.args" -}}
+{{- with .Values.operator.metricsBindAddress }}
+- {{ printf "-metrics-bind-address=%s" . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "operator.metricsPort" -}}
+{{- regexFind "[0-9]+$" .Values.operator.metricsBindAddress | int | default 8080 -}}
 {{- end -}}

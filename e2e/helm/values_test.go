@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package helm
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// upstreamValues are what a user of the upstream chart may have: its names, its types, its
+// defaults where they differ in kind from those here.
+const upstreamValues = `
+operator:
+  metricsBindAddress: ""
+  tolerations: [{operator: Exists}]
+  nodeSelector: {a: b}
+  extraEnv: {X: "Y", NUMBER: 12345678, FLAG: true}
+  tls: {cipherSuites: "TLS_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", minVersion: VersionTLS12, curvePreferences: "X25519,secp256r1"}
+  nameOverride: ""
+  fullnameOverride: ""
+  resourcePrefix: intel.com
+  cniBinPath: /cni
+  clusterType: kubernetes
+  staleNodeStateCleanupDelayMinutes: "20"
+  metricsExporter:
+    port: "9200"
+    certificates: {secretName: metrics-exporter-cert}
+    prometheusOperator: {enabled: true, serviceAccount: prometheus-k8s, namespace: monitoring, deployRules: true}
+  externalDrainer: {enabled: true}
+  admissionControllers:
+    enabled: true
+    networkPolicy: {operator: {port: "6443"}, injector: {port: "6443"}}
+    certificates:
+      secretNames: {operator: operator-webhook-cert, injector: network-resources-injector-cert}
+      certManager: {enabled: true, generateSelfSigned: true}
+      custom: {enabled: false}
+sriovOperatorConfig:
+  deploy: true
+  configDaemonNodeSelector: {sriov: true}
+  logLevel: 2
+  disableDrain: true
+  configurationMode: daemon
+  disablePlugins: [mellanox]
+  featureGates: {metricsExporter: true}
+  configDaemonEnvVars: {A: 1}
+supportedExtraNICs: ['MyNIC: "8086 1521 1520"']
+images:
+  sriovCni: registry.test/cni:v9
+  ibSriovCni: registry.test/ib:v1
+  webhook: registry.test/unused:v1
+  resourcesInjector: registry.test/unused:v1
+  metricsExporter: registry.test/unused:v1
+  metricsExporterKubeRbacProxy: registry.test/unused:v1
+imagePullSecrets: [one, two]
+extraDeploy:
+  - {apiVersion: v1, kind: ConfigMap, metadata: {name: first, namespace: "{{ .Release.Namespace }}"}}
+  - |
+    apiVersion: v1
+    kind: ConfigMap
+    metadata: {name: second}
+`
+
+// The values of the upstream chart mean here what they mean there.
+func TestUpstreamValues(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(upstreamValues), 0o600))
+	out, err := helm(t, "template", "r", filepath.Join(charts(t, "v1.2.3"), operatorChart), "-n", "elsewhere", "-f", file)
+	require.NoError(t, err, out)
+	require.NotContains(t, out, "unused")
+	all := objects(t, out)
+	pod, container, env := operatorPod(all)
+	require.Equal(t, map[string]any{"a": "b"}, pod["nodeSelector"])
+	require.Equal(t, []any{map[string]any{"operator": "Exists"}}, pod["tolerations"])
+	require.Equal(t, "sriovkit/operator:v1.2.3", container["image"])
+	require.Equal(t, []any{"operator"}, container["args"])
+	for name, want := range map[string]string{
+		"SRIOV_CNI_IMAGE": "registry.test/cni:v9", "SRIOV_INFINIBAND_CNI_IMAGE": "registry.test/ib:v1", "SRIOV_DEVICE_PLUGIN_IMAGE": "sriovkit/device-plugin:v1.2.3",
+		"IMAGE_PULL_SECRETS": "one,two", "RESOURCE_PREFIX": "intel.com", "SRIOV_CNI_BIN_PATH": "/cni", "METRICS_EXPORTER_PORT": "9200",
+		"USE_EXTERNAL_DRAINER": "true", "CREATE_DEFAULT_CONFIG": "false", "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES": "20",
+		"X": "Y", "NUMBER": "12345678", "FLAG": "true",
+		"TLS_MIN_VERSION": "VersionTLS12", "TLS_CIPHER_SUITES": "TLS_AES_128_GCM_SHA256,TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_CURVE_PREFERENCES": "X25519,secp256r1",
+	} {
+		require.Equal(t, want, env[name], name)
+	}
+	config := all["SriovOperatorConfig/default"].(map[string]any)
+	require.Equal(t, "elsewhere", config["metadata"].(map[string]any)["namespace"])
+	require.Equal(t, map[string]any{
+		"enableInjector": true, "enableOperatorWebhook": true, "logLevel": float64(2), "disableDrain": true, "useCDI": false,
+		"configurationMode": "daemon", "disablePlugins": []any{"mellanox"}, "featureGates": map[string]any{"metricsExporter": true},
+		"configDaemonNodeSelector": map[string]any{"kubernetes.io/os": "linux", "sriov": "true"}, "configDaemonEnvVars": map[string]any{"A": "1"},
+	}, config["spec"])
+	require.Equal(t, "elsewhere", all["ConfigMap/first"].(map[string]any)["metadata"].(map[string]any)["namespace"])
+	require.Contains(t, all, "ConfigMap/second")
+	for _, monitor := range []string{"ServiceMonitor/sriov-network-operator", "ServiceMonitor/sriov-network-metrics-exporter", "PrometheusRule/sriov-network-operator"} {
+		require.Contains(t, all, monitor)
+	}
+}
+
+// operatorPod is the operator's pod, its container and the latter's environment.
+func operatorPod(all map[string]any) (pod, container, env map[string]any) {
+	spec := all["Deployment/sriov-network-operator"].(map[string]any)["spec"].(map[string]any)
+	pod = spec["template"].(map[string]any)["spec"].(map[string]any)
+	container = pod["containers"].([]any)[0].(map[string]any)
+	env = map[string]any{}
+	for _, e := range container["env"].([]any) {
+		entry := e.(map[string]any)
+		env[entry["name"].(string)] = entry["value"]
+		if from, ok := entry["valueFrom"]; ok {
+			env[entry["name"].(string)] = from
+		}
+	}
+	return pod, container, env
+}
+
+// Images of upstream's, as an upgrade that reuses all values would have them, never run by
+// these manifests.
+func TestUpstreamImages(t *testing.T) {
+	chart := filepath.Join(charts(t, "v1.2.3"), operatorChart)
+	for set, ours := range map[string]bool{
+		"images.operator=ghcr.io/k8snetworkplumbingwg/sriov-network-operator":                        false,
+		"images.operator=mirror.test:5000/sriov-network-operator:v1.6.0":                             false,
+		"images.sriovConfigDaemon=ghcr.io/k8snetworkplumbingwg/sriov-network-operator-config-daemon": false,
+		"images.sriovDevicePlugin=ghcr.io/k8snetworkplumbingwg/sriov-network-device-plugin:v3.9":     false,
+		"images.sriovCni=ghcr.io/k8snetworkplumbingwg/sriov-cni":                                     false,
+		"images.sriovCni=mirror.test/sriov-cni:v1.0.0":                                               true,
+		"images.ibSriovCni=ghcr.io/k8snetworkplumbingwg/ib-sriov-cni":                                true,
+		"images.operator=mirror.test/sriov-network-operator/operator:v1":                             true,
+		"images.webhook=ghcr.io/k8snetworkplumbingwg/sriov-network-operator-webhook":                 true,
+		"images.resourcesInjector=ghcr.io/k8snetworkplumbingwg/network-resources-injector":           true,
+	} {
+		out, err := helm(t, "template", "r", chart, "--set", set)
+		if ours {
+			require.NoError(t, err, set+": "+out)
+			continue
+		}
+		require.ErrorContains(t, err, "is an image of the upstream project", set+": "+out)
+		require.ErrorContains(t, err, "--reset-then-reuse-values", set)
+	}
+}
+
+// Values that only this chart has.
+func TestOwnValues(t *testing.T) {
+	dir := charts(t, "v1.2.3")
+	out, err := helm(t, "template", "r", filepath.Join(dir, operatorChart), "-n", "elsewhere",
+		"--set", "operator.metricsBindAddress=127.0.0.1:9443,operator.extraEnv.X.valueFrom.fieldRef.fieldPath=metadata.name",
+		"--set", "networkPolicy.enabled=true,openshift.scc=true,sriovOperatorConfig.deploy=true,operator.admissionControllers.enabled=true",
+		"--set", "sriovOperatorConfig.enableInjector=false",
+		"--set", "operator.metricsExporter.prometheusOperator.enabled=true,operator.metricsExporter.prometheusOperator.labels.release=prom,operator.dashboard.enabled=true")
+	require.NoError(t, err, out)
+	require.NotContains(t, out, "sriov-network-operator\n  namespace: sriov-network-operator")
+	all := objects(t, out)
+	_, container, env := operatorPod(all)
+	require.Equal(t, []any{"operator", "-metrics-bind-address=127.0.0.1:9443"}, container["args"])
+	require.Contains(t, container["ports"], map[string]any{"name": "metrics", "containerPort": float64(9443)})
+	require.Equal(t, map[string]any{"fieldRef": map[string]any{"fieldPath": "metadata.name"}}, env["X"])
+	spec := all["SriovOperatorConfig/default"].(map[string]any)["spec"].(map[string]any)
+	require.Equal(t, []any{false, true}, []any{spec["enableInjector"], spec["enableOperatorWebhook"]})
+	require.Contains(t, all, "NetworkPolicy/sriov-network-operator")
+	for _, monitor := range []string{"ServiceMonitor/sriov-network-operator", "ServiceMonitor/sriov-network-metrics-exporter", "PrometheusRule/sriov-network-operator"} {
+		require.Contains(t, all, monitor)
+		require.Equal(t, map[string]any{"release": "prom"}, all[monitor].(map[string]any)["metadata"].(map[string]any)["labels"])
+	}
+	require.Contains(t, out, "policy {{ $labels.policy }} is not ready", "Prometheus' templates are left to it")
+	dashboard := all["ConfigMap/sriov-network-dashboard"].(map[string]any)["data"].(map[string]any)["sriov-network.json"].(string)
+	written, err := os.ReadFile("../../operator/config/components/monitoring/dashboard.json")
+	require.NoError(t, err)
+	require.Equal(t, string(written), dashboard)
+	require.Contains(t, all, "RoleBinding/sriov-network-privileged")
+}
