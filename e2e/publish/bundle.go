@@ -36,9 +36,6 @@ func (s *stage) bundle(to, extra string, stdout io.Writer) error {
 	if err := writeIndex(s.dir, index.Manifests); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(s.dir, "ingest")); err != nil { // where the store makes its blobs
-		return err
-	}
 	if extra != "" {
 		if err := os.CopyFS(s.dir, os.DirFS(extra)); err != nil {
 			return fmt.Errorf("files of %s to go into the bundle: %w", extra, err)

@@ -105,6 +105,7 @@ func TestLoadRefuses(t *testing.T) {
 	flipped[gzipped+1000] ^= 1
 	damaged := write("damaged.tar", flipped)
 	renamed := write("renamed.tar", bytes.ReplaceAll(text, []byte("docker.io/sriovkit/first:v1"), []byte("docker.io/sriovkit/first:v2")))
+	misnamed := write("misnamed.tar", bytes.ReplaceAll(text, []byte("docker.io/sriovkit/first:v1"), []byte("docker.io/sriovkit/other:v1")))
 	notPEM := write("cert.txt", []byte("hello"))
 
 	r := startRegistry(t)
@@ -118,6 +119,7 @@ func TestLoadRefuses(t *testing.T) {
 		"changed":          {changed, certificate, "is not what its name says"},
 		"damaged layer":    {damaged, certificate, "is not what its name says"},
 		"another's name":   {renamed, certificate, "first:v2 is first of version v1 by its labels"},
+		"another image's":  {misnamed, certificate, "other:v1 is first of version v1 by its labels"},
 		"unsigned":         {unsigned, certificate, "signature"},
 		"stranger":         {signed, stranger, "signature"},
 		"not a PEM file":   {signed, notPEM, "no PEM block"},

@@ -177,6 +177,12 @@ func (s *stage) complete(ctx context.Context, repo *remote.Repository, img stage
 	if err != nil {
 		return false, err
 	}
+	var check notation.Verifier
+	if s.signedBy != "" { // just now: the registry has other bytes of the same signer
+		if check, err = verifierFor(s.signedBy); err != nil {
+			return false, err
+		}
+	}
 	there := func(d ocispec.Descriptor) bool {
 		ok, err := repo.Exists(ctx, d)
 		return err == nil && ok // what fails here will fail, with its reason, when it is pushed
@@ -185,11 +191,7 @@ func (s *stage) complete(ctx context.Context, repo *remote.Repository, img stage
 		if !there(d) {
 			return false, nil
 		}
-		if s.signedBy != "" { // just now: the registry has other bytes of the same signer
-			check, err := verifierFor(s.signedBy)
-			if err != nil {
-				return false, err
-			}
+		if check != nil {
 			at := repo.Reference.Registry + "/" + repo.Reference.Repository + "@" + string(d.Digest)
 			_, _, err = notation.Verify(ctx, check, registry.NewRepository(repo), notation.VerifyOptions{ArtifactReference: at, MaxSignatureAttempts: 16})
 			if err != nil {
@@ -201,10 +203,9 @@ func (s *stage) complete(ctx context.Context, repo *remote.Repository, img stage
 		if err != nil {
 			return false, err
 		}
-		if !slices.ContainsFunc(referrers, func(r ocispec.Descriptor) bool { return !there(r) }) {
-			continue
+		if slices.ContainsFunc(referrers, func(r ocispec.Descriptor) bool { return !there(r) }) {
+			return false, nil
 		}
-		return false, nil
 	}
 	return true, nil
 }

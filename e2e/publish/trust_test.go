@@ -3,6 +3,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,6 +11,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -19,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -135,6 +138,27 @@ func TestArchiveThatGrows(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// A path in an archive does not lead out of where that is unpacked, also if its end looks like
+// a blob's.
+func TestArchiveThatLeadsOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"blobs/../../sha256/" + digest.FromString("a").Encoded(), "/oci-layout", "../oci-layout"} {
+		var text bytes.Buffer
+		archive := tar.NewWriter(&text)
+		require.NoError(t, archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: 1}))
+		_, err := archive.Write([]byte("a"))
+		require.NoError(t, errors.Join(err, archive.Close()))
+		path := filepath.Join(dir, "a.tar")
+		require.NoError(t, os.WriteFile(path, text.Bytes(), 0o600))
+		_, err = unpack(path, filepath.Join(dir, "to"))
+		require.ErrorContains(t, err, "leads out of it", name)
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
 }
 
 // paxFile is an empty file with pax records, which the writer of the standard library does
