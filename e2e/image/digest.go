@@ -59,7 +59,7 @@ func Digests(archive string) ([]Digest, error) {
 	}
 	var out []Digest
 	for _, m := range top.Manifests {
-		name := m.Annotations["io.containerd.image.name"]
+		name := m.Annotations[NameAnnotation]
 		if !m.MediaType.IsIndex() {
 			out = append(out, Digest{name, m.Platform.String(), m.Digest.String()})
 			continue

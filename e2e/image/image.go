@@ -29,6 +29,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
+// NameAnnotation is where an archive's index has the full name of an image, which containerd
+// gives it.
+const NameAnnotation = "io.containerd.image.name"
+
 // Image is one image with one layer.
 type Image struct {
 	Name       string            // with tag: example.org/sriov-cni:v1
@@ -77,7 +81,7 @@ func appendTo(p layout.Path, full string, images []Image) error {
 		return fmt.Errorf("name %q, want one with a tag, such as example.org/name:v1: %w", full, err)
 	}
 	annotations := layout.WithAnnotations(map[string]string{
-		"io.containerd.image.name":          full, // the full name, for ctr
+		NameAnnotation:                      full,
 		"org.opencontainers.image.ref.name": tag.TagStr(),
 	})
 	var parts []mutate.IndexAddendum

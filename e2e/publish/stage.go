@@ -20,6 +20,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/content/oci"
+
+	"github.com/sriovkit/sriovkit/e2e/image"
 )
 
 // stage is an OCI image layout with the images of a release and what refers to them.
@@ -42,9 +44,6 @@ type staged struct {
 // component and tag are the parts of the name that a registry elsewhere keeps.
 func (s staged) component() string { return path.Base(s.Name[:strings.LastIndex(s.Name, ":")]) }
 func (s staged) tag() string       { return s.Name[strings.LastIndex(s.Name, ":")+1:] }
-
-// imageName is the annotation that containerd reads the name of an imported image from.
-const imageName = "io.containerd.image.name"
 
 // archives are those that "make images" wrote to a directory.
 func archives(images string) ([]string, error) {
@@ -174,8 +173,8 @@ func writeIndex(dir string, manifests []ocispec.Descriptor) error {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
 	index.SchemaVersion = 2
 	for _, m := range manifests {
-		if name := m.Annotations[imageName]; name != "" {
-			m.Annotations = map[string]string{imageName: name, ocispec.AnnotationRefName: name}
+		if name := m.Annotations[image.NameAnnotation]; name != "" {
+			m.Annotations = map[string]string{image.NameAnnotation: name, ocispec.AnnotationRefName: name}
 		}
 		index.Manifests = append(index.Manifests, m)
 	}
@@ -192,7 +191,7 @@ func writeIndex(dir string, manifests []ocispec.Descriptor) error {
 // load reads the named images among manifests.
 func (s *stage) load(ctx context.Context, manifests []ocispec.Descriptor) error {
 	for _, m := range manifests {
-		name := m.Annotations[imageName]
+		name := m.Annotations[image.NameAnnotation]
 		if name == "" {
 			continue // a referrer
 		}
