@@ -18,29 +18,38 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-var metricName = regexp.MustCompile(`\bsriov(?:kit|dp)?_[a-z0-9_]+\b`)
+var (
+	metricName = regexp.MustCompile(`\bsriov(?:kit|dp)?_[a-z0-9_]+\b`)
+	labelValue = regexp.MustCompile(`=("\w+")`)
+)
 
-// declared are the names of the metrics in the sources of the modules, read from the
-// declarations: a dashboard that asks for a metric that nobody has shows nothing for ever.
-func declared(t *testing.T) map[string]bool {
+// sources are those of what has metrics, as one text.
+func sources(t *testing.T) string {
 	t.Helper()
-	names := map[string]bool{}
-	whole := regexp.MustCompile(`"(sriov(?:kit|dp)?_[a-z0-9_]+)"`)
-	perVF := regexp.MustCompile(`vfDesc\("([a-z_]+)"`)
-	for _, dir := range []string{"internal", "../device-plugin"} {
+	var all strings.Builder
+	for _, dir := range []string{"api", "internal", "../device-plugin"} {
 		require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
 			text, err := os.ReadFile(path)
-			for _, m := range whole.FindAllStringSubmatch(string(text), -1) {
-				names[m[1]] = true
-			}
-			for _, m := range perVF.FindAllStringSubmatch(string(text), -1) {
-				names["sriov_vf_"+m[1]] = true
-			}
+			all.Write(text)
 			return err
 		}))
+	}
+	return all.String()
+}
+
+// declared are the names of the metrics in the sources of the modules, read from the
+// declarations: a dashboard that asks for a metric that nobody has shows nothing for ever.
+func declared(t *testing.T) map[string]bool {
+	t.Helper()
+	names, text := map[string]bool{}, sources(t)
+	for _, m := range regexp.MustCompile(`"(sriov(?:kit|dp)?_[a-z0-9_]+)"`).FindAllStringSubmatch(text, -1) {
+		names[m[1]] = true
+	}
+	for _, m := range regexp.MustCompile(`vfDesc\("([a-z_]+)"`).FindAllStringSubmatch(text, -1) {
+		names["sriov_vf_"+m[1]] = true
 	}
 	require.Contains(t, names, "sriovkit_operator_nodes")
 	require.Contains(t, names, "sriov_vf_rx_bytes")
@@ -48,9 +57,10 @@ func declared(t *testing.T) map[string]bool {
 }
 
 func TestMonitoringAsksForWhatThereIs(t *testing.T) {
-	names := declared(t)
+	names, text := declared(t), sources(t)
+	values := 0
 	for _, file := range []string{"rules.yaml", "dashboard.json"} {
-		text, err := os.ReadFile(filepath.Join("config/components/monitoring", file))
+		manifest, err := os.ReadFile(filepath.Join("config/components/monitoring", file))
 		require.NoError(t, err)
 		var asked []string
 		if file == "rules.yaml" {
@@ -65,7 +75,7 @@ func TestMonitoringAsksForWhatThereIs(t *testing.T) {
 					}
 				}
 			}
-			require.NoError(t, yaml.Unmarshal(text, &rule))
+			require.NoError(t, yaml.Unmarshal(manifest, &rule))
 			for _, r := range rule.Spec.Groups[0].Rules {
 				require.NotEmpty(t, r.Expr)
 				require.NotEmpty(t, r.For, r.Alert)
@@ -80,7 +90,7 @@ func TestMonitoringAsksForWhatThereIs(t *testing.T) {
 					Targets []struct{ Expr string }
 				}
 			}
-			require.NoError(t, json.Unmarshal(text, &dashboard))
+			require.NoError(t, json.Unmarshal(manifest, &dashboard))
 			for _, p := range dashboard.Panels {
 				require.NotEmpty(t, p.Targets, p.Title)
 				for _, target := range p.Targets {
@@ -94,8 +104,13 @@ func TestMonitoringAsksForWhatThereIs(t *testing.T) {
 			for _, name := range found {
 				require.Contains(t, names, strings.TrimSuffix(name, "_bucket"), expr)
 			}
+			for _, m := range labelValue.FindAllStringSubmatch(expr, -1) {
+				require.True(t, strings.Contains(text, m[1]), "%s stands in no source: %s", m[1], expr)
+				values++
+			}
 		}
 	}
+	require.Greater(t, values, 3)
 }
 
 // kubectl sriov top asks for metrics that device plugins have.
