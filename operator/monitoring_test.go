@@ -125,6 +125,22 @@ func TestTopAsksForWhatThereIs(t *testing.T) {
 	}
 }
 
+// Containers, and pods, that share a claim have one VF in several series: a join in which those
+// are to be found once fails, and with it a picture of the whole cluster.
+func TestDashboardJoinsSharedVFs(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("config/components/monitoring/dashboard.json")
+	require.NoError(t, err)
+	joins := regexp.MustCompile(`"expr": ".*\bon \(.*`).FindAllString(string(text), -1)
+	require.Len(t, joins, 2)
+	for _, join := range joins {
+		many, one, ok := strings.Cut(join, " * on (pciAddr, node) group_left () ")
+		require.True(t, ok, join)
+		require.Contains(t, many, "max by (pciAddr, node, namespace, pod) (sriov_kubepoddevice)")
+		require.True(t, strings.HasPrefix(one, "max by (pciAddr, node) (rate("), join)
+	}
+}
+
 // Names follow Prometheus' rules, but for those that clusters know from upstream's exporter.
 func TestMetricNames(t *testing.T) {
 	_ = os.Getenv("SRIOVKIT_SOURCES") // a file of another module, which the test cache does not see
