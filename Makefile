@@ -173,7 +173,7 @@ soak: compiler ## The randomized tests SOAK times as long (default 20): late wat
 	SRIOVKIT_SOAK=$(or $(SOAK),20) SRIOVKIT_E2E=host CGO_ENABLED=1 go test -race -count=1 -timeout 0 -v -run '$(or $(RUN),Lagging|LateWatch|Properties|PartialLooks)' ./operator/internal/controller/... ./operator/internal/plan
 
 .PHONY: matrix
-matrix: ## Tests on kernels 6.1, 6.12, 7 and other versions; writes README's table (ARGS='-kernels 6.1 -suites libsriov')
+matrix: ## Tests on kernels 6.1, 6.12, 7, other versions and NICs; writes README's table (ARGS='-kernels 6.1 -suites libsriov')
 	@go run ./e2e/cmd/matrix $(ARGS)
 
 .PHONY: soak-dra
@@ -220,7 +220,7 @@ reproduce: ## The committed images built twice, in two directories with two buil
 		GOCACHE=$$cache go -C $$from run ./e2e/cmd/lab images -o $$dir/images $(ARGS) >$$dir/said; \
 		grep -F sha256: $$dir/said >$$dir/digests-$${from##*/}; rm -r $$dir/images; \
 	done; \
-	cat $$dir/digests-.; diff $$dir/digests-. $$dir/digests-clone; echo 'the same digests from both builds'
+	cat $$dir/digests-.; diff $$dir/digests-. $$dir/digests-clone || { echo 'not the same (<: by the cache of go env GOCACHE; >: by an empty one). A cache is wrong, too, after a file changed while it was compiled: go clean -cache' >&2; exit 1; }; echo 'the same digests from both builds'
 
 publish = GOWORK=off go -C e2e/publish build -trimpath -ldflags '-s -w' -o ../../bin/publish . && bin/publish
 sign = $(if $(UNSIGNED),-unsigned,$(if $(KEY),-key '$(KEY)') $(if $(CERT),-certificate '$(CERT)'))

@@ -65,16 +65,17 @@ func TestRun(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "e2e"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "go"), []byte(`#!/bin/sh
 case "$*" in
-*"-suite good") echo "good: up after 1s, kernel 6.1.0-1, 2 igb ports"; echo "good: --- PASS: TestNodeA (0s)" ;;
+*"-suite good -profile qede") echo "good: up after 1s, kernel 6.1.0-1, 2 igb ports"; echo "good: --- PASS: TestNodeA (0s)" ;;
 *) echo "bad: --- PASS: TestNodeB (0s)"; exit 1 ;;
 esac
 `), 0o700))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	p := Plan{Checkout: dir, Suites: []string{"bad", "good"}, Out: io.Discard}
-	row, err := p.Run(t.Context(), Combination{Kernel: "6.1"})
+	row, err := p.Run(t.Context(), Combination{Kernel: "6.1", Profile: "qede"})
 	require.ErrorContains(t, err, "suite bad: exit status 1, and of 1 tests none has failed")
 	require.Equal(t, "good 1", row.Node)
 	require.Equal(t, "6.1.0-1", row.Kernel)
+	require.Equal(t, "igb as qede", row.NIC)
 }
 
 // setVersions brings the versions back that a combination chooses.
@@ -86,10 +87,11 @@ func setVersions(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	setVersions(t)
-	c := Combination{Kernel: "6.1", Kubernetes: "1.34", Containerd: "1.7"}
+	c := Combination{Kernel: "6.1", Kubernetes: "1.34", Containerd: "1.7", Profile: "qede"}
 	require.NoError(t, c.Check(t.Context()))
-	require.Equal(t, "kernel 6.1, Kubernetes 1.34, containerd 1.7", c.String())
+	require.Equal(t, "kernel 6.1, Kubernetes 1.34, containerd 1.7, NIC qede", c.String())
 	require.Equal(t, "the default versions", Combination{}.String())
+	require.ErrorContains(t, Combination{Profile: "mlx9"}.Check(t.Context()), "mlx9")
 	require.ErrorContains(t, Combination{Kernel: "5"}.Check(t.Context()), `SRIOVKIT_KERNEL is "5", want one of 6.1, `)
 	require.ErrorContains(t, Combination{Kubernetes: "1.3"}.Check(t.Context()), `SRIOVKIT_KUBERNETES is "1.3", want one of 1.34, `)
 	require.ErrorContains(t, Combination{Kubernetes: "1.34", Containerd: "1.6"}.Check(t.Context()), `SRIOVKIT_CONTAINERD is "1.6", want one of 1.7, `)
@@ -108,6 +110,11 @@ func TestUpdate(t *testing.T) {
 	text, err = update(text, []Row{newer})
 	require.NoError(t, err)
 	require.Equal(t, "a\n"+begin+head+newer.String()+other.String()+end+"z\n", text)
+
+	nic := Row{Kernel: other.Kernel, NIC: "igb as qede", Node: "operator 9", Date: "2026-03-03"}
+	beside, err := update(text, []Row{nic})
+	require.NoError(t, err)
+	require.Contains(t, beside, other.String()+nic.String(), "another NIC is another row")
 
 	fewer := Row{Kernel: other.Kernel, Node: "device-plugin 6", Date: "2026-03-03"}
 	text, err = update(text, []Row{fewer})

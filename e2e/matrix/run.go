@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/sriovkit/sriovkit/e2e/artifact"
+	"github.com/sriovkit/sriovkit/libsriov/sriovtest/quirk"
 )
 
 // Plan is what to run on each combination.
@@ -27,12 +28,15 @@ type Plan struct {
 	Out      io.Writer
 }
 
-// Combination is one column of versions; empty is the default.
-type Combination struct{ Kernel, Kubernetes, Containerd string }
+// Combination is what nodes and clusters are made of; empty is the default.
+type Combination struct {
+	Kernel, Kubernetes, Containerd string
+	Profile                        string // of libsriov/sriovtest/quirk, for tests in nodes
+}
 
 func (c Combination) String() string {
 	var named []string
-	for _, v := range [][2]string{{"kernel", c.Kernel}, {"Kubernetes", c.Kubernetes}, {"containerd", c.Containerd}} {
+	for _, v := range [][2]string{{"kernel", c.Kernel}, {"Kubernetes", c.Kubernetes}, {"containerd", c.Containerd}, {"NIC", c.Profile}} {
 		if v[1] != "" {
 			named = append(named, v[0]+" "+v[1])
 		}
@@ -46,6 +50,10 @@ func (c Combination) Check(ctx context.Context) error {
 		return err
 	}
 	_, _, err := artifact.Versions(ctx)
+	if c.Profile != "" {
+		_, unknown := quirk.Named(c.Profile)
+		err = errors.Join(err, unknown)
+	}
 	return errors.Join(artifact.CheckKernel(""), err)
 }
 
@@ -60,11 +68,14 @@ func (p Plan) Run(ctx context.Context, c Combination) (Row, error) {
 	if err := c.choose(); err != nil {
 		return Row{}, err
 	}
-	row := Row{Date: time.Now().Format(time.DateOnly)}
+	row := Row{NIC: "igb", Date: time.Now().Format(time.DateOnly)}
+	if c.Profile != "" {
+		row.NIC += " as " + c.Profile
+	}
 	var suites []string
 	var failures []error
 	for _, s := range p.Suites {
-		t, err := p.tests(ctx, "node", "./node", "-run", "^TestNodeSuites", "-args", "-suite", s)
+		t, err := p.tests(ctx, "node", "./node", "-run", "^TestNodeSuites", "-args", "-suite", s, "-profile", c.Profile)
 		if err != nil {
 			failures = append(failures, fmt.Errorf("suite %s: %w", s, err))
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package matrix runs tests on several kernels, versions of Kubernetes and of containerd,
+// Package matrix runs tests on several kernels, NICs, versions of Kubernetes and of containerd,
 // and keeps the results as a table in a README.
 package matrix
 
@@ -15,6 +15,7 @@ import (
 // Row is what came of one combination. A field that says nothing was not tried.
 type Row struct {
 	Kernel     string // as uname -r says it
+	NIC        string // the emulated one, or the profile that it behaves by
 	Kubernetes string // with the v
 	Containerd string
 	Node       string // tests in nodes, by suite
@@ -25,12 +26,12 @@ type Row struct {
 const (
 	begin = "<!-- make matrix writes from here -->\n"
 	end   = "<!-- to here -->\n"
-	head  = "| Kernel | Kubernetes | containerd | Tests in nodes | Tests on clusters | Date |\n| --- | --- | --- | --- | --- | --- |\n"
+	head  = "| Kernel | NIC | Kubernetes | containerd | Tests in nodes | Tests on clusters | Date |\n| --- | --- | --- | --- | --- | --- | --- |\n"
 )
 
 func (r Row) String() string {
 	var b strings.Builder
-	for _, c := range []string{r.Kernel, r.Kubernetes, r.Containerd, r.Node, r.Cluster, r.Date} {
+	for _, c := range []string{r.Kernel, r.NIC, r.Kubernetes, r.Containerd, r.Node, r.Cluster, r.Date} {
 		if c == "" {
 			c = "-"
 		}
@@ -41,21 +42,22 @@ func (r Row) String() string {
 
 func parseRow(line string) (Row, error) {
 	cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
-	if len(cells) != 6 {
-		return Row{}, fmt.Errorf("row %q, want 6 cells", line)
+	if len(cells) != 7 {
+		return Row{}, fmt.Errorf("row %q, want 7 cells", line)
 	}
 	for i, c := range cells {
 		if cells[i] = strings.TrimSpace(c); cells[i] == "-" {
 			cells[i] = ""
 		}
 	}
-	return Row{cells[0], cells[1], cells[2], cells[3], cells[4], cells[5]}, nil
+	return Row{cells[0], cells[1], cells[2], cells[3], cells[4], cells[5], cells[6]}, nil
 }
 
 // same reports whether two rows are of one combination: patch releases of a kernel, such
 // as 6.12.94 and 6.12.117, take each other's place.
 func same(a, b Row) bool {
-	return series(a.Kernel) == series(b.Kernel) && series(a.Kubernetes) == series(b.Kubernetes) && series(a.Containerd) == series(b.Containerd)
+	return series(a.Kernel) == series(b.Kernel) && a.NIC == b.NIC &&
+		series(a.Kubernetes) == series(b.Kubernetes) && series(a.Containerd) == series(b.Containerd)
 }
 
 // with is the row, and the suites that only a former run on the same kernel had, each with

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The matrix command runs node suites, and tests of clusters, on several kernels and
+// The matrix command runs node suites, and tests of clusters, on several kernels, NICs and
 // versions, and writes the table of README.md from what passed.
 package main
 
@@ -34,6 +34,7 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("matrix", flag.ContinueOnError)
 	kernels := flags.String("kernels", strings.Join(artifact.Kernels(), ","), "kernels, by commas")
+	profiles := flags.String("profiles", "", "NICs that the emulated ones are to behave like, by commas, such as iavf-ice,qede (see e2e/docs/nics.md), that the suites run on as well, with the default kernel")
 	kubernetes := flags.String("kubernetes", "", "versions of Kubernetes, by commas, such as 1.36 or, with another containerd, 1.34+1.7, that the cluster tests run on as well, with the default kernel; each takes minutes to compile once")
 	containerd := flags.String("containerd", "", "versions of containerd, by commas, such as 1.7, likewise")
 	suites := flags.String("suites", "sriov-cni,libsriov,device-plugin,operator", "suites of tests in nodes, by commas; empty is none")
@@ -69,6 +70,9 @@ func run(ctx context.Context, args []string) error {
 	for _, k := range list(*kernels) {
 		all = append(all, matrix.Combination{Kernel: k})
 	}
+	for _, p := range list(*profiles) {
+		all = append(all, matrix.Combination{Profile: p})
+	}
 	for _, v := range list(*kubernetes) {
 		k, c, _ := strings.Cut(v, "+")
 		all = append(all, matrix.Combination{Kubernetes: k, Containerd: c})
@@ -82,10 +86,14 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	for _, c := range all {
-		if c.Kernel == "" {
-			plan.Suites = nil
+		of := plan
+		if c.Kernel == "" && c.Profile == "" {
+			of.Suites = nil
 		}
-		try(plan, c)
+		if c.Profile != "" {
+			of.Cluster = ""
+		}
+		try(of, c)
 	}
 	fmt.Print(strings.Join(rows, ""))
 	return errors.Join(failures...)
