@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -239,8 +240,11 @@ func parseMetrics(node string, text []byte) ([]Rate, error) {
 		}
 	}
 	for _, m := range families["sriov_kubepoddevice"].GetMetric() {
-		if l := labels(m); byAddress[l["pciAddr"]] != nil {
-			byAddress[l["pciAddr"]].Pod = l["namespace"] + "/" + l["pod"]
+		l := labels(m)
+		pod := l["namespace"] + "/" + l["pod"]
+		// A claim's VF may be several containers' and pods'.
+		if r := byAddress[l["pciAddr"]]; r != nil && !slices.Contains(strings.Split(r.Pod, ","), pod) {
+			r.Pod = strings.TrimPrefix(r.Pod+","+pod, ",")
 		}
 	}
 	var out []Rate

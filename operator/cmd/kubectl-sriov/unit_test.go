@@ -61,6 +61,18 @@ sriov_kubepoddevice{pciAddr="0000:01:10.6",dev_type="openshift.io/nics",pod="app
 	require.Error(t, err)
 }
 
+// A claim's VF may be several containers' and pods': all of them are named, each once.
+func TestRatesOfSharedVFs(t *testing.T) {
+	t.Parallel()
+	all, err := parseMetrics("w1", []byte(`sriov_vf_rx_bytes{pf="eth0",vf="3",pciAddr="0000:01:10.6"} 1
+sriov_kubepoddevice{pciAddr="0000:01:10.6",pod="a",namespace="default",container="c"} 1
+sriov_kubepoddevice{pciAddr="0000:01:10.6",pod="b",namespace="default",container="c"} 1
+sriov_kubepoddevice{pciAddr="0000:01:10.6",pod="a",namespace="default",container="d"} 1
+`))
+	require.NoError(t, err)
+	require.Equal(t, []Rate{{Node: "w1", PF: "eth0", VF: 3, Address: "0000:01:10.6", Pod: "default/a,default/b", RxBytes: 1}}, all)
+}
+
 // A node whose first count could not be read has no rates, and that is said.
 func TestTopNamesNodesNotRead(t *testing.T) {
 	t.Parallel()
