@@ -71,6 +71,9 @@ func TestComponents(t *testing.T) {
 	require.NotContains(t, out, "namespace: sriov-network-operator\n")
 	require.Regexp(t, `- args:\n        - operator\n        - -metrics-secure\n`, out)
 	require.Regexp(t, `scheme: https\n`, out)
+	for _, port := range []string{"443", "6443", "16443"} {
+		require.Regexp(t, `egress:\n(    .*\n|  - .*\n)*    - port: `+port+`\n`, out, "the API server's")
+	}
 	require.Regexp(t, `name: sriov-network-operator-metrics-review\nroleRef:\n(.*\n)+?subjects:\n- kind: ServiceAccount\n  name: sriov-network-operator\n  namespace: elsewhere\n`, out)
 	require.NotContains(t, render(t, func(s string) string { return s }), "monitoring.coreos.com")
 }
