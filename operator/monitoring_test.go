@@ -113,17 +113,6 @@ func TestMonitoringAsksForWhatThereIs(t *testing.T) {
 	require.Greater(t, values, 3)
 }
 
-// A VF of a claim may be several containers' and pods', and is one series for each: those are the
-// many side of a join, and one a pod.
-func TestDashboardKnowsSharedVFs(t *testing.T) {
-	text, err := os.ReadFile("config/components/monitoring/dashboard.json")
-	require.NoError(t, err)
-	const holders = "sriov_kubepoddevice"
-	joined := "(max by (pciAddr, node, namespace, pod) (" + holders + ") * on (pciAddr, node) group_left () max by (pciAddr, node) ("
-	require.Equal(t, 2, strings.Count(string(text), joined))
-	require.Equal(t, 2, strings.Count(string(text), holders))
-}
-
 // kubectl sriov top asks for metrics that device plugins have.
 func TestTopAsksForWhatThereIs(t *testing.T) {
 	names := declared(t)
