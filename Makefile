@@ -18,9 +18,10 @@ each = for m in $(MODULES); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Helm and promtool take many minutes to compile: only make test-helm and test-alerts do. The
+# module of the former imports e2e, so that its go.mod has to follow.
 pins = for m in $(filter e2e/helm,$(NESTED)) $(PINS); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
-# Helm and promtool take many minutes to compile: only make test-helm and test-alerts do.
 nested = for m in $(filter-out e2e/helm e2e/alerts,$(NESTED)); do echo "== $$m: $(1)"; (cd $$m && $(1)); done
 
 .PHONY: build

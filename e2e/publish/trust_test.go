@@ -47,14 +47,15 @@ func newAuthority(t *testing.T) authority {
 	return authority{key, certificate}
 }
 
-// issue writes a key and its certificate, followed by the authority's, and that one alone.
+// issue writes a key and its certificate, which is good for 47 hours, followed by the
+// authority's, and that one alone.
 func (a authority) issue(t *testing.T, name string, until time.Time) (key, chain, root string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name, Organization: []string{"test"}, Country: []string{"XX"}},
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until,
+		NotBefore: until.Add(-47 * time.Hour), NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}, BasicConstraintsValid: true,
 	}
 	signed, err := x509.CreateCertificate(rand.Reader, template, a.certificate, private.Public(), a.key)
@@ -106,12 +107,14 @@ func TestKeysThatCannotSign(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	expired, chain, _ := a.issue(t, "release", time.Now().Add(-time.Hour))
+	early, later, _ := a.issue(t, "release", time.Now().Add(48*time.Hour))
 	locked, sound := filepath.Join(t.TempDir(), "locked.pem"), ""
 	require.NoError(t, os.WriteFile(locked, pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")}), 0o600))
 	_, sound, _ = a.issue(t, "release", time.Now().Add(time.Hour))
 	r := startRegistry(t)
 	for name, tc := range map[string]struct{ key, chain, want string }{
 		"expired":   {expired, chain, "chain.pem: it expired on"},
+		"too early": {early, later, "chain.pem: it is valid from"},
 		"encrypted": {locked, sound, "locked.pem is encrypted"},
 	} {
 		_, err := publish(t, "push", "-images", images(t, commit), "-registry", r.host+"/a", "-key", tc.key, "-certificate", tc.chain)
