@@ -52,7 +52,9 @@ func Collect(ctx context.Context, c client.Reader, inv *inventory.Inventory, log
 	} else if err := b.add("objects/events.yaml", events.Items); err != nil {
 		return nil, err
 	}
-	missed = append(missed, b.addLogs(ctx, inv, logs, logsLimit)...)
+	within, cancel := context.WithTimeout(ctx, logsTime)
+	defer cancel()
+	missed = append(missed, b.addLogs(within, inv, logs, logsLimit)...)
 	if len(missed) > 0 {
 		b["unread.txt"] = []byte(scrubText(strings.Join(missed, "\n") + "\n"))
 	}
@@ -62,6 +64,9 @@ func Collect(ctx context.Context, c client.Reader, inv *inventory.Inventory, log
 // logsLimit bounds all logs of a bundle, which is made in memory and sent around. Of a large
 // cluster it has those of some nodes, first of those that do not do well.
 const logsLimit = 64 << 20
+
+// logsTime bounds how long they are read: nodes that are gone are asked first, and answer last.
+const logsTime = 5 * time.Minute
 
 // addLogs adds the logs of the operator's pods until they have limit bytes, and returns what
 // could not be read.
@@ -92,13 +97,13 @@ func (b Bundle) addLogs(ctx context.Context, inv *inventory.Inventory, logs Logs
 				missed = append(missed, fmt.Sprintf("log of %s/%s: %v", p.Name, container.Name, err))
 				continue
 			}
-			scrubbed := []byte(scrubText(string(text)))
+			scrubbed := []byte(scrubLog(string(text)))
 			b["logs/"+p.Name+"-"+container.Name+".log"] = scrubbed
 			size += len(scrubbed)
 		}
 	}
 	if leftOut > 0 {
-		missed = append(missed, fmt.Sprintf("logs of %d containers: those before them are %d bytes already", leftOut, size))
+		missed = append(missed, fmt.Sprintf("logs of %d containers: those before them are %d bytes already, or took all of %s", leftOut, size, logsTime))
 	}
 	return missed
 }
@@ -125,9 +130,6 @@ func (b Bundle) add(name string, objects any) error {
 	for i := range list {
 		if m, ok := list[i].(map[string]any)["metadata"].(map[string]any); ok {
 			delete(m, "managedFields")
-			if a, ok := m["annotations"].(map[string]any); ok {
-				maps.DeleteFunc(a, func(key string, _ any) bool { return !ourAnnotation(key) })
-			}
 		}
 		list[i] = scrub(list[i])
 	}

@@ -6,7 +6,9 @@ package support
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -37,29 +39,79 @@ var (
 		{regexp.MustCompile(`\bLS0tLS1CRUdJTi[-\w+/=]+`), redacted},
 		{regexp.MustCompile(`(?i)\b(cookie["']?\s*[:=]\s*["']?)[^\n"']+`), "${1}" + redacted},
 		{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[-\w.~+/]+=*`), "$1 " + redacted},
+		{regexp.MustCompile(`(?i)\b(authorization["']?\s*[:=]\s*["']?(?:(?:bearer|basic)\s)?)[^\n"']+`), "${1}" + redacted},
 		{regexp.MustCompile(`\beyJ[-\w]+\.[-\w]+\.[-\w]*`), redacted},
-		{regexp.MustCompile(`\b(gh[pousr]_\w{16,}|github_pat_\w{16,}|A[KS]IA[A-Z0-9]{16}|xox[abp]-[-\w]{10,})`), redacted},
+		{regexp.MustCompile(`\beyJ[-\w+/=]{20,}`), redacted},                                 // JSON in base64, such as logins of registries
+		{regexp.MustCompile(`(?i)(\bauth\\?["']\s*:\s*\\?["'])[^\\"']+`), "${1}" + redacted}, // of one, in a line
+		{regexp.MustCompile(`\b(gh[pousr]_\w{16,}|github_pat_\w{16,}|A[KS]IA[A-Z0-9]{16}|xox[abp]-[-\w]{10,}|glpat-[-\w]{16,}|hv[sb]\.[-\w]{16,})`), redacted},
 		// Digits and a slash are a port and a path, not a password.
-		{regexp.MustCompile(`(\w+://[^\s/:@"']+:)(?:[^\s"'/@]*[^\s"'/@0-9][^\s"'@]*|[^\s"'/@]+)@`), "${1}" + redacted + "@"},
+		{regexp.MustCompile(`(\w+://[^\s/:@"']*:)(?:[^\s"'/@]*[^\s"'/@0-9][^\s"'@]*|[^\s"'/@]+)@`), "${1}" + redacted + "@"},
 		{regexp.MustCompile(`(\w+://)[^\s/:@"']+@`), "${1}" + redacted + "@"},
+		{regexp.MustCompile(redacted + `@[^\s"'/@]+@`), redacted + "@"},                                            // the rest of one with an at sign
+		{regexp.MustCompile(assigned + `[|>][-+0-9]*[ \t]*\n(?:[ \t]+[^\n]*(?:\n|$))+`), "${1}" + redacted + "\n"}, // a block of YAML
+		{regexp.MustCompile(assigned + `(?:\[[^\]\n]*\]|\{[^}\n]*\})`), "${1}" + redacted},
 		{regexp.MustCompile(assigned + `"(?:[^"\\]|\\.)*"`), `${1}"` + redacted + `"`},
 		{regexp.MustCompile(assigned + `\\"(?:[^"\\]|\\[^"])*\\"`), `${1}\"` + redacted + `\"`},
 		{regexp.MustCompile(assigned + `'[^']*'`), "${1}'" + redacted + "'"},
-		{regexp.MustCompile(assigned + `[^\s"',}&\\][^\s"',}&]*`), "${1}" + redacted},
+		{regexp.MustCompile(assigned + `[^\s"',}&\\][^\s"']*`), "${1}" + redacted},
 	}
 )
 
 // assigned is what stands before the value of a field, a variable or an option.
-const assigned = `(?i)((?:[\w.-]*` + secretWord + `[\w.-]*\\?["']?\s*[=:]|--?[\w.-]*` + secretWord + `[\w.-]*\s|` +
-	`(?:(?:^|[^A-Za-z0-9])(?:pass|pwd|psk)|(?-i:[a-z0-9](?:Pass|Pwd|Psk|PSK)))\\?["']?\s*[=:]|--?(?:[\w.-]*[_.-])?(?:pass|pwd|psk)\s)\s*)`
+const assigned = `(?i)((?:` + secretWord + `[\w.-]*\\?["']?\s*[=:][=>]?|--?[\w.-]*` + secretWord + `[\w.-]*(?:\s*[=:][=>]?|\s)|` +
+	`(?:(?:^|[^A-Za-z0-9])(?:pass|pwd|psk)|(?-i:[a-z0-9](?:Pass|Pwd|Psk|PSK)))\\?["']?\s*[=:][=>]?|--?(?:[\w.-]*[_.-])?(?:pass|pwd|psk)\s)\s*)`
 
 const (
 	secretWord = `(?:passw|passphrase|secret|token|credential|` + keyWord + `|signature)`
-	keyWord    = `(?:private|access|api|signing|encryption|shared|account|master|client|storage).?key`
+	keyWord    = `(?:private|access|api|ssh|tls|wep|signing|encryption|shared|account|master|client|storage).?key`
 )
 
-// scrubText takes secrets out of a text such as a log.
+// suspects are in every line that something of secretText is about, but for keys in PEM.
+var suspects = []string{
+	"pass", "pwd", "psk", "secret", "token", "credential", "key", "signature", "cookie", "bearer", "basic", "auth", "eyj", "ls0tls1",
+	"gh", "github_pat_", "akia", "asia", "xox", "glpat-", "hvs.", "hvb.", "://", "-----",
+}
+
+func suspect(line string) bool {
+	line = strings.ToLower(line)
+	return slices.ContainsFunc(suspects, func(s string) bool { return strings.Contains(line, s) })
+}
+
+// scrubLog takes secrets out of a text that may be long: only lines that may have one, and those
+// after them, which may go on with it, are looked at closely, which takes microseconds a byte.
+func scrubLog(s string) string {
+	var out strings.Builder
+	lines := strings.SplitAfter(s, "\n")
+	for i := 0; i < len(lines); {
+		end := i + 1
+		if !suspect(lines[i]) {
+			out.WriteString(lines[i])
+			i = end
+			continue
+		}
+		for last := i; end < len(lines); end++ {
+			if suspect(lines[end]) {
+				last = end
+			} else if end-last > 4 && !inBlock(lines[end]) {
+				break
+			}
+		}
+		out.WriteString(scrubText(strings.Join(lines[i:end], "")))
+		i = end
+	}
+	return out.String()
+}
+
+// inBlock: indented, as YAML's blocks are, or one word, as keys in PEM are.
+func inBlock(line string) bool {
+	return strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") || !strings.ContainsAny(strings.TrimSpace(line), " \t")
+}
+
+// scrubText takes secrets out of a text.
 func scrubText(s string) string {
+	if !suspect(s) {
+		return s
+	}
 	for _, t := range secretText {
 		s = t.pattern.ReplaceAllString(s, t.with)
 	}
@@ -72,6 +124,12 @@ func scrub(value any) any {
 	switch v := value.(type) {
 	case map[string]any:
 		named, _ := v["name"].(string)
+		if named == "" {
+			named, _ = v["key"].(string)
+		}
+		if a, ok := v["annotations"].(map[string]any); ok { // also of what a workload makes
+			maps.DeleteFunc(a, func(key string, _ any) bool { return !ourAnnotation(key) })
+		}
 		for key, inner := range v {
 			_, text := inner.(string)
 			switch {

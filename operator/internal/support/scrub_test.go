@@ -4,6 +4,7 @@ package support
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -73,6 +74,21 @@ func TestScrubLeavesNoSecret(t *testing.T) {
 		"key without its begin":    "4711\n-----END RSA PRIVATE KEY-----\nsound",
 		"connection":               "Endpoint=a;AccountKey=x4711==;b",
 		"a well-known form":        "pushed with ghp_4711471147114711aaaa",
+		"login in a line":          `pull: {"auths":{"a":{"auth":"NDcxMQ4711"}}}`,
+		"login in base64":          map[string]any{"name": "DOCKER_CONFIG", "value": "eyJhdXRocyI6eyJhIjp7fX19aaaaaa4711"},
+		"scheme of its own":        "Authorization: 4711",
+		"URL, no name":             "redis://:x4711@host:6379/0",
+		"URL with an at sign":      "https://me:a@4711@host/",
+		"block of YAML":            "a: 1\npassword: |\n  4711\n  4711\nb: redis\n",
+		"flow of YAML":             "passwords: [a, 4711]",
+		"part of JSON":             `"type": "x", "credentials": {"word": "4711"}`,
+		"list in a log":            `{"X-Token":["4711"]}`,
+		"assignment of Go":         "token := 4711",
+		"option and a blank":       "run --password = 4711",
+		"value with a comma":       "password=a,4711&4711}4711",
+		"pair":                     []any{map[string]any{"key": "password", "value": "4711"}},
+		"key of SSH":               map[string]any{"sshKey": "4711", "tls.key": "4711"},
+		"annotation of a template": map[string]any{"template": map[string]any{"metadata": map[string]any{"annotations": map[string]any{"a/b": "4711"}, "name": "REDACTED"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,4 +122,16 @@ func TestScrubText(t *testing.T) {
 	} {
 		require.Equal(t, want, scrubText(in))
 	}
+}
+
+// Of megabytes of a log the lines that have nothing to hide cost nothing, and what goes on after
+// one that has is seen.
+func TestScrubLog(t *testing.T) {
+	t.Parallel()
+	line := `{"level":"INFO","msg":"VF set","pf":"ens1f0","vf":3,"pci":"0000:3b:01.0","policy":"nics"}` + "\n"
+	many := strings.Repeat(line, 50_000)
+	require.Equal(t, many+"password: REDACTED\n"+many, scrubLog(many+"password: |\n  hunter2\n  hunter2\n"+many))
+	pem := "-----BEGIN PRIVATE KEY-----\n" + strings.Repeat("aHVudGVyMg\n", 50) + "-----END PRIVATE KEY-----\n"
+	require.Equal(t, line+"REDACTED\n"+line, scrubLog(line+pem+line))
+	require.Equal(t, "password:\n\n  REDACTED", scrubLog("password:\n\n  hunter2"))
 }
