@@ -30,7 +30,9 @@ func (c *command) dump(ctx context.Context, file string) error {
 	if file == "" {
 		file = "sriov-dump-" + now.UTC().Format("20060102-150405") + ".tar.gz"
 	}
-	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	} else if err == nil {
 		return fmt.Errorf("file %s is there already: name another with -file", file)
 	}
 	bundle, err := support.Collect(ctx, c.client, inv, c.logs)
@@ -67,8 +69,11 @@ func (c *command) logs(ctx context.Context, namespace, pod, container string) ([
 	return c.get(ctx, fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/log", namespace, pod), url.Values{"container": {container}}, support.LogEnd)
 }
 
-// get reads a path of the API server that is no object.
+// get reads a path of the API server that is no object. The API server waits for a node for
+// as long as it is waited for.
 func (c *command) get(ctx context.Context, path string, query url.Values, read reader) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
 	client, err := rest.HTTPClientFor(c.config)
 	if err != nil {
 		return nil, err

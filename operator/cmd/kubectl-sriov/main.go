@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -63,10 +65,17 @@ type command struct {
 	namespace string // of the pod in question
 	operator  string // namespace of the operator; empty finds it
 	config    *rest.Config
+	patience  time.Duration // with a node's metrics or log
 	client    client.Client
 }
 
 func run(ctx context.Context, args []string, out output, stderr io.Writer) error {
+	printed := &firstError{Writer: out.Writer}
+	out.Writer = printed
+	return cmp.Or(answer(ctx, args, out, stderr), printed.err)
+}
+
+func answer(ctx context.Context, args []string, out output, stderr io.Writer) error {
 	verb := "show"
 	if len(args) > 0 {
 		switch args[0] {
@@ -79,7 +88,7 @@ func run(ctx context.Context, args []string, out output, stderr io.Writer) error
 			args[0] = "-h"
 		}
 	}
-	c := &command{output: out, stderr: stderr}
+	c := &command{output: out, stderr: stderr, patience: 30 * time.Second}
 	flags := flag.NewFlagSet("kubectl sriov", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage); flags.PrintDefaults() }

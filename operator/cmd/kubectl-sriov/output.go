@@ -17,6 +17,20 @@ type output struct {
 	colour bool
 }
 
+// firstError keeps what went wrong first: tables are printed without a look at each line.
+type firstError struct {
+	io.Writer
+	err error
+}
+
+func (f *firstError) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if f.err == nil {
+		f.err = err
+	}
+	return n, err
+}
+
 const (
 	red    = "31"
 	green  = "32"

@@ -96,7 +96,7 @@ func TestTopNamesNodesNotRead(t *testing.T) {
 		})
 	}
 	var out, said bytes.Buffer
-	c := &command{output: output{Writer: &out}, stderr: &said, operator: namespace, config: &rest.Config{Host: api.URL}, client: objects.Build()}
+	c := &command{output: output{Writer: &out}, stderr: &said, operator: namespace, config: &rest.Config{Host: api.URL}, patience: time.Minute, client: objects.Build()}
 	require.NoError(t, c.top(t.Context(), traffic{time.Millisecond, defaultPort}, nil))
 	require.Regexp(t, `w1 +eth0 +3 +0000:01:10.6`, out.String())
 	require.NotContains(t, out.String(), "w2")
