@@ -123,6 +123,33 @@ func TestDeviceInfoAfterAReboot(t *testing.T) {
 	require.NoFileExists(t, n.info("a", testhost.VF1))
 }
 
+// As when policies and then the operator are removed: kubelet's checkpoint names a pod that has
+// ended, no pool is left that would have it written anew, and the VFs are gone. Should they
+// come back, the pod may be one that has not ended.
+func TestDeviceInfoOfAVFThatIsGone(t *testing.T) {
+	n := newNode(t, true, pool("a", `"pfNames": ["pf0#0-1"]`))
+	k := n.kubelet()
+	n.start()
+	k.AwaitDevices(a, testhost.VF0, testhost.VF1)
+	_, err := k.Allocate(a, testhost.VF0)
+	require.NoError(t, err)
+	k.HoldUnlisted(a, testhost.VF0)
+	n.configure()
+	n.eventually(func() bool { return testutil.ToFloat64(n.metrics.Reloads.WithLabelValues("ok")) >= 1 }, "no reload")
+	n.rescans()
+	require.FileExists(t, n.info("a", testhost.VF0))
+
+	testhost.SetVFs(t, n.root, testhost.PF)
+	kept := filepath.Join(n.root, "sys/bus/pci/devices", testhost.VF0)
+	require.NoError(t, os.Rename(kept, filepath.Join(n.root, "away")))
+	n.eventually(func() bool { _, err := os.Stat(n.info("a", testhost.VF0)); return os.IsNotExist(err) }, "the file of a VF that is gone stays")
+
+	require.NoError(t, os.Rename(filepath.Join(n.root, "away"), kept))
+	testhost.SetVFs(t, n.root, testhost.PF, testhost.VF0)
+	n.configure(pool("a", `"pfNames": ["pf0#0-1"]`))
+	n.eventually(func() bool { _, err := os.Stat(n.info("a", testhost.VF0)); return err == nil }, "no device info")
+}
+
 // Devices that cannot be listed are not gone.
 func TestUnreadableHostWithdrawsNothing(t *testing.T) {
 	n := newNode(t, true, pool("a", `"pfNames": ["pf0"]`))
