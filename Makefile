@@ -120,8 +120,8 @@ test-runtimes: ## multus-shim below the libraries of containerd and CRI-O (root)
 	cd e2e/runtimes && GOWORK=off SRIOVKIT_E2E=host go test ./...
 
 .PHONY: test-helm
-test-helm: ## The charts tried with Helm (which takes 10 minutes to compile once)
-	cd e2e/helm && GOWORK=off SRIOVKIT_E2E=host go test -timeout 30m ./...
+test-helm: ## The charts tried with Helm, which takes 10 minutes to compile once (HELM=path of another version's program)
+	cd e2e/helm && SRIOVKIT_HELM='$(if $(HELM),$(abspath $(HELM)))' GOWORK=off SRIOVKIT_E2E=host go test -timeout 30m ./...
 
 # Without those that make netlink sockets or start programs: the emulator translates few of
 # the former, and what a program starts is not emulated. TestUnknownKeys measures time.
@@ -135,7 +135,7 @@ test-arch: ## Unit tests compiled for ARCH=arm64 (or ppc64le, s390x), under emul
 
 .PHONY: test-helm-cluster
 test-helm-cluster: ## The charts and the bundle on clusters of emulated nodes (RUN=Immutable to narrow)
-	cd e2e/helm && GOWORK=off SRIOVKIT_E2E=cluster go test -count=1 -timeout 60m -v -run '$(or $(RUN),^TestCluster)' .
+	cd e2e/helm && SRIOVKIT_HELM='$(if $(HELM),$(abspath $(HELM)))' GOWORK=off SRIOVKIT_E2E=cluster go test -count=1 -timeout 60m -v -run '$(or $(RUN),^TestCluster)' .
 
 .PHONY: test-alerts
 test-alerts: ## The alert rules tried with promtool (which takes minutes to compile once)

@@ -167,3 +167,59 @@ func TestSchemasOfPathsAndPorts(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{"path": 8, "port": 1}, seen)
 }
+
+// What the charts have beside their trees: kinds that Helm leaves alone, logins for every
+// account, objects that only a value asks for, values in place of fields.
+func TestWhatChartsAdd(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, build("../..", dir, "v1.2.3", defaultRegistry))
+	documents := func(chart, file string) []string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(dir, chart, "templates", file))
+		require.NoError(t, err)
+		return strings.Split(string(text), "---\n")
+	}
+	for _, crd := range append(documents("sriov-network-operator-crds", "generated/customresourcedefinition.yaml"), documents("multus-shim", "generated/customresourcedefinition.yaml")...) {
+		require.Contains(t, crd, "    helm.sh/resource-policy: keep\n")
+	}
+	var accounts []string
+	for _, chart := range []string{"sriov-network-operator", "multus-shim"} {
+		for _, account := range documents(chart, "generated/serviceaccount.yaml") {
+			require.Contains(t, account, "{{- with .Values.imagePullSecrets }}")
+			accounts = append(accounts, regexp.MustCompile(`(?m)^  name: (.*)$`).FindStringSubmatch(account)[1])
+		}
+	}
+	bound := strings.Join(append(documents("sriov-network-operator", "openshift.yaml"), documents("multus-shim", "openshift.yaml")...), "")
+	for _, account := range accounts {
+		require.Equal(t, account != "sriov-network-operator", strings.Contains(bound, "name: "+account+","), "%s works on nodes, and may on OpenShift", account)
+	}
+	for _, file := range []string{"servicemonitor.yaml", "prometheusrule.yaml", "networkpolicy.yaml"} {
+		for _, doc := range documents("sriov-network-operator", "generated/"+file) {
+			require.Regexp(t, `^{{- if \.Values\..*\.enabled }}\n(?s:.*){{- end }}\n$`, doc)
+		}
+	}
+	daemonset := documents("multus-shim", "generated/daemonset.yaml")[0]
+	for _, value := range []string{"tolerations", "affinity", "nodeSelector", "resources", "cniBinPath", "cniConfPath"} {
+		require.Contains(t, daemonset, ".Values."+value)
+	}
+	// Whoever takes the operator back runs where it may run.
+	deployment := documents("sriov-network-operator", "generated/deployment.yaml")[0]
+	leave := documents("sriov-network-operator", "leave.yaml")
+	for _, key := range []string{"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"} {
+		require.Contains(t, leave[len(leave)-1], "- {key: "+key+", operator: Exists, effect: NoSchedule}")
+	}
+	require.Equal(t, 2, strings.Count(deployment, "effect: NoSchedule"), "those of leave.yaml are as many")
+}
+
+// A registry that a chart names elsewhere, too, would be a value without effect.
+func TestRegistryIsNamedOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := source{registry: place{"values.yaml", "registry: sriovkit\n"}}
+	for text, fails := range map[string]bool{"registry: sriovkit\n": false, "registry: sriovkit\nregistry: sriovkit\n": true, "image: x\n": true} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "values.yaml"), []byte(text), 0o600))
+		err := s.setRegistry(dir, "registry.test/a")
+		require.Equal(t, fails, err != nil, text)
+	}
+}

@@ -54,9 +54,8 @@ func editOperator(o *object) error {
 }
 
 // pullSecrets lets pods of an account pull from registries that ask for a login.
-func pullSecrets(o *object) error {
+func (o *object) pullSecrets() {
 	o.fields[o.block("{{- with .Values.imagePullSecrets }}\nimagePullSecrets:\n{{- range . }}\n  - name: {{ . | quote }}\n{{- end }}\n{{- end }}")] = ""
-	return nil
 }
 
 // editMultus puts the values of the chart into the installer's DaemonSet.

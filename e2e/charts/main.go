@@ -38,8 +38,11 @@ type source struct {
 	edit map[string]func(*object) error // by kind/name; each has to be there
 	// optional components, whose objects are there if a value is true.
 	optional []string
-	image    []string // file, and text in it, that names the registry; nil names none
+	registry place    // where the chart names the registry of its images
 }
+
+// place is a text that is once in a file of a chart; the zero place is nowhere.
+type place struct{ file, text string }
 
 var sources = []source{
 	{
@@ -49,19 +52,15 @@ var sources = []source{
 		dir: "operator/charts/sriov-network-operator", tree: "operator/config", namespace: "sriov-network-operator",
 		keep:     func(kind string) bool { return !isCRD(kind) && kind != "Namespace" },
 		optional: []string{"operator/config/components/monitoring", "operator/config/components/network-policy"},
-		image:    []string{"values.yaml", "\n  registry: sriovkit\n"},
+		registry: place{"values.yaml", "\n  registry: sriovkit\n"},
 		edit: map[string]func(*object) error{
-			"Deployment/sriov-network-operator":          editOperator,
-			"ServiceAccount/sriov-network-operator":      pullSecrets,
-			"ServiceAccount/sriov-network-config-daemon": pullSecrets,
-			"ServiceAccount/sriov-device-plugin":         pullSecrets,
-			"ServiceAccount/sriov-dra-driver":            pullSecrets,
+			"Deployment/sriov-network-operator": editOperator,
 		},
 	},
 	{
-		image: []string{"templates/_helpers.tpl", `"sriovkit/multus-shim:%s"`},
-		dir:   "multus-shim/charts/multus-shim", tree: "multus-shim/deploy", namespace: "kube-system", keep: func(string) bool { return true },
-		edit: map[string]func(*object) error{"DaemonSet/multus-shim": editMultus, "ServiceAccount/multus-shim": pullSecrets},
+		dir: "multus-shim/charts/multus-shim", tree: "multus-shim/deploy", namespace: "kube-system", keep: func(string) bool { return true },
+		registry: place{"templates/_helpers.tpl", `"sriovkit/multus-shim:%s"`},
+		edit:     map[string]func(*object) error{"DaemonSet/multus-shim": editMultus},
 	},
 }
 
@@ -154,6 +153,9 @@ func (s source) write(checkout, to, version string) error {
 			}
 			edited[key] = true
 		}
+		if o.kind() == "ServiceAccount" {
+			o.pullSecrets()
+		}
 		if isCRD(o.kind()) {
 			o.annotate("helm.sh/resource-policy", "keep") // the objects of the kind go with it
 		}
@@ -218,16 +220,16 @@ func setVersion(file, version string) error {
 
 // setRegistry puts another registry where the sources name theirs.
 func (s source) setRegistry(dir, registry string) error {
-	if s.image == nil || registry == defaultRegistry {
+	if s.registry.file == "" || registry == defaultRegistry {
 		return nil
 	}
-	file, was := filepath.Join(dir, s.image[0]), s.image[1]
+	file, was := filepath.Join(dir, s.registry.file), s.registry.text
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	if strings.Count(string(text), was) != 1 {
-		return fmt.Errorf("%q is not once in %s: change the list of charts", was, s.image[0])
+		return fmt.Errorf("%q is not once in %s: change the list of charts", was, s.registry.file)
 	}
 	now := strings.Replace(was, defaultRegistry, registry, 1)
 	return os.WriteFile(file, []byte(strings.Replace(string(text), was, now, 1)), 0o644)

@@ -107,7 +107,7 @@ func TestClusterCharts(t *testing.T) {
 	s.kubectl("delete", "crd", "-l", "app.kubernetes.io/managed-by=Helm", "--timeout="+patience.String())
 	s.kubectl("delete", "namespace", component.Namespace, "--timeout="+patience.String())
 	require.Equal(t, before, inventory(s.kubectl))
-	require.NotContains(t, s.get("nodes", "-o", "jsonpath={.items[*].metadata}"), "sriov")
+	require.NotContains(t, s.kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata}"), "sriov")
 	s.until("the primary network is alone", func() bool { return s.node("ls -A /etc/cni/net.d") == "10-bridge.conflist\n" })
 	require.Equal(t, onNode, s.nodeFiles())
 	require.Contains(t, s.node("cat /etc/sriov-operator/device-plugin/config.json"), `"resourceList": []`)

@@ -4,6 +4,7 @@ package helm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -121,7 +122,7 @@ func (s *site) helm(args ...string) (string, error) {
 	s.Helper()
 	home := s.TempDir()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(s.ctx, os.Args[0], append(args, "--kubeconfig", s.Kubeconfig)...)
+	cmd := exec.CommandContext(s.ctx, cmp.Or(otherHelm, os.Args[0]), append(args, "--kubeconfig", s.Kubeconfig)...)
 	cmd.Env = append(os.Environ(), asHelm+"=1", "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := process.Start(cmd, s.Netns().File)
