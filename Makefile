@@ -134,8 +134,8 @@ test-arch: ## Unit tests compiled for ARCH=arm64 (or ppc64le, s390x), under emul
 	@go run ./e2e/cmd/lab test-arch -arch $(or $(ARCH),arm64) -- -count=1 -timeout 30m -skip TestUnknownKeys $(or $(PACKAGES),$(ARCH_PACKAGES))
 
 .PHONY: test-helm-cluster
-test-helm-cluster: ## The charts and the bundle on clusters of emulated nodes (RUN=Immutable to narrow)
-	cd e2e/helm && SRIOVKIT_HELM='$(if $(HELM),$(abspath $(HELM)))' GOWORK=off SRIOVKIT_E2E=cluster go test -count=1 -timeout 60m -v -run '$(or $(RUN),^TestCluster)' .
+test-helm-cluster: ## The charts and the bundle on clusters of emulated nodes (RUN=Immutable to narrow, FROM=commit that upgrades begin with)
+	cd e2e/helm && SRIOVKIT_FROM='$(FROM)' SRIOVKIT_HELM='$(if $(HELM),$(abspath $(HELM)))' GOWORK=off SRIOVKIT_E2E=cluster go test -count=1 -timeout 60m -v -run '$(or $(RUN),^TestCluster)' .
 
 .PHONY: test-alerts
 test-alerts: ## The alert rules tried with promtool (which takes minutes to compile once)

@@ -40,13 +40,13 @@ spec:
 `
 
 // A cluster that reaches nothing goes from upstream's release to a version of ours that a
-// bundle brought into a registry of the site's own, to the next one, brought onto the node
-// itself, and back, under a pod that keeps its VF. At the end nothing of either is left.
+// bundle brought into a registry of the site's own (the sources here, or the commit
+// $SRIOVKIT_FROM), to the next one, brought onto the node itself, and back, under a pod that keeps its VF. At the end nothing of either is left.
 func TestClusterCharts(t *testing.T) {
 	cluster.Need(t)
 	s := newSite(t, cluster.Config{})
-	older, olderCharts := s.bundle("v1.0.0")
-	newer, newerCharts := s.bundle("v1.1.0")
+	older, olderCharts := s.bundle("v1.0.0", s.sources(os.Getenv("SRIOVKIT_FROM")))
+	newer, newerCharts := s.bundle("v1.1.0", s.sources(""))
 	registry := s.loadIntoRegistry(older)
 	require.NoError(t, s.Import(s.ctx, newer))
 	onNode := s.nodeFiles()

@@ -22,7 +22,7 @@ func TestClusterImmutableNode(t *testing.T) {
 		CNIBin: "/var/lib/cni-plugins/bin", CNIConf: "/var/lib/cni-conf/net.d", KubeletRoot: "/var/lib/node/kubelet", Immutable: true,
 	}
 	s := newSite(t, cluster.Config{Nodes: []vm.Config{{}}, Layout: layout})
-	bundle, charts := s.bundle("v1.0.0")
+	bundle, charts := s.bundle("v1.0.0", s.sources(""))
 	require.NoError(t, s.Import(s.ctx, bundle))
 	require.NotContains(t, s.node("cat /proc/modules"), "vfio_pci ") // lsmod is modprobe by another name
 

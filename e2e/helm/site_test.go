@@ -83,16 +83,29 @@ func newSite(t *testing.T, config cluster.Config) *site {
 	return s
 }
 
-// bundle makes the bundle of a version and returns it with the directory of its charts.
-func (s *site) bundle(version string) (archive, charts string) {
+// sources is a checkout of a commit or tag of this repository; empty is what is here.
+func (s *site) sources(commit string) string {
 	s.Helper()
-	checkout, err := component.Checkout(s.ctx)
+	here, err := component.Checkout(s.ctx)
 	require.NoError(s, err)
+	if commit == "" {
+		return here
+	}
+	there := filepath.Join(s.TempDir(), "sources")
+	run(s.T, "git", "clone", "-q", "--shared", "--no-checkout", here, there)
+	run(s.T, "git", "-C", there, "checkout", "-q", commit)
+	return there
+}
+
+// bundle makes the bundle of a version from a checkout and returns it with the directory of its
+// charts.
+func (s *site) bundle(version, checkout string) (archive, charts string) {
+	s.Helper()
 	images, extra := s.TempDir(), s.TempDir()
 	release := component.Release{Tag: version, Revision: strings.Repeat("0", 40), Platforms: []string{"linux/amd64"}}
 	require.NoError(s, component.BuildRelease(s.ctx, checkout, images, release, component.All...))
 	charts = filepath.Join(extra, "charts")
-	run(s.T, "go", "-C", "../charts", "run", ".", "-o", charts, "-version", version)
+	run(s.T, "go", "-C", filepath.Join(checkout, "e2e/charts"), "run", ".", "-o", charts, "-version", version)
 	archive = filepath.Join(s.TempDir(), version+".tar")
 	run(s.T, s.publish, "bundle", "-images", images, "-extra", extra, "-o", archive, "-key", s.key, "-certificate", s.certificate)
 	return archive, charts
