@@ -71,11 +71,15 @@ func TestClusterCharts(t *testing.T) {
 		require.Equal(t, vf, s.kubectl("exec", "old", "--", "readlink", "/sys/class/net/net1/device"))
 	}
 
-	t.Log("upgrade")
-	s.mustHelm("upgrade", "kinds", filepath.Join(newerCharts, kindsChart))
-	s.mustHelm("upgrade", "multus", filepath.Join(newerCharts, multusChart), "--set", "image=sriovkit/multus-shim:v1.1.0")
-	s.mustHelm("upgrade", "sriov", filepath.Join(newerCharts, operatorChart), "--set", "images.registry=sriovkit")
-	s.settled("sriovkit/operator:v1.1.0", "sriovkit/device-plugin:v1.1.0", "sriovkit/multus-shim:v1.1.0")
+	upgrade := func() {
+		t.Helper()
+		t.Log("upgrade")
+		s.mustHelm("upgrade", "kinds", filepath.Join(newerCharts, kindsChart))
+		s.mustHelm("upgrade", "multus", filepath.Join(newerCharts, multusChart), "--set", "image=sriovkit/multus-shim:v1.1.0")
+		s.mustHelm("upgrade", "sriov", filepath.Join(newerCharts, operatorChart), "--set", "images.registry=sriovkit")
+		s.settled("sriovkit/operator:v1.1.0", "sriovkit/device-plugin:v1.1.0", "sriovkit/multus-shim:v1.1.0")
+	}
+	upgrade()
 	same()
 	s.offered(nics, "4")
 	s.start("new", "red", nics)
@@ -93,11 +97,20 @@ func TestClusterCharts(t *testing.T) {
 			ip link show dev $(ls /sys/bus/pci/devices/0000:01:00.0/net) | grep -c vlan || true`) == "4\n0\n"
 	})
 
-	t.Log("uninstall")
+	upgrade()
+	s.uninstalled()
+	require.Equal(t, before, inventory(s.kubectl))
+	require.Equal(t, onNode, s.nodeFiles())
+}
+
+// uninstalled takes all releases away, as operator/docs/uninstall.md says.
+func (s *site) uninstalled() {
+	s.Helper()
+	s.Log("uninstall")
 	s.kubectl("-n", component.Namespace, "delete", "--timeout="+patience.String(), "sriovnetworknodepolicies,sriovnetworks", "--all")
 	s.until("no VFs", func() bool { return s.node("cat /sys/bus/pci/devices/0000:01:00.0/sriov_numvfs") == "0\n" })
 	s.kubectl("-n", component.Namespace, "scale", "deployment/sriov-network-operator", "--replicas=0")
-	require.ErrorContains(t, s.uninstallInVain(), "no operator runs in namespace", "without an operator nothing is removed")
+	require.ErrorContains(s, s.uninstallInVain(), "no operator runs in namespace", "without an operator nothing is removed")
 	s.kubectl("-n", component.Namespace, "scale", "deployment/sriov-network-operator", "--replicas=2")
 	for _, release := range []string{"sriov", "kinds", "multus"} {
 		s.mustHelm("uninstall", release, "--wait", "--timeout", patience.String())
@@ -106,11 +119,9 @@ func TestClusterCharts(t *testing.T) {
 	s.until("nothing in the namespace", func() bool { return s.get("all,roles,rolebindings", "-n", component.Namespace, "-o", "name") == "" })
 	s.kubectl("delete", "crd", "-l", "app.kubernetes.io/managed-by=Helm", "--timeout="+patience.String())
 	s.kubectl("delete", "namespace", component.Namespace, "--timeout="+patience.String())
-	require.Equal(t, before, inventory(s.kubectl))
-	require.NotContains(t, s.kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata}"), "sriov")
+	require.NotContains(s, s.kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata}"), "sriov")
 	s.until("the primary network is alone", func() bool { return s.node("ls -A /etc/cni/net.d") == "10-bridge.conflist\n" })
-	require.Equal(t, onNode, s.nodeFiles())
-	require.Contains(t, s.node("cat /etc/sriov-operator/device-plugin/config.json"), `"resourceList": []`)
+	require.Contains(s, s.node("cat /etc/sriov-operator/device-plugin/config.json"), `"resourceList": []`)
 }
 
 // uninstallInVain is the error of an uninstallation that cannot end. It is given more time
