@@ -104,6 +104,7 @@ module_param(resetting, int, 0444);
 MODULE_PARM_DESC(resetting, "1: something that a reset or a change on a PF leads to is still to come");
 
 struct vf {
+	bool fresh;			/* its spoof check was not set since it was made */
 	bool mac_by_pf;
 	u8 mac[ETH_ALEN];		/* which the PF has set, or the trusted VF since */
 	bool pf_busy, vf_busy, push, carrier;
@@ -469,6 +470,8 @@ static int pf_set_vf_spoofchk(struct net_device *dev, int i, bool on)
 			return 0;
 	}
 	err = pf->real->ndo_set_vf_spoofchk(dev, i, on);
+	if (!err && i >= 0 && i < pf->num_vfs)
+		pf->vf[i].fresh = false;
 	p = port_of_vf(pf, i);
 	if (!err && p)
 		WRITE_ONCE(p->spoofchk, on);
@@ -616,12 +619,17 @@ static netdev_tx_t vf_start_xmit(struct sk_buff *skb, struct net_device *dev)
 	return p->real->ndo_start_xmit(skb, dev);
 }
 
-/* Whether the spoof check of a VF is on, which igb has it when the VF is made. */
+/* Whether the spoof check of a VF is on, which igb has it from the start; before Linux 6.6 it
+ * says so only after the VF's driver has begun.
+ */
 static bool checks_spoof(struct pci_dev *vf)
 {
 	struct ifla_vf_info ivi = { .spoofchk = 1 };
 	struct port *pf = port_at(pci_physfn(vf));
+	int i = pci_iov_vf_id(vf);
 
+	if (pf && i >= 0 && i < pf->num_vfs && pf->vf[i].fresh)
+		return true;
 	return pf && !pf->real->ndo_get_vf_config(pf->dev, pci_iov_vf_id(vf), &ivi) && ivi.spoofchk;
 }
 
@@ -707,8 +715,10 @@ static int pci_event(struct notifier_block *nb, unsigned long event, void *data)
 	rtnl_lock();
 	pf = port_at(pci_physfn(pdev));
 	i = pf ? pci_iov_vf_id(pdev) : -1;
-	if (pf && i >= 0 && i < pf->num_vfs)
+	if (pf && i >= 0 && i < pf->num_vfs) {
 		memset(&pf->vf[i], 0, sizeof(pf->vf[i]));
+		pf->vf[i].fresh = true;
+	}
 	rtnl_unlock();
 	return NOTIFY_DONE;
 }
