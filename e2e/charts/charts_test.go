@@ -91,7 +91,7 @@ func TestTemplate(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `a: '{{ "{{" }} not a template }}'
 b: {{ .Values.b | quote }}
-namespace: {{ .Release.Namespace }}
+namespace: {{ .Release.Namespace | quote }}
 {{- with .Values.c }}
 c: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -190,9 +190,13 @@ func TestWhatChartsAdd(t *testing.T) {
 			accounts = append(accounts, regexp.MustCompile(`(?m)^  name: (.*)$`).FindStringSubmatch(account)[1])
 		}
 	}
-	bound := strings.Join(append(documents("sriov-network-operator", "openshift.yaml"), documents("multus-shim", "openshift.yaml")...), "")
-	for _, account := range accounts {
-		require.Equal(t, account != "sriov-network-operator", strings.Contains(bound, "name: "+account+","), "%s works on nodes, and may on OpenShift", account)
+	openshift := documents("sriov-network-operator", "openshift.yaml")
+	require.Len(t, openshift, 2)
+	onNodes, nonroot := openshift[0]+documents("multus-shim", "openshift.yaml")[0], openshift[1]
+	for _, account := range append(accounts, "sriov-network-leave") {
+		ours := account == "sriov-network-operator" || account == "sriov-network-leave"
+		require.Equal(t, !ours, strings.Contains(onNodes, "name: "+account+","), "%s works on nodes, and may on OpenShift", account)
+		require.Equal(t, ours, strings.Contains(nonroot, "name: "+account+","), "%s has a user that OpenShift did not choose", account)
 	}
 	for _, file := range []string{"servicemonitor.yaml", "prometheusrule.yaml", "networkpolicy.yaml"} {
 		for _, doc := range documents("sriov-network-operator", "generated/"+file) {

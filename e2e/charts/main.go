@@ -38,7 +38,7 @@ type source struct {
 	edit map[string]func(*object) error // by kind/name; each has to be there
 	// optional components, whose objects are there if a value is true.
 	optional []string
-	registry place    // where the chart names the registry of its images
+	registry place // where the chart names the registry of its images
 }
 
 // place is a text that is once in a file of a chart; the zero place is nowhere.

@@ -203,7 +203,7 @@ func escape(s string) string { return strings.ReplaceAll(s, "{{", `{{ "{{" }}`) 
 func ownNamespace(line, namespace string) string {
 	trimmed := strings.TrimLeft(line, " -")
 	if namespace != "" && trimmed == "namespace: "+namespace {
-		return strings.Replace(line, namespace, "{{ .Release.Namespace }}", 1)
+		return strings.Replace(line, namespace, "{{ .Release.Namespace | quote }}", 1)
 	}
 	return line
 }

@@ -5,9 +5,11 @@ package helm
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
 )
 
 // upstreamValues are what a user of the upstream chart may have: its names, its types, its
@@ -139,6 +141,73 @@ func TestUpstreamImages(t *testing.T) {
 		require.ErrorContains(t, err, "is an image of the upstream project", set+": "+out)
 		require.ErrorContains(t, err, "--reset-then-reuse-values", set)
 	}
+	// --reuse-values brings upstream's defaults in the place of the chart's own, too.
+	text, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+	require.NoError(t, err)
+	reused := strings.NewReplacer("  registry: sriovkit\n", "", `operator: ""`, "operator: ghcr.io/k8snetworkplumbingwg/sriov-network-operator", "openshift:\n", "global:\n").Replace(string(text))
+	require.NoError(t, os.WriteFile(filepath.Join(chart, "values.yaml"), []byte(reused), 0o600))
+	out, err := helm(t, "template", "r", chart)
+	require.ErrorContains(t, err, "is an image of the upstream project", out)
+}
+
+// A value that is null, or that the values of another version lack, is as if it was not said,
+// or is named.
+func TestMissingValues(t *testing.T) {
+	dir := charts(t, "v1.2.3")
+	const named = "is missing: it was set to null"
+	for chart, missing := range map[string]string{operatorChart: named, multusChart: "missing property"} {
+		chart = filepath.Join(dir, chart)
+		text, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+		require.NoError(t, err)
+		var values map[string]any
+		require.NoError(t, yaml.Unmarshal(text, &values))
+		refused := 0
+		for _, path := range paths("", values) {
+			out, err := helm(t, "template", "r", chart, "--set", "sriovOperatorConfig.deploy=true", "--set", path+"=null")
+			if filepath.Base(chart) == multusChart {
+				out, err = helm(t, "template", "r", chart, "--set", path+"=null")
+			}
+			if err != nil {
+				require.ErrorContains(t, err, missing, path)
+				refused++
+				continue
+			}
+			require.NotContains(t, out, "nil>", path)
+			require.NotRegexp(t, `(path|value|enable[A-Za-z]+|replicas):\s*\n`, out, path)
+		}
+		require.NotZero(t, refused, chart)
+	}
+}
+
+// paths names all values of a chart that are not null, sections and what is in them.
+func paths(of string, values map[string]any) []string {
+	var out []string
+	for name, value := range values {
+		path := of + strings.ReplaceAll(name, ".", `\.`)
+		if value != nil {
+			out = append(out, path)
+		}
+		if section, ok := value.(map[string]any); ok {
+			out = append(out, paths(path+".", section)...)
+		}
+	}
+	return out
+}
+
+// What YAML would take for something else than a text.
+func TestAmbiguousTexts(t *testing.T) {
+	dir := charts(t, "v1.2.3")
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("{operator: {staleNodeStateCleanupDelayMinutes: 1000000}, openshift: {scc: true}, sriovOperatorConfig: {deploy: true}}\n"), 0o600))
+	out, err := helm(t, "template", "r", filepath.Join(dir, operatorChart), "-n", "123", "-f", file)
+	require.NoError(t, err, out)
+	require.NotContains(t, out, "namespace: 123")
+	require.Contains(t, out, `namespace: "123"`)
+	_, _, env := operatorPod(objects(t, out))
+	require.Equal(t, "1000000", env["STALE_NODE_STATE_CLEANUP_DELAY_MINUTES"])
+	out, err = helm(t, "template", "r", filepath.Join(dir, multusChart), "-n", "123", "--set", "openshift.scc=true")
+	require.NoError(t, err, out)
+	require.NotContains(t, out, "namespace: 123")
 }
 
 // Values that only this chart has.
@@ -169,4 +238,6 @@ func TestOwnValues(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, string(written), dashboard)
 	require.Contains(t, all, "RoleBinding/sriov-network-privileged")
+	nonroot := all["RoleBinding/sriov-network-nonroot"].(map[string]any)["subjects"].([]any)
+	require.Len(t, nonroot, 2, "whose pods have a user that OpenShift did not choose")
 }

@@ -112,7 +112,10 @@ func leave(ctx context.Context, c client.Client, namespace string, stdout io.Wri
 	}
 	said := ""
 	for {
-		left, err := leftovers(ctx, c, namespace)
+		// A replica that begins to work meanwhile has made it again.
+		err := client.IgnoreNotFound(c.Delete(ctx, cfg))
+		left, lerr := leftovers(ctx, c, namespace)
+		err = errors.Join(err, lerr)
 		switch {
 		case err == nil && left == "":
 			fmt.Fprintln(stdout, "nothing of the operator is left on the nodes")

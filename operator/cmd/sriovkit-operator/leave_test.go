@@ -90,6 +90,8 @@ func TestLeave(t *testing.T) {
 	_, err = out.Read(make([]byte, 1024))
 	require.NoError(t, err, "it says what it waits for")
 	go func() { _, _ = io.Copy(io.Discard, out) }()
+	again := &v1.SriovOperatorConfig{ObjectMeta: metav1.ObjectMeta{Namespace: cfg.Namespace, Name: cfg.Name}}
+	require.NoError(t, c.Create(t.Context(), again), "as a replica that begins to work may")
 	kubectl("-n", "ns", "delete", "daemonset", "sriov-network-config-daemon")
 	kubectl("-n", "ns", "delete", "sriovnetworknodestate", "w1")
 	select {
@@ -107,6 +109,7 @@ func TestLeave(t *testing.T) {
 	}
 	kubectl("annotate", "node", "w1", v1.AnnotationCordoned+"-")
 	require.NoError(t, <-done)
+	require.True(t, apierrors.IsNotFound(c.Get(t.Context(), cfg, &v1.SriovOperatorConfig{})))
 	require.NoError(t, leave(t.Context(), c, "ns", io.Discard), "again")
 	said, _, err := call(t, nil, append(args, "-force")...)
 	require.NoError(t, err, "though claims have VFs")

@@ -19,8 +19,8 @@
   (list "TLS_CIPHER_SUITES" $o.tls.cipherSuites)
   (list "TLS_CURVE_PREFERENCES" $o.tls.curvePreferences)
   (list "USE_EXTERNAL_DRAINER" (ternary "true" "" $o.externalDrainer.enabled))
-  (list "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES" (ternary "" (toString $o.staleNodeStateCleanupDelayMinutes) (eq 30 (int $o.staleNodeStateCleanupDelayMinutes))))
-  (list "METRICS_EXPORTER_PORT" (ternary "" (toString $o.metricsExporter.port) (eq 9110 (int $o.metricsExporter.port))))
+  (list "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES" (ternary "" (include "digits" $o.staleNodeStateCleanupDelayMinutes) (eq 30 (int $o.staleNodeStateCleanupDelayMinutes))))
+  (list "METRICS_EXPORTER_PORT" (ternary "" (include "digits" $o.metricsExporter.port) (eq 9110 (int $o.metricsExporter.port))))
 -}}
 {{- range $env }}
 {{- if index . 1 }}
@@ -38,9 +38,13 @@
 {{- end }}
 {{- end -}}
 
-{{- /* A scalar as a text in quotes; a large number stays in digits. */}}
+{{- /* A scalar as a text; a large number stays in digits. */}}
+{{- define "digits" -}}
+{{- kindIs "float64" . | ternary (toJson .) (toString .) -}}
+{{- end -}}
+
 {{- define "text" -}}
-{{- kindIs "float64" . | ternary (toJson .) (toString .) | quote -}}
+{{- include "digits" . | quote -}}
 {{- end -}}
 
 {{- define "texts" -}}
