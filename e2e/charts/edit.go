@@ -23,12 +23,12 @@ func editOperator(o *object) error {
 	if err != nil {
 		return err
 	}
-	c["image"] = o.value(`include "image" (list . "operator" .Values.images.operator)`)
+	c["image"] = o.value(`include "sriov-network-operator.image" (list . "operator" .Values.images.operator)`)
 	for name, template := range map[string]string{
 		"RESOURCE_PREFIX":                   ".Values.operator.resourcePrefix",
-		"SRIOV_NETWORK_CONFIG_DAEMON_IMAGE": `include "image" (list . "operator" .Values.images.sriovConfigDaemon)`,
-		"SRIOV_DEVICE_PLUGIN_IMAGE":         `include "image" (list . "device-plugin" .Values.images.sriovDevicePlugin)`,
-		"SRIOV_CNI_IMAGE":                   `include "image" (list . "sriov-cni" .Values.images.sriovCni)`,
+		"SRIOV_NETWORK_CONFIG_DAEMON_IMAGE": `include "sriov-network-operator.image" (list . "operator" .Values.images.sriovConfigDaemon)`,
+		"SRIOV_DEVICE_PLUGIN_IMAGE":         `include "sriov-network-operator.image" (list . "device-plugin" .Values.images.sriovDevicePlugin)`,
+		"SRIOV_CNI_IMAGE":                   `include "sriov-network-operator.image" (list . "sriov-cni" .Values.images.sriovCni)`,
 		"SRIOV_CNI_BIN_PATH":                ".Values.operator.cniBinPath",
 		"CREATE_DEFAULT_CONFIG":             `ternary "false" "true" .Values.sriovOperatorConfig.deploy`,
 	} {
@@ -36,9 +36,15 @@ func editOperator(o *object) error {
 			return err
 		}
 	}
-	c["env"] = append(c["env"].([]any), o.block(`{{- include "operator.env" . | nindent INDENT }}`))
-	c["args"] = append(slices.Clone(c["args"].([]any)), o.block(`{{- include "operator.args" . | nindent INDENT }}`))
-	if err := o.setPort(c, "metrics", `include "operator.metricsPort" .`); err != nil {
+	// A variable that extraEnv sets, too, is there once: Helm 4 fails halfway where it is twice.
+	var env []any
+	for _, e := range c["env"].([]any) {
+		unless := o.block(fmt.Sprintf("{{- if not (hasKey (.Values.operator.extraEnv | default dict) %q) }}", e.(map[string]any)["name"]))
+		env = append(env, unless, e, o.block("{{- end }}"))
+	}
+	c["env"] = append(env, o.block(`{{- include "sriov-network-operator.env" . | nindent INDENT }}`))
+	c["args"] = append(slices.Clone(c["args"].([]any)), o.block(`{{- include "sriov-network-operator.args" . | nindent INDENT }}`))
+	if err := o.setPort(c, "metrics", `include "sriov-network-operator.metricsPort" .`); err != nil {
 		return err
 	}
 	if err := o.orDefault(c, "resources", ".Values.operator.resources"); err != nil {
@@ -68,7 +74,7 @@ func editMultus(o *object) error {
 	if err != nil {
 		return err
 	}
-	c["image"] = o.value(`include "image" .`)
+	c["image"] = o.value(`include "multus-shim.image" .`)
 	for name, template := range map[string]string{"cni-bin": ".Values.cniBinPath", "cni-conf": ".Values.cniConfPath"} {
 		if err := o.setHostPath(pod, name, template); err != nil {
 			return err
@@ -78,7 +84,7 @@ func editMultus(o *object) error {
 	if !ok {
 		return fmt.Errorf("no arguments")
 	}
-	c["args"] = append(slices.Clone(args), o.block(`{{- include "multus.args" . | nindent INDENT }}`))
+	c["args"] = append(slices.Clone(args), o.block(`{{- include "multus-shim.args" . | nindent INDENT }}`))
 	if err := o.orDefault(c, "resources", ".Values.resources"); err != nil {
 		return err
 	}

@@ -194,6 +194,31 @@ func paths(of string, values map[string]any) []string {
 	return out
 }
 
+// Charts of one parent see each other's named templates.
+func TestOneParent(t *testing.T) {
+	dir := charts(t, "v1.2.3")
+	parent := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(parent, "Chart.yaml"), []byte("{apiVersion: v2, name: parent, version: 1.0.0}\n"), 0o600))
+	for _, chart := range []string{operatorChart, multusChart} {
+		require.NoError(t, os.CopyFS(filepath.Join(parent, "charts", chart), os.DirFS(filepath.Join(dir, chart))))
+	}
+	out, err := helm(t, "template", "r", parent)
+	require.NoError(t, err, out)
+	for _, image := range []string{"sriovkit/operator:v1.2.3", "sriovkit/multus-shim:v1.2.3"} {
+		require.Contains(t, out, `image: "`+image+`"`)
+	}
+}
+
+// A variable is there once, whoever sets it, and extraEnv has the last word.
+func TestExtraEnv(t *testing.T) {
+	out, err := helm(t, "template", "r", filepath.Join(charts(t, "v1.2.3"), operatorChart),
+		"--set-string", "operator.extraEnv.CREATE_DEFAULT_CONFIG=false,operator.extraEnv.IMAGE_PULL_SECRETS=two,imagePullSecrets={one}")
+	require.NoError(t, err, out)
+	_, container, env := operatorPod(objects(t, out))
+	require.Equal(t, []any{"false", "two"}, []any{env["CREATE_DEFAULT_CONFIG"], env["IMAGE_PULL_SECRETS"]})
+	require.Len(t, container["env"], len(env))
+}
+
 // What YAML would take for something else than a text.
 func TestAmbiguousTexts(t *testing.T) {
 	dir := charts(t, "v1.2.3")
@@ -214,7 +239,7 @@ func TestAmbiguousTexts(t *testing.T) {
 func TestOwnValues(t *testing.T) {
 	dir := charts(t, "v1.2.3")
 	out, err := helm(t, "template", "r", filepath.Join(dir, operatorChart), "-n", "elsewhere",
-		"--set", "operator.metricsBindAddress=127.0.0.1:9443,operator.extraEnv.X.valueFrom.fieldRef.fieldPath=metadata.name",
+		"--set", "operator.metricsBindAddress=127.0.0.1:9090,operator.extraEnv.X.valueFrom.fieldRef.fieldPath=metadata.name",
 		"--set", "networkPolicy.enabled=true,openshift.scc=true,sriovOperatorConfig.deploy=true,operator.admissionControllers.enabled=true",
 		"--set", "sriovOperatorConfig.enableInjector=false",
 		"--set", "operator.metricsExporter.prometheusOperator.enabled=true,operator.metricsExporter.prometheusOperator.labels.release=prom,operator.dashboard.enabled=true")
@@ -222,8 +247,8 @@ func TestOwnValues(t *testing.T) {
 	require.NotContains(t, out, "sriov-network-operator\n  namespace: sriov-network-operator")
 	all := objects(t, out)
 	_, container, env := operatorPod(all)
-	require.Equal(t, []any{"operator", "-metrics-bind-address=127.0.0.1:9443"}, container["args"])
-	require.Contains(t, container["ports"], map[string]any{"name": "metrics", "containerPort": float64(9443)})
+	require.Equal(t, []any{"operator", "-metrics-bind-address=127.0.0.1:9090"}, container["args"])
+	require.Contains(t, container["ports"], map[string]any{"name": "metrics", "containerPort": float64(9090)})
 	require.Equal(t, map[string]any{"fieldRef": map[string]any{"fieldPath": "metadata.name"}}, env["X"])
 	spec := all["SriovOperatorConfig/default"].(map[string]any)["spec"].(map[string]any)
 	require.Equal(t, []any{false, true}, []any{spec["enableInjector"], spec["enableOperatorWebhook"]})

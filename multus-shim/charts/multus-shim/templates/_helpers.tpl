@@ -1,8 +1,8 @@
-{{- define "image" -}}
+{{- define "multus-shim.image" -}}
 {{- .Values.image | default (printf "sriovkit/multus-shim:%s" .Chart.AppVersion) -}}
 {{- end -}}
 
-{{- define "multus.args" -}}
+{{- define "multus-shim.args" -}}
 {{- if ne .Values.cniConfPath "/etc/cni/net.d" }}
 - {{ printf "-cni-conf-dir-host=%s" .Values.cniConfPath | quote }}
 {{- end }}

@@ -1,9 +1,9 @@
-{{- define "image" -}}
+{{- define "sriov-network-operator.image" -}}
 {{- $root := index . 0 -}}
 {{- index . 2 | default (printf "%s/%s:%s" $root.Values.images.registry (index . 1) $root.Chart.AppVersion) -}}
 {{- end -}}
 
-{{- define "operator.env" -}}
+{{- define "sriov-network-operator.env" -}}
 {{- $o := .Values.operator -}}
 {{- $env := list
   (list "SRIOV_INFINIBAND_CNI_IMAGE" .Values.images.ibSriovCni)
@@ -19,11 +19,11 @@
   (list "TLS_CIPHER_SUITES" $o.tls.cipherSuites)
   (list "TLS_CURVE_PREFERENCES" $o.tls.curvePreferences)
   (list "USE_EXTERNAL_DRAINER" (ternary "true" "" $o.externalDrainer.enabled))
-  (list "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES" (ternary "" (include "digits" $o.staleNodeStateCleanupDelayMinutes) (eq 30 (int $o.staleNodeStateCleanupDelayMinutes))))
-  (list "METRICS_EXPORTER_PORT" (ternary "" (include "digits" $o.metricsExporter.port) (eq 9110 (int $o.metricsExporter.port))))
+  (list "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES" (ternary "" (include "sriov-network-operator.digits" $o.staleNodeStateCleanupDelayMinutes) (eq 30 (int $o.staleNodeStateCleanupDelayMinutes))))
+  (list "METRICS_EXPORTER_PORT" (ternary "" (include "sriov-network-operator.digits" $o.metricsExporter.port) (eq 9110 (int $o.metricsExporter.port))))
 -}}
 {{- range $env }}
-{{- if index . 1 }}
+{{- if and (index . 1) (not (hasKey ($o.extraEnv | default dict) (index . 0))) }}
 - name: {{ index . 0 }}
   value: {{ index . 1 | quote }}
 {{- end }}
@@ -33,32 +33,32 @@
 {{- if kindIs "map" $value }}
   {{- toYaml $value | nindent 2 }}
 {{- else }}
-  value: {{ include "text" $value }}
+  value: {{ include "sriov-network-operator.text" $value }}
 {{- end }}
 {{- end }}
 {{- end -}}
 
 {{- /* A scalar as a text; a large number stays in digits. */}}
-{{- define "digits" -}}
+{{- define "sriov-network-operator.digits" -}}
 {{- kindIs "float64" . | ternary (toJson .) (toString .) -}}
 {{- end -}}
 
-{{- define "text" -}}
-{{- include "digits" . | quote -}}
+{{- define "sriov-network-operator.text" -}}
+{{- include "sriov-network-operator.digits" . | quote -}}
 {{- end -}}
 
-{{- define "texts" -}}
+{{- define "sriov-network-operator.texts" -}}
 {{- range $key, $value := . }}
-{{ $key | quote }}: {{ include "text" $value }}
+{{ $key | quote }}: {{ include "sriov-network-operator.text" $value }}
 {{- end }}
 {{- end -}}
 
-{{- define "operator.args" -}}
+{{- define "sriov-network-operator.args" -}}
 {{- with .Values.operator.metricsBindAddress }}
 - {{ printf "-metrics-bind-address=%s" . | quote }}
 {{- end }}
 {{- end -}}
 
-{{- define "operator.metricsPort" -}}
+{{- define "sriov-network-operator.metricsPort" -}}
 {{- regexFind "[0-9]+$" .Values.operator.metricsBindAddress | int | default 8080 -}}
 {{- end -}}
