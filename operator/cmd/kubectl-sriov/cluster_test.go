@@ -174,7 +174,10 @@ func testViewer(t *testing.T, c *cluster) {
 	_, err = kubectlSriov(t, viewer, "why", "w9")
 	require.ErrorContains(t, err, "nothing is called w9, as far as could be read: nodes: this account may not list them")
 	_, err = kubectlSriov(t, viewer, "why", "policy/w9")
-	require.ErrorContains(t, err, "no policy and no node is called w9")
+	require.ErrorContains(t, err, "no SriovNetworkNodePolicy is called w9")
+	out, err = kubectlSriov(t, viewer, "why", "pod", "app")
+	require.NoError(t, err)
+	require.Contains(t, out, "pod/default/app: ")
 
 	stranger := c.as(t, "stranger")
 	out, err = kubectlSriov(t, stranger)

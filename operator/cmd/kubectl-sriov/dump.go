@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/sriovkit/sriovkit/operator/internal/support"
@@ -110,7 +112,11 @@ func fetch(ctx context.Context, client *http.Client, from string, read reader) (
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(io.LimitReader(response.Body, 300))
+		text, err := io.ReadAll(io.LimitReader(response.Body, 1024))
+		var status metav1.Status // what an API server has to say
+		if json.Unmarshal(text, &status) == nil && status.Message != "" {
+			text = []byte(status.Message)
+		}
 		return nil, errors.Join(fmt.Errorf("%s: %s", response.Status, text), err)
 	}
 	return read(response.Body)

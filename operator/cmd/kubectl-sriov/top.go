@@ -92,8 +92,8 @@ func (c *command) top(ctx context.Context, t traffic, nodes []string) error {
 	}
 	before, failed := c.scrapeAll(ctx, pods, t.port)
 	if len(before) == 0 && len(failed) > 0 {
-		return fmt.Errorf("%w\nmetrics are served once featureGates.metricsExporter of the SriovOperatorConfig is true; they are read through the API server "+
-			"(right to get pods/proxy), or from port %d of the nodes", errors.Join(slices.Collect(maps.Values(failed))...), t.port)
+		return fmt.Errorf("no metrics: they are served once featureGates.metricsExporter of the SriovOperatorConfig is true, and read through the API server "+
+			"(right to get pods/proxy) or from port %d of the nodes: %w", t.port, errors.Join(slices.Collect(maps.Values(failed))...))
 	}
 	// Without a first count there is no rate.
 	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return failed[p.Spec.NodeName] != nil })
@@ -203,7 +203,7 @@ func (c *command) scrape(ctx context.Context, p *corev1.Pod, port int) ([]byte, 
 	}
 	direct, directErr := fetch(ctx, &http.Client{Timeout: directTimeout}, "http://"+net.JoinHostPort(p.Status.HostIP, strconv.Itoa(port))+"/metrics", whole)
 	if directErr != nil {
-		return nil, errors.Join(err, directErr)
+		return nil, fmt.Errorf("%w; from the node itself: %w", err, directErr)
 	}
 	return direct, nil
 }

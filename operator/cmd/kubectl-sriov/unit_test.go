@@ -80,6 +80,7 @@ func TestTopNamesNodesNotRead(t *testing.T) {
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "/dp-w2:") && asked.Add(1) == 1 {
 			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, `{"kind": "Status", "message": "connection refused"}`)
 			return
 		}
 		fmt.Fprintln(w, `sriov_vf_rx_bytes{pf="eth0",vf="3",pciAddr="0000:01:10.6"} 1`)
@@ -100,7 +101,7 @@ func TestTopNamesNodesNotRead(t *testing.T) {
 	require.NoError(t, c.top(t.Context(), traffic{time.Millisecond, defaultPort}, nil))
 	require.Regexp(t, `w1 +eth0 +3 +0000:01:10.6`, out.String())
 	require.NotContains(t, out.String(), "w2")
-	require.Contains(t, said.String(), "not read: metrics of node w2: 503")
+	require.Contains(t, said.String(), "not read: metrics of node w2: 503 Service Unavailable: connection refused\n")
 }
 
 // Only a terminal gets colours, and what others wrote never steers it.

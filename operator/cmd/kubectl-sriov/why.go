@@ -26,7 +26,7 @@ func (c *command) why(ctx context.Context, names []string) error {
 		return err
 	}
 	var reports []*diagnose.Report
-	for _, name := range names {
+	for _, name := range objects(names) {
 		r, err := c.answer(ctx, inv, name)
 		if err != nil {
 			return err
@@ -41,6 +41,19 @@ func (c *command) why(ctx context.Context, names []string) error {
 		c.printReport(r)
 	}
 	return nil
+}
+
+// objects reads "pod NAME", which kubectl's own commands take, as pod/NAME.
+func objects(names []string) []string {
+	kind, known := kinds[names[0]]
+	if !known || len(names) == 1 {
+		return names
+	}
+	var out []string
+	for _, name := range names[1:] {
+		out = append(out, kind+"/"+name)
+	}
+	return out
 }
 
 func (c *command) printReport(r *diagnose.Report) {
@@ -108,6 +121,8 @@ func (c *command) answer(ctx context.Context, inv *inventory.Inventory, arg stri
 		return nil, fmt.Errorf("%s is the name of several: write pod/%[1]s, policy/%[1]s or node/%[1]s", name)
 	case unread != "" && kind == "policy":
 		return nil, fmt.Errorf("policy %s: %s", name, unread)
+	case kind == "policy":
+		return nil, fmt.Errorf("no SriovNetworkNodePolicy is called %s", name)
 	}
 	for _, plural := range []string{"sriovnetworknodepolicies", "nodes"} {
 		if why := inv.Unread[plural]; why != "" {
