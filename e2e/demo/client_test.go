@@ -98,3 +98,9 @@ func TestSuperviseByHand(t *testing.T) {
 type writer func()
 
 func (w writer) Write(p []byte) (int, error) { w(); return len(p), nil }
+
+// Images of a demo are of one platform: make push is not to take them for those of make images.
+func TestImagesToPushStay(t *testing.T) {
+	t.Parallel()
+	require.NotEqual(t, "bin/images", (&Demo{}).imageDir())
+}

@@ -227,7 +227,8 @@ func (d *Demo) build(ctx context.Context) error {
 	return err
 }
 
-func (d *Demo) imageDir() string { return filepath.Join(d.checkout, "bin", "images") }
+// imageDir is not that of make images, whose images make push takes: these are of one platform.
+func (d *Demo) imageDir() string { return filepath.Join(d.checkout, "bin", "demo") }
 
 func (d *Demo) images(ctx context.Context) (err error) {
 	if d.checkout, err = component.Checkout(ctx); err != nil {

@@ -45,6 +45,7 @@ func runImages(ctx context.Context, args []string) error {
 		return err
 	}
 	release := component.Release{Tag: *tag, Revision: revision, Platforms: strings.Split(*platforms, ",")}
+	fmt.Printf("building for %s: minutes each when Go has nothing cached, and silent\n", strings.Join(release.Platforms, ", "))
 	if err := component.BuildRelease(ctx, checkout, *dir, release, components...); err != nil {
 		return err
 	}
