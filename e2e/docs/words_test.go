@@ -25,6 +25,7 @@ var foreign = strings.Fields(`
 	PCIDEVICE_OPENSHIFT_IO_DPDK SriovResourcePolicy bonded roce roce-exclusive
 	umadN uverbsN virtioN
 	verify-blob certificate-identity certificate-oidc-issuer githubusercontent ignore-missing
+	registryScopes trustPolicies signatureVerification trustStores trustedIdentities
 `)
 
 // Code in pages has no word that no source has: a key, flag, metric, variable, function or
@@ -40,7 +41,9 @@ func TestWordsOfCodeAreThere(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(top, p.path))
 		require.NoError(t, err)
 		for _, c := range codeOf(p, string(text)) {
-			c = pattern.ReplaceAllString(c, "")
+			if c = pattern.ReplaceAllString(c, ""); strings.HasPrefix(c, "openssl ") { // e2e/publish runs it
+				continue
+			}
 			for w := range words(c) {
 				count++
 				used[w] = true
