@@ -123,7 +123,7 @@ func (d *destination) check(ctx context.Context, s *stage) ([]target, error) {
 		}
 	}
 	if len(taken) > 0 {
-		return nil, fmt.Errorf("%w; nothing was pushed: publish under another version (make images ARGS='-tag ...'), or let the tags move with -replace", errors.Join(taken...))
+		return nil, fmt.Errorf("%w; nothing was pushed: publish under another version (make images ARGS='-tag ...'), or let the tags move with -replace (ARGS=-replace of make)", errors.Join(taken...))
 	}
 	return targets, nil
 }
