@@ -56,6 +56,9 @@ func TestRegistry(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, string(text), want)
 	}
+	schema, err := os.ReadFile("../../operator/charts/sriov-network-operator/values.schema.json")
+	require.NoError(t, err)
+	require.Contains(t, string(schema), `"pattern": "`+registryName.String()+`"`, "what a chart can be made for can be said in its values")
 }
 
 // A place that the manifests no longer have is an error, not a value without effect.
@@ -213,6 +216,7 @@ func TestWhatChartsAdd(t *testing.T) {
 	for _, key := range []string{"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"} {
 		require.Contains(t, leave[len(leave)-1], "- {key: "+key+", operator: Exists, effect: NoSchedule}")
 	}
+	require.Contains(t, leave[len(leave)-1], "activeDeadlineSeconds:", "nobody may wait for it any more")
 	require.Equal(t, 2, strings.Count(deployment, "effect: NoSchedule"), "those of leave.yaml are as many")
 }
 
