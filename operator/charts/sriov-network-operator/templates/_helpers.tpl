@@ -19,7 +19,7 @@
   (list "TLS_CIPHER_SUITES" $o.tls.cipherSuites)
   (list "TLS_CURVE_PREFERENCES" $o.tls.curvePreferences)
   (list "USE_EXTERNAL_DRAINER" (ternary "true" "" $o.externalDrainer.enabled))
-  (list "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES" (ternary "" (include "sriov-network-operator.digits" $o.staleNodeStateCleanupDelayMinutes) (eq 30 (int $o.staleNodeStateCleanupDelayMinutes))))
+  (list "STALE_NODE_STATE_CLEANUP_DELAY_MINUTES" (ternary "" (include "sriov-network-operator.digits" $o.staleNodeStateCleanupDelayMinutes) (eq "30" (toString $o.staleNodeStateCleanupDelayMinutes))))
   (list "METRICS_EXPORTER_PORT" (ternary "" (include "sriov-network-operator.digits" $o.metricsExporter.port) (eq 9110 (int $o.metricsExporter.port))))
 -}}
 {{- range $env }}
