@@ -168,7 +168,7 @@ func (c *Cluster) boot(ctx context.Context, i int, hardware vm.Config, layout La
 	if hardware.CPUs == 0 {
 		hardware.CPUs = 2 // kubelet, containerd and a dozen programs wait for one another
 	}
-	hardware.Management = &vm.Management{Netns: c.netns.File, Address: n.Address, Forwards: []int{kubeletPort}}
+	hardware.Management = &vm.Management{Netns: c.netns.File, Address: n.Address, Forwards: []int{kubeletPort, metricsPort}}
 	hardware.Log = c.log
 	var err error
 	if n.VM, err = vm.Boot(ctx, hardware); err != nil {

@@ -20,6 +20,7 @@ import (
 
 const (
 	kubeletPort = 10250
+	metricsPort = 9110 // of the device plugin, which kubectl sriov top asks
 	// readyTimeout is many times what a node takes on two cores that have ten other things to do.
 	readyTimeout = 10 * time.Minute
 )
