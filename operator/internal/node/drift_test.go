@@ -145,12 +145,16 @@ func (b *bench) adminMACs(pf string) []string {
 	defer c.Close()
 	l, err := c.ByParent(b.addr(pf))
 	require.NoError(b.t, err)
-	states, err := c.VFStates(l.Index)
-	require.NoError(b.t, err)
-	out := make([]string, len(states))
-	for vf, s := range states {
-		out[vf] = s.MAC.String()
-	}
+	var out []string
+	require.EventuallyWithT(b.t, func(t *assert.CollectT) { // a PF may leave out a VF that is being reset
+		states, err := c.VFStates(l.Index)
+		require.NoError(t, err)
+		require.Len(t, states, len(b.pf(pf).VFs))
+		out = make([]string, len(states))
+		for vf, s := range states {
+			out[vf] = s.MAC.String()
+		}
+	}, patience, 20*time.Millisecond)
 	return out
 }
 
