@@ -69,6 +69,7 @@ func helm(t *testing.T, args ...string) (string, error) {
 	cmd, err := helmcmd.NewRootCmd(&out, args, func(bool) { slog.SetDefault(slog.New(slog.DiscardHandler)) })
 	require.NoError(t, err)
 	cmd.SetArgs(args)
+	cmd.SetOut(&out)
 	cmd.SetErr(&out)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	err = cmd.ExecuteContext(t.Context())
