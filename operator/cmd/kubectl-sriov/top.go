@@ -40,11 +40,14 @@ type traffic struct {
 
 // Rate is the traffic of one VF, per second.
 type Rate struct {
-	Node      string  `json:"node"`
-	PF        string  `json:"pf"`
-	VF        int     `json:"vf"`
-	Address   string  `json:"pciAddress"`
-	Pod       string  `json:"pod,omitempty"`
+	Node    string `json:"node"`
+	PF      string `json:"pf"`
+	VF      int    `json:"vf"`
+	Address string `json:"pciAddress"`
+	Pod     string `json:"pod,omitempty"`
+	// Counted is false while all counts are 0. The kernel reports 0 (IFLA_VF_STATS) also for
+	// VFs whose PF's driver counts nothing, such as igb.
+	Counted   bool    `json:"counted"`
 	RxBytes   float64 `json:"rxBytesPerSecond"`
 	TxBytes   float64 `json:"txBytesPerSecond"`
 	RxPackets float64 `json:"rxPacketsPerSecond"`
@@ -117,15 +120,25 @@ func (c *command) printRates(all []Rate) error {
 		return c.printJSON(all)
 	}
 	rows := [][]cell{headings("NODE", "PF", "VF", "ADDRESS", "POD", "RX", "TX", "RX PKT/S", "TX PKT/S", "DROPS/S")}
+	uncounted := false
 	for _, r := range all {
-		row := plain(r.Node, r.PF, strconv.Itoa(r.VF), r.Address, r.Pod, bits(r.RxBytes), bits(r.TxBytes),
-			fmt.Sprintf("%.0f", r.RxPackets), fmt.Sprintf("%.0f", r.TxPackets), fmt.Sprintf("%.0f", r.Dropped))
+		row := plain(r.Node, r.PF, strconv.Itoa(r.VF), r.Address, r.Pod)
+		if !r.Counted {
+			uncounted = true
+			rows = append(rows, append(row, plain("-", "-", "-", "-", "-")...))
+			continue
+		}
+		row = append(row, plain(bits(r.RxBytes), bits(r.TxBytes),
+			fmt.Sprintf("%.0f", r.RxPackets), fmt.Sprintf("%.0f", r.TxPackets), fmt.Sprintf("%.0f", r.Dropped))...)
 		if r.Dropped > 0 {
 			row[9].colour = red
 		}
 		rows = append(rows, row)
 	}
 	c.table(rows)
+	if uncounted {
+		fmt.Fprintln(c.stderr, "-: nothing has been counted since the VF was made; not every driver of PFs counts (igb does not)")
+	}
 	return nil
 }
 
@@ -155,6 +168,7 @@ func rates(before, after map[vfKey]sample) []Rate {
 			}
 			return (now - was) / seconds
 		}
+		r.Counted = r.RxBytes+r.TxBytes+r.RxPackets+r.TxPackets+r.Dropped > 0
 		r.RxBytes, r.TxBytes = per(r.RxBytes, w.RxBytes), per(r.TxBytes, w.TxBytes)
 		r.RxPackets, r.TxPackets, r.Dropped = per(r.RxPackets, w.RxPackets), per(r.TxPackets, w.TxPackets), per(r.Dropped, w.Dropped)
 		out = append(out, r)

@@ -49,7 +49,7 @@ sriov_kubepoddevice{pciAddr="0000:01:10.6",dev_type="openshift.io/nics",pod="app
 		}
 		return m
 	}
-	want := Rate{Node: "w1", PF: "eth0", VF: 3, Address: "0000:01:10.6", Pod: "default/app", RxBytes: 500, Dropped: 2}
+	want := Rate{Node: "w1", PF: "eth0", VF: 3, Address: "0000:01:10.6", Pod: "default/app", Counted: true, RxBytes: 500, Dropped: 2}
 	require.Equal(t, []Rate{want}, rates(scrape("1000", "1"), later(scrape("2000", "5"))))
 	want.RxBytes, want.Dropped = 50, 0
 	require.Equal(t, []Rate{want}, rates(scrape("1000", "1"), later(scrape("100", "1"))), "a counter that began anew")
@@ -59,6 +59,20 @@ sriov_kubepoddevice{pciAddr="0000:01:10.6",dev_type="openshift.io/nics",pod="app
 	require.Equal(t, "25.0 Gbit/s", bits(25e9/8))
 	_, err := parseMetrics("w1", []byte("<html>"))
 	require.Error(t, err)
+}
+
+// igb counts nothing for VFs, and the kernel reports 0: that is not an idle VF.
+func TestUncountedVFs(t *testing.T) {
+	t.Parallel()
+	var out, said bytes.Buffer
+	c := &command{output: output{Writer: &out}, stderr: &said}
+	at := func(second int64, rx float64) map[vfKey]sample {
+		return map[vfKey]sample{{"w1", "a"}: {time.Unix(second, 0), Rate{Node: "w1", Address: "a"}}, {"w1", "b"}: {time.Unix(second, 0), Rate{Node: "w1", Address: "b", RxBytes: rx}}}
+	}
+	require.NoError(t, c.printRates(rates(at(1, 5), at(2, 5))))
+	require.Regexp(t, `(?m)^w1 .* a( +-){6}$`, out.String())
+	require.Regexp(t, `(?m)^w1 .* b +0.0 bit/s`, out.String())
+	require.Contains(t, said.String(), "nothing has been counted since the VF was made")
 }
 
 // A claim's VF may be several containers' and pods': all of them are named, each once.
