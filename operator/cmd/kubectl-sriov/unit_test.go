@@ -71,7 +71,7 @@ func TestUncountedVFs(t *testing.T) {
 	}
 	require.NoError(t, c.printRates(rates(at(1, 5), at(2, 5))))
 	require.Regexp(t, `(?m)^w1 .* a( +-){6}$`, out.String())
-	require.Regexp(t, `(?m)^w1 .* b +0.0 bit/s`, out.String())
+	require.Regexp(t, `(?m)^w1 .* b +- +0.0 bit/s`, out.String())
 	require.Contains(t, said.String(), "nothing has been counted since the VF was made")
 }
 
