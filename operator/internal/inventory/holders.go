@@ -45,6 +45,26 @@ type attachment struct {
 // only if the pod asks for a resource of SR-IOV and runs on the node: whoever may edit a pod
 // may write anything there.
 func (inv *Inventory) Holders(node string) map[string][]Holder {
+	return inv.holders(node, inv.running()[node])
+}
+
+// running are the pods that have not ended, by node.
+func (inv *Inventory) running() map[string][]*corev1.Pod {
+	out := map[string][]*corev1.Pod{}
+	for i := range inv.Pods {
+		if p := &inv.Pods[i]; !ended(p) {
+			out[p.Spec.NodeName] = append(out[p.Spec.NodeName], p)
+		}
+	}
+	return out
+}
+
+func ended(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
+// holders is Holders, given the pods of the node that have not ended.
+func (inv *Inventory) holders(node string, pods []*corev1.Pod) map[string][]Holder {
 	out := map[string][]Holder{}
 	claimed := map[string]string{} // PCI address and pod to the claim
 	for i := range inv.Claims {
@@ -68,11 +88,7 @@ func (inv *Inventory) Holders(node string) map[string][]Holder {
 			}
 		}
 	}
-	for i := range inv.Pods {
-		p := &inv.Pods[i]
-		if p.Spec.NodeName != node || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-			continue
-		}
+	for _, p := range pods {
 		pod := p.Namespace + "/" + p.Name
 		for _, a := range attachments(p) {
 			address := a.DeviceInfo.PCI.Address
@@ -164,7 +180,7 @@ func Group(s *v1.SriovNetworkNodeState, pf string, vf int) (v1.VfGroup, bool) {
 func (inv *Inventory) Taken(node, resource string) int64 {
 	var sum int64
 	for i := range inv.Pods {
-		if p := &inv.Pods[i]; p.Spec.NodeName == node && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+		if p := &inv.Pods[i]; p.Spec.NodeName == node && !ended(p) {
 			sum += inv.Requests(p)[resource]
 		}
 	}

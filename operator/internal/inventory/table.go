@@ -53,21 +53,21 @@ type VFView struct {
 // Views describes all nodes that have a state, by name.
 func (inv *Inventory) Views(names pciname.Names) []NodeView {
 	out := []NodeView{}
+	pods := inv.running()
 	for i := range inv.States {
 		if s := &inv.States[i]; s.Namespace == inv.Namespace {
-			out = append(out, inv.view(s, names))
+			out = append(out, inv.view(s, inv.holders(s.Name, pods[s.Name]), names))
 		}
 	}
 	slices.SortFunc(out, func(a, b NodeView) int { return cmp.Compare(a.Node, b.Node) })
 	return out
 }
 
-func (inv *Inventory) view(s *v1.SriovNetworkNodeState, names pciname.Names) NodeView {
+func (inv *Inventory) view(s *v1.SriovNetworkNodeState, holders map[string][]Holder, names pciname.Names) NodeView {
 	n := NodeView{Node: s.Name, Sync: s.Status.SyncStatus, Why: s.Status.LastSyncError, PFs: []PFView{}}
 	if d := s.Annotations[v1.AnnotationCurrentState]; d != v1.DrainIdle {
 		n.Drain = d
 	}
-	holders := inv.Holders(s.Name)
 	for _, i := range s.Status.Interfaces {
 		pf := PFView{
 			Name: i.Name, Address: i.PciAddress, Driver: i.Driver, LinkSpeed: i.LinkSpeed, Eswitch: i.EswitchMode,
