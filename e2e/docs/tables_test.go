@@ -100,7 +100,7 @@ func TestTablesAreComplete(t *testing.T) {
 			page: "operator/docs/configuration.md", heading: "Environment of the operator",
 			there: slices.Concat(found(t, "operator/cmd/sriovkit-operator/operator.go", "func readSettings(", `"([A-Z][A-Z_]+)"`),
 				found(t, "operator/cmd/sriovkit-operator/tls.go", "func readTLS(", `getenv\("([A-Z_]+)"`)),
-			more:  []string{"KUBECONFIG", "WEBHOOK_URL"}, silent: []string{"NAMESPACE"},
+			more: []string{"KUBECONFIG", "WEBHOOK_URL"}, silent: []string{"NAMESPACE"},
 		},
 		"packages of the lab": {
 			page: "e2e/README.md", heading: "What is in here", there: directories(t, "e2e"),
