@@ -112,6 +112,7 @@ vuln: ## Known vulnerabilities that the code can reach, where the database can b
 
 .PHONY: test-publish
 test-publish: ## Tests of push, bundle and charts, against registries of their own
+	@openssl version >/dev/null 2>&1 || go run ./e2e/cmd/lab install openssl # the page on keys has it
 	cd e2e/publish && GOWORK=off go test ./...
 	cd e2e/charts && GOWORK=off go test ./...
 

@@ -30,9 +30,6 @@ func TestPageOnKeys(t *testing.T) {
 	require.NotNil(t, policy)
 	var document trustpolicy.Document
 	require.NoError(t, json.Unmarshal(policy[1], &document))
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Skip(err)
-	}
 	dir := t.TempDir()
 	shell := exec.CommandContext(t.Context(), "sh", "-c", string(command))
 	shell.Dir = dir
