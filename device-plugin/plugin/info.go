@@ -33,9 +33,9 @@ func (p *Plugin) restoreInfo(changes []change, s inventory.State) error {
 }
 
 // pruneInfo removes the device-info files of devices that no pod holds, or that neither a pool
-// nor the host has any more: files of present and former pools, and those of earlier configurations that can be
-// recognized by their prefix. It removes nothing unless the last question to kubelet, what pods
-// hold, was answered.
+// nor the host has any more: files of present and former pools, and those of earlier
+// configurations that can be recognized by their prefix. It removes nothing unless the last
+// question to kubelet, what pods hold, was answered.
 func (p *Plugin) pruneInfo(s inventory.State) error {
 	if !s.Asked {
 		return nil
