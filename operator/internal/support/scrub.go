@@ -66,6 +66,9 @@ const (
 	keyWord    = `(?:private|access|api|ssh|tls|wep|signing|encryption|shared|account|master|client|storage).?key`
 )
 
+// keyLine is one of a key in PEM, of which a log may have no more than the end.
+var keyLine = regexp.MustCompile(`^[\w+/=]{16,}\s*$`)
+
 // suspects are in every line that something of secretText is about, but for keys in PEM.
 var suspects = []string{
 	"pass", "pwd", "psk", "secret", "token", "credential", "key", "signature", "cookie", "bearer", "basic", "auth", "eyj", "ls0tls1",
@@ -74,7 +77,7 @@ var suspects = []string{
 
 func suspect(line string) bool {
 	line = strings.ToLower(line)
-	return slices.ContainsFunc(suspects, func(s string) bool { return strings.Contains(line, s) })
+	return keyLine.MatchString(line) || slices.ContainsFunc(suspects, func(s string) bool { return strings.Contains(line, s) })
 }
 
 // scrubLog takes secrets out of a text that may be long: only lines that may have one, and those

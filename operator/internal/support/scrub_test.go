@@ -133,5 +133,8 @@ func TestScrubLog(t *testing.T) {
 	require.Equal(t, many+"password: REDACTED\n"+many, scrubLog(many+"password: |\n  hunter2\n  hunter2\n"+many))
 	pem := "-----BEGIN PRIVATE KEY-----\n" + strings.Repeat("aHVudGVyMg\n", 50) + "-----END PRIVATE KEY-----\n"
 	require.Equal(t, line+"REDACTED\n"+line, scrubLog(line+pem+line))
+	rest := strings.Repeat("aHVudGVyMmh1bnRlcjI\n", 50) + "-----END PRIVATE KEY-----\n"
+	require.NotContains(t, scrubLog(line+rest+line), "aHVudGVy", "the end of a log may begin within a key")
+	require.NotContains(t, scrubLog(rest+line), "aHVudGVy")
 	require.Equal(t, "password:\n\n  REDACTED", scrubLog("password:\n\n  hunter2"))
 }
