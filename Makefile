@@ -110,19 +110,20 @@ vuln: ## Known vulnerabilities that the code can reach, where the database can b
 	@GOWORK=off go -C .tools build -o ../bin/ golang.org/x/vuln/cmd/govulncheck
 	@go run ./e2e/cmd/vuln -govulncheck bin/govulncheck $(MODULES)
 
+# The modules outside the workspace try what is in others, which go test's cache does not see.
 .PHONY: test-publish
 test-publish: ## Tests of push, bundle and charts, against registries of their own
 	@openssl version >/dev/null 2>&1 || go run ./e2e/cmd/lab install openssl # the page on keys has it
-	cd e2e/publish && GOWORK=off go test ./...
-	cd e2e/charts && GOWORK=off go test ./...
+	cd e2e/publish && GOWORK=off go test -count=1 ./...
+	cd e2e/charts && GOWORK=off go test -count=1 ./...
 
 .PHONY: test-runtimes
 test-runtimes: ## multus-shim below the libraries of containerd and CRI-O (root)
-	cd e2e/runtimes && GOWORK=off SRIOVKIT_E2E=host go test ./...
+	cd e2e/runtimes && GOWORK=off SRIOVKIT_E2E=host go test -count=1 ./...
 
 .PHONY: test-helm
 test-helm: ## The charts tried with Helm, which takes 10 minutes to compile once (HELM=path of another version's program)
-	cd e2e/helm && SRIOVKIT_HELM='$(if $(HELM),$(abspath $(HELM)))' GOWORK=off SRIOVKIT_E2E=host go test -timeout 30m ./...
+	cd e2e/helm && SRIOVKIT_HELM='$(if $(HELM),$(abspath $(HELM)))' GOWORK=off SRIOVKIT_E2E=host go test -count=1 -timeout 30m ./...
 
 # Without those that make netlink sockets or start programs: the emulator translates few of
 # the former, and what a program starts is not emulated. TestUnknownKeys measures time.
@@ -140,7 +141,7 @@ test-helm-cluster: ## The charts and the bundle on clusters of emulated nodes (R
 
 .PHONY: test-alerts
 test-alerts: ## The alert rules tried with promtool (which takes minutes to compile once)
-	cd e2e/alerts && export GOWORK=off && go mod tidy -diff && go vet ./... && go test -timeout 30m ./...
+	cd e2e/alerts && export GOWORK=off && go mod tidy -diff && go vet ./... && go test -count=1 -timeout 30m ./...
 
 .PHONY: artifacts
 artifacts: ## Build what nodes and clusters are made of (10 minutes once, then nothing)
